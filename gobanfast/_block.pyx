@@ -1,0 +1,115 @@
+"""Memory of one compiled table: built here, mapped from a file, or borrowed from a buffer."""
+
+import mmap
+import os
+import tempfile
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdlib cimport free
+
+from gobanfast.native cimport GBF_NO_MEMORY, GBF_OK, gbf_block_nbytes
+
+from gobanfast._errors import FormatError
+
+
+cdef extern from *:
+    """
+    #ifdef __OPTIMIZE__
+    #define GBF_OPTIMIZED 1
+    #else
+    #define GBF_OPTIMIZED 0
+    #endif
+    #if defined(__AVX__) || defined(__SSE3__) || defined(__ARM_FEATURE_SVE)
+    #define GBF_BEYOND_BASELINE 1
+    #else
+    #define GBF_BEYOND_BASELINE 0
+    #endif
+    """
+    const char *GBF_CFLAGS
+    const char *__VERSION__
+    int GBF_OPTIMIZED
+    int GBF_BEYOND_BASELINE
+
+
+def build_info():
+    """Dict of how this extension was compiled: cflags, compiler, optimized, beyond_baseline.
+
+    `beyond_baseline` is true when the compiler was allowed instructions that not every machine of this
+    architecture has (as -march=native does); a released wheel never is.
+    """
+    return {
+        "cflags": GBF_CFLAGS.decode(),
+        "compiler": __VERSION__.decode(),
+        "optimized": bool(GBF_OPTIMIZED),
+        "beyond_baseline": bool(GBF_BEYOND_BASELINE),
+    }
+
+
+cdef int raise_for(gbf_status status, const gbf_fault *fault, str path) except -1:
+    """0 when status is GBF_OK; otherwise raises the exception that goes with it."""
+    if status == GBF_OK:
+        return 0
+    if status == GBF_NO_MEMORY:
+        raise MemoryError()
+    raise FormatError(path, fault.offset, fault.what.decode())
+
+
+cdef class Block:
+    """One table's bytes. Immutable; lives as long as any table that reads it."""
+
+    def __dealloc__(self):
+        if self._view.buf != NULL:
+            PyBuffer_Release(&self._view)
+        free(self._owned)
+
+    @staticmethod
+    cdef Block adopt(void *data):
+        """Block that owns `data` (a sealed block from malloc) and frees it."""
+        cdef Block block = Block.__new__(Block)
+        block._owned = data
+        block.data = <const uint8_t *>data
+        block.nbytes = gbf_block_nbytes(data)
+        block.path = "<memory>"
+        return block
+
+    @staticmethod
+    def map(path):
+        """Block over the file `path`, mapped read-only; pages are shared with every other process.
+
+        Raises OSError when the file cannot be opened and FormatError when it is empty. Nothing in it
+        has been checked yet: the table that reads it does that.
+        """
+        cdef Block block = Block.__new__(Block)
+        block.path = os.fspath(path)
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise FormatError(block.path, 0, "file is empty")
+            flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+            mapped = mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ)
+        PyObject_GetBuffer(mapped, &block._view, PyBUF_SIMPLE)
+        block.data = <const uint8_t *>block._view.buf
+        block.nbytes = <uint64_t>block._view.len
+        return block
+
+    def save(self, path):
+        """Writes the block to `path`: temporary file beside it, fsync, rename. Readers of an old file keep it."""
+        target = os.fspath(path)
+        folder = os.path.dirname(target) or "."
+        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=os.path.basename(target) + ".")
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(memoryview(self))
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, <void *>self.data, <Py_ssize_t>self.nbytes, 1, flags)
+
+    def content_hash(self):
+        """32 hex digits: XXH3-128 over the block, as stored in its header."""
+        return bytes(self.data[8:24])[::-1].hex()

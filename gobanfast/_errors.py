@@ -1,0 +1,53 @@
+"""The exceptions gobanfast raises on purpose; anything else that escapes is a bug."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class GobanError(Exception):
+    """Base of every error gobanfast raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong in a text a person wrote, and where.
+
+    `line` and `column` count from 1; 0 means "the whole file". `severity` is "error" or "warning".
+    """
+
+    source: str
+    line: int
+    column: int
+    message: str
+    hint: str = ""
+    severity: str = "error"
+
+    def __str__(self) -> str:
+        text = f"{self.source}:{self.line}:{self.column}: {self.message}"
+        return f"{text}; {self.hint}" if self.hint else text
+
+
+class RuleError(GobanError, ValueError):
+    """Rules (or a list or table source they name) that cannot be used; carries *all* problems.
+
+    `problems` is the full list in file order; `source`, `line`, `column` are those of the first.
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        first = self.problems[0]
+        self.source, self.line, self.column = first.source, first.line, first.column
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class FormatError(GobanError, ValueError):
+    """A compiled file or database that is truncated, damaged, foreign or too new.
+
+    `path` names the file ("<memory>" for a buffer), `offset` the byte where it went wrong.
+    """
+
+    def __init__(self, path: str, offset: int, message: str) -> None:
+        self.path, self.offset = path, offset
+        super().__init__(f"{path}: {message} at offset {offset}")

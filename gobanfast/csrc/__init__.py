@@ -1,0 +1,1 @@
+"""C kernels and their headers; no Python code lives here."""

@@ -1,0 +1,23 @@
+/* What this CPU can do, and the choice of a kernel. A kernel list is a const array, best first, the
+ * portable one last. The pick is a pointer kept in each table: no mutable global, nothing to race. */
+#ifndef GBF_CPU_H
+#define GBF_CPU_H
+
+#include "gbf_base.h"
+
+enum {
+    GBF_CPU_V2 = 1,     /* x86-64: popcnt, ssse3, sse4.1 */
+    GBF_CPU_AVX2 = 2,   /* x86-64: + avx2, bmi1, bmi2, lzcnt */
+    GBF_CPU_AVX512 = 4, /* x86-64: + avx512 f, bw, dq, vl, vpopcntdq, vbmi2 */
+    GBF_CPU_NEON = 8,   /* aarch64: always */
+    GBF_CPU_SHA = 16,   /* x86-64: sha extensions (with V2) */
+};
+
+/* The features above that both the CPU and the operating system support. */
+uint32_t gbf_cpu_features(void);
+
+/* Index of the kernel to use among `count` (needs[i] = features kernel i needs), best first. `forced` (or NULL) is a
+ * kernel name; returns -1 if it is unknown or this machine cannot run it. */
+int gbf_kernel_pick(const char *const *names, const uint32_t *needs, int count, const char *forced);
+
+#endif

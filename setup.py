@@ -1,0 +1,39 @@
+"""The extension list. Everything else about the project is in pyproject.toml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+CSRC = "gobanfast/csrc"
+HEADERS = sorted(str(path) for path in Path(CSRC).glob("*.h"))
+CFLAGS = ["-std=c11", "-O3", "-fvisibility=hidden", "-fno-semantic-interposition", "-Wall", "-Wextra"]
+DIRECTIVES = {"language_level": 3, "binding": True, "embedsignature": False}
+
+# Extension name -> the C kernels linked into it. Shared kernels are small and hidden, so each
+# extension links its own copy and no symbol crosses a shared-object border.
+BLOCK = ["gbf_block", "gbf_cpu", "gbf_xxh3"]
+EXTENSIONS = {
+    "_block": BLOCK,
+}
+
+
+def extension(name: str, sources: list[str]) -> Extension:
+    flags = " ".join(CFLAGS)
+    return Extension(
+        f"gobanfast.{name}",
+        [f"gobanfast/{name}.pyx", *(f"{CSRC}/{source}.c" for source in sources)],
+        include_dirs=[CSRC],
+        depends=HEADERS,
+        extra_compile_args=[*CFLAGS, f'-DGBF_CFLAGS="{flags}"'],
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [extension(name, sources) for name, sources in EXTENSIONS.items()],
+        compiler_directives=DIRECTIVES,
+    ),
+)
