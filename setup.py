@@ -14,7 +14,8 @@ DIRECTIVES = {"language_level": 3, "binding": True, "embedsignature": False}
 
 # Extension name -> the C kernels linked into it. Shared kernels are small and hidden, so each
 # extension links its own copy and no symbol crosses a shared-object border.
-BLOCK = ["gbf_block", "gbf_cpu", "gbf_xxh3"]
+XXH3 = ["gbf_xxh3", "gbf_xxh3_avx2"]
+BLOCK = ["gbf_block", "gbf_cpu", *XXH3]
 EXTENSIONS = {
     "_block": BLOCK,
 }
