@@ -16,8 +16,11 @@ DIRECTIVES = {"language_level": 3, "binding": True, "embedsignature": False}
 # extension links its own copy and no symbol crosses a shared-object border.
 XXH3 = ["gbf_xxh3", "gbf_xxh3_avx2"]
 BLOCK = ["gbf_block", "gbf_cpu", *XXH3]
+LPM = ["gbf_addr", "gbf_lpm", "gbf_lpm_avx512", "gbf_lpm_scalar", "gbf_lpm_v2"]
 EXTENSIONS = {
+    "_address": LPM,
     "_block": BLOCK,
+    "_prefix": [*BLOCK, *LPM, "gbf_prefix_build", "gbf_prefix_list", "gbf_trie"],
 }
 
 

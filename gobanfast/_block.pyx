@@ -5,9 +5,11 @@ import os
 import tempfile
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
+from libc.string cimport memcpy
 
-from gobanfast.native cimport GBF_NO_MEMORY, GBF_OK, gbf_block_nbytes
+from gobanfast.native cimport GBF_BAD_INPUT, GBF_NO_MEMORY, GBF_OK, gbf_block_nbytes, gbf_cpu_cap
 
 from gobanfast._errors import FormatError
 
@@ -31,6 +33,10 @@ cdef extern from *:
     int GBF_BEYOND_BASELINE
 
 
+cdef extern from "<stdlib.h>":
+    void *aligned_alloc(size_t alignment, size_t size)
+
+
 def build_info():
     """Dict of how this extension was compiled: cflags, compiler, optimized, beyond_baseline.
 
@@ -45,12 +51,28 @@ def build_info():
     }
 
 
+def cpu_levels():
+    """Names of the kernel levels this machine can run, lowest first ("scalar" always)."""
+    cdef uint32_t features
+    return tuple(level for level in ("scalar", "v2", "avx2", "avx512", "neon") if gbf_cpu_cap(level.encode(), &features))
+
+
+def cpu_cap(str level not None):
+    """Feature bits of `level`, one of `cpu_levels()`; ValueError otherwise."""
+    cdef uint32_t features
+    if not gbf_cpu_cap(level.encode(), &features):
+        raise ValueError(f"kernel level {level!r} does not run here")
+    return features
+
+
 cdef int raise_for(gbf_status status, const gbf_fault *fault, str path) except -1:
     """0 when status is GBF_OK; otherwise raises the exception that goes with it."""
     if status == GBF_OK:
         return 0
     if status == GBF_NO_MEMORY:
         raise MemoryError()
+    if status == GBF_BAD_INPUT:
+        raise ValueError(f"item {fault.offset}: {fault.what.decode()}")
     raise FormatError(path, fault.offset, fault.what.decode())
 
 
@@ -89,6 +111,24 @@ cdef class Block:
         PyObject_GetBuffer(mapped, &block._view, PyBUF_SIMPLE)
         block.data = <const uint8_t *>block._view.buf
         block.nbytes = <uint64_t>block._view.len
+        return block
+
+    @staticmethod
+    def copy(data):
+        """Block with a copy of the bytes in the buffer `data`. Nothing in it has been checked yet."""
+        cdef Block block = Block.__new__(Block)
+        cdef Py_buffer view
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            block._owned = aligned_alloc(64, (<size_t>view.len + 127) & ~<size_t>63)
+            if block._owned == NULL:
+                raise MemoryError()
+            memcpy(block._owned, view.buf, <size_t>view.len)
+            block.nbytes = <uint64_t>view.len
+        finally:
+            PyBuffer_Release(&view)
+        block.data = <const uint8_t *>block._owned
+        block.path = "<memory>"
         return block
 
     def save(self, path):

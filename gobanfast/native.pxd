@@ -3,7 +3,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 
 cdef extern from "gbf_base.h" nogil:
-    enum: GBF_NONE
+    const uint32_t GBF_NONE
     ctypedef enum gbf_status:
         GBF_OK
         GBF_NO_MEMORY
@@ -21,8 +21,73 @@ cdef extern from "gbf_block.h" nogil:
 
 
 cdef extern from "gbf_cpu.h" nogil:
-    int GBF_CPU_V2
-    int GBF_CPU_AVX2
-    int GBF_CPU_AVX512
-    int GBF_CPU_NEON
-    uint32_t gbf_cpu_features()
+    int gbf_cpu_cap(const char *level, uint32_t *features)
+
+
+cdef extern from "gbf_addr.h" nogil:
+    int GBF_ADDR_TEXT_BYTES
+    ctypedef struct gbf_addr:
+        uint64_t high
+        uint64_t low
+    ctypedef enum gbf_prefix_problem:
+        GBF_PREFIX_FINE
+        GBF_PREFIX_BAD_ADDRESS
+        GBF_PREFIX_BAD_LENGTH
+        GBF_PREFIX_HOST_BITS
+    gbf_addr gbf_addr_from4(uint32_t address)
+    int gbf_addr_is4(gbf_addr address)
+    gbf_addr gbf_addr_load(const uint8_t *packed)
+    void gbf_addr_store(gbf_addr address, uint8_t *packed)
+    int gbf_addr_parse(const char *text, size_t n, gbf_addr *out)
+    gbf_prefix_problem gbf_addr_parse_prefix(const char *text, size_t n, gbf_addr *address, uint32_t *bits)
+    gbf_addr gbf_addr_masked(gbf_addr address, uint32_t bits)
+    size_t gbf_addr_format(gbf_addr address, char *text)
+
+
+cdef extern from "gbf_trie.h" nogil:
+    uint32_t GBF_NO_LEAF
+    ctypedef struct gbf_range:
+        gbf_addr start
+        uint32_t leaf
+    ctypedef struct gbf_trie:
+        uint32_t direct_bits
+        uint64_t word_count
+    ctypedef struct gbf_lpm:
+        gbf_trie v4
+        gbf_trie v6
+    ctypedef struct gbf_lpm_kernel:
+        const char *name
+        uint32_t (*find_text)(const gbf_lpm *t, const char *text, size_t n, gbf_addr *address) noexcept nogil
+        int (*parse)(const char *text, size_t n, gbf_addr *address) noexcept nogil
+        void (*find4_many)(const gbf_lpm *t, const uint32_t *addresses, size_t n, uint32_t *leaves) noexcept nogil
+        void (*find16_many)(const gbf_lpm *t, const uint8_t *packed, size_t n, uint32_t *leaves) noexcept nogil
+        void (*find_text_many)(const gbf_lpm *t, const char *const *texts, const uint32_t *lengths, size_t n, uint32_t *leaves) noexcept nogil
+    const gbf_lpm_kernel *gbf_lpm_pick(uint32_t features)
+
+
+cdef extern from "gbf_prefix.h" nogil:
+    ctypedef struct gbf_prefix_item:
+        gbf_addr address
+        uint32_t bits
+        uint32_t value
+    ctypedef struct gbf_prefix:
+        gbf_lpm lpm
+        const gbf_lpm_kernel *kernel
+        uint64_t count
+    ctypedef struct gbf_prefix_cursor:
+        gbf_prefix_item item
+    ctypedef struct gbf_extra:
+        uint32_t tag
+        uint32_t item_bytes
+        const void *data
+        uint64_t nbytes
+    uint32_t GBF_TAG(char a, char b, char c, char d)
+    uint32_t gbf_prefix_value(const gbf_prefix *t, uint32_t leaf)
+    size_t gbf_prefix_values(const gbf_prefix *t, uint32_t *leaves, size_t n)
+    int gbf_prefix_get(const gbf_prefix *t, gbf_addr address, uint32_t bits, uint32_t *value)
+    int gbf_prefix_covering(const gbf_prefix *t, gbf_addr address, gbf_prefix_item *item)
+    int gbf_prefix_next(const gbf_prefix *t, gbf_prefix_cursor *cursor)
+    gbf_status gbf_prefix_build(gbf_prefix_item *items, uint64_t count, uint32_t kind, const gbf_extra *extra, uint32_t extra_count, void **block, gbf_fault *fault)
+    gbf_status gbf_prefix_open(gbf_prefix *table, const void *block, uint64_t nbytes, uint32_t kind, int verify, const gbf_lpm_kernel *kernel, gbf_fault *fault)
+    gbf_status gbf_prefix_verify(const gbf_prefix *t, gbf_fault *fault)
+    gbf_status gbf_prefix_ranges(const gbf_prefix *t, int family, gbf_range **ranges, uint64_t *count)

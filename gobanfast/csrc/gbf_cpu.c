@@ -19,14 +19,23 @@ uint32_t gbf_cpu_features(void)
     return found;
 }
 
-int gbf_kernel_pick(const char *const *names, const uint32_t *needs, int count, const char *forced)
+int gbf_cpu_cap(const char *level, uint32_t *features)
 {
+    static const struct {
+        const char *name;
+        uint32_t has;
+    } levels[] = {
+        {"scalar", 0},
+        {"v2", GBF_CPU_V2},
+        {"avx2", GBF_CPU_V2 | GBF_CPU_AVX2},
+        {"avx512", GBF_CPU_V2 | GBF_CPU_AVX2 | GBF_CPU_AVX512},
+        {"neon", GBF_CPU_NEON},
+    };
     uint32_t have = gbf_cpu_features();
-    for (int i = 0; i < count; i++) {
-        if (forced != NULL && strcmp(forced, names[i]) != 0)
-            continue;
-        if ((needs[i] & ~have) == 0)
-            return i;
-    }
-    return -1;
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
+        if (strcmp(level, levels[i].name) == 0 && (levels[i].has & ~have) == 0) {
+            *features = levels[i].has;
+            return 1;
+        }
+    return 0;
 }

@@ -16,8 +16,8 @@ enum {
 /* The features above that both the CPU and the operating system support. */
 uint32_t gbf_cpu_features(void);
 
-/* Index of the kernel to use among `count` (needs[i] = features kernel i needs), best first. `forced` (or NULL) is a
- * kernel name; returns -1 if it is unknown or this machine cannot run it. */
-int gbf_kernel_pick(const char *const *names, const uint32_t *needs, int count, const char *forced);
+/* The features of this machine up to `level`: "scalar", "v2", "avx2", "avx512" or "neon", each with all below it. 0 when
+ * the level is unknown or this machine does not reach it; 1 and *features otherwise. */
+int gbf_cpu_cap(const char *level, uint32_t *features);
 
 #endif

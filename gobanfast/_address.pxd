@@ -1,0 +1,40 @@
+# What every table does with the address argument of a lookup, inline in each extension.
+from libc.stdint cimport uint32_t
+
+from gobanfast.native cimport GBF_NONE, gbf_addr, gbf_lpm, gbf_lpm_kernel, gbf_prefix_problem
+
+
+cdef extern from *:
+    """
+    /* The characters of an ASCII str, borrowed; 0 when it has others (then it is no address). */
+    static inline int gbf_ascii(PyObject *text, const char **start, size_t *n)
+    {
+        if (!PyUnicode_IS_COMPACT_ASCII(text))
+            return 0;
+        *start = (const char *)PyUnicode_1BYTE_DATA(text);
+        *n = (size_t)PyUnicode_GET_LENGTH(text);
+        return 1;
+    }
+    """
+    int gbf_ascii(str text, const char **start, size_t *n) noexcept
+
+
+# Leaf of the longest prefix that covers `address`; GBF_NONE when the text is not an address.
+cdef inline uint32_t find_leaf(const gbf_lpm *lpm, const gbf_lpm_kernel *kernel, str address, gbf_addr *parsed) noexcept:
+    cdef const char *start
+    cdef size_t n
+    if not gbf_ascii(address, &start, &n):
+        return GBF_NONE
+    return kernel.find_text(lpm, start, n, parsed)
+
+
+cdef str text_of(gbf_addr address)
+cdef str prefix_text(gbf_addr address, uint32_t bits)
+cdef str prefix_problem(str text, gbf_prefix_problem problem, gbf_addr address, uint32_t bits)
+cdef gbf_prefix_problem read_prefix(str text, gbf_addr *address, uint32_t *bits) noexcept
+
+# The best kernel at or below the level (None: GOBANFAST_KERNEL, else the machine's best).
+cdef const gbf_lpm_kernel *pick_kernel(object level) except NULL
+
+# Leaves of `addresses` (uint32 buffer, n x 16 bytes, or list of str) into the uint32 buffer `out`; returns n.
+cdef Py_ssize_t leaves_many(const gbf_lpm *lpm, const gbf_lpm_kernel *kernel, object addresses, object out) except -1

@@ -1,0 +1,236 @@
+"""PrefixTable: longest-prefix match over IPv4 and IPv6."""
+
+from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset
+
+from gobanfast._address cimport (
+    find_leaf, leaves_many, pick_kernel, prefix_problem, prefix_text, read_prefix, text_of,
+)
+from gobanfast._block cimport Block, raise_for
+from gobanfast.native cimport (
+    GBF_NONE, GBF_PREFIX_FINE, GBF_TAG, gbf_addr, gbf_addr_load, gbf_fault, gbf_prefix, gbf_prefix_build,
+    gbf_prefix_covering, gbf_prefix_cursor, gbf_prefix_get, gbf_prefix_item, gbf_prefix_next, gbf_prefix_open,
+    gbf_prefix_problem, gbf_prefix_value, gbf_prefix_values, gbf_prefix_verify,
+)
+
+cdef uint32_t KIND = GBF_TAG(b"P", b"F", b"X", b" ")
+
+
+cdef Py_ssize_t values_many(const gbf_prefix *table, object addresses, object out) except -1:
+    cdef Py_buffer target
+    leaves_many(&table.lpm, table.kernel, addresses, out)
+    PyObject_GetBuffer(out, &target, PyBUF_SIMPLE)
+    cdef size_t matched = gbf_prefix_values(table, <uint32_t *>target.buf, <size_t>(target.len // 4))
+    PyBuffer_Release(&target)
+    return <Py_ssize_t>matched
+
+
+cdef gbf_prefix_item *reserve(gbf_prefix_item *rows, Py_ssize_t count) except NULL:
+    rows = <gbf_prefix_item *>realloc(rows, <size_t>count * sizeof(gbf_prefix_item))
+    if rows == NULL:
+        raise MemoryError()
+    return rows
+
+
+cdef class PrefixTable:
+    """Longest-prefix match: IPv4 and IPv6 prefixes with uint32 values, in one frozen table.
+
+    Args:
+        items: (prefix, value) pairs, for example ("192.0.2.0/24", 7). Values are 0..4294967294. Of equal prefixes the last
+            one wins. Host bits must be zero. ::ffff:a.b.c.d/(96+n) is the IPv4 prefix a.b.c.d/n; ::/0 covers IPv6 only.
+        kernel: cap on the instruction set ("scalar", "v2", "avx512"); default GOBANFAST_KERNEL, else the best.
+    Raises:
+        ValueError: a prefix or value that cannot be used, with its index and a hint.
+    Threads: frozen once built; any number of threads may read.
+    Cost: an IPv4 lookup reads two to four cache lines; an IPv6 lookup two, and two more for each 6 bits beyond /16.
+    Source: csrc/DESIGN.md, "Stride trie".
+    """
+
+    def __init__(self, items=(), /, *, kernel=None):
+        cdef gbf_prefix_item *rows = reserve(NULL, 256)
+        cdef gbf_prefix_item *row
+        cdef Py_ssize_t count = 0, room = 256
+        cdef gbf_prefix_problem problem
+        cdef str text
+        self._table.kernel = pick_kernel(kernel)
+        try:
+            for text, value in items:
+                if count == room:
+                    room *= 2
+                    rows = reserve(rows, room)
+                row = &rows[count]
+                problem = read_prefix(text, &row.address, &row.bits)
+                if problem != GBF_PREFIX_FINE:
+                    raise ValueError(f"item {count}: {prefix_problem(text, problem, row.address, row.bits)}")
+                if not 0 <= value < GBF_NONE:
+                    raise ValueError(f"item {count}: value {value} is not in 0..4294967294")
+                row.value = <uint32_t>value
+                count += 1
+            self.build(rows, count)
+        finally:
+            free(rows)
+
+    @classmethod
+    def from_packed(cls, addresses, lengths, values, /, *, kernel=None):
+        """Table from three buffers of n items: 16-byte addresses (network order), uint8 bits, uint32 values.
+
+        IPv4 a.b.c.d/n is ::ffff:a.b.c.d with 96 + n bits. Of equal prefixes the last one wins.
+        Raises ValueError when the buffers do not fit each other, or with the index of the first bad item.
+        Cost: about 0.1 us an item.
+        """
+        cdef PrefixTable table = cls.__new__(cls)
+        cdef Py_buffer address, length, value
+        cdef gbf_prefix_item *rows
+        cdef Py_ssize_t i, count
+        table._table.kernel = pick_kernel(kernel)
+        PyObject_GetBuffer(addresses, &address, PyBUF_SIMPLE)
+        PyObject_GetBuffer(lengths, &length, PyBUF_SIMPLE)
+        PyObject_GetBuffer(values, &value, PyBUF_SIMPLE)
+        count = length.len
+        rows = NULL
+        try:
+            if address.len != 16 * count or value.len != 4 * count:
+                raise ValueError(f"{count} lengths need {16 * count} address bytes and {4 * count} value bytes, "
+                                 f"not {address.len} and {value.len}")
+            rows = reserve(NULL, count + 1)
+            for i in range(count):
+                rows[i].address = gbf_addr_load(<const uint8_t *>address.buf + 16 * i)
+                rows[i].bits = (<const uint8_t *>length.buf)[i]
+                rows[i].value = (<const uint32_t *>value.buf)[i]
+            table.build(rows, count)
+        finally:
+            free(rows)
+            PyBuffer_Release(&address)
+            PyBuffer_Release(&length)
+            PyBuffer_Release(&value)
+        return table
+
+    cdef int build(self, gbf_prefix_item *rows, Py_ssize_t count) except -1:
+        cdef void *data = NULL
+        cdef gbf_fault fault
+        raise_for(gbf_prefix_build(rows, <uint64_t>count, KIND, NULL, 0, &data, &fault), &fault, "")
+        return self.bind(Block.adopt(data), False)
+
+    cdef int bind(self, Block block, bint verify) except -1:
+        cdef gbf_fault fault
+        raise_for(gbf_prefix_open(&self._table, block.data, block.nbytes, KIND, verify, self._table.kernel, &fault),
+                  &fault, block.path)
+        self._block = block
+        return 0
+
+    @classmethod
+    def load(cls, path, /, *, bint verify=True, kernel=None):
+        """The table saved at `path`, mapped read-only, its pages shared with every process that maps it.
+
+        Every index is checked before the first lookup, whatever `verify` says; with it the content hash is checked too.
+        Raises OSError, or FormatError (path, offset) for a file that is cut short, damaged, foreign or too new.
+        Cost: about 0.2 ms a megabyte. The file must be replaced by rename, never truncated in place.
+        """
+        cdef PrefixTable table = cls.__new__(cls)
+        table._table.kernel = pick_kernel(kernel)
+        table.bind(Block.map(path), verify)
+        return table
+
+    @classmethod
+    def from_bytes(cls, data, /, *, bint verify=True, kernel=None):
+        """The table in `data`, a buffer with what `save` writes; copied. Errors as for `load`."""
+        cdef PrefixTable table = cls.__new__(cls)
+        table._table.kernel = pick_kernel(kernel)
+        table.bind(Block.copy(data), verify)
+        return table
+
+    def save(self, path, /):
+        """Writes the table to `path` through a temporary file, fsync and rename. Raises OSError."""
+        self._block.save(path)
+
+    def verify(self):
+        """Checks everything `load` checks, and every stored prefix against the lookups; FormatError. O(n)."""
+        cdef gbf_fault fault
+        self.bind(self._block, True)
+        raise_for(gbf_prefix_verify(&self._table, &fault), &fault, self._block.path)
+
+    def lookup(self, str address not None, /):
+        """Value of the longest prefix that covers `address`, or None; None too when the text is not an address."""
+        cdef gbf_addr parsed
+        cdef uint32_t value
+        value = gbf_prefix_value(&self._table, find_leaf(&self._table.lpm, self._table.kernel, address, &parsed))
+        return None if value == GBF_NONE else value
+
+    def __getitem__(self, str address not None):
+        cdef gbf_addr parsed
+        cdef uint32_t value
+        value = gbf_prefix_value(&self._table, find_leaf(&self._table.lpm, self._table.kernel, address, &parsed))
+        if value == GBF_NONE:
+            raise KeyError(address)
+        return value
+
+    def __contains__(self, str address not None):
+        cdef gbf_addr parsed
+        return gbf_prefix_value(
+            &self._table, find_leaf(&self._table.lpm, self._table.kernel, address, &parsed)) != GBF_NONE
+
+    def lookup_many(self, addresses, out, /):
+        """Number of matches after looking up `addresses` into `out`.
+
+        Args:
+            addresses: uint32 buffer (IPv4, host order), buffer of n x 16 bytes (network order, IPv4 mapped), or a list of
+                str (one that is not an address matches nothing).
+            out: writable buffer of n uint32; 0xFFFFFFFF where nothing covers the address.
+        Raises:
+            ValueError: `addresses` is not whole records, or `out` has another number of items.
+        Cost: 2 to 15 ns an address. Detaches from the interpreter for buffers of 2048 addresses and more.
+        Source: csrc/DESIGN.md, "Batch lookup".
+        """
+        return values_many(&self._table, addresses, out)
+
+    def lookup_prefix(self, str address not None, /):
+        """(prefix, value) of the longest prefix that covers `address`, or None. Cost: about 1 us."""
+        cdef gbf_addr parsed
+        cdef gbf_prefix_item item
+        if find_leaf(&self._table.lpm, self._table.kernel, address, &parsed) == GBF_NONE:
+            return None
+        if not gbf_prefix_covering(&self._table, parsed, &item):
+            return None
+        return prefix_text(item.address, item.bits), item.value
+
+    def get(self, str prefix not None, /):
+        """Value stored for exactly this prefix, or None. ValueError when the text is not a prefix. Cost: about 1 us."""
+        cdef gbf_addr address
+        cdef uint32_t bits, value
+        cdef gbf_prefix_problem problem = read_prefix(prefix, &address, &bits)
+        if problem != GBF_PREFIX_FINE:
+            raise ValueError(prefix_problem(prefix, problem, address, bits))
+        return value if gbf_prefix_get(&self._table, address, bits, &value) else None
+
+    def __len__(self):
+        return self._table.count
+
+    def __iter__(self):
+        """The (prefix, value) pairs by address, shorter prefixes first; IPv4 stands where ::ffff:0:0/96 does."""
+        cdef gbf_prefix_cursor cursor
+        memset(&cursor, 0, sizeof(cursor))
+        while gbf_prefix_next(&self._table, &cursor):
+            yield prefix_text(cursor.item.address, cursor.item.bits), cursor.item.value
+
+    @property
+    def nbytes(self):
+        """Bytes of the whole table, text and all."""
+        return self._block.nbytes
+
+    @property
+    def content_hash(self):
+        """32 hex digits; equal tables have equal hashes."""
+        return self._block.content_hash()
+
+    @property
+    def kernel(self):
+        """Name of the instruction-set kernel this table uses."""
+        return self._table.kernel.name.decode()
+
+    def __reduce__(self):
+        return type(self).from_bytes, (bytes(self._block),)
+
+    def __repr__(self):
+        return f"<PrefixTable of {len(self)} prefixes, {self.nbytes} bytes>"

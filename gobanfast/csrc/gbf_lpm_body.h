@@ -1,0 +1,247 @@
+/* The lookups of gbf_lpm_kernel, written once and compiled once for each instruction set: gbf_lpm_<isa>.c sets the
+ * target and GBF_KERNEL_* and includes this file. Only the address parser and the inner batch loops differ by target. */
+#include "gbf_trie.h"
+
+#if defined(GBF_KERNEL_V2)
+#include "gbf_addr_fast.h"
+#endif
+
+#define BLOCK 256 /* addresses in flight: 256 direct entries and node lines fit the first-level cache */
+
+static int parse(const char *text, size_t n, gbf_addr *address)
+{
+#if defined(GBF_KERNEL_V2)
+    return parse_fast(text, n, address);
+#else
+    return gbf_addr_parse(text, n, address);
+#endif
+}
+
+static uint32_t find_text(const gbf_lpm *t, const char *text, size_t n, gbf_addr *address)
+{
+#if defined(GBF_KERNEL_V2)
+    uint32_t v4;
+    if (parse4_fast(text, n, &v4)) {
+        *address = gbf_addr_from4(v4);
+        return gbf_trie_find4(&t->v4, v4);
+    }
+    if (!parse6_fast(text, n, address) && !gbf_addr_parse(text, n, address))
+        return GBF_NONE;
+#else
+    if (!gbf_addr_parse(text, n, address))
+        return GBF_NONE;
+#endif
+    return gbf_addr_is4(*address) ? gbf_trie_find4(&t->v4, (uint32_t)address->low) : gbf_trie_find6(&t->v6, *address);
+}
+
+#if defined(GBF_KERNEL_AVX512)
+
+/* One node step for 16 lanes: entries of the nodes at word `index`, slots 0..63. */
+GBF_INLINE __m512i step16(const uint32_t *words, __m512i index, __m512i slot)
+{
+    const __m512i two = _mm512_set1_epi64(2), one = _mm512_set1_epi64(1);
+    __m256i index_low = _mm512_castsi512_si256(index), index_high = _mm512_extracti64x4_epi64(index, 1);
+    __m512i map_low = _mm512_i32gather_epi64(index_low, words, 4), map_high = _mm512_i32gather_epi64(index_high, words, 4);
+    __m512i slot_low = _mm512_cvtepu32_epi64(_mm512_castsi512_si256(slot));
+    __m512i slot_high = _mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(slot, 1));
+    map_low = _mm512_and_si512(map_low, _mm512_sub_epi64(_mm512_sllv_epi64(two, slot_low), one));
+    map_high = _mm512_and_si512(map_high, _mm512_sub_epi64(_mm512_sllv_epi64(two, slot_high), one));
+    __m256i rank_low = _mm512_cvtepi64_epi32(_mm512_popcnt_epi64(map_low));
+    __m256i rank_high = _mm512_cvtepi64_epi32(_mm512_popcnt_epi64(map_high));
+    __m512i rank = _mm512_inserti64x4(_mm512_castsi256_si512(rank_low), rank_high, 1);
+    return _mm512_i32gather_epi32(_mm512_add_epi32(_mm512_add_epi32(index, rank), _mm512_set1_epi32(1)), words, 4);
+}
+
+/* Leaves of up to BLOCK IPv4 addresses: all direct entries first (their node lines prefetched), then the nodes. */
+static void block4(const gbf_trie *t, const uint32_t *addresses, size_t n, uint32_t *leaves)
+{
+    const __m512i low31 = _mm512_set1_epi32(0x7FFFFFFF);
+    const __m128i direct_shift = _mm_cvtsi32_si128((int)(32 - t->direct_bits));
+    const __m128i key_shift = _mm_cvtsi32_si128((int)t->direct_bits);
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 live = n - i >= 16 ? 0xFFFF : (__mmask16)((1u << (n - i)) - 1);
+        __m512i address = _mm512_maskz_loadu_epi32(live, addresses + i);
+        __m512i entry = _mm512_i32gather_epi32(_mm512_srl_epi32(address, direct_shift), t->direct, 4);
+        _mm512_mask_storeu_epi32(leaves + i, live, entry);
+        for (size_t k = i; k < i + 16 && k < n; k++)
+            GBF_PREFETCH(t->words + (leaves[k] & GBF_CHILD ? leaves[k] & ~GBF_CHILD : 0));
+    }
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 live = n - i >= 16 ? 0xFFFF : (__mmask16)((1u << (n - i)) - 1);
+        __m512i key = _mm512_sll_epi32(_mm512_maskz_loadu_epi32(live, addresses + i), key_shift);
+        __m512i entry = _mm512_maskz_loadu_epi32(live, leaves + i);
+        __mmask16 child;
+        while ((child = _mm512_movepi32_mask(entry)) != 0) {
+            __m512i next = step16(t->words, _mm512_maskz_and_epi32(child, entry, low31), _mm512_srli_epi32(key, 26));
+            entry = _mm512_mask_mov_epi32(entry, child, next);
+            key = _mm512_slli_epi32(key, 6);
+        }
+        _mm512_mask_storeu_epi32(leaves + i, live, entry);
+    }
+}
+
+#else
+
+static void block4(const gbf_trie *t, const uint32_t *addresses, size_t n, uint32_t *leaves)
+{
+    uint32_t down = 32 - t->direct_bits;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t entry = t->direct[addresses[i] >> down];
+        leaves[i] = entry;
+        GBF_PREFETCH(t->words + (entry & GBF_CHILD ? entry & ~GBF_CHILD : 0));
+    }
+    for (size_t i = 0; i < n; i++) {
+        uint32_t entry = leaves[i], key = addresses[i] << t->direct_bits;
+        uint32_t child = (uint32_t)((int32_t)entry >> 31);
+        uint32_t next = gbf_trie_step(t->words, entry & child & ~GBF_CHILD, key >> 26);
+        entry = (next & child) | (entry & ~child);
+        while (GBF_UNLIKELY(entry & GBF_CHILD)) {
+            key <<= 6;
+            entry = gbf_trie_step(t->words, entry & ~GBF_CHILD, key >> 26);
+        }
+        leaves[i] = entry;
+    }
+}
+
+#endif
+
+static void find4_many(const gbf_lpm *t, const uint32_t *addresses, size_t n, uint32_t *leaves)
+{
+    uint32_t down = 32 - t->v4.direct_bits;
+    for (size_t i = 0; i < n; i += BLOCK) {
+        size_t size = n - i < BLOCK ? n - i : BLOCK;
+        for (size_t k = i + BLOCK; k < n && k < i + 2 * BLOCK; k++)
+            GBF_PREFETCH(t->v4.direct + (addresses[k] >> down));
+        block4(&t->v4, addresses + i, size, leaves + i);
+    }
+}
+
+/* Leaves of up to BLOCK IPv6 addresses, level by level over the addresses still on their way: while one node line is
+ * being fetched, the others are worked on. `keys` holds the left-aligned bits still to be read. */
+static void block6(const gbf_trie *t, const gbf_addr *addresses, size_t n, uint32_t *leaves)
+{
+    uint64_t keys[BLOCK];
+    uint16_t open[BLOCK];
+    size_t opened = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t entry = t->direct[addresses[i].high >> (64 - t->direct_bits)];
+        keys[i] = addresses[i].high << t->direct_bits;
+        leaves[i] = entry;
+        open[opened] = (uint16_t)i;
+        opened += entry >> 31;
+        GBF_PREFETCH(t->words + (entry & GBF_CHILD ? entry & ~GBF_CHILD : 0));
+    }
+    uint32_t left = (64 - t->direct_bits) / 6;
+    while (opened > 0) {
+        if (left-- == 0) {
+            for (size_t k = 0; k < opened; k++)
+                keys[open[k]] = addresses[open[k]].low;
+            left = 10;
+        }
+        size_t still = 0;
+        for (size_t k = 0; k < opened; k++) {
+            size_t i = open[k];
+            uint32_t entry = gbf_trie_step(t->words, leaves[i] & ~GBF_CHILD, (uint32_t)(keys[i] >> 58));
+            keys[i] <<= 6;
+            leaves[i] = entry;
+            open[still] = (uint16_t)i;
+            still += entry >> 31;
+            GBF_PREFETCH(t->words + (entry & GBF_CHILD ? entry & ~GBF_CHILD : 0));
+        }
+        opened = still;
+    }
+}
+
+/* A block of addresses sorted by family, walked, and put back in place. */
+typedef struct {
+    uint32_t v4[BLOCK], leaf4[BLOCK], leaf6[BLOCK];
+    gbf_addr v6[BLOCK];
+    uint16_t at4[BLOCK], at6[BLOCK];
+    size_t count4, count6;
+} sorter;
+
+GBF_INLINE void sorter_add(sorter *s, gbf_addr address, size_t at)
+{
+    size_t is4 = (size_t)gbf_addr_is4(address);
+    s->v4[s->count4] = (uint32_t)address.low;
+    s->at4[s->count4] = (uint16_t)at;
+    s->v6[s->count6] = address;
+    s->at6[s->count6] = (uint16_t)at;
+    s->count4 += is4;
+    s->count6 += 1 - is4;
+}
+
+static void sorter_finish(sorter *s, const gbf_lpm *t, uint32_t *leaves)
+{
+    find4_many(t, s->v4, s->count4, s->leaf4);
+    block6(&t->v6, s->v6, s->count6, s->leaf6);
+    for (size_t k = 0; k < s->count4; k++)
+        leaves[s->at4[k]] = s->leaf4[k];
+    for (size_t k = 0; k < s->count6; k++)
+        leaves[s->at6[k]] = s->leaf6[k];
+    s->count4 = s->count6 = 0;
+}
+
+static void find16_many(const gbf_lpm *t, const uint8_t *packed, size_t n, uint32_t *leaves)
+{
+    sorter s;
+    s.count4 = s.count6 = 0;
+    for (size_t i = 0; i < n; i += BLOCK) {
+        size_t size = n - i < BLOCK ? n - i : BLOCK;
+        for (size_t k = 0; k < size; k++)
+            sorter_add(&s, gbf_addr_load(packed + 16 * (i + k)), k);
+        sorter_finish(&s, t, leaves + i);
+    }
+}
+
+static void find_text_many(const gbf_lpm *t, const char *const *texts, const uint32_t *lengths, size_t n, uint32_t *leaves)
+{
+    sorter s;
+    s.count4 = s.count6 = 0;
+    for (size_t i = 0; i < n; i += BLOCK) {
+        size_t size = n - i < BLOCK ? n - i : BLOCK;
+        for (size_t k = 0; k < size; k++) {
+            gbf_addr address;
+            if (parse(texts[i + k], lengths[i + k], &address))
+                sorter_add(&s, address, k);
+            else
+                leaves[i + k] = GBF_NONE;
+        }
+        sorter_finish(&s, t, leaves + i);
+    }
+}
+
+/* Takes the next node when `entry` refers to it; *next moves past that node. */
+GBF_INLINE int admit_child(const gbf_trie *t, uint32_t entry, uint64_t *next)
+{
+    uint64_t at = entry & ~GBF_CHILD;
+    if (at != *next || at + 2 >= t->word_count)
+        return 0;
+    uint64_t bitmap = gbf_load64(t->words + at);
+    *next = at + 2 + (uint64_t)__builtin_popcountll(bitmap);
+    return (bitmap & 1) != 0 && *next <= t->word_count;
+}
+
+static gbf_status verify(const gbf_trie *t, uint32_t leaf_limit, gbf_fault *fault)
+{
+    if (t->word_count < 3 || memcmp(t->words, gbf_trie_idle_node, sizeof gbf_trie_idle_node) != 0)
+        return gbf_refuse(fault, GBF_BAD_FORMAT, "idle node is damaged", 0);
+    uint64_t next = 3;
+    for (uint64_t i = 0, slots = UINT64_C(1) << t->direct_bits; i < slots; i++) {
+        uint32_t entry = t->direct[i];
+        if (entry & GBF_CHILD ? !admit_child(t, entry, &next) : entry >= leaf_limit && entry != GBF_NO_LEAF)
+            return gbf_refuse(fault, GBF_BAD_FORMAT, "direct entry is out of range", i);
+    }
+    for (uint64_t at = 3; at < next;) {
+        uint64_t end = at + 2 + (uint64_t)__builtin_popcountll(gbf_load64(t->words + at));
+        for (uint64_t i = at + 2; i < end; i++) {
+            uint32_t entry = t->words[i];
+            if (entry & GBF_CHILD ? !admit_child(t, entry, &next) : entry >= leaf_limit && entry != GBF_NO_LEAF)
+                return gbf_refuse(fault, GBF_BAD_FORMAT, "node entry is out of range", i);
+        }
+        at = end;
+    }
+    if (next != t->word_count)
+        return gbf_refuse(fault, GBF_BAD_FORMAT, "words that no node uses", next);
+    return GBF_OK;
+}

@@ -1,0 +1,410 @@
+#include "gbf_prefix.h"
+
+#include <stdlib.h>
+
+enum {
+    META = GBF_TAG('M', 'E', 'T', 'A'),
+    DIR4 = GBF_TAG('D', 'I', 'R', '4'),
+    WRD4 = GBF_TAG('W', 'R', 'D', '4'),
+    DIR6 = GBF_TAG('D', 'I', 'R', '6'),
+    WRD6 = GBF_TAG('W', 'R', 'D', '6'),
+    VALS = GBF_TAG('V', 'A', 'L', 'S'),
+    LSTD = GBF_TAG('L', 'S', 'T', 'D'),
+    LSTT = GBF_TAG('L', 'S', 'T', 'T'),
+    OWN_SECTIONS = 8,
+    MAX_EXTRA = GBF_BLOCK_MAX_SECTIONS - OWN_SECTIONS,
+};
+
+/* The tables of up to this many ranges start with fewer direct bits: 16 KB and 4 KB instead of 1 MB and 256 KB. */
+#define SMALL_RANGES 100000u
+
+/* ---- sorting ------------------------------------------------------------------------------------------------ */
+
+static int in_order(const gbf_prefix_item *a, const gbf_prefix_item *b)
+{
+    if (a->address.high != b->address.high)
+        return a->address.high < b->address.high;
+    if (a->address.low != b->address.low)
+        return a->address.low < b->address.low;
+    return a->bits <= b->bits;
+}
+
+static uint8_t digit(const gbf_prefix_item *item, int index)
+{
+    if (index == 0)
+        return (uint8_t)item->bits;
+    return (uint8_t)(index <= 8 ? item->address.low >> (8 * (index - 1)) : item->address.high >> (8 * (index - 9)));
+}
+
+/* Stable least-significant-digit radix sort by (address, bits); `spare` has room for `count` items. Digits in which all items agree
+ * cost nothing: IPv4 tables need five passes. */
+static void radix_sort(gbf_prefix_item *items, gbf_prefix_item *spare, uint64_t count)
+{
+    enum { DIGITS = 17 };
+    static const uint64_t zero[DIGITS][256];
+    uint64_t histogram[DIGITS][256];
+    memcpy(histogram, zero, sizeof histogram);
+    for (uint64_t i = 0; i < count; i++)
+        for (int d = 0; d < DIGITS; d++)
+            histogram[d][digit(&items[i], d)]++;
+    gbf_prefix_item *from = items, *to = spare;
+    for (int d = 0; d < DIGITS; d++) {
+        if (count == 0 || histogram[d][digit(&from[0], d)] == count)
+            continue;
+        uint64_t at[256], sum = 0;
+        for (int v = 0; v < 256; v++) {
+            at[v] = sum;
+            sum += histogram[d][v];
+        }
+        for (uint64_t i = 0; i < count; i++)
+            to[at[digit(&from[i], d)]++] = from[i];
+        gbf_prefix_item *swap = from;
+        from = to;
+        to = swap;
+    }
+    if (from != items)
+        memcpy(items, from, count * sizeof *items);
+}
+
+/* Sorts by (address, bits) and keeps the last of equal prefixes. Families are sorted apart: their digits differ. */
+static gbf_status sort_items(gbf_prefix_item *items, uint64_t *count)
+{
+    uint64_t n = *count, sorted = 1;
+    for (uint64_t i = 1; i < n && sorted; i++)
+        sorted = (uint64_t)in_order(&items[i - 1], &items[i]);
+    if (!sorted) {
+        gbf_prefix_item *spare = malloc((n ? n : 1) * 2 * sizeof *spare);
+        if (spare == NULL)
+            return GBF_NO_MEMORY;
+        uint64_t n6 = 0, n4 = 0;
+        for (uint64_t i = 0; i < n; i++)
+            if (gbf_addr_is4(items[i].address))
+                spare[n4++] = items[i];
+            else
+                items[n6++] = items[i];
+        memcpy(spare + n4, items, n6 * sizeof *items);
+        radix_sort(spare, spare + n, n4);
+        radix_sort(spare + n4, spare + n, n6);
+        const gbf_prefix_item mapped = {{0, GBF_MAPPED}, 0, 0};
+        uint64_t below = 0; /* IPv6 prefixes that sort before ::ffff:0:0 */
+        while (below < n6 && !in_order(&mapped, &spare[n4 + below]))
+            below++;
+        memcpy(items, spare + n4, below * sizeof *items);
+        memcpy(items + below, spare, n4 * sizeof *items);
+        memcpy(items + below + n4, spare + n4 + below, (n6 - below) * sizeof *items);
+        free(spare);
+    }
+    uint64_t kept = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        if (i + 1 < n && in_order(&items[i + 1], &items[i])) /* equal: a later one takes its place */
+            continue;
+        items[kept++] = items[i];
+    }
+    *count = kept;
+    return GBF_OK;
+}
+
+/* ---- ranges ------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    gbf_range *ranges;
+    uint64_t count;
+} range_list;
+
+/* From `start` on the leaf is `leaf`, until told otherwise. */
+static void emit(range_list *list, gbf_u128 start, uint32_t leaf)
+{
+    uint64_t n = list->count;
+    if (n > 0 && gbf_addr_number(list->ranges[n - 1].start) == start)
+        n--;
+    if (n == 0 || list->ranges[n - 1].leaf != leaf)
+        list->ranges[n++] = (gbf_range){gbf_addr_of(start), leaf};
+    list->count = n;
+}
+
+/* Cuts the family into ranges with a stack of the prefixes that are open at the sweep's position. `ranges` has room for 2 *
+ * count + 1. `leaves[i]` (or items[i].value when NULL) is what item i stands for. */
+static uint64_t sweep(const gbf_prefix_item *items, uint64_t count, int family, uint32_t none, gbf_range *ranges)
+{
+    struct {
+        gbf_u128 last;
+        uint32_t leaf;
+    } open[130];
+    uint32_t depth = 0, shift = family == 4 ? 96 : 0;
+    range_list list = {ranges, 0};
+    emit(&list, 0, none);
+    for (uint64_t i = 0; i <= count; i++) {
+        gbf_u128 start = i < count ? gbf_addr_number(items[i].address) << shift : 0;
+        while (depth > 0 && (i == count || open[depth - 1].last < start)) {
+            gbf_u128 last = open[--depth].last;
+            if (last != ~(gbf_u128)0)
+                emit(&list, last + 1, depth > 0 ? open[depth - 1].leaf : none);
+        }
+        if (i == count)
+            break;
+        emit(&list, start, items[i].value);
+        open[depth].last = start | gbf_addr_hostmask(items[i].bits - shift);
+        open[depth++].leaf = items[i].value;
+    }
+    return list.count;
+}
+
+/* Sorted items of one family: IPv4 is one run inside the IPv6 order, so IPv6 comes in two parts. */
+typedef struct {
+    uint64_t begin4, end4;
+} families;
+
+static families split(const gbf_prefix_item *items, uint64_t count)
+{
+    families f = {0, 0};
+    while (f.begin4 < count && !gbf_addr_is4(items[f.begin4].address))
+        f.begin4++;
+    f.end4 = f.begin4;
+    while (f.end4 < count && gbf_addr_is4(items[f.end4].address))
+        f.end4++;
+    return f;
+}
+
+/* Ranges of a family from sorted items of both; IPv6 items are brought together in `spare` (room for `count`). */
+static gbf_status family_ranges(const gbf_prefix_item *items, uint64_t count, int family, uint32_t none,
+                                gbf_range **ranges, uint64_t *range_count)
+{
+    families f = split(items, count);
+    uint64_t n4 = f.end4 - f.begin4, n = family == 4 ? n4 : count - n4;
+    gbf_prefix_item *joined = NULL;
+    const gbf_prefix_item *from = items + f.begin4;
+    if (family == 6) {
+        from = items;
+        if (n4 > 0) {
+            from = joined = malloc((n ? n : 1) * sizeof *joined);
+            if (joined == NULL)
+                return GBF_NO_MEMORY;
+            memcpy(joined, items, f.begin4 * sizeof *items);
+            memcpy(joined + f.begin4, items + f.end4, (count - f.end4) * sizeof *items);
+        }
+    }
+    *ranges = malloc((2 * n + 1) * sizeof **ranges);
+    if (*ranges != NULL)
+        *range_count = sweep(from, n, family, none, *ranges);
+    free(joined);
+    return *ranges != NULL ? GBF_OK : GBF_NO_MEMORY;
+}
+
+gbf_status gbf_prefix_ranges(const gbf_prefix *t, int family, gbf_range **ranges, uint64_t *count)
+{
+    gbf_prefix_item *items = malloc((t->count + 1) * sizeof *items);
+    gbf_prefix_cursor cursor = {0};
+    uint64_t n = 0;
+    if (items == NULL)
+        return GBF_NO_MEMORY;
+    while (gbf_prefix_next(t, &cursor))
+        items[n++] = cursor.item;
+    gbf_status status = family_ranges(items, n, family, GBF_NONE, ranges, count);
+    free(items);
+    return status;
+}
+
+/* ---- values ------------------------------------------------------------------------------------------------- */
+
+static int compare_u32(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* When some value does not fit a leaf: the distinct values, sorted; NULL and 0 otherwise. */
+static gbf_status wide_values(const gbf_prefix_item *items, uint64_t count, uint32_t **values, uint64_t *value_count)
+{
+    uint32_t wide = 0;
+    *values = NULL;
+    *value_count = 0;
+    for (uint64_t i = 0; i < count; i++)
+        wide |= items[i].value >= GBF_NO_LEAF;
+    if (!wide)
+        return GBF_OK;
+    uint32_t *v = malloc(count * sizeof *v);
+    if (v == NULL)
+        return GBF_NO_MEMORY;
+    for (uint64_t i = 0; i < count; i++)
+        v[i] = items[i].value;
+    qsort(v, count, sizeof *v, compare_u32);
+    uint64_t n = 0;
+    for (uint64_t i = 0; i < count; i++)
+        if (n == 0 || v[n - 1] != v[i])
+            v[n++] = v[i];
+    *values = v;
+    *value_count = n;
+    return GBF_OK;
+}
+
+static void values_to_leaves(gbf_range *ranges, uint64_t count, const uint32_t *values, uint64_t value_count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        if (ranges[i].leaf == GBF_NONE) {
+            ranges[i].leaf = GBF_NO_LEAF;
+        } else if (values != NULL) {
+            const uint32_t *found = bsearch(&ranges[i].leaf, values, value_count, sizeof *values, compare_u32);
+            ranges[i].leaf = (uint32_t)(found - values);
+        }
+    }
+}
+
+size_t gbf_prefix_values(const gbf_prefix *t, uint32_t *leaves, size_t n)
+{
+    size_t matched = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t value = gbf_prefix_value(t, leaves[i]);
+        leaves[i] = value;
+        matched += value != GBF_NONE;
+    }
+    return matched;
+}
+
+/* ---- block -------------------------------------------------------------------------------------------------- */
+
+static gbf_status build_trie(gbf_trie_build *out, const gbf_prefix_item *items, uint64_t count, int family,
+                             const uint32_t *values, uint64_t value_count)
+{
+    gbf_range *ranges;
+    uint64_t n = 0;
+    gbf_status status = family_ranges(items, count, family, GBF_NONE, &ranges, &n);
+    if (status != GBF_OK)
+        return status;
+    values_to_leaves(ranges, n, values, value_count);
+    uint32_t direct_bits = family == 4 ? (n <= SMALL_RANGES ? 12 : 18) : (n <= SMALL_RANGES / 10 ? 10 : 16);
+    status = gbf_trie_from_ranges(out, ranges, n, direct_bits);
+    free(ranges);
+    return status;
+}
+
+static gbf_trie view(const gbf_trie_build *t)
+{
+    return (gbf_trie){t->direct, t->words, t->word_count, t->direct_bits};
+}
+
+static gbf_status check_items(const gbf_prefix_item *items, uint64_t count, gbf_fault *fault)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        const gbf_prefix_item *item = &items[i];
+        if (item->bits > 128)
+            return gbf_refuse(fault, GBF_BAD_INPUT, "prefix length is over 128", i);
+        if (gbf_addr_number(item->address) & gbf_addr_hostmask(item->bits))
+            return gbf_refuse(fault, GBF_BAD_INPUT, "prefix has host bits set", i);
+        if (item->value == GBF_NONE)
+            return gbf_refuse(fault, GBF_BAD_INPUT, "value 4294967295 is reserved", i);
+    }
+    return GBF_OK;
+}
+
+static gbf_status assemble(const gbf_extra *parts, uint32_t part_count, uint32_t kind, void **block)
+{
+    gbf_section sections[GBF_BLOCK_MAX_SECTIONS];
+    for (uint32_t i = 0; i < part_count; i++)
+        sections[i] = (gbf_section){parts[i].tag, parts[i].item_bytes, 0, parts[i].nbytes};
+    uint64_t nbytes = gbf_block_layout(sections, part_count);
+    uint8_t *out = aligned_alloc(64, nbytes);
+    if (out == NULL)
+        return GBF_NO_MEMORY;
+    memset(out, 0, sections[0].offset);
+    gbf_block_begin(out, kind, sections, part_count);
+    for (uint32_t i = 0; i < part_count; i++) {
+        uint64_t end = i + 1 < part_count ? sections[i + 1].offset : nbytes;
+        if (parts[i].nbytes > 0)
+            memcpy(out + sections[i].offset, parts[i].data, parts[i].nbytes);
+        memset(out + sections[i].offset + parts[i].nbytes, 0, end - sections[i].offset - parts[i].nbytes);
+    }
+    gbf_block_seal(out);
+    *block = out;
+    return GBF_OK;
+}
+
+gbf_status gbf_prefix_build(gbf_prefix_item *items, uint64_t count, uint32_t kind, const gbf_extra *extra,
+                            uint32_t extra_count, void **block, gbf_fault *fault)
+{
+    if (extra_count > MAX_EXTRA)
+        return gbf_refuse(fault, GBF_BAD_INPUT, "too many extra sections", extra_count);
+    gbf_status status = check_items(items, count, fault);
+    if (status != GBF_OK)
+        return status;
+    gbf_trie_build v4 = {0}, v6 = {0};
+    gbf_list_build list = {0};
+    uint32_t *values = NULL;
+    uint64_t value_count = 0;
+    if ((status = sort_items(items, &count)) != GBF_OK ||
+        (status = wide_values(items, count, &values, &value_count)) != GBF_OK ||
+        (status = build_trie(&v4, items, count, 4, values, value_count)) != GBF_OK ||
+        (status = build_trie(&v6, items, count, 6, values, value_count)) != GBF_OK)
+        goto done;
+    gbf_prefix trie = {.lpm = {view(&v4), view(&v6)}, .values = values};
+    if ((status = gbf_list_encode(&list, items, count, &trie)) != GBF_OK)
+        goto done;
+    families f = split(items, count);
+    uint64_t count4 = f.end4 - f.begin4;
+    gbf_prefix_meta meta = {count4, count - count4, v4.direct_bits, v6.direct_bits, {0}};
+    gbf_extra parts[GBF_BLOCK_MAX_SECTIONS] = {
+        {META, sizeof meta, &meta, sizeof meta},
+        {DIR4, 4, v4.direct, UINT64_C(4) << v4.direct_bits},
+        {WRD4, 4, v4.words, 4 * v4.word_count},
+        {DIR6, 4, v6.direct, UINT64_C(4) << v6.direct_bits},
+        {WRD6, 4, v6.words, 4 * v6.word_count},
+        {VALS, 4, values, 4 * value_count},
+        {LSTD, sizeof *list.groups, list.groups, list.group_count * sizeof *list.groups},
+        {LSTT, 1, list.tokens, list.token_bytes},
+    };
+    if (extra_count > 0)
+        memcpy(parts + OWN_SECTIONS, extra, extra_count * sizeof *extra);
+    status = assemble(parts, OWN_SECTIONS + extra_count, kind, block);
+done:
+    free(v4.direct);
+    free(v4.words);
+    free(v6.direct);
+    free(v6.words);
+    free(values);
+    free(list.groups);
+    free(list.tokens);
+    return status;
+}
+
+static gbf_status bind_trie(gbf_trie *trie, const void *block, uint32_t direct_tag, uint32_t words_tag, uint32_t direct_bits,
+                            uint32_t max_bits, gbf_fault *fault)
+{
+    uint64_t direct_count;
+    trie->direct_bits = direct_bits;
+    trie->direct = gbf_block_section(block, direct_tag, 4, &direct_count);
+    trie->words = gbf_block_section(block, words_tag, 4, &trie->word_count);
+    /* Six-bit strides must end at bit 64 of an IPv6 address, and 12 and 18 do as well for IPv4: 4, 10, 16 or 12, 18. */
+    if (direct_bits > max_bits || direct_bits < 4 || (max_bits - direct_bits) % 6 != 0 ||
+        direct_count != UINT64_C(1) << direct_bits || trie->words == NULL)
+        return gbf_refuse(fault, GBF_BAD_FORMAT, "trie sections do not fit the header", 64);
+    return GBF_OK;
+}
+
+gbf_status gbf_prefix_open(gbf_prefix *table, const void *block, uint64_t nbytes, uint32_t kind, int verify,
+                           const gbf_lpm_kernel *kernel, gbf_fault *fault)
+{
+    gbf_status status = gbf_block_open(block, nbytes, kind, verify, fault);
+    if (status != GBF_OK)
+        return status;
+    gbf_prefix t = {.kernel = kernel};
+    uint64_t meta_count;
+    const gbf_prefix_meta *meta = gbf_block_section(block, META, sizeof *meta, &meta_count);
+    t.values = gbf_block_section(block, VALS, 4, &t.value_count);
+    t.groups = gbf_block_section(block, LSTD, sizeof *t.groups, &t.group_count);
+    t.tokens = gbf_block_section(block, LSTT, 1, &t.token_bytes);
+    if (meta_count != 1 || t.values == NULL || t.groups == NULL || t.tokens == NULL)
+        return gbf_refuse(fault, GBF_BAD_FORMAT, "a section of the prefix table is missing", 64);
+    if (t.value_count == 0)
+        t.values = NULL;
+    t.count = meta->count4 + meta->count6;
+    if (meta->count4 > t.count || t.group_count != t.count / GBF_LIST_STRIDE + (t.count % GBF_LIST_STRIDE != 0))
+        return gbf_refuse(fault, GBF_BAD_FORMAT, "prefix count does not fit the prefix list", 64);
+    if ((status = bind_trie(&t.lpm.v4, block, DIR4, WRD4, meta->direct_bits4, 18, fault)) != GBF_OK ||
+        (status = bind_trie(&t.lpm.v6, block, DIR6, WRD6, meta->direct_bits6, 16, fault)) != GBF_OK)
+        return status;
+    uint32_t leaf_limit = t.values != NULL && t.value_count < GBF_NO_LEAF ? (uint32_t)t.value_count : GBF_NO_LEAF;
+    if ((status = kernel->verify(&t.lpm.v4, leaf_limit, fault)) != GBF_OK ||
+        (status = kernel->verify(&t.lpm.v6, leaf_limit, fault)) != GBF_OK)
+        return status;
+    *table = t;
+    return GBF_OK;
+}
