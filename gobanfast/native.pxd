@@ -15,7 +15,13 @@ cdef extern from "gbf_base.h" nogil:
 
 
 cdef extern from "gbf_block.h" nogil:
-    uint32_t GBF_BLOCK_VERSION
+    uint32_t GBF_TAG(char a, char b, char c, char d)
+    ctypedef struct gbf_part:
+        uint32_t tag
+        uint32_t item_bytes
+        const void *data
+        uint64_t nbytes
+    gbf_status gbf_block_build(const gbf_part *parts, uint32_t count, uint32_t kind, void **block)
     gbf_status gbf_block_open(const void *data, uint64_t nbytes, uint32_t kind, int check_hash, gbf_fault *fault)
     uint64_t gbf_block_nbytes(const void *block)
 
@@ -76,18 +82,12 @@ cdef extern from "gbf_prefix.h" nogil:
         uint64_t count
     ctypedef struct gbf_prefix_cursor:
         gbf_prefix_item item
-    ctypedef struct gbf_extra:
-        uint32_t tag
-        uint32_t item_bytes
-        const void *data
-        uint64_t nbytes
-    uint32_t GBF_TAG(char a, char b, char c, char d)
     uint32_t gbf_prefix_value(const gbf_prefix *t, uint32_t leaf)
     size_t gbf_prefix_values(const gbf_prefix *t, uint32_t *leaves, size_t n)
     int gbf_prefix_get(const gbf_prefix *t, gbf_addr address, uint32_t bits, uint32_t *value)
     int gbf_prefix_covering(const gbf_prefix *t, gbf_addr address, gbf_prefix_item *item)
     int gbf_prefix_next(const gbf_prefix *t, gbf_prefix_cursor *cursor)
-    gbf_status gbf_prefix_build(gbf_prefix_item *items, uint64_t count, uint32_t kind, const gbf_extra *extra, uint32_t extra_count, void **block, gbf_fault *fault)
+    gbf_status gbf_prefix_build(gbf_prefix_item *items, uint64_t count, uint32_t kind, const gbf_part *extra, uint32_t extra_count, void **block, gbf_fault *fault)
     gbf_status gbf_prefix_open(gbf_prefix *table, const void *block, uint64_t nbytes, uint32_t kind, int verify, const gbf_lpm_kernel *kernel, gbf_fault *fault)
     gbf_status gbf_prefix_verify(const gbf_prefix *t, gbf_fault *fault)
     gbf_status gbf_prefix_ranges(const gbf_prefix *t, int family, gbf_range **ranges, uint64_t *count)

@@ -1,5 +1,7 @@
 #include "gbf_block.h"
 
+#include <stdlib.h>
+
 #include "gbf_xxh3.h"
 
 static const uint8_t magic[8] = {0x89, 'G', 'B', 'F', '\r', '\n', 0x1a, '\n'};
@@ -22,35 +24,35 @@ static void put64(uint8_t *p, uint64_t v)
     memcpy(p, &v, sizeof v);
 }
 
-uint64_t gbf_block_layout(gbf_section *sections, uint32_t count)
+gbf_status gbf_block_build(const gbf_part *parts, uint32_t count, uint32_t kind, void **block)
 {
-    uint64_t at = round64(DIRECTORY + (uint64_t)count * sizeof *sections);
-    for (uint32_t i = 0; i < count; i++) {
-        sections[i].offset = at;
-        at = round64(at + sections[i].nbytes);
-    }
-    return at;
-}
-
-void gbf_block_begin(void *block, uint32_t kind, const gbf_section *sections, uint32_t count)
-{
-    uint8_t *b = block;
-    const gbf_section *last = &sections[count - 1];
+    uint64_t nbytes = round64(DIRECTORY + (uint64_t)count * sizeof(gbf_section));
+    for (uint32_t i = 0; i < count; i++)
+        nbytes += round64(parts[i].nbytes);
+    uint8_t *b = aligned_alloc(64, nbytes);
+    if (b == NULL)
+        return GBF_NO_MEMORY;
+    uint64_t at = round64(DIRECTORY + (uint64_t)count * sizeof(gbf_section));
+    memset(b, 0, at);
     memcpy(b, magic, sizeof magic);
     put32(b + ORDER, ORDER_MARK);
     put32(b + VERSION, GBF_BLOCK_VERSION);
     put32(b + KIND, kind);
     put32(b + COUNT, count);
-    put64(b + NBYTES, round64(last->offset + last->nbytes));
-    memcpy(b + DIRECTORY, sections, count * sizeof *sections);
-}
-
-void gbf_block_seal(void *block)
-{
-    uint8_t *b = block;
-    gbf_hash128 h = gbf_xxh3_128(b + HASHED_FROM, gbf_block_nbytes(block) - HASHED_FROM, 0);
+    put64(b + NBYTES, nbytes);
+    for (uint32_t i = 0; i < count; i++) {
+        gbf_section section = {parts[i].tag, parts[i].item_bytes, at, parts[i].nbytes};
+        memcpy(b + DIRECTORY + i * sizeof section, &section, sizeof section);
+        if (parts[i].nbytes > 0)
+            memcpy(b + at, parts[i].data, parts[i].nbytes);
+        memset(b + at + parts[i].nbytes, 0, round64(parts[i].nbytes) - parts[i].nbytes);
+        at += round64(parts[i].nbytes);
+    }
+    gbf_hash128 h = gbf_xxh3_128(b + HASHED_FROM, nbytes - HASHED_FROM, 0);
     put64(b + HASH, h.low);
     put64(b + HASH + 8, h.high);
+    *block = b;
+    return GBF_OK;
 }
 
 static gbf_status check_sections(const uint8_t *b, uint64_t nbytes, gbf_fault *fault)

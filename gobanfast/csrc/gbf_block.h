@@ -29,15 +29,15 @@ typedef struct {
     uint64_t nbytes;
 } gbf_section;
 
-/* Fills in the offsets of `count` sections (tag, item_bytes, nbytes given) and returns the size of the
- * whole block in bytes, a multiple of 64. */
-uint64_t gbf_block_layout(gbf_section *sections, uint32_t count);
+/* What a builder wants in its block; `data` is copied. */
+typedef struct {
+    uint32_t tag, item_bytes;
+    const void *data;
+    uint64_t nbytes;
+} gbf_part;
 
-/* Writes header and directory into `block` (gbf_block_layout bytes, zeroed, 64-byte aligned). */
-void gbf_block_begin(void *block, uint32_t kind, const gbf_section *sections, uint32_t count);
-
-/* Computes the content hash; call last, after every section is written. */
-void gbf_block_seal(void *block);
+/* Builds a sealed block of `count` parts (1..64). On GBF_OK the caller frees *block. */
+gbf_status gbf_block_build(const gbf_part *parts, uint32_t count, uint32_t kind, void **block);
 
 /* Checks header and section geometry of `nbytes` bytes at `data` (8-byte aligned). With `check_hash`, also the
  * content hash (about 0.1 ms per MB). Nothing read from the block is trusted before it is checked here. */

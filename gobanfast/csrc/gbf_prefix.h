@@ -17,8 +17,6 @@ typedef struct {
 
 typedef struct {
     uint64_t count4, count6; /* prefixes of each family */
-    uint32_t direct_bits4, direct_bits6;
-    uint64_t reserved[5];
 } gbf_prefix_meta;
 
 /* Prefix list: sorted by (address, bits), GBF_LIST_STRIDE to a group. A group's first address is absolute, the rest is
@@ -72,17 +70,11 @@ typedef struct {
 } gbf_prefix_cursor;
 int gbf_prefix_next(const gbf_prefix *t, gbf_prefix_cursor *cursor);
 
-/* One more section for the block, copied behind the table's own. */
-typedef struct {
-    uint32_t tag, item_bytes;
-    const void *data;
-    uint64_t nbytes;
-} gbf_extra;
-
-/* Sorts `items` in place (of equal prefixes the last one stays), builds a sealed block. On GBF_OK the caller frees
+/* Sorts `items` in place (of equal prefixes the last one stays), builds a sealed block with `extra` sections behind the
+ * table's own. On GBF_OK the caller frees
  * *block. GBF_BAD_INPUT: fault->offset is the index of an item with host bits set, bits over 128 or value GBF_NONE.
  * O(n) with already sorted input, a radix sort otherwise. */
-gbf_status gbf_prefix_build(gbf_prefix_item *items, uint64_t count, uint32_t kind, const gbf_extra *extra,
+gbf_status gbf_prefix_build(gbf_prefix_item *items, uint64_t count, uint32_t kind, const gbf_part *extra,
                             uint32_t extra_count, void **block, gbf_fault *fault);
 
 /* Binds `table` to a block (which must outlive it). With `verify`, checks the content hash; trie geometry is always

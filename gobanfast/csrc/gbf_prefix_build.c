@@ -4,19 +4,12 @@
 
 enum {
     META = GBF_TAG('M', 'E', 'T', 'A'),
-    DIR4 = GBF_TAG('D', 'I', 'R', '4'),
-    WRD4 = GBF_TAG('W', 'R', 'D', '4'),
-    DIR6 = GBF_TAG('D', 'I', 'R', '6'),
-    WRD6 = GBF_TAG('W', 'R', 'D', '6'),
     VALS = GBF_TAG('V', 'A', 'L', 'S'),
     LSTD = GBF_TAG('L', 'S', 'T', 'D'),
     LSTT = GBF_TAG('L', 'S', 'T', 'T'),
-    OWN_SECTIONS = 8,
+    OWN_SECTIONS = 4 + GBF_LPM_PARTS,
     MAX_EXTRA = GBF_BLOCK_MAX_SECTIONS - OWN_SECTIONS,
 };
-
-/* The tables of up to this many ranges start with fewer direct bits: 16 KB and 4 KB instead of 1 MB and 256 KB. */
-#define SMALL_RANGES 100000u
 
 /* ---- sorting ------------------------------------------------------------------------------------------------ */
 
@@ -262,24 +255,21 @@ size_t gbf_prefix_values(const gbf_prefix *t, uint32_t *leaves, size_t n)
 
 /* ---- block -------------------------------------------------------------------------------------------------- */
 
-static gbf_status build_trie(gbf_trie_build *out, const gbf_prefix_item *items, uint64_t count, int family,
-                             const uint32_t *values, uint64_t value_count)
+static gbf_status build_tries(gbf_lpm_build *out, const gbf_prefix_item *items, uint64_t count, const uint32_t *values,
+                              uint64_t value_count)
 {
-    gbf_range *ranges;
-    uint64_t n = 0;
-    gbf_status status = family_ranges(items, count, family, GBF_NONE, &ranges, &n);
-    if (status != GBF_OK)
-        return status;
-    values_to_leaves(ranges, n, values, value_count);
-    uint32_t direct_bits = family == 4 ? (n <= SMALL_RANGES ? 12 : 18) : (n <= SMALL_RANGES / 10 ? 10 : 16);
-    status = gbf_trie_from_ranges(out, ranges, n, direct_bits);
-    free(ranges);
+    gbf_range *ranges4 = NULL, *ranges6 = NULL;
+    uint64_t n4, n6;
+    gbf_status status;
+    if ((status = family_ranges(items, count, 4, GBF_NONE, &ranges4, &n4)) == GBF_OK &&
+        (status = family_ranges(items, count, 6, GBF_NONE, &ranges6, &n6)) == GBF_OK) {
+        values_to_leaves(ranges4, n4, values, value_count);
+        values_to_leaves(ranges6, n6, values, value_count);
+        status = gbf_lpm_from_ranges(out, ranges4, n4, ranges6, n6);
+    }
+    free(ranges4);
+    free(ranges6);
     return status;
-}
-
-static gbf_trie view(const gbf_trie_build *t)
-{
-    return (gbf_trie){t->direct, t->words, t->word_count, t->direct_bits};
 }
 
 static gbf_status check_items(const gbf_prefix_item *items, uint64_t count, gbf_fault *fault)
@@ -296,29 +286,7 @@ static gbf_status check_items(const gbf_prefix_item *items, uint64_t count, gbf_
     return GBF_OK;
 }
 
-static gbf_status assemble(const gbf_extra *parts, uint32_t part_count, uint32_t kind, void **block)
-{
-    gbf_section sections[GBF_BLOCK_MAX_SECTIONS];
-    for (uint32_t i = 0; i < part_count; i++)
-        sections[i] = (gbf_section){parts[i].tag, parts[i].item_bytes, 0, parts[i].nbytes};
-    uint64_t nbytes = gbf_block_layout(sections, part_count);
-    uint8_t *out = aligned_alloc(64, nbytes);
-    if (out == NULL)
-        return GBF_NO_MEMORY;
-    memset(out, 0, sections[0].offset);
-    gbf_block_begin(out, kind, sections, part_count);
-    for (uint32_t i = 0; i < part_count; i++) {
-        uint64_t end = i + 1 < part_count ? sections[i + 1].offset : nbytes;
-        if (parts[i].nbytes > 0)
-            memcpy(out + sections[i].offset, parts[i].data, parts[i].nbytes);
-        memset(out + sections[i].offset + parts[i].nbytes, 0, end - sections[i].offset - parts[i].nbytes);
-    }
-    gbf_block_seal(out);
-    *block = out;
-    return GBF_OK;
-}
-
-gbf_status gbf_prefix_build(gbf_prefix_item *items, uint64_t count, uint32_t kind, const gbf_extra *extra,
+gbf_status gbf_prefix_build(gbf_prefix_item *items, uint64_t count, uint32_t kind, const gbf_part *extra,
                             uint32_t extra_count, void **block, gbf_fault *fault)
 {
     if (extra_count > MAX_EXTRA)
@@ -326,57 +294,35 @@ gbf_status gbf_prefix_build(gbf_prefix_item *items, uint64_t count, uint32_t kin
     gbf_status status = check_items(items, count, fault);
     if (status != GBF_OK)
         return status;
-    gbf_trie_build v4 = {0}, v6 = {0};
+    gbf_lpm_build tries = {0};
     gbf_list_build list = {0};
     uint32_t *values = NULL;
     uint64_t value_count = 0;
     if ((status = sort_items(items, &count)) != GBF_OK ||
         (status = wide_values(items, count, &values, &value_count)) != GBF_OK ||
-        (status = build_trie(&v4, items, count, 4, values, value_count)) != GBF_OK ||
-        (status = build_trie(&v6, items, count, 6, values, value_count)) != GBF_OK)
+        (status = build_tries(&tries, items, count, values, value_count)) != GBF_OK)
         goto done;
-    gbf_prefix trie = {.lpm = {view(&v4), view(&v6)}, .values = values};
+    gbf_prefix trie = {.lpm = tries.lpm, .values = values};
     if ((status = gbf_list_encode(&list, items, count, &trie)) != GBF_OK)
         goto done;
     families f = split(items, count);
-    uint64_t count4 = f.end4 - f.begin4;
-    gbf_prefix_meta meta = {count4, count - count4, v4.direct_bits, v6.direct_bits, {0}};
-    gbf_extra parts[GBF_BLOCK_MAX_SECTIONS] = {
+    gbf_prefix_meta meta = {f.end4 - f.begin4, count - (f.end4 - f.begin4)};
+    gbf_part parts[GBF_BLOCK_MAX_SECTIONS] = {
         {META, sizeof meta, &meta, sizeof meta},
-        {DIR4, 4, v4.direct, UINT64_C(4) << v4.direct_bits},
-        {WRD4, 4, v4.words, 4 * v4.word_count},
-        {DIR6, 4, v6.direct, UINT64_C(4) << v6.direct_bits},
-        {WRD6, 4, v6.words, 4 * v6.word_count},
         {VALS, 4, values, 4 * value_count},
         {LSTD, sizeof *list.groups, list.groups, list.group_count * sizeof *list.groups},
         {LSTT, 1, list.tokens, list.token_bytes},
     };
+    gbf_lpm_parts(&tries, parts + 4);
     if (extra_count > 0)
         memcpy(parts + OWN_SECTIONS, extra, extra_count * sizeof *extra);
-    status = assemble(parts, OWN_SECTIONS + extra_count, kind, block);
+    status = gbf_block_build(parts, OWN_SECTIONS + extra_count, kind, block);
 done:
-    free(v4.direct);
-    free(v4.words);
-    free(v6.direct);
-    free(v6.words);
+    gbf_lpm_free(&tries);
     free(values);
     free(list.groups);
     free(list.tokens);
     return status;
-}
-
-static gbf_status bind_trie(gbf_trie *trie, const void *block, uint32_t direct_tag, uint32_t words_tag, uint32_t direct_bits,
-                            uint32_t max_bits, gbf_fault *fault)
-{
-    uint64_t direct_count;
-    trie->direct_bits = direct_bits;
-    trie->direct = gbf_block_section(block, direct_tag, 4, &direct_count);
-    trie->words = gbf_block_section(block, words_tag, 4, &trie->word_count);
-    /* Six-bit strides must end at bit 64 of an IPv6 address, and 12 and 18 do as well for IPv4: 4, 10, 16 or 12, 18. */
-    if (direct_bits > max_bits || direct_bits < 4 || (max_bits - direct_bits) % 6 != 0 ||
-        direct_count != UINT64_C(1) << direct_bits || trie->words == NULL)
-        return gbf_refuse(fault, GBF_BAD_FORMAT, "trie sections do not fit the header", 64);
-    return GBF_OK;
 }
 
 gbf_status gbf_prefix_open(gbf_prefix *table, const void *block, uint64_t nbytes, uint32_t kind, int verify,
@@ -398,12 +344,8 @@ gbf_status gbf_prefix_open(gbf_prefix *table, const void *block, uint64_t nbytes
     t.count = meta->count4 + meta->count6;
     if (meta->count4 > t.count || t.group_count != t.count / GBF_LIST_STRIDE + (t.count % GBF_LIST_STRIDE != 0))
         return gbf_refuse(fault, GBF_BAD_FORMAT, "prefix count does not fit the prefix list", 64);
-    if ((status = bind_trie(&t.lpm.v4, block, DIR4, WRD4, meta->direct_bits4, 18, fault)) != GBF_OK ||
-        (status = bind_trie(&t.lpm.v6, block, DIR6, WRD6, meta->direct_bits6, 16, fault)) != GBF_OK)
-        return status;
     uint32_t leaf_limit = t.values != NULL && t.value_count < GBF_NO_LEAF ? (uint32_t)t.value_count : GBF_NO_LEAF;
-    if ((status = kernel->verify(&t.lpm.v4, leaf_limit, fault)) != GBF_OK ||
-        (status = kernel->verify(&t.lpm.v6, leaf_limit, fault)) != GBF_OK)
+    if ((status = gbf_lpm_bind(&t.lpm, block, leaf_limit, kernel, fault)) != GBF_OK)
         return status;
     *table = t;
     return GBF_OK;

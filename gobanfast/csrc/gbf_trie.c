@@ -16,6 +16,13 @@ typedef struct {
     uint64_t first, count, capacity;
 } queue;
 
+/* A trie being written. */
+typedef struct {
+    uint32_t *direct, *words;
+    uint64_t word_count, word_capacity;
+    uint32_t direct_bits;
+} growing;
+
 static int push(queue *q, pending item)
 {
     if (q->count == q->capacity) {
@@ -70,7 +77,7 @@ static run next_run(const span *s, gbf_u128 base, uint32_t shift, uint64_t slots
     return r;
 }
 
-static int reserve(gbf_trie_build *t, uint64_t words)
+static int reserve(growing *t, uint64_t words)
 {
     if (t->word_count + words <= t->word_capacity)
         return 1;
@@ -85,7 +92,7 @@ static int reserve(gbf_trie_build *t, uint64_t words)
 
 /* Writes the node for the stride that follows bit `used`. The last IPv6 stride has 4 bits of address left (16 + 18 * 6 =
  * 124); they index the node from the top, as a 6-bit slot whose low 2 bits are zero. */
-static int write_node(gbf_trie_build *t, queue *q, const span *s, const pending *item, uint32_t used)
+static int write_node(growing *t, queue *q, const span *s, const pending *item, uint32_t used)
 {
     if (!reserve(t, 2 + 64))
         return 0;
@@ -111,7 +118,7 @@ static int write_node(gbf_trie_build *t, queue *q, const span *s, const pending 
     return t->word_count < GBF_CHILD;
 }
 
-static int write_direct(gbf_trie_build *t, queue *q, const span *s, uint32_t shift)
+static int write_direct(growing *t, queue *q, const span *s, uint32_t shift)
 {
     uint32_t range = 0;
     for (uint64_t slot = 0, slots = UINT64_C(1) << t->direct_bits; slot < slots;) {
@@ -124,11 +131,11 @@ static int write_direct(gbf_trie_build *t, queue *q, const span *s, uint32_t shi
     return 1;
 }
 
-gbf_status gbf_trie_from_ranges(gbf_trie_build *out, const gbf_range *ranges, uint64_t count, uint32_t direct_bits)
+static gbf_status build(growing *out, const gbf_range *ranges, uint64_t count, uint32_t direct_bits)
 {
     queue q = {NULL, 0, 0, 0};
     span s = {ranges, count};
-    *out = (gbf_trie_build){.direct_bits = direct_bits, .word_count = 3, .word_capacity = 1024};
+    *out = (growing){.direct_bits = direct_bits, .word_count = 3, .word_capacity = 1024};
     out->direct = malloc(sizeof(uint32_t) << direct_bits);
     out->words = malloc(out->word_capacity * sizeof *out->words);
     int fine = out->direct != NULL && out->words != NULL;
@@ -146,10 +153,76 @@ gbf_status gbf_trie_from_ranges(gbf_trie_build *out, const gbf_range *ranges, ui
         level_end = q.count;
     }
     free(q.items);
-    if (fine)
-        return GBF_OK;
-    free(out->direct);
-    free(out->words);
-    out->direct = out->words = NULL;
-    return GBF_NO_MEMORY;
+    return fine ? GBF_OK : GBF_NO_MEMORY;
+}
+
+/* Tables of few ranges start with fewer direct bits: 16 KB instead of 1 MB for IPv4, 4 KB instead of 256 KB for IPv6. */
+#define FEW_RANGES4 100000u
+#define FEW_RANGES6 10000u
+
+gbf_status gbf_lpm_from_ranges(gbf_lpm_build *out, const gbf_range *ranges4, uint64_t count4, const gbf_range *ranges6,
+                               uint64_t count6)
+{
+    growing v4, v6 = {0};
+    gbf_status status = build(&v4, ranges4, count4, count4 <= FEW_RANGES4 ? 12 : 18);
+    if (status == GBF_OK)
+        status = build(&v6, ranges6, count6, count6 <= FEW_RANGES6 ? 10 : 16);
+    *out = (gbf_lpm_build){v4.direct,
+                           v4.words,
+                           v6.direct,
+                           v6.words,
+                           {{v4.direct, v4.words, v4.word_count, v4.direct_bits},
+                            {v6.direct, v6.words, v6.word_count, v6.direct_bits}}};
+    return status;
+}
+
+void gbf_lpm_free(gbf_lpm_build *build)
+{
+    free(build->direct4);
+    free(build->words4);
+    free(build->direct6);
+    free(build->words6);
+}
+
+enum {
+    DIR4 = GBF_TAG('D', 'I', 'R', '4'),
+    WRD4 = GBF_TAG('W', 'R', 'D', '4'),
+    DIR6 = GBF_TAG('D', 'I', 'R', '6'),
+    WRD6 = GBF_TAG('W', 'R', 'D', '6'),
+};
+
+void gbf_lpm_parts(const gbf_lpm_build *build, gbf_part parts[GBF_LPM_PARTS])
+{
+    const gbf_trie *v4 = &build->lpm.v4, *v6 = &build->lpm.v6;
+    parts[0] = (gbf_part){DIR4, 4, v4->direct, UINT64_C(4) << v4->direct_bits};
+    parts[1] = (gbf_part){WRD4, 4, v4->words, 4 * v4->word_count};
+    parts[2] = (gbf_part){DIR6, 4, v6->direct, UINT64_C(4) << v6->direct_bits};
+    parts[3] = (gbf_part){WRD6, 4, v6->words, 4 * v6->word_count};
+}
+
+/* `max_bits` 18 or 16: six-bit strides below it must end at bit 64 of an IPv6 address, and past bit 32 of an IPv4 one. */
+static gbf_status bind_trie(gbf_trie *t, const void *block, uint32_t direct_tag, uint32_t words_tag, uint32_t max_bits,
+                            gbf_fault *fault)
+{
+    uint64_t direct_count;
+    t->direct = gbf_block_section(block, direct_tag, 4, &direct_count);
+    t->words = gbf_block_section(block, words_tag, 4, &t->word_count);
+    if (t->direct == NULL || t->words == NULL)
+        return gbf_refuse(fault, GBF_BAD_FORMAT, "a trie section is missing", 64);
+    t->direct_bits = direct_count > 0 ? (uint32_t)__builtin_ctzll(direct_count) : 0;
+    if (direct_count != UINT64_C(1) << t->direct_bits || t->direct_bits > max_bits || t->direct_bits < max_bits - 12 ||
+        (max_bits - t->direct_bits) % 6 != 0 || t->word_count >= GBF_CHILD)
+        return gbf_refuse(fault, GBF_BAD_FORMAT, "trie sections have impossible sizes", 64);
+    return GBF_OK;
+}
+
+gbf_status gbf_lpm_bind(gbf_lpm *lpm, const void *block, uint32_t leaf_limit, const gbf_lpm_kernel *kernel, gbf_fault *fault)
+{
+    gbf_status status;
+    if ((status = bind_trie(&lpm->v4, block, DIR4, WRD4, 18, fault)) != GBF_OK ||
+        (status = bind_trie(&lpm->v6, block, DIR6, WRD6, 16, fault)) != GBF_OK ||
+        (status = kernel->verify(&lpm->v4, leaf_limit, fault)) != GBF_OK ||
+        (status = kernel->verify(&lpm->v6, leaf_limit, fault)) != GBF_OK)
+        return status;
+    return GBF_OK;
 }

@@ -9,6 +9,7 @@
 #define GBF_TRIE_H
 
 #include "gbf_addr.h"
+#include "gbf_block.h"
 
 #define GBF_CHILD UINT32_C(0x80000000)
 #define GBF_NO_LEAF UINT32_C(0x7FFFFFFF) /* the leaf of an address that nothing covers */
@@ -68,17 +69,6 @@ typedef struct {
     uint32_t leaf;
 } gbf_range;
 
-/* Growing output of a build. */
-typedef struct {
-    uint32_t *direct, *words;
-    uint64_t word_count, word_capacity;
-    uint32_t direct_bits;
-} gbf_trie_build;
-
-/* Builds a trie over `ranges` (ascending, the first starts at 0, neighbours differ in leaf, leaves below GBF_CHILD).
- * On GBF_OK the caller frees direct and words. O(ranges + 2^direct_bits). */
-gbf_status gbf_trie_from_ranges(gbf_trie_build *out, const gbf_range *ranges, uint64_t count, uint32_t direct_bits);
-
 /* The two families of one table. */
 typedef struct {
     gbf_trie v4, v6;
@@ -108,5 +98,25 @@ extern const gbf_lpm_kernel *const gbf_lpm_kernels[];
 
 /* Best kernel that needs no more than `features`. */
 const gbf_lpm_kernel *gbf_lpm_pick(uint32_t features);
+
+/* Tries under construction: `lpm` points into the four arrays. */
+typedef struct {
+    uint32_t *direct4, *words4, *direct6, *words6;
+    gbf_lpm lpm;
+} gbf_lpm_build;
+
+/* Builds both tries. Ranges ascend, the first starts at 0, neighbours differ, leaves are below GBF_CHILD; IPv4 starts are
+ * left-aligned. O(ranges). Whatever comes back, gbf_lpm_free() frees it. */
+gbf_status gbf_lpm_from_ranges(gbf_lpm_build *out, const gbf_range *ranges4, uint64_t count4, const gbf_range *ranges6,
+                               uint64_t count6);
+void gbf_lpm_free(gbf_lpm_build *build);
+
+/* The sections a block needs for the tries, to be written and bound again. */
+#define GBF_LPM_PARTS 4u
+void gbf_lpm_parts(const gbf_lpm_build *build, gbf_part parts[GBF_LPM_PARTS]);
+
+/* Binds `lpm` to the trie sections of an opened block after checking every entry; leaves must be below `leaf_limit` or
+ * GBF_NO_LEAF. */
+gbf_status gbf_lpm_bind(gbf_lpm *lpm, const void *block, uint32_t leaf_limit, const gbf_lpm_kernel *kernel, gbf_fault *fault);
 
 #endif
