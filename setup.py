@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -10,6 +11,8 @@ from setuptools import Extension, setup
 CSRC = "gobanfast/csrc"
 HEADERS = sorted(str(path) for path in Path(CSRC).glob("*.h"))
 CFLAGS = ["-std=c11", "-O3", "-fvisibility=hidden", "-fno-semantic-interposition", "-Wall", "-Wextra"]
+if sys.platform == "linux":
+    CFLAGS.append("-frecord-gcc-switches")  # ELF section .GCC.command.line; tests/test_packaging.py reads it
 DIRECTIVES = {"language_level": 3, "binding": True, "embedsignature": False}
 
 # Extension name -> the C kernels linked into it. Shared kernels are small and hidden, so each

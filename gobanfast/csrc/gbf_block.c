@@ -6,7 +6,17 @@
 
 static const uint8_t magic[8] = {0x89, 'G', 'B', 'F', '\r', '\n', 0x1a, '\n'};
 
-enum { HASH = 8, HASHED_FROM = 24, ORDER = 24, VERSION = 28, KIND = 32, COUNT = 36, NBYTES = 40, ZERO = 48, DIRECTORY = 64 };
+enum {
+    HASH = 8,
+    HASHED_FROM = 24,
+    ORDER = 24,
+    VERSION = 28,
+    KIND = 32,
+    COUNT = 36,
+    NBYTES = 40,
+    ZERO = 48,
+    DIRECTORY = 64
+};
 #define ORDER_MARK UINT32_C(0x0A0B0C0D)
 
 static uint64_t round64(uint64_t n)

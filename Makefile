@@ -1,0 +1,132 @@
+# Every target sets up what it needs in .venv and does nothing twice: each step leaves a stamp file there, and
+# runs again only when something it read is newer. `make help` lists the targets.
+PYTHON ?= python3
+FUZZ_SECONDS ?= 30
+FUZZ_CC ?= $(shell for name in clang clang-19 clang-18 clang-17 clang-16 clang-15 clang-14; do command -v $$name && break; done)
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+CSRC := $(wildcard gobanfast/csrc/*.c)
+HEADERS := $(wildcard gobanfast/csrc/*.h)
+GLUE := $(wildcard gobanfast/*.pyx gobanfast/*.pxd)
+STUBS := $(wildcard gobanfast/*.pyi)
+FUZZERS := $(wildcard tests/fuzz/*.c)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: demo test lint bench fuzz wheel clean help
+
+help:
+	@echo 'make demo    decide the bundled access log with the bundled rules'
+	@echo 'make test    build in place, run the tests; ARGS="-k prefix" goes to pytest'
+	@echo 'make lint    ruff, mypy, stubtest, cython-lint, clang-format, codespell, C warnings'
+	@echo 'make bench   run the benchmarks; GOBANFAST_DATA=DIR adds real tables'
+	@echo 'make fuzz    libFuzzer + ASan + UBSan on the C kernels (clang), FUZZ_SECONDS=30 for each target'
+	@echo 'make wheel   build a wheel into wheels/dist'
+	@echo 'make clean   remove all that make made, .venv included'
+	@echo 'PYTHON=python3.12 chooses the interpreter, CC=clang the compiler'
+
+# ---- what the machine must have, said before anything fails half-way
+
+define MACHINE_CHECK
+import os, shutil, sys, sysconfig
+missing = []
+compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
+if shutil.which(compiler) is None:
+    missing.append("C compiler %r is not on PATH; install gcc (Debian: apt-get install gcc libc6-dev) or set CC" % compiler)
+if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
+    missing.append("Python.h is not in %s; install the Python headers (Debian: apt-get install python3-dev)" % sysconfig.get_path("include"))
+try:
+    import ensurepip, venv
+except ImportError:
+    missing.append("module venv or ensurepip is missing; install it (Debian: apt-get install python3-venv)")
+print("\n".join("gobanfast: " + line for line in missing))
+sys.exit(bool(missing))
+endef
+export MACHINE_CHECK
+
+$(VENV)/.python:
+	@command -v $(PYTHON) >/dev/null || { echo 'gobanfast: $(PYTHON) is not on PATH; name one: make PYTHON=python3.11'; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "gobanfast: needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) -V 2>&1); name another: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c "$$MACHINE_CHECK"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade 'pip>=25.1'   # the first that knows --group
+	@touch $@
+
+# ---- stamps: dependency groups of pyproject.toml, the extensions, the package itself
+
+$(VENV)/.group-%: pyproject.toml $(VENV)/.python
+	$(PIP) --group $*
+	@touch $@
+
+# A change of setup.py may change compiler flags, which time stamps of sources do not show: then all is built anew.
+$(VENV)/.built: $(VENV)/.group-build setup.py $(GLUE) $(CSRC) $(HEADERS)
+	$(if $(filter setup.py,$?),CYTHON_FORCE_REGEN=1) $(BIN)/python setup.py --quiet build_ext --inplace $(if $(filter setup.py,$?),--force)
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/.built
+	$(PIP) --no-build-isolation --editable '.[cli]'
+	@touch $@
+
+READY := $(VENV)/.built $(VENV)/.installed
+
+# ---- targets
+
+demo: $(READY)
+	$(BIN)/gobanfast scan gobanfast/demo/access.log.gz --rules gobanfast/demo/rules.yaml
+
+test: $(READY) $(VENV)/.group-test
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(READY) $(VENV)/.group-bench
+	$(BIN)/python -m pytest benchmarks $(ARGS)
+
+wheel: $(VENV)/.group-build
+	$(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir wheels/dist .
+	@ls wheels/dist
+
+C_WARNINGS := -std=c11 -O2 -Wall -Wextra -Wconversion -Wsign-compare -Werror -Igobanfast/csrc
+C_COMPILERS := $(shell command -v gcc 2>/dev/null) $(FUZZ_CC)
+
+lint: export PATH := $(CURDIR)/$(BIN):$(PATH)
+lint: $(READY) $(VENV)/.group-test $(VENV)/.group-lint
+	ruff check .
+	ruff format --check .
+	codespell
+	mypy
+	python -m mypy.stubtest --concise --ignore-disjoint-bases --ignore-unused-allowlist \
+	  --allowlist tests/stubtest-allowlist.txt $(subst /,.,$(STUBS:.pyi=))
+	cython-lint gobanfast
+	clang-format --dry-run -Werror $(CSRC) $(HEADERS) $(FUZZERS)
+	@for compiler in $(C_COMPILERS); do for source in $(CSRC); do \
+	  echo "$$compiler $$source"; $$compiler $(C_WARNINGS) -c $$source -o /dev/null || exit 1; done; done
+	@[ -n '$(FUZZ_CC)' ] || echo 'lint: SKIPPED: C warnings of clang (no clang on PATH)'
+
+FUZZ_FLAGS := -std=c11 -g -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -Igobanfast/csrc
+FUZZ_OBJECTS := $(CSRC:gobanfast/csrc/%.c=build/fuzz/%.o)
+
+build/fuzz/%.o: gobanfast/csrc/%.c $(HEADERS)
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(FUZZ_FLAGS) -c $< -o $@
+
+build/fuzz/%: tests/fuzz/%.c $(FUZZ_OBJECTS)
+	$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer $^ -o $@
+
+ifneq ($(FUZZ_CC),)
+fuzz: $(FUZZERS:tests/fuzz/%.c=build/fuzz/%)
+	@for target in $^; do \
+	  mkdir -p $$target.corpus; \
+	  $$target -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$$target- -print_final_stats=1 $$target.corpus >$$target.log 2>&1 \
+	    || { cat $$target.log; exit 1; }; \
+	  echo "$$target: $$(grep -o 'number_of_executed_units.*' $$target.log), no finding in $(FUZZ_SECONDS) s"; done
+else
+fuzz:
+	@echo 'fuzz: needs clang with libFuzzer; nothing was fuzzed (Debian: apt-get install clang-14 libclang-rt-14-dev; or set FUZZ_CC)'; exit 1
+endif
+
+clean:
+	rm -rf $(VENV) build wheels/dist *.egg-info gobanfast/_*.c .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find gobanfast tests benchmarks -name '*.so' -delete -o -name __pycache__ -prune -exec rm -rf {} +

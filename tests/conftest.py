@@ -1,0 +1,28 @@
+"""Fixtures every test module may ask for, and the hypothesis profiles."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# "ci" repeats the same examples in every run, so that a red run is a changed project and never bad luck; "dev"
+# searches anew each time. HYPOTHESIS_PROFILE chooses, the environment variable CI (any value) makes "ci" the default.
+SLOW_MACHINE = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("ci", derandomize=True, database=None, print_blob=True, **SLOW_MACHINE)
+settings.register_profile("dev", **SLOW_MACHINE)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real tables and logs, named by GOBANFAST_DATA; skips the test when there is none."""
+    folder = os.environ.get("GOBANFAST_DATA")
+    if not folder:
+        pytest.skip("GOBANFAST_DATA names no folder of real data")
+    path = Path(folder)
+    if not path.is_dir():
+        pytest.fail(f"GOBANFAST_DATA={folder!r} is not a folder")
+    return path

@@ -1,0 +1,43 @@
+"""The public surface, written down: a name that comes, goes or changes its members fails here first."""
+
+from __future__ import annotations
+
+import pytest
+
+import gobanfast
+
+# Public name -> its public members on the class (not inherited ones; instance attributes are in the docstrings).
+SURFACE: dict[str, set[str]] = {
+    "FormatError": set(),
+    "GobanError": set(),
+    "Problem": {"column", "hint", "line", "message", "severity", "source"},
+    "RuleError": set(),
+}
+
+
+def test_public_names_are_the_frozen_ones():
+    """`gobanfast.__all__` is the surface, sorted."""
+    assert sorted(SURFACE) == list(gobanfast.__all__)
+
+
+@pytest.mark.parametrize("name", sorted(SURFACE))
+def test_public_members_are_the_frozen_ones(name):
+    """A public class has the frozen public members and no others; a function has none."""
+    members = {member for member in vars(getattr(gobanfast, name)) if not member.startswith("_")}
+
+    assert SURFACE[name] == members
+
+
+@pytest.mark.parametrize("name", sorted(SURFACE))
+def test_public_names_have_docstrings(name):
+    """What is public says what it is."""
+    assert getattr(gobanfast, name).__doc__
+
+
+@pytest.mark.parametrize("name", ["FormatError", "RuleError"])
+def test_errors_raised_on_purpose_share_a_base(name):
+    """One `except` clause catches every error raised on purpose; each is a ValueError too."""
+    error = getattr(gobanfast, name)
+
+    assert issubclass(error, gobanfast.GobanError)
+    assert issubclass(error, ValueError)

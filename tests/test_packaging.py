@@ -1,0 +1,146 @@
+"""What is installed is what was meant: flags, symbols, imports, metadata."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import pytest
+
+import gobanfast
+
+PACKAGE = Path(gobanfast.__file__).parent
+EXTENSIONS = sorted(path for path in PACKAGE.glob("_*") if path.name.endswith(EXTENSION_SUFFIXES[0]))
+PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+
+# What a compiler notes for "any CPU of this architecture"; it notes -march=native as the name of the CPU it found.
+BASELINES = {"-march=x86-64", "-march=armv8-a", "-mcpu=generic"}
+
+every_extension = pytest.mark.parametrize("path", EXTENSIONS, ids=lambda path: path.name.split(".")[0])
+
+
+def binutils(*command: str) -> str:
+    """Output of a binutils command; skips where it is not installed."""
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} (binutils) is not on PATH")
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def fresh_interpreter(code: str) -> object:
+    """What `code` prints as JSON in an interpreter that has imported nothing yet."""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=PACKAGE.parent)
+    return json.loads(done.stdout)
+
+
+def compile_lines(path: Path) -> list[list[str]]:
+    """Options of each compiler run that went into the extension, as the compiler wrote them there."""
+    dump = binutils("readelf", "--string-dump=.GCC.command.line", str(path))
+    return [line.split("]", 1)[1].split() for line in dump.splitlines() if line.lstrip().startswith("[")]
+
+
+def test_every_extension_is_built():
+    """Each .pyx has an extension of this interpreter beside it, and no extension lacks its .pyx."""
+    expected = sorted(path.stem for path in PACKAGE.glob("*.pyx"))
+
+    assert expected == [path.name.split(".")[0] for path in EXTENSIONS]
+
+
+def test_every_extension_has_a_stub():
+    """Type checkers see every extension module."""
+    expected = [path.name.split(".")[0] for path in EXTENSIONS]
+
+    assert expected == sorted(path.stem for path in PACKAGE.glob("_*.pyi"))
+
+
+def test_build_info_says_optimised_and_portable():
+    """The compiler's own macros, read in the extension: optimised, and no instructions beyond the baseline."""
+    from gobanfast._block import build_info
+
+    info = build_info()
+
+    assert info["optimized"]
+    assert not info["beyond_baseline"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only ELF extensions record their compiler options")
+@every_extension
+def test_recorded_flags(path):
+    """Every object in every extension was compiled with -O3, hidden symbols, and for no particular CPU."""
+    lines = compile_lines(path)
+
+    assert lines, "no compiler options are recorded"
+    for options in lines:
+        assert [option for option in options if option.startswith("-O")][-1:] == ["-O3"]
+        assert [option for option in options if option.startswith("-fvisibility")][-1:] == ["-fvisibility=hidden"]
+        assert BASELINES.issuperset(option for option in options if option.startswith(("-march", "-mcpu")))
+        assert [] == [option for option in options if option.startswith(("-mavx", "-msse", "-mbmi"))]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nm -D reads ELF dynamic symbols")
+@every_extension
+def test_only_the_init_function_is_exported(path):
+    """Kernels are hidden: two extensions that link the same one can never meet in the dynamic linker."""
+    name = path.name.split(".")[0]
+    table = binutils("nm", "-D", "--defined-only", str(path))
+
+    assert [f"PyInit_{name}"] == [line.split()[-1] for line in table.splitlines()]
+
+
+def test_import_brings_nothing_third_party():
+    """`import gobanfast` loads the standard library and its own modules, no more."""
+    code = (
+        "import json, sys; before = set(sys.modules); import gobanfast;"
+        "roots = {name.partition('.')[0] for name in set(sys.modules) - before};"
+        # cython_runtime and _cython_<version> are made in memory by every extension
+        "known = sys.stdlib_module_names | {'gobanfast', 'cython_runtime'};"
+        "print(json.dumps(sorted(root for root in roots - known if not root.startswith('_cython_'))))"
+    )
+
+    assert [] == fresh_interpreter(code)
+
+
+def test_import_starts_no_thread():
+    """`import gobanfast` leaves the process with the one thread it had."""
+    code = (
+        "import json, os, threading; import gobanfast;"
+        "tasks = len(os.listdir('/proc/self/task')) if os.path.isdir('/proc/self/task') else 1;"
+        "print(json.dumps([threading.active_count(), tasks]))"
+    )
+
+    assert [1, 1] == fresh_interpreter(code)
+
+
+def test_module_is_the_command():
+    """`python -m gobanfast` runs what the `gobanfast` script runs."""
+    scripts = tomllib.loads(PYPROJECT.read_text())["project"]["scripts"]
+    module = importlib.import_module("gobanfast.__main__")
+
+    assert {"gobanfast": "gobanfast.cli:main"} == scripts
+    assert (module.main.__module__.split(".")[:2], module.main.__name__) == (["gobanfast", "cli"], "main")
+
+
+def test_types_are_declared():
+    """PEP 561: the marker that tells type checkers to believe our annotations."""
+    assert (PACKAGE / "py.typed").is_file()
+
+
+def test_version_is_one():
+    """The package, its metadata and pyproject.toml say the same version."""
+    expected = tomllib.loads(PYPROJECT.read_text())["project"]["version"]
+
+    assert expected == gobanfast.__version__
+    assert expected == importlib.metadata.version("gobanfast")
+
+
+def test_build_requirements_are_one():
+    """Builds in place use the tools that isolated builds use."""
+    pyproject = tomllib.loads(PYPROJECT.read_text())
+
+    assert pyproject["build-system"]["requires"] == pyproject["dependency-groups"]["build"]
