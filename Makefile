@@ -85,6 +85,7 @@ bench: $(READY) $(VENV)/.group-bench
 	$(BIN)/python -m pytest benchmarks $(ARGS)
 
 wheel: $(VENV)/.group-build
+	rm -rf build/lib.* build/bdist.*   # setuptools would pack what an older tree left there
 	$(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir wheels/dist .
 	@ls wheels/dist
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def fresh_interpreter(code: str) -> object:
 def compile_lines(path: Path) -> list[list[str]]:
     """Options of each compiler run that went into the extension, as the compiler wrote them there."""
     dump = binutils("readelf", "--string-dump=.GCC.command.line", str(path))
-    return [line.split("]", 1)[1].split() for line in dump.splitlines() if line.lstrip().startswith("[")]
+    return [shlex.split(line.split("]", 1)[1]) for line in dump.splitlines() if line.lstrip().startswith("[")]
 
 
 def test_every_extension_is_built():
