@@ -16,12 +16,13 @@ FUZZERS := $(wildcard tests/fuzz/*.c)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: demo test lint bench fuzz wheel clean help
+.PHONY: demo test lint format bench fuzz wheel clean help
 
 help:
 	@echo 'make demo    decide the bundled access log with the bundled rules'
 	@echo 'make test    build in place, run the tests; ARGS="-k prefix" goes to pytest'
 	@echo 'make lint    ruff, mypy, stubtest, cython-lint, clang-format, codespell, C warnings'
+	@echo 'make format  rewrite Python and C as lint wants them'
 	@echo 'make bench   run the benchmarks; GOBANFAST_DATA=DIR adds real tables'
 	@echo 'make fuzz    libFuzzer + ASan + UBSan on the C kernels (clang), FUZZ_SECONDS=30 for each target'
 	@echo 'make wheel   build a wheel into wheels/dist'
@@ -91,6 +92,11 @@ wheel: $(VENV)/.group-build
 
 C_WARNINGS := -std=c11 -O2 -Wall -Wextra -Wconversion -Wsign-compare -Werror -Igobanfast/csrc
 C_COMPILERS := $(shell command -v gcc 2>/dev/null) $(FUZZ_CC)
+
+format: $(VENV)/.group-lint
+	-$(BIN)/ruff check --quiet --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CSRC) $(HEADERS) $(FUZZERS)
 
 lint: export PATH := $(CURDIR)/$(BIN):$(PATH)
 lint: $(READY) $(VENV)/.group-test $(VENV)/.group-lint
