@@ -14,7 +14,8 @@ GBF_INLINE void accumulate(uint64_t *restrict lanes, const uint8_t *restrict dat
     }
 }
 
-static void lanes_scalar(uint64_t lanes[8], const uint8_t *data, uint64_t nbytes, const uint8_t *secret, uint64_t secret_bytes)
+static void lanes_scalar(uint64_t lanes[8], const uint8_t *data, uint64_t nbytes, const uint8_t *secret,
+                         uint64_t secret_bytes)
 {
     static const uint64_t start[8] = GBF_XXH3_START;
     gbf_xxh3_cut cut = gbf_xxh3_cut_up(nbytes, secret_bytes);
@@ -112,8 +113,8 @@ GBF_INLINE uint64_t hash64(const gbf_xxh3_kernel *kernel, const uint8_t *data, u
     return merge(lanes, secret + 11, nbytes * GBF_XXH3_PRIME64_1);
 }
 
-GBF_INLINE gbf_hash128 hash128(const gbf_xxh3_kernel *kernel, const uint8_t *data, uint64_t nbytes, const uint8_t *secret,
-                               uint64_t secret_bytes)
+GBF_INLINE gbf_hash128 hash128(const gbf_xxh3_kernel *kernel, const uint8_t *data, uint64_t nbytes,
+                               const uint8_t *secret, uint64_t secret_bytes)
 {
     _Alignas(64) uint64_t lanes[8];
     kernel->lanes(lanes, data, nbytes, secret, secret_bytes);

@@ -20,7 +20,8 @@ typedef struct {
 typedef struct {
     const char *name;
     uint32_t needs; /* GBF_CPU_* */
-    void (*lanes)(uint64_t lanes[8], const uint8_t *data, uint64_t nbytes, const uint8_t *secret, uint64_t secret_bytes);
+    void (*lanes)(uint64_t lanes[8], const uint8_t *data, uint64_t nbytes, const uint8_t *secret,
+                  uint64_t secret_bytes);
 } gbf_xxh3_kernel;
 
 /* All kernels of this architecture, best first, "scalar" last; this machine may lack what some of them need. */
@@ -127,7 +128,8 @@ GBF_INLINE uint64_t gbf_xxh3_spread_seed(uint64_t seed)
 
 GBF_INLINE uint64_t gbf_xxh3_mix16(const uint8_t *p, const uint8_t *secret, uint64_t seed)
 {
-    return gbf_xxh3_fold(gbf_load64(p) ^ (gbf_load64(secret) + seed), gbf_load64(p + 8) ^ (gbf_load64(secret + 8) - seed));
+    return gbf_xxh3_fold(gbf_load64(p) ^ (gbf_load64(secret) + seed),
+                         gbf_load64(p + 8) ^ (gbf_load64(secret + 8) - seed));
 }
 
 /* ---- 64 bits, 0..240 bytes ---- */
@@ -228,7 +230,8 @@ static inline gbf_hash128 gbf_xxh3_128_upto16(const uint8_t *p, uint64_t n, cons
 }
 
 /* Two chunks of 16 bytes into both sums: each is multiplied into one and added to the other. */
-GBF_INLINE gbf_hash128 gbf_xxh3_mix32(gbf_hash128 sum, const uint8_t *a, const uint8_t *b, const uint8_t *secret, uint64_t seed)
+GBF_INLINE gbf_hash128 gbf_xxh3_mix32(gbf_hash128 sum, const uint8_t *a, const uint8_t *b, const uint8_t *secret,
+                                      uint64_t seed)
 {
     sum.low = (sum.low + gbf_xxh3_mix16(a, secret, seed)) ^ (gbf_load64(b) + gbf_load64(b + 8));
     sum.high = (sum.high + gbf_xxh3_mix16(b, secret + 16, seed)) ^ (gbf_load64(a) + gbf_load64(a + 8));

@@ -48,7 +48,8 @@ GBF_INLINE half scramble(half h, const uint8_t *secret)
     return h;
 }
 
-static void lanes_avx2(uint64_t lanes[8], const uint8_t *data, uint64_t nbytes, const uint8_t *secret, uint64_t secret_bytes)
+static void lanes_avx2(uint64_t lanes[8], const uint8_t *data, uint64_t nbytes, const uint8_t *secret,
+                       uint64_t secret_bytes)
 {
     static const uint64_t start[8] = GBF_XXH3_START;
     gbf_xxh3_cut cut = gbf_xxh3_cut_up(nbytes, secret_bytes);

@@ -5,8 +5,8 @@
 #include "gbf_cpu.h"
 #include "gbf_xxh3.h"
 
-#define GBF_XXH3_START                                                                                                  \
-    {GBF_XXH3_PRIME32_3, GBF_XXH3_PRIME64_1, GBF_XXH3_PRIME64_2, GBF_XXH3_PRIME64_3,                                    \
+#define GBF_XXH3_START                                                                                                 \
+    {GBF_XXH3_PRIME32_3, GBF_XXH3_PRIME64_1, GBF_XXH3_PRIME64_2, GBF_XXH3_PRIME64_3,                                   \
      GBF_XXH3_PRIME64_4, GBF_XXH3_PRIME32_2, GBF_XXH3_PRIME64_5, GBF_XXH3_PRIME32_1}
 
 /* A long input is `blocks` full blocks of `stripes` stripes of 64 bytes, each block followed by a scramble; then
