@@ -23,6 +23,7 @@ LPM = ["gbf_addr", "gbf_lpm", "gbf_lpm_avx512", "gbf_lpm_scalar", "gbf_lpm_v2"]
 EXTENSIONS = {
     "_address": LPM,
     "_block": BLOCK,
+    "_engine": [*BLOCK, *LPM, "gbf_rules_build", "gbf_trie"],
     "_prefix": [*BLOCK, *LPM, "gbf_prefix_build", "gbf_prefix_list", "gbf_trie"],
 }
 

@@ -91,3 +91,40 @@ cdef extern from "gbf_prefix.h" nogil:
     gbf_status gbf_prefix_open(gbf_prefix *table, const void *block, uint64_t nbytes, uint32_t kind, int verify, const gbf_lpm_kernel *kernel, gbf_fault *fault)
     gbf_status gbf_prefix_verify(const gbf_prefix *t, gbf_fault *fault)
     gbf_status gbf_prefix_ranges(const gbf_prefix *t, int family, gbf_range **ranges, uint64_t *count)
+
+
+cdef extern from "gbf_rules.h" nogil:
+    const uint32_t GBF_CLASS_ABSENT
+    const uint32_t GBF_CLASS_MALFORMED
+    ctypedef struct gbf_record:
+        uint32_t asn
+        uint32_t klass "class"
+    ctypedef struct gbf_rules:
+        gbf_lpm lpm
+        const gbf_lpm_kernel *kernel
+        const gbf_record *records
+        const uint64_t *enforced
+        const uint64_t *shadow
+        const uint64_t *logged
+        const uint8_t *actions
+        uint64_t record_count
+        uint64_t class_count
+        uint64_t rule_count
+    ctypedef struct gbf_rules_source:
+        const gbf_range *ranges4
+        const gbf_range *ranges6
+        const gbf_record *records
+        const uint64_t *vectors
+        const uint64_t *enforced
+        const uint64_t *shadow
+        const uint64_t *logged
+        const uint8_t *actions
+        uint64_t range_count4
+        uint64_t range_count6
+        uint64_t record_count
+        uint64_t class_count
+        uint64_t rule_count
+    uint32_t gbf_rules_next(const gbf_rules *r, uint32_t klass, const uint64_t *mask, uint32_t first)
+    uint32_t gbf_rules_record(const gbf_rules *r, const char *text, size_t n)
+    gbf_status gbf_rules_build(const gbf_rules_source *source, void **block, gbf_fault *fault)
+    gbf_status gbf_rules_open(gbf_rules *rules, const void *block, uint64_t nbytes, int verify, const gbf_lpm_kernel *kernel, gbf_fault *fault)

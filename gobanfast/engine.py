@@ -1,0 +1,54 @@
+"""Engine: a ruleset in force. The calls on the hot path are in `_engine`; this is the cold rest."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import TYPE_CHECKING
+
+from gobanfast._engine import Decision, EngineCore
+
+if TYPE_CHECKING:
+    from gobanfast.asn import AsnTable
+    from gobanfast.rules import Ruleset
+
+
+class Engine(EngineCore):
+    """A ruleset in force: `decide` answers, `swap` replaces the rules under running traffic.
+
+    Args:
+        ruleset: what to enforce.
+    Threads: any number may decide while another swaps; each decision is made by one ruleset, old or new, never a mixture.
+    """
+
+    __slots__ = ("ruleset",)
+
+    def __init__(self, ruleset: Ruleset) -> None:
+        super().__init__(ruleset.compiled)
+        self.ruleset = ruleset
+
+    @classmethod
+    def load(cls, path: str | PathLike[str], *, asn: AsnTable | None = None) -> Engine:
+        """Engine for the rules file at `path`.
+
+        Args:
+            path: rules in YAML.
+            asn: origin AS of every address; None takes the starter table of well-known networks.
+        Raises:
+            RuleError: with every problem of the file.
+            OSError: the file cannot be read.
+        """
+        from gobanfast.rules import Ruleset
+
+        return cls(Ruleset.load(path, asn=asn))
+
+    def swap(self, ruleset: Ruleset) -> None:
+        """Puts `ruleset` in force; compiling it happens before, in the calling thread. `generation` grows by one."""
+        compiled = ruleset.compiled
+        self.ruleset = ruleset
+        self._swap(compiled)
+
+    def explain(self, decision: Decision) -> str:
+        """Lines that say which rule decided, where it is written, on which signals, and what would change the answer."""
+        from gobanfast.rules.explain import explain
+
+        return explain(decision, self.ruleset.asn)
