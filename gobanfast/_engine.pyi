@@ -1,6 +1,8 @@
 from collections.abc import Sequence
 from typing import final
 
+from typing_extensions import Buffer
+
 from gobanfast.rules import Rule
 
 class CompiledRules:

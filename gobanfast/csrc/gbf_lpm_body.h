@@ -211,35 +211,64 @@ static void find_text_many(const gbf_lpm *t, const char *const *texts, const uin
     }
 }
 
-/* Takes the next node when `entry` refers to it; *next moves past that node. */
-GBF_INLINE int admit_child(const gbf_trie *t, uint32_t entry, uint64_t *next)
+/* Of up to 16 entries: bit i of *children for a child, bit i of the result for a leaf that is out of range. */
+GBF_INLINE uint32_t sort_entries(const uint32_t *entries, uint32_t n, uint32_t leaf_limit, uint32_t *children)
 {
-    uint64_t at = entry & ~GBF_CHILD;
-    if (at != *next || at + 2 >= t->word_count)
-        return 0;
-    uint64_t bitmap = gbf_load64(t->words + at);
-    *next = at + 2 + (uint64_t)__builtin_popcountll(bitmap);
-    return (bitmap & 1) != 0 && *next <= t->word_count;
+#if defined(GBF_KERNEL_AVX512)
+    __mmask16 live = (__mmask16)((1u << n) - 1);
+    __m512i entry = _mm512_maskz_loadu_epi32(live, entries);
+    __mmask16 child = _mm512_movepi32_mask(entry);
+    __mmask16 high = _mm512_mask_cmpge_epu32_mask(live, entry, _mm512_set1_epi32((int)leaf_limit));
+    __mmask16 leaf = _mm512_cmpneq_epi32_mask(entry, _mm512_set1_epi32((int)GBF_NO_LEAF));
+    *children = child;
+    return (uint32_t)(high & leaf & ~child);
+#else
+    uint32_t child = 0, bad = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        child |= (entries[i] >> 31) << i;
+        bad |= (uint32_t)(entries[i] >= leaf_limit && entries[i] < GBF_NO_LEAF) << i;
+    }
+    *children = child;
+    return bad;
+#endif
+}
+
+/* Children in entries [at, at + n) must be the nodes from *next on, one after the other; moves *next past them. Returns the
+ * offset of the first bad entry, or n. */
+GBF_INLINE uint64_t check_entries(const gbf_trie *t, const uint32_t *entries, uint64_t n, uint32_t leaf_limit, uint64_t *next)
+{
+    for (uint64_t i = 0; i < n; i += 16) {
+        uint32_t children;
+        uint32_t bad = sort_entries(entries + i, n - i < 16 ? (uint32_t)(n - i) : 16, leaf_limit, &children);
+        if (bad)
+            return i + (uint32_t)__builtin_ctz(bad);
+        for (; children; children &= children - 1) {
+            uint64_t k = i + (uint32_t)__builtin_ctz(children), at = entries[k] & ~GBF_CHILD;
+            if (at != *next || at + 2 >= t->word_count)
+                return k;
+            uint64_t bitmap = gbf_load64(t->words + at);
+            *next = at + 2 + (uint64_t)__builtin_popcountll(bitmap);
+            if ((bitmap & 1) == 0 || *next > t->word_count)
+                return k;
+        }
+    }
+    return n;
 }
 
 static gbf_status verify(const gbf_trie *t, uint32_t leaf_limit, gbf_fault *fault)
 {
+    uint64_t next = 3, slots = UINT64_C(1) << t->direct_bits;
     if (t->word_count < 3 || memcmp(t->words, gbf_trie_idle_node, sizeof gbf_trie_idle_node) != 0)
         return gbf_refuse(fault, GBF_BAD_FORMAT, "idle node is damaged", 0);
-    uint64_t next = 3;
-    for (uint64_t i = 0, slots = UINT64_C(1) << t->direct_bits; i < slots; i++) {
-        uint32_t entry = t->direct[i];
-        if (entry & GBF_CHILD ? !admit_child(t, entry, &next) : entry >= leaf_limit && entry != GBF_NO_LEAF)
-            return gbf_refuse(fault, GBF_BAD_FORMAT, "direct entry is out of range", i);
-    }
+    uint64_t fine = check_entries(t, t->direct, slots, leaf_limit, &next);
+    if (fine != slots)
+        return gbf_refuse(fault, GBF_BAD_FORMAT, "direct entry is out of range", fine);
     for (uint64_t at = 3; at < next;) {
-        uint64_t end = at + 2 + (uint64_t)__builtin_popcountll(gbf_load64(t->words + at));
-        for (uint64_t i = at + 2; i < end; i++) {
-            uint32_t entry = t->words[i];
-            if (entry & GBF_CHILD ? !admit_child(t, entry, &next) : entry >= leaf_limit && entry != GBF_NO_LEAF)
-                return gbf_refuse(fault, GBF_BAD_FORMAT, "node entry is out of range", i);
-        }
-        at = end;
+        uint64_t entries = (uint64_t)__builtin_popcountll(gbf_load64(t->words + at));
+        fine = check_entries(t, t->words + at + 2, entries, leaf_limit, &next);
+        if (fine != entries)
+            return gbf_refuse(fault, GBF_BAD_FORMAT, "node entry is out of range", at + 2 + fine);
+        at += 2 + entries;
     }
     if (next != t->word_count)
         return gbf_refuse(fault, GBF_BAD_FORMAT, "words that no node uses", next);

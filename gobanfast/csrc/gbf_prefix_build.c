@@ -59,40 +59,93 @@ static void radix_sort(gbf_prefix_item *items, gbf_prefix_item *spare, uint64_t 
         memcpy(items, from, count * sizeof *items);
 }
 
-/* Sorts by (address, bits) and keeps the last of equal prefixes. Families are sorted apart: their digits differ. */
+/* IPv4 items fit one word: address 32, bits 6, index 26. Four passes over 8-byte keys instead of five over 24-byte items. */
+#define KEY_INDEX_BITS 26
+
+static gbf_status sort4(gbf_prefix_item *sorted, const gbf_prefix_item *items, uint64_t count)
+{
+    enum { DIGIT = 10, BUCKETS = 1 << DIGIT, PASSES = 4 };
+    if (count == 0)
+        return GBF_OK;
+    uint64_t *keys = malloc(2 * count * sizeof *keys), *to = keys + count, *from = keys;
+    if (keys == NULL)
+        return GBF_NO_MEMORY;
+    uint64_t histogram[PASSES][BUCKETS] = {{0}};
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t key = (items[i].address.low << 6 & UINT64_C(0x3FFFFFFFC0)) | (items[i].bits - 96);
+        for (int pass = 0; pass < PASSES; pass++)
+            histogram[pass][key >> (DIGIT * pass) & (BUCKETS - 1)]++;
+        from[i] = key << KEY_INDEX_BITS | i;
+    }
+    for (int pass = 0; pass < PASSES; pass++) {
+        uint64_t sum = 0;
+        int shift = KEY_INDEX_BITS + DIGIT * pass;
+        for (int v = 0; v < BUCKETS; v++) {
+            uint64_t n = histogram[pass][v];
+            histogram[pass][v] = sum;
+            sum += n;
+        }
+        for (uint64_t i = 0; i < count; i++)
+            to[histogram[pass][from[i] >> shift & (BUCKETS - 1)]++] = from[i];
+        uint64_t *swap = from;
+        from = to;
+        to = swap;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t ahead = i + 16 < count ? from[i + 16] : from[i];
+        GBF_PREFETCH(&items[ahead & ((UINT64_C(1) << KEY_INDEX_BITS) - 1)]);
+        sorted[i] = items[from[i] & ((UINT64_C(1) << KEY_INDEX_BITS) - 1)];
+    }
+    free(keys);
+    return GBF_OK;
+}
+
+/* Unsorted items into `sorted` (room for `n`), IPv4 in its place among IPv6. Families are sorted apart: their digits differ. */
+static gbf_status sort_families(gbf_prefix_item *items, gbf_prefix_item *sorted, uint64_t n)
+{
+    const gbf_u128 mapped = (gbf_u128)GBF_MAPPED;
+    uint64_t n4 = 0, below = 0, n6;
+    for (uint64_t i = 0; i < n; i++)
+        n4 += (uint64_t)gbf_addr_is4(items[i].address);
+    n6 = n - n4;
+    for (uint64_t i = 0, at4 = 0, at6 = n4; i < n; i++)
+        sorted[gbf_addr_is4(items[i].address) ? at4++ : at6++] = items[i];
+    memcpy(items, sorted, n * sizeof *items);
+    gbf_prefix_item *v6 = items + n4;
+    radix_sort(v6, sorted, n6);
+    while (below < n6 && gbf_addr_number(v6[below].address) < mapped)
+        below++;
+    memcpy(sorted, v6, below * sizeof *items);
+    memcpy(sorted + below + n4, v6 + below, (n6 - below) * sizeof *items);
+    if (n4 < UINT64_C(1) << KEY_INDEX_BITS)
+        return sort4(sorted + below, items, n4);
+    radix_sort(items, sorted + below, n4);
+    memcpy(sorted + below, items, n4 * sizeof *items);
+    return GBF_OK;
+}
+
+/* Sorts by (address, bits) and keeps the last of equal prefixes. */
 static gbf_status sort_items(gbf_prefix_item *items, uint64_t *count)
 {
-    uint64_t n = *count, sorted = 1;
-    for (uint64_t i = 1; i < n && sorted; i++)
-        sorted = (uint64_t)in_order(&items[i - 1], &items[i]);
-    if (!sorted) {
-        gbf_prefix_item *spare = malloc((n ? n : 1) * 2 * sizeof *spare);
-        if (spare == NULL)
-            return GBF_NO_MEMORY;
-        uint64_t n6 = 0, n4 = 0;
-        for (uint64_t i = 0; i < n; i++)
-            if (gbf_addr_is4(items[i].address))
-                spare[n4++] = items[i];
-            else
-                items[n6++] = items[i];
-        memcpy(spare + n4, items, n6 * sizeof *items);
-        radix_sort(spare, spare + n, n4);
-        radix_sort(spare + n4, spare + n, n6);
-        const gbf_prefix_item mapped = {{0, GBF_MAPPED}, 0, 0};
-        uint64_t below = 0; /* IPv6 prefixes that sort before ::ffff:0:0 */
-        while (below < n6 && !in_order(&mapped, &spare[n4 + below]))
-            below++;
-        memcpy(items, spare + n4, below * sizeof *items);
-        memcpy(items + below, spare, n4 * sizeof *items);
-        memcpy(items + below + n4, spare + n4 + below, (n6 - below) * sizeof *items);
-        free(spare);
+    uint64_t n = *count, kept = 0;
+    gbf_prefix_item *sorted = items, *spare = NULL;
+    int ordered = 1;
+    for (uint64_t i = 1; i < n && ordered; i++)
+        ordered = in_order(&items[i - 1], &items[i]);
+    if (!ordered) {
+        sorted = spare = malloc(n * sizeof *spare);
+        gbf_status status = spare != NULL ? sort_families(items, spare, n) : GBF_NO_MEMORY;
+        if (status != GBF_OK) {
+            free(spare);
+            return status;
+        }
     }
-    uint64_t kept = 0;
     for (uint64_t i = 0; i < n; i++) {
-        if (i + 1 < n && in_order(&items[i + 1], &items[i])) /* equal: a later one takes its place */
+        if (i + 1 < n && in_order(&sorted[i + 1], &sorted[i])) /* equal: a later one takes its place */
             continue;
-        items[kept++] = items[i];
+        items[kept++] = sorted[i];
     }
+    free(spare);
     *count = kept;
     return GBF_OK;
 }
