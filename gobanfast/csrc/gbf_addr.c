@@ -98,7 +98,7 @@ int gbf_addr_parse(const char *text, size_t n, gbf_addr *out)
     if (zone == NULL)
         return parse_unzoned(text, text + n, out);
     size_t zone_bytes = (size_t)(text + n - zone) - 1;
-    if (zone_bytes == 0 || memchr(zone + 1, '%', zone_bytes) != NULL)
+    if (zone_bytes == 0 || memchr(zone + 1, '%', zone_bytes) != NULL || memchr(zone + 1, '/', zone_bytes) != NULL)
         return 0;
     return parse6(text, zone, out);
 }

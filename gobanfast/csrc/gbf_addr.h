@@ -4,7 +4,7 @@
  * through. An IPv4 prefix of n bits is a prefix of 96 + n bits. Text rules (RFC 4291 section 2.2, strict):
  *   - IPv4: four decimal octets of 1..3 digits, no leading zero, nothing else (no "1.2.3", no octal, no spaces);
  *   - IPv6: groups of 1..4 hex digits, at most one "::" that stands for at least one group, optional dotted tail;
- *   - a zone id ("%eth0", not empty, no second "%") after an IPv6 address is dropped: it names an interface of this host,
+ *   - a zone id ("%eth0", not empty, no "%" or "/" in it) after an IPv6 address is dropped: it names an interface of this host,
  *     not a part of the address. Prefixes refuse it.
  * Text out follows RFC 5952; a mapped address prints as dotted IPv4. */
 #ifndef GBF_ADDR_H
