@@ -1,0 +1,84 @@
+"""One rule, checked and normalised; what the schemas produce and the compiler reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Action = Literal["allow", "challenge", "ban", "log"]
+Mode = Literal["enforce", "shadow", "off"]
+Unparsable = Literal["allow", "challenge", "ban"]
+
+ACTIONS: tuple[Action, ...] = ("allow", "challenge", "ban", "log")
+"""The actions by the number the engine knows them by."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixList:
+    """Prefixes packed for bulk work: `addresses` is n x 16 bytes in network order, `lengths` n bytes.
+
+    An IPv4 prefix a.b.c.d/n is ::ffff:a.b.c.d with length 96 + n. Duplicates and nesting are fine.
+    """
+
+    addresses: bytes
+    lengths: bytes
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+@dataclass(frozen=True, slots=True)
+class NamePattern:
+    """A regex over the text that describes an AS: its number, `separator`, its name ("AS15169 GOOGLE")."""
+
+    regex: str
+    separator: str = " "
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What must hold for a rule to win: every condition that is not None; any value within one condition.
+
+    All None matches everything. `asn` holds inclusive ranges of AS numbers.
+    """
+
+    prefix: PrefixList | None = None
+    prefix_file: PrefixList | None = None
+    asn: tuple[tuple[int, int], ...] | None = None
+    asn_name: tuple[NamePattern, ...] | None = None
+
+    @property
+    def prefix_lists(self) -> tuple[PrefixList, ...]:
+        """The conditions on the address itself, each of which must cover it."""
+        return tuple(item for item in (self.prefix, self.prefix_file) if item is not None)
+
+    @property
+    def on_asn(self) -> bool:
+        """Whether the rule asks who originates the address."""
+        return self.asn is not None or self.asn_name is not None
+
+    @property
+    def on_address(self) -> bool:
+        """Whether the rule needs an address at all."""
+        return bool(self.prefix_lists) or self.on_asn
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of a ruleset. `duration` is in seconds, None lasts as long as the rule stands."""
+
+    id: str
+    action: Action
+    mode: Mode
+    duration: float | None
+    priority: int
+    reason: str
+    source: str
+    line: int
+    column: int
+    when: Conditions
+
+    @property
+    def order(self) -> tuple[bool, int, int, int]:
+        """Sorts rules into decision order: `allow` first, then priority, then place in the file."""
+        return self.action != "allow", self.priority, self.line, self.column

@@ -1,0 +1,68 @@
+"""Durations and AS numbers as people write them."""
+
+from __future__ import annotations
+
+import re
+
+MAX_ASN = 0xFFFFFFFF  # RFC 6793
+MAX_DURATION = 100 * 366 * 86400.0
+
+_UNITS = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "\u00b5s": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "m": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+    "w": 604800.0,
+}
+_STEP = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|\u00b5s|ms|s|m|h|d|w)", re.ASCII)
+_ASN = re.compile(r"(?:AS)?([0-9]{1,10})(?:\s*-\s*(?:AS)?([0-9]{1,10}))?", re.ASCII | re.IGNORECASE)
+_ASN_FORMS = "write 15169, AS15169 or a range 64512-65534"
+
+
+def parse_duration(value: object) -> float | None:
+    """Seconds in a duration such as "1h30m", "500ms", "2w"; None for "permanent".
+
+    Raises:
+        ValueError: not a duration, zero, or past a hundred years; the message ends in a hint.
+    """
+    if value == "permanent":
+        return None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        raise ValueError(f"duration {value} has no unit; write {value}s, {value}m or {value}h")
+    if not isinstance(value, str):
+        raise ValueError("a duration is text; write 90s, 1h30m, 7d or permanent")
+    steps = _STEP.findall(value)
+    if not steps or "".join(number + unit for number, unit in steps) != value:
+        raise ValueError(f"duration '{value[:80]}' is not one; write 90s, 1h30m, 500ms, 7d, 2w or permanent")
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in steps)
+    if seconds <= 0:
+        raise ValueError(f"duration '{value[:80]}' is zero; leave the rule out or set mode: off")
+    if seconds > MAX_DURATION:
+        raise ValueError(f"duration '{value[:80]}' is longer than a hundred years; write permanent")
+    return seconds
+
+
+def parse_asn(value: object) -> tuple[int, int]:
+    """First and last of the AS numbers in 15169, "AS15169" or "64512-65534".
+
+    Raises:
+        ValueError: not an AS number or a range of them; the message ends in a hint.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError(f"as number {value!r} is not one; {_ASN_FORMS}")
+    match = _ASN.fullmatch(str(value).strip())
+    if match is None:
+        raise ValueError(f"as number '{str(value)[:80]}' is not one; {_ASN_FORMS}")
+    first = int(match[1])
+    last = int(match[2]) if match[2] else first
+    if last > MAX_ASN:
+        raise ValueError(f"as number '{value}' is too large; the last one is {MAX_ASN}")
+    if first == 0:
+        raise ValueError(f"as number '{value}' is reserved (RFC 7607); {_ASN_FORMS}")
+    if first > last:
+        raise ValueError(f"as range '{value}' ends before it starts; write {last}-{first}")
+    return first, last

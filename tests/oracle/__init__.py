@@ -1,0 +1,1 @@
+"""Slow, obvious references; never a copy of what they check."""
