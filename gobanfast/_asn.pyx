@@ -5,16 +5,16 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
-from gobanfast._address cimport find_leaf
+from gobanfast._address cimport find_leaf, pick_kernel
 from gobanfast._block cimport Block, raise_for
-from gobanfast._prefix cimport leaves_many, pick_kernel
+from gobanfast._prefix cimport values_many
 from gobanfast.native cimport (
     GBF_ASN_KIND, GBF_ASN_MAX_COLUMNS, GBF_ASN_MAX_PROBLEMS, GBF_ASN_NUMBERS, GBF_ASN_OFFSETS, GBF_ASN_TEXT, GBF_NONE, GBF_NO_MEMORY,
     gbf_addr, gbf_addr_load, gbf_addr_store, gbf_asn_add, gbf_asn_layout, gbf_asn_name, gbf_asn_names,
     gbf_asn_names_open, gbf_asn_pack, gbf_asn_packed, gbf_asn_problem, gbf_asn_put_name, gbf_asn_rows,
     gbf_asn_rows_free, gbf_asn_scan, gbf_extra, gbf_fault, gbf_prefix, gbf_prefix_build, gbf_prefix_cursor,
-    gbf_prefix_item, gbf_prefix_next, gbf_prefix_open, gbf_prefix_ranges, gbf_prefix_value, gbf_prefix_values,
-    gbf_prefix_verify, gbf_range, gbf_status,
+    gbf_prefix_item, gbf_prefix_next, gbf_prefix_open, gbf_prefix_ranges, gbf_prefix_value, gbf_prefix_verify,
+    gbf_range, gbf_status,
 )
 
 # Order of gbf_asn_wrong.
@@ -212,13 +212,7 @@ cdef class AsnBlock:
         Raises:
             ValueError: the buffers do not fit each other.
         """
-        cdef Py_buffer target
-        cdef Py_ssize_t count = leaves_many(&self._table.lpm, self._table.kernel, addresses, out)
-        PyObject_GetBuffer(out, &target, PyBUF_SIMPLE)
-        try:
-            return gbf_prefix_values(&self._table, <uint32_t *>target.buf, <size_t>count)
-        finally:
-            PyBuffer_Release(&target)
+        return values_many(&self._table, addresses, out)
 
     def name(self, uint32_t asn, /):
         """Name of an AS, or None when the table has none for it."""

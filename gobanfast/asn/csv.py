@@ -9,9 +9,9 @@ import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gobanfast._address import parse_address, parse_prefix
 from gobanfast._asn import AsnRows
 from gobanfast._errors import FormatError, Problem, RuleError
-from gobanfast._prefix import parse_address, parse_prefix
 
 GZIP_MAGIC = b"\x1f\x8b"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
