@@ -20,11 +20,13 @@ DIRECTIVES = {"language_level": 3, "binding": True, "embedsignature": False}
 XXH3 = ["gbf_xxh3", "gbf_xxh3_avx2"]
 BLOCK = ["gbf_block", "gbf_cpu", *XXH3]
 LPM = ["gbf_addr", "gbf_lpm", "gbf_lpm_avx512", "gbf_lpm_scalar", "gbf_lpm_v2"]
+PREFIX = [*BLOCK, *LPM, "gbf_prefix_build", "gbf_prefix_list", "gbf_trie"]
 EXTENSIONS = {
     "_address": LPM,
+    "_asn": [*PREFIX, "gbf_asn", "gbf_asn_build", "gbf_asn_csv"],
     "_block": BLOCK,
     "_engine": [*BLOCK, *LPM, "gbf_rules_build", "gbf_trie"],
-    "_prefix": [*BLOCK, *LPM, "gbf_prefix_build", "gbf_prefix_list", "gbf_trie"],
+    "_prefix": PREFIX,
 }
 
 

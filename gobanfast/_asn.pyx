@@ -12,7 +12,7 @@ from gobanfast.native cimport (
     GBF_ASN_KIND, GBF_ASN_MAX_COLUMNS, GBF_ASN_MAX_PROBLEMS, GBF_ASN_NUMBERS, GBF_ASN_OFFSETS, GBF_ASN_TEXT, GBF_NONE, GBF_NO_MEMORY,
     gbf_addr, gbf_addr_load, gbf_addr_store, gbf_asn_add, gbf_asn_layout, gbf_asn_name, gbf_asn_names,
     gbf_asn_names_open, gbf_asn_pack, gbf_asn_packed, gbf_asn_problem, gbf_asn_put_name, gbf_asn_rows,
-    gbf_asn_rows_free, gbf_asn_scan, gbf_extra, gbf_fault, gbf_prefix, gbf_prefix_build, gbf_prefix_cursor,
+    gbf_asn_rows_free, gbf_asn_scan, gbf_part, gbf_fault, gbf_prefix, gbf_prefix_build, gbf_prefix_cursor,
     gbf_prefix_item, gbf_prefix_next, gbf_prefix_open, gbf_prefix_ranges, gbf_prefix_value, gbf_prefix_verify,
     gbf_range, gbf_status,
 )
@@ -122,14 +122,14 @@ cdef class AsnRows:
         """Block of what was collected. Sorts the prefixes; of equal ones the last stays."""
         cdef gbf_asn_packed names
         cdef gbf_fault fault
-        cdef gbf_extra extra[3]
+        cdef gbf_part extra[3]
         cdef gbf_prefix_item none
         cdef gbf_status status
         cdef void *data = NULL
         raise_for(gbf_asn_pack(&self._rows, &names, &fault), &fault, "")
-        extra[0] = gbf_extra(GBF_ASN_NUMBERS, 4, names.numbers, 4 * names.count)
-        extra[1] = gbf_extra(GBF_ASN_OFFSETS, 4, names.offsets, 4 * (names.count + 1))
-        extra[2] = gbf_extra(GBF_ASN_TEXT, 1, names.text, names.text_bytes)
+        extra[0] = gbf_part(GBF_ASN_NUMBERS, 4, names.numbers, 4 * names.count)
+        extra[1] = gbf_part(GBF_ASN_OFFSETS, 4, names.offsets, 4 * (names.count + 1))
+        extra[2] = gbf_part(GBF_ASN_TEXT, 1, names.text, names.text_bytes)
         with nogil:
             status = gbf_prefix_build(self._rows.items if self._rows.count else &none, self._rows.count, GBF_ASN_KIND,
                                       extra, 3, &data, &fault)

@@ -128,3 +128,53 @@ cdef extern from "gbf_rules.h" nogil:
     uint32_t gbf_rules_record(const gbf_rules *r, const char *text, size_t n)
     gbf_status gbf_rules_build(const gbf_rules_source *source, void **block, gbf_fault *fault)
     gbf_status gbf_rules_open(gbf_rules *rules, const void *block, uint64_t nbytes, int verify, const gbf_lpm_kernel *kernel, gbf_fault *fault)
+
+
+cdef extern from "gbf_asn.h" nogil:
+    uint32_t GBF_ASN_KIND
+    uint32_t GBF_ASN_NUMBERS
+    uint32_t GBF_ASN_OFFSETS
+    uint32_t GBF_ASN_TEXT
+    ctypedef struct gbf_asn_names:
+        const uint32_t *numbers
+        uint32_t count
+    gbf_status gbf_asn_names_open(gbf_asn_names *names, const void *block, gbf_fault *fault)
+    const char *gbf_asn_name(const gbf_asn_names *names, uint32_t asn, uint32_t *nbytes)
+
+
+cdef extern from "gbf_asn_build.h" nogil:
+    int GBF_ASN_MAX_COLUMNS
+    int GBF_ASN_MAX_PROBLEMS
+    ctypedef struct gbf_asn_problem:
+        uint64_t line
+        uint64_t start
+        uint64_t offset
+        uint32_t nbytes
+        int wrong
+    ctypedef struct gbf_asn_rows:
+        gbf_prefix_item *items
+        uint64_t count
+        gbf_asn_problem *problems
+        uint64_t problem_count
+        uint64_t row_count
+        uint64_t no_asn
+    ctypedef struct gbf_asn_layout:
+        char delimiter
+        int prefix
+        int first
+        int last
+        int asn
+        int name
+        bint name_is_last
+        uint32_t name_least
+    ctypedef struct gbf_asn_packed:
+        uint32_t *numbers
+        uint32_t *offsets
+        char *text
+        uint64_t count
+        uint64_t text_bytes
+    gbf_status gbf_asn_scan(gbf_asn_rows *rows, const gbf_asn_layout *layout, const char *text, uint64_t nbytes, uint64_t start, uint64_t line)
+    gbf_status gbf_asn_add(gbf_asn_rows *rows, gbf_addr address, uint32_t bits, uint32_t asn)
+    gbf_status gbf_asn_put_name(gbf_asn_rows *rows, uint32_t asn, const char *text, uint32_t nbytes, int escaped)
+    gbf_status gbf_asn_pack(const gbf_asn_rows *rows, gbf_asn_packed *packed, gbf_fault *fault)
+    void gbf_asn_rows_free(gbf_asn_rows *rows)
