@@ -65,7 +65,8 @@ def read_networks(path: str | os.PathLike[str]) -> Networks:
     found = Networks()
     fields: Counter[str] = Counter()
     try:
-        with maxminddb.open_database(path) as reader:
+        # The package's own C reader walks faster, but damaged files crash it or keep it busy for ever.
+        with maxminddb.open_database(path, maxminddb.MODE_MEMORY) as reader:
             metadata = reader.metadata()
             data_section = metadata.node_count * metadata.record_size // 4 + DATA_SEPARATOR
             check_tree(data, metadata, source)
@@ -94,10 +95,8 @@ def read_record(found: Networks, fields: Counter[str], network: Any, record: obj
     packed = network.network_address.packed
     if network.version == 4:
         found.add(b"\0" * 10 + b"\xff\xff" + packed, 96 + network.prefixlen, asn)
-        return
-    found.add(packed, network.prefixlen, asn)
-    if network.prefixlen <= 96 and not any(packed):  # lies over ::/96, where IPv4 lives in an IPv6 tree
-        found.add(b"\0" * 10 + b"\xff\xff" + b"\0" * 4, 96, asn)
+    else:
+        found.add(packed, network.prefixlen, asn)
 
 
 def origin(record: object, fields: Counter[str]) -> tuple[int, str]:
@@ -114,7 +113,7 @@ def origin(record: object, fields: Counter[str]) -> tuple[int, str]:
         digits = number.upper().removeprefix("AS")
         number = int(digits) if digits.isdecimal() and len(digits) <= 10 else 0
     name = next((values[name] for name in NAME_FIELDS if isinstance(values.get(name), str)), "")
-    return (number, name) if isinstance(number, int) and 0 < number <= HIGHEST_ASN else (0, "")
+    return (number, name) if type(number) is int and 0 < number <= HIGHEST_ASN else (0, "")
 
 
 def check_tree(data: bytes, metadata: Metadata, source: str) -> None:
@@ -147,7 +146,7 @@ def check_tree(data: bytes, metadata: Metadata, source: str) -> None:
     inner = children < count
     parents = np.bincount(children[inner], minlength=count)
     parents[0] += 1
-    if ipv4_start < count:
+    if 0 < ipv4_start < count:
         parents[ipv4_start] = 1
     shared = np.flatnonzero(parents > 1)
     if shared.size:
