@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import asn as oracle
 
 from gobanfast import FormatError, RuleError
 from gobanfast.asn import AsnTable
+from oracle import asn as oracle
 
 CASES = tomllib.loads(Path(__file__).with_name("cases").joinpath("asn_csv.toml").read_text("utf-8"))["case"]
 ASNS = st.integers(1, 0xFFFFFFFE) | st.sampled_from([0, 1, 13335])
@@ -58,18 +58,23 @@ def test_every_problem_is_reported_with_its_place(case: dict[str, Any], folder: 
     with pytest.raises(RuleError) as caught:
         from_text(folder, case["text"])
 
-    assert case["problems"] == [str(problem).removeprefix(f"{folder / 'table.csv'}:") for problem in caught.value.problems]
+    assert case["problems"] == [
+        str(problem).removeprefix(f"{folder / 'table.csv'}:") for problem in caught.value.problems
+    ]
 
 
-@given(rows=st.lists(st.tuples(prefixes(), ASNS, NAMES), min_size=1), quoted=st.booleans(), crlf=st.booleans(), data=st.data())
+@given(
+    rows=st.lists(st.tuples(prefixes(), ASNS, NAMES), min_size=1),
+    quoted=st.booleans(),
+    crlf=st.booleans(),
+    data=st.data(),
+)
 def test_rows_answer_like_a_linear_scan(
     rows: list[tuple[str, int, str]], quoted: bool, crlf: bool, data: st.DataObject, folder: Path
 ) -> None:
     """A table of rows in any order answers what scanning every row would, at the edges of all prefixes."""
     newline = "\r\n" if crlf else "\n"
-    written = [
-        f'{prefix},{"AS" * quoted}{asn},"{name.replace(chr(34), chr(34) * 2)}"' for prefix, asn, name in rows
-    ]
+    written = [f'{prefix},{"AS" * quoted}{asn},"{name.replace(chr(34), chr(34) * 2)}"' for prefix, asn, name in rows]
     table = from_text(folder, newline.join(["prefix,asn,name", *written]))
     plain = [(prefix, asn) for prefix, asn, _ in rows]
     addresses = oracle.probes(prefix for prefix, _ in plain)
@@ -83,9 +88,7 @@ def test_rows_answer_like_a_linear_scan(
 
 @given(
     st.lists(
-        st.tuples(
-            st.sampled_from([4, 6]), st.integers(0, 2**16), st.integers(0, 2**16) | st.integers(0, 2**100), ASNS
-        ),
+        st.tuples(st.sampled_from([4, 6]), st.integers(0, 2**16), st.integers(0, 2**16) | st.integers(0, 2**100), ASNS),
         min_size=1,
         max_size=3,
     )
@@ -94,8 +97,11 @@ def test_ranges_become_the_fewest_prefixes(folder: Path, parts: list[tuple[int, 
     """A range covers its addresses, both ends included, by the prefixes ipaddress would choose, and no other."""
     ranges, rows = [], []
     for version, start, size, asn in parts:
-        kind, base, limit = (ipaddress.IPv4Address, 10 << 24, 2**32) if version == 4 else (
-            ipaddress.IPv6Address, 0x20010DB8 << 96, 2**128)
+        kind, base, limit = (
+            (ipaddress.IPv4Address, 10 << 24, 2**32)
+            if version == 4
+            else (ipaddress.IPv6Address, 0x20010DB8 << 96, 2**128)
+        )
         first, last = base + start, min(base + start + size, limit - 1)
         ranges.append(f"{kind(first)},{kind(last)},{asn}")
         rows += oracle.range_rows(str(kind(first)), str(kind(last)), asn)
@@ -148,7 +154,7 @@ def test_header_without_an_asn_column_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize("bad", [b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"\0"])
 def test_names_that_are_not_utf8_are_refused(bad: bytes, folder: Path) -> None:
     """Whatever Python would not decode, and NUL, is not a name."""
-    with pytest.raises(RuleError, match=":1:16: name"):
+    with pytest.raises(RuleError, match=r":1:16: name"):
         from_text(folder, b"192.0.2.0/24,1,name " + bad + b"\n")
 
 
@@ -158,7 +164,7 @@ def test_gzip_is_known_by_its_first_bytes(folder: Path) -> None:
 
     assert 200 == len(from_text(folder, packed))
     for broken in (packed[:-9], packed[:20], packed[:30] + b"\xff\xff" + packed[32:]):
-        with pytest.raises(FormatError, match="table.csv: gzip data is damaged or cut short"):
+        with pytest.raises(FormatError, match=r"table.csv: gzip data is damaged or cut short"):
             from_text(folder, broken)
 
 
@@ -180,4 +186,6 @@ def test_the_full_table_and_its_names(real_data: Path) -> None:
     assert 1_062_046 == len(table)
     assert 15169 == table.lookup("8.8.8.8")
     assert table.describe(15169).startswith("AS15169 GOOGLE")
-    assert 8 * len(table) >= table.nbytes - sum(len((table.name(asn) or "").encode()) + 8 for asn in table.asns().tolist())
+    assert 8 * len(table) >= table.nbytes - sum(
+        len((table.name(asn) or "").encode()) + 8 for asn in table.asns().tolist()
+    )

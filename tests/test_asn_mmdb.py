@@ -60,7 +60,10 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
         for version, base, width in ((4, source.getrandbits(32), 32), (6, 0x2A << 120 | source.getrandbits(118), 128)):
             length = bits if version == 4 else 12 + 2 * bits
             prefix = ipaddress.ip_network((base >> (width - length) << (width - length), length))
-            rows[str(prefix)] = {"autonomous_system_number": source.randrange(1, 2**32 - 1), "autonomous_system_organization": f"Net {prefix}"}
+            rows[str(prefix)] = {
+                "autonomous_system_number": source.randrange(1, 2**32 - 1),
+                "autonomous_system_organization": f"Net {prefix}",
+            }
     return write(tmp_path_factory.mktemp("mmdb") / "sample.mmdb", rows), list(rows)
 
 
@@ -104,13 +107,21 @@ def test_record_layouts(record: dict[str, Any], version: int, tmp_path: Path) ->
     """The layouts of the known publishers mean the same."""
     table = read(write(tmp_path / "layout.mmdb", {"192.0.2.0/24": record}, version))
 
-    assert (64496, "AS64496 Example", None) == (table.lookup("192.0.2.9"), table.describe(64496), table.lookup("192.0.3.0"))
+    assert (64496, "AS64496 Example", None) == (
+        table.lookup("192.0.2.9"),
+        table.describe(64496),
+        table.lookup("192.0.3.0"),
+    )
 
 
 @pytest.mark.parametrize("number", ["", "AS", "ASx", "none", 0, 2**32 - 1, -1, 1.5, True, "AS99999999999"])
 def test_records_without_a_usable_number_are_counted(number: Any, tmp_path: Path) -> None:
     """A record whose AS number is missing or unusable is skipped and counted; a missing name is no problem."""
-    rows = {"192.0.2.0/24": {"asn": number, "name": "No"}, "198.51.100.0/24": {"asn": "AS1"}, "203.0.113.0/24": {"city": "x"}}
+    rows = {
+        "192.0.2.0/24": {"asn": number, "name": "No"},
+        "198.51.100.0/24": {"asn": "AS1"},
+        "203.0.113.0/24": {"city": "x"},
+    }
     table = AsnTable.from_mmdb(write(tmp_path / "gaps.mmdb", rows))
 
     assert (3, 2) == (table.reading.rows, table.reading.without_asn)
@@ -172,9 +183,11 @@ def test_maxminds_own_test_files_agree(real_data: Path) -> None:
         table = AsnTable.from_mmdb(path)
         with maxminddb.open_database(path) as reader:
             networks = [str(network) for network, _ in reader]
-        edges = [str(end) for text in networks for end in (ipaddress.ip_network(text)[0], ipaddress.ip_network(text)[-1])]
+        edges = [
+            str(end) for text in networks for end in (ipaddress.ip_network(text)[0], ipaddress.ip_network(text)[-1])
+        ]
         assert_agrees(table, path, edges)
         assert_agrees(table, path, random_addresses(networks, 20_000, seed=7))
     for name in ("MaxMind-DB-test-ipv4-24.mmdb", "MaxMind-DB-test-ipv6-28.mmdb", "MaxMind-DB-test-mixed-32.mmdb"):
-        with pytest.raises(FormatError, match="no record has an AS number .*fields found: ip"):
+        with pytest.raises(FormatError, match=r"no record has an AS number .*fields found: ip"):
             AsnTable.from_mmdb(real_data / "mmdb" / name)

@@ -10,22 +10,23 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import asn as oracle
 
 from gobanfast import FormatError
 from gobanfast.asn import AsnTable, read
+from oracle import asn as oracle
 
 ROWS = [
     ("0.0.0.0/0", 1), ("10.0.0.0/8", 2), ("10.1.0.0/16", 1), ("10.1.2.3/32", 4294967294), ("255.255.255.0/24", 3),
     ("2001:db8::/32", 5), ("2001:db8::/48", 6), ("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff/128", 7), ("ff00::/8", 8),
 ]  # fmt: skip
-NAMES = {1: "One", 7: "Seven, \"7\"", 64496: "Fundação"}
+NAMES = {1: "One", 7: 'Seven, "7"', 64496: "Fundação"}
 
 
 def packed(rows: list[tuple[str, int]]) -> tuple[bytes, bytes, array[int]]:
     networks = [ipaddress.ip_network(prefix) for prefix, _ in rows]
     addresses = b"".join(
-        (b"" if network.version == 6 else b"\0" * 10 + b"\xff\xff") + network.network_address.packed for network in networks
+        (b"" if network.version == 6 else b"\0" * 10 + b"\xff\xff") + network.network_address.packed
+        for network in networks
     )
     lengths = bytes(network.prefixlen + (96 if network.version == 4 else 0) for network in networks)
     return addresses, lengths, array("I", [asn for _, asn in rows])
@@ -56,7 +57,9 @@ def test_lookup_many_equals_lookup(table: AsnTable) -> None:
     addresses = oracle.probes(prefix for prefix, _ in ROWS)
     expected = [0xFFFFFFFF if asn is None else asn for asn in map(table.lookup, addresses)]
     found = 0xFFFFFFFF - np.zeros(len(addresses), np.uint32)
-    records = b"".join((b"" if ":" in text else b"\0" * 10 + b"\xff\xff") + ipaddress.ip_address(text).packed for text in addresses)
+    records = b"".join(
+        (b"" if ":" in text else b"\0" * 10 + b"\xff\xff") + ipaddress.ip_address(text).packed for text in addresses
+    )
 
     for form in (addresses, records):
         out = np.zeros(len(addresses), np.uint32)
@@ -80,7 +83,9 @@ def test_names(table: AsnTable) -> None:
     st.lists(
         st.tuples(
             st.sampled_from(["10.0.0.0/8", "10.64.0.0/10", "10.64.0.0/16", "0.0.0.0/0", "255.255.255.255/32", "::/0"])
-            | st.sampled_from(["2001:db8::/32", "2001:db8::/33", "2001:db8::1/128", "::/96", "::fffe:0:0/96", "8000::/1"]),
+            | st.sampled_from(
+                ["2001:db8::/32", "2001:db8::/33", "2001:db8::1/128", "::/96", "::fffe:0:0/96", "8000::/1"]
+            ),
             st.integers(1, 3),
         )
     )
@@ -98,20 +103,22 @@ def test_ranges_cover_each_family_and_agree_with_lookup(rows: list[tuple[str, in
         assert sorted(set(starts)) == starts
         for start, last, asn in zip(starts, [after - 1 for after in [*starts[1:], end]], asns, strict=True):
             edges = [str(kind(number)) for number in (start, last)]
-            expected = [oracle.lookup(rows, text) or 0 for text in edges if oracle.address_of(text).version == kind(0).version]
+            expected = [
+                oracle.lookup(rows, text) or 0 for text in edges if oracle.address_of(text).version == kind(0).version
+            ]
             assert expected == [asn] * len(expected)
 
 
 def test_arrays_that_do_not_fit_are_refused() -> None:
     """Buffers of different lengths, host bits and impossible lengths raise, saying where."""
     addresses, lengths, asns = packed(ROWS[:2])
-    with pytest.raises(ValueError, match="2 lengths need 32 bytes of addresses and 8 of ASNs, not 16 and 8"):
+    with pytest.raises(ValueError, match=r"2 lengths need 32 bytes of addresses and 8 of ASNs, not 16 and 8"):
         AsnTable.from_arrays(addresses[:16], lengths, asns)
-    with pytest.raises(ValueError, match="item 1: prefix has host bits set"):
+    with pytest.raises(ValueError, match=r"item 1: prefix has host bits set"):
         AsnTable.from_arrays(addresses, bytes([96, 100]), asns)
-    with pytest.raises(ValueError, match="item 0: prefix length is over 128"):
+    with pytest.raises(ValueError, match=r"item 0: prefix length is over 128"):
         AsnTable.from_arrays(addresses, bytes([129, 104]), asns)
-    with pytest.raises(ValueError, match="item 1: value 4294967295"):
+    with pytest.raises(ValueError, match=r"item 1: value 4294967295"):
         AsnTable.from_arrays(addresses, lengths, array("I", [1, 0xFFFFFFFF]))
 
 
@@ -146,11 +153,11 @@ def test_damaged_files_are_refused(table: AsnTable, tmp_path: Path) -> None:
     path = tmp_path / "damaged.gbf"
     for cut in [*range(0, 200, 7), *range(200, len(data), 1013)]:
         path.write_bytes(data[:cut])
-        with pytest.raises(FormatError, match="damaged.gbf: .* at offset"):
+        with pytest.raises(FormatError, match=r"damaged.gbf: .* at offset"):
             AsnTable.load(path)
     for at in [*range(0, 512, 5), *range(512, len(data), 211), len(data) - 1]:
         path.write_bytes(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
-        with pytest.raises(FormatError, match="damaged.gbf: .* at offset"):
+        with pytest.raises(FormatError, match=r"damaged.gbf: .* at offset"):
             AsnTable.load(path)
 
 
@@ -185,7 +192,7 @@ def test_other_kinds_of_table_are_refused(tmp_path: Path) -> None:
     from gobanfast._prefix import PrefixTable
 
     PrefixTable([("10.0.0.0/8", 1)]).save(tmp_path / "prefixes.gbf")
-    with pytest.raises(FormatError, match="prefixes.gbf: holds another kind of table"):
+    with pytest.raises(FormatError, match=r"prefixes.gbf: holds another kind of table"):
         AsnTable.load(tmp_path / "prefixes.gbf")
 
 
@@ -199,7 +206,9 @@ def test_starter_knows_the_well_known() -> None:
     assert [(int(asn), name) for _, asn, name in rows] == [
         (table.lookup(prefix.split("/")[0]), table.name(int(asn))) for prefix, asn, name in rows
     ]
-    assert [13335, 15169, 19281, 36692] == [table.lookup(text) for text in ("1.1.1.1", "8.8.8.8", "9.9.9.9", "208.67.222.222")]
+    assert [13335, 15169, 19281, 36692] == [
+        table.lookup(text) for text in ("1.1.1.1", "8.8.8.8", "9.9.9.9", "208.67.222.222")
+    ]
     assert table.lookup("203.0.113.7") is None
     assert AsnTable.starter() is table
 
@@ -212,7 +221,7 @@ def test_read_tells_files_apart_by_content(table: AsnTable, tmp_path: Path) -> N
     other.write_bytes(b"\x7fELF\0\0\0")
 
     assert [2, 64496] == [read(compiled).lookup("10.0.0.1"), read(text).lookup("192.0.2.1")]
-    with pytest.raises(FormatError, match="c.mmdb: neither a compiled table, an MMDB nor text"):
+    with pytest.raises(FormatError, match=r"c.mmdb: neither a compiled table, an MMDB nor text"):
         read(other)
-    with pytest.raises(ValueError, match="is a compiled table, which has its own names"):
+    with pytest.raises(ValueError, match=r"is a compiled table, which has its own names"):
         read(compiled, names=text)

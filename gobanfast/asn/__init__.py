@@ -34,8 +34,8 @@ class Reading:
 class AsnTable(AsnBlock):
     """Origin AS of every address and the names of the ASes; frozen, any number of threads may read.
 
-    An address belongs to the AS of the longest prefix that covers it. `source` names the file it was read from; `reading`
-    is the `Reading` of it, None for a table that was loaded compiled.
+    An address belongs to the AS of the longest prefix that covers it. `source` names the file it was read from;
+    `reading` is the `Reading` of it, None for a table that was loaded compiled.
     """
 
     __slots__ = ()
@@ -46,9 +46,9 @@ class AsnTable(AsnBlock):
 
         Comma or tab, fields optionally in double quotes, blank lines and `#` comments skipped. ASNs are `13335` or
         `AS13335`; rows of AS 0 or with an empty AS are counted and left out. A header may name and order the columns.
-        Without one, a third column of the prefix layout that is shorter than three characters and not quoted is a flag or a
-        country code, not a name. An unquoted name in the last column runs to the end of the line. Of equal prefixes the last
-        wins, and the last name of an AS.
+        Without one, a third column of the prefix layout that is shorter than three characters and not quoted is a flag
+        or a country code, not a name. An unquoted name in the last column runs to the end of the line. Of equal
+        prefixes the last wins, and the last name of an AS.
 
         Args:
             names: a text file `asn,name`; its names take the place of those in `path`.
@@ -117,7 +117,7 @@ class AsnTable(AsnBlock):
         return _starter()
 
     def describe(self, asn: int) -> str:
-        """"AS<number> <name>", or "AS<number>" when the name is not known."""
+        """ "AS<number> <name>", or "AS<number>" when the name is not known."""
         name = self.name(asn)
         return f"AS{asn} {name}" if name else f"AS{asn}"
 
@@ -165,13 +165,13 @@ def read(path: str | os.PathLike[str], *, names: str | os.PathLike[str] | None =
     with open(path, "rb") as file:
         head = file.read(4096)
     if head.startswith(COMPILED_MAGIC):
-        kind, table = "a compiled table", AsnTable.load
+        kind = "a compiled table"
     elif mmdb.is_mmdb(path):
-        kind, table = "an MMDB file", AsnTable.from_mmdb
+        kind = "an MMDB file"
     elif b"\0" in head and not head.startswith(csv.GZIP_MAGIC):
         raise FormatError(os.fspath(path), head.index(b"\0"), "neither a compiled table, an MMDB nor text; zero byte")
     else:
         return AsnTable.from_csv(path, names)
     if names is not None:
         raise ValueError(f"{os.fspath(path)} is {kind}, which has its own names; names go with a text table")
-    return table(path)
+    return AsnTable.load(path) if head.startswith(COMPILED_MAGIC) else AsnTable.from_mmdb(path)

@@ -25,7 +25,15 @@ HEADERS = {
     "first": {"first", "start", "startip", "rangestart", "ipstart", "startaddress", "firstip"},
     "last": {"last", "end", "endip", "rangeend", "ipend", "endaddress", "lastip"},
     "asn": {"asn", "as", "asnumber", "asnum", "autonomoussystemnumber", "origin", "originas"},
-    "name": {"name", "asname", "autonomoussystemorganization", "asorganization", "asdescription", "organization", "org"},
+    "name": {
+        "name",
+        "asname",
+        "autonomoussystemorganization",
+        "asorganization",
+        "asdescription",
+        "organization",
+        "org",
+    },
 }
 
 
@@ -101,15 +109,17 @@ def first_row(text: bytes, source: str) -> Head:
             fields = tuple(field.strip() for field in next(csv.reader([row], delimiter=delimiter)))
             return Head(fields, after, Layout(delimiter, asn=-1, start=start, line=line))
         start, line = after, line + 1
-    raise RuleError([Problem(source, 0, 0, "file has no rows", "expected prefix,asn,name or first,last,asn,country,name")])
+    raise RuleError(
+        [Problem(source, 0, 0, "file has no rows", "expected prefix,asn,name or first,last,asn,country,name")]
+    )
 
 
 def detect(text: bytes, source: str) -> Layout:
     """Layout of a table of prefixes or ranges, from its header or, without one, from its first row.
 
-    Without a header: `prefix,asn[,name]` when the second column is not an address, where a name shorter than
-    three characters and not quoted is a flag or country code and is left out; otherwise `first,last,asn` with the name
-    in the fourth of four columns or the fifth of more.
+    Without a header: `prefix,asn[,name]` when the second column is not an address, where a name shorter than three
+    characters and not quoted is a flag or country code and is left out; otherwise `first,last,asn` with the name in
+    the fourth of four columns or the fifth of more.
     """
     head = first_row(text, source)
     fields, layout = head.fields, head.layout
@@ -122,7 +132,7 @@ def detect(text: bytes, source: str) -> Layout:
 
 
 def named_columns(head: Head, source: str, required: tuple[str, ...]) -> Layout:
-    places = {name: -1 for name in HEADERS}
+    places = dict.fromkeys(HEADERS, -1)
     for at, field in enumerate(head.fields):
         word = "".join(character for character in field.lower() if character.isalnum())
         for name, words in HEADERS.items():
@@ -140,7 +150,11 @@ def named_columns(head: Head, source: str, required: tuple[str, ...]) -> Layout:
         places["first"] = places["last"] = -1
     return replace(
         head.layout,
-        **places,
+        prefix=places["prefix"],
+        first=places["first"],
+        last=places["last"],
+        asn=places["asn"],
+        name=places["name"],
         name_is_last=places["name"] == len(head.fields) - 1,
         start=head.after,
         line=head.layout.line + 1,
@@ -148,7 +162,7 @@ def named_columns(head: Head, source: str, required: tuple[str, ...]) -> Layout:
 
 
 def prefix_like(text: str) -> bool:
-    return "/" in text and parse_address(text.split("/")[0]) is not None
+    return "/" in text and parse_address(text.partition("/")[0]) is not None
 
 
 def number_like(text: str) -> bool:

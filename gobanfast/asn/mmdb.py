@@ -1,9 +1,9 @@
 """MMDB files of origin ASes, read through the `maxminddb` package and walked whole.
 
-Records may follow the layouts of GeoLite2-ASN and DB-IP (`autonomous_system_number`, `autonomous_system_organization`, also
-inside `traits`) or IPinfo (`asn: "AS123"` with `as_name`, `name` or `org`). IPv4 networks are read once: the places
-where an IPv6 tree repeats them (::ffff:0:0/96, 2002::/16, 2001::/32) are not copied, since `::ffff:a.b.c.d` is an IPv4 address
-here anyway. Format: https://maxmind.github.io/MaxMind-DB/
+Records may follow the layouts of GeoLite2-ASN and DB-IP (`autonomous_system_number` with
+`autonomous_system_organization`, also inside `traits`) or IPinfo (`asn: "AS123"` with `as_name`, `name` or `org`).
+IPv4 networks are read once: the places where an IPv6 tree repeats them (::ffff:0:0/96, 2002::/16, 2001::/32) are not
+copied, since `::ffff:a.b.c.d` is an IPv4 address here anyway. Format: https://maxmind.github.io/MaxMind-DB/
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def read_networks(path: str | os.PathLike[str]) -> Networks:
     found = Networks()
     fields: Counter[str] = Counter()
     try:
-        # The package's own C reader walks faster, but damaged files crash it or keep it busy for ever.
+        # The C reader of the package walks faster, but damaged files crash it or keep it busy for ever.
         with maxminddb.open_database(path, maxminddb.MODE_MEMORY) as reader:
             metadata = reader.metadata()
             data_section = metadata.node_count * metadata.record_size // 4 + DATA_SEPARATOR
@@ -75,13 +75,22 @@ def read_networks(path: str | os.PathLike[str]) -> Networks:
                 read_record(found, fields, network, record)
     except FormatError:
         raise
-    except (maxminddb.InvalidDatabaseError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (
+        maxminddb.InvalidDatabaseError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
         # A damaged data section surfaces as whatever the decoder stumbled over.
         raise FormatError(source, data_section, f"MMDB data section is damaged ({error})") from error
     if not found.asns:
         shown = ", ".join(sorted(fields)[:20]) or "none"
         wanted = ", ".join(NUMBER_FIELDS)
-        raise FormatError(source, data_section, f"no record has an AS number ({wanted}); fields found: {shown}; first data")
+        raise FormatError(
+            source, data_section, f"no record has an AS number ({wanted}); fields found: {shown}; first data"
+        )
     return found
 
 
@@ -129,20 +138,20 @@ def check_tree(data: bytes, metadata: Metadata, source: str) -> None:
         raise FormatError(source, len(data), f"search tree of {count} nodes does not fit the file")
     nodes = np.frombuffer(data, np.uint8, count * node_bytes).reshape(count, node_bytes).astype(np.uint32)
     half = 4 if metadata.record_size == 32 else 3
-    left, right = np.zeros(count, np.uint32), np.zeros(count, np.uint32)
+    sides = np.zeros((2, count), np.uint32)
     if metadata.record_size == 28:
-        left, right = nodes[:, 3] >> 4, nodes[:, 3] & 15
+        sides[0], sides[1] = nodes[:, 3] >> 4, nodes[:, 3] & 15
     for at in range(half):
-        left = left << 8 | nodes[:, at]
-        right = right << 8 | nodes[:, node_bytes - half + at]
-    children = np.stack([left, right], axis=1).ravel()
+        sides[0] = sides[0] << 8 | nodes[:, at]
+        sides[1] = sides[1] << 8 | nodes[:, node_bytes - half + at]
+    children = sides.T.ravel()
     outside = np.flatnonzero(children > len(data) - count * node_bytes + count)
     if outside.size:
         raise FormatError(source, int(outside[0]) // 2 * node_bytes, "search tree points outside the file")
     ipv4_start = 0
     for _ in range(96 if metadata.ip_version == 6 else 0):
         if ipv4_start < count:
-            ipv4_start = int(left[ipv4_start])
+            ipv4_start = int(sides[0, ipv4_start])
     inner = children < count
     parents = np.bincount(children[inner], minlength=count)
     parents[0] += 1

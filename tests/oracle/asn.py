@@ -39,7 +39,6 @@ def probes(prefixes: Iterable[str]) -> list[str]:
         network = ipaddress.ip_network(prefix)
         highest = 2**network.max_prefixlen - 1
         first, last = int(network.network_address), int(network.broadcast_address)
-        for number in (first - 1, first, last, last + 1):
-            if 0 <= number <= highest:
-                found.append(str(type(network.network_address)(number)))
+        numbers = (first - 1, first, last, last + 1)
+        found += [str(type(network.network_address)(number)) for number in numbers if 0 <= number <= highest]
     return [text for text in found if getattr(ipaddress.ip_address(text), "ipv4_mapped", None) is None]
