@@ -73,7 +73,7 @@ class AsnTable(AsnBlock):
         """Table of an MMDB file with the record layout of GeoLite2-ASN, DB-IP or IPinfo, walked whole.
 
         Networks whose record has no usable AS number are counted and left out. FormatError when the file is cut short,
-        damaged, or has no AS numbers at all (the message lists the fields it has). Cost: seconds for a million networks.
+        damaged, or has no AS numbers at all (the message lists the fields it has). Cost: some 10 us a network.
         """
         from gobanfast.asn import mmdb
 
@@ -111,8 +111,8 @@ class AsnTable(AsnBlock):
     def starter(cls) -> AsnTable:
         """The table that ships with gobanfast: about 500 prefixes of clouds, content networks, resolvers and hosters.
 
-        Built from asn/starter.csv on first use, about a millisecond, and kept for the process. It answers None for most of
-        the Internet; `gobanfast asn build` makes a full table.
+        Built from asn/starter.csv on first use and kept for the process. It answers None for most of the Internet;
+        `gobanfast asn build` makes a full table.
         """
         return _starter()
 
@@ -158,7 +158,8 @@ def read(path: str | os.PathLike[str], *, names: str | os.PathLike[str] | None =
     Args:
         names: a text file `asn,name`, for a text table.
     Raises:
-        RuleError, FormatError, OSError: as AsnTable.load, from_mmdb and from_csv. ValueError: `names` with another kind.
+        RuleError, FormatError, OSError: as AsnTable.load, from_mmdb and from_csv.
+        ValueError: `names` with another kind.
     """
     from gobanfast.asn import csv, mmdb
 
