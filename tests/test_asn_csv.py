@@ -171,16 +171,16 @@ def test_gzip_is_known_by_its_first_bytes(folder: Path) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_table_or_an_error(folder: Path, text: bytes) -> None:
     """No text crashes the reader: it is a table, or one of our errors that names the file."""
+    found: AsnTable | str
     try:
-        table = from_text(folder, b"192.0.2.0/24,1\n" + text)
+        found = from_text(folder, b"192.0.2.0/24,1\n" + text)
     except (RuleError, FormatError) as error:
-        assert "table.csv" in str(error)
-    else:
-        assert table.lookup("192.0.2.1") is not None
+        found = str(error)
+    assert "table.csv" in found if isinstance(found, str) else "192.0.2.1" in found
 
 
 def test_the_full_table_and_its_names(real_data: Path) -> None:
-    """A whole routing table reads without a problem, its flag column is no name, and its names are those of the file."""
+    """A whole routing table reads without a problem; its flag column is no name, its names come from the file."""
     table = AsnTable.from_csv(real_data / "asn-full.csv.gz", names=real_data / "asn-names.csv.gz")
 
     assert 1_062_046 == len(table)
