@@ -17,7 +17,7 @@ DIRECTIVES = {"language_level": 3, "binding": True, "embedsignature": False}
 
 # Extension name -> the C kernels linked into it. Shared kernels are small and hidden, so each
 # extension links its own copy and no symbol crosses a shared-object border.
-XXH3 = ["gbf_xxh3", "gbf_xxh3_avx2"]
+XXH3 = ["gbf_xxh3", "gbf_xxh3_avx512", "gbf_xxh3_avx2", "gbf_xxh3_neon"]
 BLOCK = ["gbf_block", "gbf_cpu", *XXH3]
 LPM = ["gbf_addr", "gbf_lpm", "gbf_lpm_avx512", "gbf_lpm_scalar", "gbf_lpm_v2"]
 PREFIX = [*BLOCK, *LPM, "gbf_prefix_build", "gbf_prefix_list", "gbf_trie"]
@@ -26,6 +26,7 @@ EXTENSIONS = {
     "_asn": [*PREFIX, "gbf_asn", "gbf_asn_build", "gbf_asn_csv"],
     "_block": BLOCK,
     "_engine": [*BLOCK, *LPM, "gbf_rules_build", "gbf_trie"],
+    "_fingerprint": ["gbf_cpu", *XXH3],
     "_prefix": PREFIX,
 }
 

@@ -23,3 +23,18 @@ def cpu_features(level: str | None = None, environ: Mapping[str, str] = os.envir
         source = "GOBANFAST_KERNEL" if level is None else "kernel"
         raise ValueError(f"{source}={name!r} is not one of {', '.join(cpu_levels())}")
     return cpu_cap(name)
+
+
+def kernels() -> dict[str, str]:
+    """Noun -> the kernel that new tables and fingerprints of it get, as in {"fingerprint": "avx2", "prefix": "v2"}.
+
+    The best that this machine can run, up to the level named by GOBANFAST_KERNEL; not every noun has a kernel for every
+    level, but each has "scalar".
+
+    Raises:
+        ValueError: GOBANFAST_KERNEL is unknown, or above what this machine has.
+    """
+    from gobanfast import _fingerprint
+    from gobanfast._prefix import PrefixTable
+
+    return {"fingerprint": _fingerprint.kernel_name(cpu_features()), "prefix": PrefixTable().kernel}

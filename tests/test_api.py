@@ -12,6 +12,7 @@ SURFACE: dict[str, set[str]] = {
     "GobanError": set(),
     "Problem": {"column", "hint", "line", "message", "severity", "source"},
     "RuleError": set(),
+    "kernels": set(),
 }
 
 

@@ -17,11 +17,10 @@ GBF_INLINE void accumulate(uint64_t *restrict lanes, const uint8_t *restrict dat
 static void lanes_scalar(uint64_t lanes[8], const uint8_t *data, uint64_t nbytes, const uint8_t *secret,
                          uint64_t secret_bytes)
 {
-    static const uint64_t start[8] = GBF_XXH3_START;
     gbf_xxh3_cut cut = gbf_xxh3_cut_up(nbytes, secret_bytes);
     const uint8_t *last_secret = secret + secret_bytes - 64;
     const uint8_t *p = data;
-    memcpy(lanes, start, sizeof start);
+    memcpy(lanes, gbf_xxh3_start, sizeof gbf_xxh3_start);
     for (uint64_t block = 0; block < cut.blocks; block++) {
         for (uint64_t i = 0; i < cut.stripes; i++, p += 64)
             accumulate(lanes, p, secret + 8 * i);
@@ -37,33 +36,32 @@ const gbf_xxh3_kernel gbf_xxh3_scalar = {"scalar", 0, lanes_scalar};
 
 /* ---- the choice ---- */
 
-const gbf_xxh3_kernel *const gbf_xxh3_kernels[] = {
+static const gbf_xxh3_kernel *const kernels[] = {
 #if defined(__x86_64__)
+    &gbf_xxh3_avx512,
     &gbf_xxh3_avx2,
 #elif defined(__aarch64__)
     &gbf_xxh3_neon,
 #endif
     &gbf_xxh3_scalar,
 };
-const int gbf_xxh3_kernel_count = sizeof gbf_xxh3_kernels / sizeof *gbf_xxh3_kernels;
 
-const gbf_xxh3_kernel *gbf_xxh3_pick(const char *forced)
+const gbf_xxh3_kernel *gbf_xxh3_pick(uint32_t features)
 {
-    uint32_t have = gbf_cpu_features();
-    for (int i = 0; i < gbf_xxh3_kernel_count; i++) {
-        const gbf_xxh3_kernel *kernel = gbf_xxh3_kernels[i];
-        if ((forced == NULL || strcmp(forced, kernel->name) == 0) && (kernel->needs & ~have) == 0)
-            return kernel;
-    }
-    return NULL;
+    int i = 0;
+    while (kernels[i]->needs & ~features) /* "scalar" needs nothing */
+        i++;
+    return kernels[i];
 }
 
-/* gbf_xxh3_pick(NULL) for calls that have no table to keep the choice in. The compiler's runtime fills its feature word
- * in a constructor, before any code of ours runs, and never writes it again: here it costs one load and one test, and
- * there is no global of ours to race on. */
+/* gbf_xxh3_pick(all this machine has) for calls that have no table to keep the choice in. The compiler's runtime fills its feature words
+ * in a constructor, before any code of ours runs, and never writes them again: here they cost a load and a test each,
+ * and there is no global of ours to race on. VBMI2 stands for all that GBF_CPU_AVX512 asks for. */
 GBF_INLINE const gbf_xxh3_kernel *best(void)
 {
 #if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512f"))
+        return &gbf_xxh3_avx512;
     return __builtin_cpu_supports("avx2") ? &gbf_xxh3_avx2 : &gbf_xxh3_scalar;
 #elif defined(__aarch64__)
     return &gbf_xxh3_neon;

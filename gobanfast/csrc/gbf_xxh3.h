@@ -24,12 +24,8 @@ typedef struct {
                   uint64_t secret_bytes);
 } gbf_xxh3_kernel;
 
-/* All kernels of this architecture, best first, "scalar" last; this machine may lack what some of them need. */
-extern const gbf_xxh3_kernel *const gbf_xxh3_kernels[];
-extern const int gbf_xxh3_kernel_count;
-
-/* The best kernel this machine can run, or the one named `forced`; NULL if that is unknown or cannot run here. */
-const gbf_xxh3_kernel *gbf_xxh3_pick(const char *forced);
+/* The best kernel that needs nothing beyond `features` (GBF_CPU_*). */
+const gbf_xxh3_kernel *gbf_xxh3_pick(uint32_t features);
 
 /* A seed, a secret or both, made ready once for many hashes. Copyable; borrows a custom secret. */
 typedef struct {

@@ -1,15 +1,8 @@
+#if defined(__x86_64__)
+#include "gbf_target.h"
 #include "gbf_xxh3_lanes.h"
 
-#if defined(__x86_64__)
-
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2")
-#endif
-
-#include <immintrin.h>
+GBF_TARGET_BEGIN("avx2")
 
 /* Four of the eight lanes. Words of the input go to the neighbouring lane; they are summed in place (`words`) and
  * swapped once, when the products are needed whole: one shuffle less per stripe, and two short chains of additions. */
@@ -48,16 +41,16 @@ GBF_INLINE half scramble(half h, const uint8_t *secret)
     return h;
 }
 
-static void lanes_avx2(uint64_t lanes[8], const uint8_t *data, uint64_t nbytes, const uint8_t *secret,
-                       uint64_t secret_bytes)
+void gbf_xxh3_lanes_avx2(uint64_t lanes[8], const uint8_t *data, uint64_t nbytes, const uint8_t *secret,
+                         uint64_t secret_bytes)
 {
-    static const uint64_t start[8] = GBF_XXH3_START;
     gbf_xxh3_cut cut = gbf_xxh3_cut_up(nbytes, secret_bytes);
     const uint8_t *last_secret = secret + secret_bytes - 64;
     const uint8_t *p = data;
-    half a = {load(start), _mm256_setzero_si256()};
-    half b = {load(start + 4), _mm256_setzero_si256()};
+    half a = {load(gbf_xxh3_start), _mm256_setzero_si256()};
+    half b = {load(gbf_xxh3_start + 4), _mm256_setzero_si256()};
     for (uint64_t block = 0; block < cut.blocks; block++) {
+#pragma GCC unroll 4
         for (uint64_t i = 0; i < cut.stripes; i++, p += 64) {
             a = accumulate(a, p, secret + 8 * i);
             b = accumulate(b, p + 32, secret + 8 * i + 32);
@@ -65,6 +58,7 @@ static void lanes_avx2(uint64_t lanes[8], const uint8_t *data, uint64_t nbytes, 
         a = scramble(a, last_secret);
         b = scramble(b, last_secret + 32);
     }
+#pragma GCC unroll 4
     for (uint64_t i = 0; i < cut.rest; i++, p += 64) {
         a = accumulate(a, p, secret + 8 * i);
         b = accumulate(b, p + 32, secret + 8 * i + 32);
@@ -75,12 +69,8 @@ static void lanes_avx2(uint64_t lanes[8], const uint8_t *data, uint64_t nbytes, 
     _mm256_storeu_si256((__m256i *)(lanes + 4), whole(b));
 }
 
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+GBF_TARGET_END
 
-const gbf_xxh3_kernel gbf_xxh3_avx2 = {"avx2", GBF_CPU_AVX2, lanes_avx2};
+const gbf_xxh3_kernel gbf_xxh3_avx2 = {"avx2", GBF_CPU_AVX2, gbf_xxh3_lanes_avx2};
 
 #endif
