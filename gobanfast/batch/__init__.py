@@ -1,0 +1,1 @@
+"""Columns in, columns out: old logs read and decided in bulk."""

@@ -1,0 +1,70 @@
+"""The commands in one place, and what they share: errors to standard error, exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from gobanfast import __version__
+from gobanfast._errors import GobanError
+from gobanfast.cli import asn, bench, check, explain, rules, scan
+
+EXIT_CODES = (
+    "Exit status: 0 fine; 1 something to see (lint findings, a --fail-on action); 2 wrong usage or unusable input; "
+    "130 interrupted; 141 the reader of the output went away."
+)
+
+
+class Commands(TyperGroup):
+    """Turns what a command raises on purpose into one message and status 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """What the command returns; `typer.Exit` with the status that EXIT_CODES names where it failed."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # a broken pipe shows here, not at interpreter exit
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(141) from None
+        except GobanError as error:
+            typer.echo(str(error), err=True)
+        except OSError as error:
+            typer.echo(f"{error.filename or 'gobanfast'}: {error.strerror or error}", err=True)
+        else:
+            return result
+        raise typer.Exit(2)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="Decide who may come in: by address, origin AS and rules.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Decide who may come in: by address, origin AS and rules."""
+
+
+app.command("check")(check.check)
+app.command("explain")(explain.explain)
+app.command("scan", epilog=EXIT_CODES)(scan.scan)
+app.command("bench")(bench.bench)
+app.add_typer(rules.app, name="rules")
+app.add_typer(asn.app, name="asn")

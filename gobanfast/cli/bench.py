@@ -1,0 +1,61 @@
+"""`gobanfast bench`: a first impression of speed on this machine; the real suite is `make bench`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import as_file, files
+from random import Random
+from statistics import median
+from time import perf_counter_ns
+from typing import Annotated
+
+import typer
+
+from gobanfast.cli.common import Asn, load_asn, load_engine, output, table
+
+ROUNDS = 7
+SEED = 7
+
+
+def bench(
+    asn: Asn = None,
+    queries: Annotated[int, typer.Option(min=1_000, max=10_000_000, help="Addresses in a round.")] = 100_000,
+) -> None:
+    """Time lookups and decisions beside a dict and a call that does nothing.
+
+    Indicative only: one process, no pinning, whatever else the machine does. `make bench` in the source tree measures
+    with care, beside other libraries, and says how.
+    """
+    networks = load_asn(asn)
+    with as_file(files("gobanfast") / "demo" / "rules.yaml") as demo:
+        engine = load_engine(demo, networks)
+    random = Random(SEED)
+    packed = [random.getrandbits(32).to_bytes(4, "big") for _ in range(queries)]
+    known = dict.fromkeys(_texts(packed), 1)
+    timed: list[tuple[str, Callable[[str], object]]] = [
+        ("no-op: callable(address), a built-in that only answers", callable),
+        ("dict.get(address), all addresses in the dict", known.get),
+        (f"AsnTable.lookup(address), {len(networks):,} prefixes", networks.lookup),
+        (f"Engine.decide(address), {len(engine.ruleset.rules)} rules", engine.decide),
+    ]
+    medians = [median(_nanoseconds(call, packed) for _ in range(ROUNDS)) / queries for _, call in timed]
+    rows = [
+        (name, f"{nanoseconds:.0f} ns", f"{nanoseconds / medians[1]:.2f}")
+        for (name, _), nanoseconds in zip(timed, medians, strict=True)
+    ]
+    columns = ["call", "value", "dict.get = 1"]
+    title = f"{queries:,} random IPv4 addresses, each a fresh str; median of {ROUNDS} rounds, loop included"
+    output().print(table(title, columns, rows))
+    typer.echo("Indicative only; `make bench` in the source tree measures with care and beside other libraries.")
+
+
+def _texts(packed: list[bytes]) -> list[str]:
+    return ["{}.{}.{}.{}".format(*address) for address in packed]
+
+
+def _nanoseconds(call: Callable[[str], object], packed: list[bytes]) -> int:
+    texts = _texts(packed)  # fresh: no cached hash, no identity with the dict's keys
+    start = perf_counter_ns()
+    for text in texts:
+        call(text)
+    return perf_counter_ns() - start

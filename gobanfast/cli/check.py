@@ -1,0 +1,73 @@
+"""`gobanfast check`: what happens to these addresses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gobanfast.cli.common import AsJson, Asn, coloured, load_asn, load_engine, members, network, output, table
+
+
+def check(
+    addresses: Annotated[list[str], typer.Argument(metavar="ADDRESS...", help="IPv4 or IPv6 addresses.")],
+    rules: Annotated[
+        Path | None,
+        typer.Option("--rules", "-r", exists=True, dir_okay=False, help="Rules to decide by; none: only the network."),
+    ] = None,
+    asn: Asn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the network of each address, and what the rules do with it."""
+    refuse_malformed(addresses)
+    networks = load_asn(asn)
+    if rules is None:
+        found = [(address, networks.lookup(address)) for address in addresses]
+        if as_json:
+            for address, number in found:
+                name = None if number is None else networks.name(number)
+                typer.echo(json.dumps({"address": address, "asn": number, "network": name}))
+            return
+        rows = [(address, network(number, networks)) for address, number in found]
+        output().print(table("", ["address", "network"], rows))
+        return
+    engine = load_engine(rules, networks)
+    decisions = [engine.peek(address) for address in addresses]
+    if as_json:
+        for decision in decisions:
+            typer.echo(json.dumps(members(decision, networks)))
+        return
+    columns = ["address", "action", "rule", "network", "reason"]
+    if any(decision.shadow for decision in decisions):
+        columns.append("shadow")
+    if any(decision.logged for decision in decisions):
+        columns.append("logged")
+    output().print(
+        table(
+            "",
+            columns,
+            [
+                [
+                    decision.address or "",
+                    coloured(decision.action),
+                    decision.rule or "-",
+                    network(decision.asn, networks),
+                    decision.reason or "",
+                    *([" ".join(decision.shadow)] if "shadow" in columns else []),
+                    *([" ".join(decision.logged)] if "logged" in columns else []),
+                ]
+                for decision in decisions
+            ],
+        )
+    )
+
+
+def refuse_malformed(addresses: list[str]) -> None:
+    """None if every text is an address; one usage error that names all that are not."""
+    from gobanfast._address import parse_address
+
+    bad = [address for address in addresses if parse_address(address) is None]
+    if bad:
+        raise typer.BadParameter(f"not an IP address: {', '.join(map(repr, bad))}")

@@ -1,0 +1,105 @@
+"""What several commands need: their shared options, loading tables and rules, tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from gobanfast.asn import AsnTable
+    from gobanfast.engine import Decision, Engine
+
+Rules = Annotated[Path, typer.Option("--rules", "-r", exists=True, dir_okay=False, help="Rules to decide by (YAML).")]
+Asn = Annotated[
+    Path | None,
+    typer.Option(
+        "--asn",
+        "-a",
+        exists=True,
+        dir_okay=False,
+        help="Origin AS of addresses: table.gbf, .mmdb, or CSV (also .gz). Without it: the bundled starter table.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")]
+
+COLOURS = {"allow": "green", "challenge": "yellow", "ban": "red"}
+
+
+class Output(Console):
+    """Standard output; a broken pipe stays an exception, which `app` knows the status for."""
+
+    def on_broken_pipe(self) -> None:
+        """Never returns: raises what the write raised."""
+        raise BrokenPipeError
+
+
+def output() -> Console:
+    """The console of this call: standard output as it is now, and no guessing at numbers or addresses in text."""
+    return Output(highlight=False, soft_wrap=True)
+
+
+def load_asn(path: Path | None, names: Path | None = None) -> AsnTable:
+    """The AS table in `path`, read by what its name ends in; the starter table without one."""
+    from gobanfast.asn import AsnTable
+
+    if path is None:
+        return AsnTable.starter()
+    if path.suffix == ".gbf":
+        return AsnTable.load(path)
+    if path.suffix == ".mmdb":
+        return AsnTable.from_mmdb(path)
+    return AsnTable.from_csv(path, names=names)
+
+
+def load_engine(rules: Path, asn: AsnTable) -> Engine:
+    """An engine with the rules in `rules`, compiled over `asn`."""
+    from gobanfast.engine import Engine
+    from gobanfast.rules import Ruleset
+
+    return Engine(Ruleset.load(rules, asn=asn))
+
+
+def network(asn: int | None, table: AsnTable) -> str:
+    """The AS as people write it, with its name where the table has one."""
+    return "unknown network" if asn is None else table.describe(asn)
+
+
+def coloured(action: str) -> Text:
+    """The action in the colour it has everywhere."""
+    return Text(action, style=COLOURS.get(action, ""))
+
+
+def share(lines: int, total: int) -> str:
+    """`lines` of `total` in percent, one decimal."""
+    return f"{100 * lines / total:.1f}%" if total else "-"
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A table with numbers (columns called lines, share, or by a unit) to the right."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        number = column in {"lines", "share", "value"}
+        made.add_column(column, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+    return made
+
+
+def members(decision: Decision, table: AsnTable) -> dict[str, object]:
+    """A decision as JSON members, in the order the decision log has them."""
+    return {
+        "address": decision.address,
+        "action": decision.action,
+        "rule": decision.rule,
+        "asn": decision.asn,
+        "network": None if decision.asn is None else table.name(decision.asn),
+        "reason": decision.reason,
+        "shadow": list(decision.shadow),
+        "logged": list(decision.logged),
+    }

@@ -1,0 +1,1 @@
+"""A day of made-up traffic, and rules for it: what `make demo` shows."""
