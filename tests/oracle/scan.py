@@ -11,7 +11,7 @@ import gzip
 import ipaddress
 import re
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,25 +19,24 @@ from typing import Any
 
 import yaml
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 
 class Prefixes:
-    """Value of the longest prefix that covers an address: one dict per version and length, longest first."""
+    """Value of the longest prefix that covers an address: a dict by text, asked for every length, longest first."""
 
     def __init__(self, items: Iterable[tuple[str, int]]) -> None:
-        self._values: dict[tuple[int, int], dict[int, int]] = defaultdict(dict)
+        self._values: dict[str, int] = {}
         for text, value in items:
-            address, _, length = text.partition("/")
-            parsed = ipaddress.ip_address(address)
-            bits = int(length) if length else parsed.max_prefixlen
-            self._values[parsed.version, bits][int(parsed) >> (parsed.max_prefixlen - bits)] = value
-        self._order = sorted(self._values, reverse=True)
+            # IPv4 has one spelling; without parsing it a whole routing table is read in a second
+            canonical = str(ipaddress.ip_network(text)) if ":" in text else text if "/" in text else f"{text}/32"
+            self._values[canonical] = value
 
-    def lookup(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> int | None:
-        for version, bits in self._order:
-            if version == address.version:
-                value = self._values[version, bits].get(int(address) >> (address.max_prefixlen - bits))
-                if value is not None:
-                    return value
+    def lookup(self, address: Address) -> int | None:
+        for bits in range(address.max_prefixlen, -1, -1):
+            value = self._values.get(str(ipaddress.ip_network((address, bits), strict=False)))
+            if value is not None:
+                return value
         return None
 
 
@@ -99,7 +98,7 @@ def read_rules(path: Path) -> list[dict[str, Any]]:
 
 
 def matches(
-    rule: dict[str, Any], address: ipaddress.IPv4Address | ipaddress.IPv6Address, asn: int | None, asns: Asns
+    rule: dict[str, Any], address: Address, asn: int | None, asns: Asns
 ) -> bool:
     """Whether every condition of the rule holds; within a condition one value is enough."""
     when = rule["when"]
