@@ -133,12 +133,12 @@ class Scan:
         self.seconds_deciding += perf_counter() - start
         self.lines += len(addresses)
 
-        found, firsts, counts = np.unique(records, return_index=True, return_counts=True)
-        for record, row, lines in zip(found.tolist(), firsts.tolist(), counts.tolist(), strict=True):
+        found, counts = np.unique(records, return_counts=True)
+        for record, lines in zip(found.tolist(), counts.tolist(), strict=True):
             if record == MALFORMED:
                 continue
             if record not in self._decisions:
-                self._decisions[record] = self._engine.peek(addresses[row])
+                self._decisions[record] = self._engine.decision(record)
             self._records[record] += lines
         if found[-1] == MALFORMED:
             rows = np.flatnonzero(records == MALFORMED).tolist()

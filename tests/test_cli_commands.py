@@ -1,0 +1,156 @@
+"""The commands, run in this process: what they print, where, and with which status."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import gobanfast
+
+pytest.importorskip("typer", reason="the command line needs the extra cli")
+
+from typer.testing import CliRunner, Result
+
+from gobanfast.cli.app import app
+
+DEMO = Path(gobanfast.__file__).parent / "demo"
+LOG, RULES = str(DEMO / "access.log.gz"), str(DEMO / "rules.yaml")
+
+
+def run(*arguments: str, stdin: bytes = b"", status: int = 0) -> Result:
+    """What a command leaves behind, wide enough that tables do not fold."""
+    result = CliRunner().invoke(app, arguments, input=stdin, env={"COLUMNS": "200", "TERM": "dumb"})
+    assert status == result.exit_code, result.output
+    return result
+
+
+# ---- check, explain
+
+
+def test_check_shows_network_and_decision() -> None:
+    """One row an address: action, rule, network."""
+    shown = run("check", "198.51.100.7", "198.51.100.9", "46.101.9.1", "8.8.8.8", "--rules", RULES).stdout
+
+    for address, words in (
+        ("198.51.100.7", ("allow", "our-own")),
+        ("198.51.100.9", ("ban", "password-probes")),
+        ("46.101.9.1", ("challenge", "rented-servers", "AS14061")),
+        ("8.8.8.8", ("allow", "AS15169")),
+    ):
+        row = next(line for line in shown.splitlines() if line.startswith(address + " "))
+        assert [] == [word for word in words if word not in row]
+
+
+def test_check_json_is_one_object_a_line() -> None:
+    """Members and their order are fixed, with rules and without."""
+    ruled = [json.loads(line) for line in run("check", "3.88.14.1", "::1", "-r", RULES, "--json").stdout.splitlines()]
+    plain = [json.loads(line) for line in run("check", "3.88.14.1", "::1", "--json").stdout.splitlines()]
+
+    assert ["address", "action", "rule", "asn", "network", "reason", "shadow", "logged"] == list(ruled[0])
+    assert [("3.88.14.1", "allow", None, 14618, ["big-clouds"]), ("::1", "allow", None, None, [])] == [
+        (row["address"], row["action"], row["rule"], row["asn"], row["shadow"]) for row in ruled
+    ]
+    assert [("3.88.14.1", 14618), ("::1", None)] == [(row["address"], row["asn"]) for row in plain]
+    assert ["address", "asn", "network"] == list(plain[0])
+
+
+@pytest.mark.parametrize("command", [["check", "1.2.3", "x", "8.8.8.8"], ["explain", "1.2.3", "--rules", RULES]])
+def test_malformed_address_is_wrong_usage(command: list[str]) -> None:
+    """Every text that is no address is named at once, on standard error."""
+    result = run(*command, status=2)
+
+    assert "" == result.stdout
+    assert "not an IP address: '1.2.3'" in result.stderr
+    assert ("'x'" in result.stderr) == ("x" in command)
+
+
+def test_explain_names_the_rule_and_its_place() -> None:
+    """The explanation holds the rule's id and file:line."""
+    shown = run("explain", "198.51.100.23", "--rules", RULES).stdout
+
+    assert "password-probes" in shown
+    assert "rules.yaml:" in shown
+
+
+# ---- rules lint
+
+
+def test_lint_of_good_rules() -> None:
+    """Rules without a finding: one line, status 0."""
+    assert f"{RULES}: 6 rules, nothing to say\n" == run("rules", "lint", RULES).stdout
+
+
+def test_lint_prints_all_findings_of_all_files(tmp_path: Path) -> None:
+    """Every problem is a line file:line:column with its severity; status 1; good files are still named."""
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("rules:\n  - {id: a, when: {prefix: 10.0.0.1/8}, action: ban}\n  - {id: b, action: nonsense}\n")
+    shown = run("rules", "lint", str(bad), RULES, status=1).stdout.splitlines()
+
+    assert [line for line in shown if line.startswith(f"{bad}:2:") and "10.0.0.0/8" in line and "[error]" in line]
+    assert [line for line in shown if line.startswith(f"{bad}:3:") and "nonsense" in line]
+    assert f"{RULES}: 6 rules, nothing to say" in shown
+    assert shown[-1].endswith(" 0 warnings")
+
+
+def test_broken_rules_stop_every_command_alike(tmp_path: Path) -> None:
+    """Where rules are needed to go on, all problems go to standard error and the status is 2."""
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("rules:\n  - {id: a, when: {prefix: 10.0.0.1/8}, action: ban}\n  - {id: b, action: nonsense}\n")
+    for command in (["check", "8.8.8.8"], ["explain", "8.8.8.8"], ["scan", LOG]):
+        result = run(*command, "--rules", str(bad), status=2)
+
+        assert "" == result.stdout
+        assert f"{bad}:2:" in result.stderr
+        assert f"{bad}:3:" in result.stderr
+
+
+# ---- asn
+
+
+def test_asn_build_show_and_use(tmp_path: Path) -> None:
+    """A table built from CSV and names answers as the CSV says."""
+    table, names, made = tmp_path / "table.csv", tmp_path / "names.csv", tmp_path / "made.gbf"
+    table.write_text("192.0.2.0/24,64500\n2001:db8::/32,64501\n")
+    names.write_text('asn,name\n64500,"EXAMPLE One"\n')
+
+    built = run("asn", "build", str(table), "-o", str(made), "--names", str(names)).stdout
+    shown = run("asn", "show", str(made)).stdout
+    found = run("check", "192.0.2.1", "2001:db8::1", "8.8.8.8", "--asn", str(made), "--json").stdout
+
+    assert built.startswith(f"{made}: 2 prefixes, {made.stat().st_size:,} bytes, ")
+    assert ["prefixes", "2"] in [line.split() for line in shown.splitlines()]
+    assert [(64500, "EXAMPLE One"), (64501, None), (None, None)] == [
+        (row["asn"], row["network"]) for row in map(json.loads, found.splitlines())
+    ]
+
+
+def test_asn_show_of_a_foreign_file(tmp_path: Path) -> None:
+    """A file that is no table is one message with path and offset, status 2."""
+    foreign = tmp_path / "foreign.gbf"
+    foreign.write_bytes(b"not a table" * 100)
+
+    assert run("asn", "show", str(foreign), status=2).stderr.startswith(f"{foreign}: ")
+
+
+def test_names_go_with_csv_only(tmp_path: Path) -> None:
+    """--names beside a file that has names of its own is refused, not ignored."""
+    made = tmp_path / "made.gbf"
+    made.write_bytes(b"")
+
+    assert "--names" in run("asn", "build", str(made), "-o", "x", "--names", str(made), status=2).stderr
+
+
+# ---- bench
+
+
+def test_bench_says_what_it_is() -> None:
+    """Four rows, the dict's ratio is 1, and where to measure properly."""
+    shown = run("bench", "--queries", "1000").stdout
+
+    assert ["no-op:", "dict.get(address),", "AsnTable.lookup(address),", "Engine.decide(address),"] == [
+        line.split()[0] for line in shown.splitlines() if " ns " in line
+    ]
+    assert next(line for line in shown.splitlines() if line.startswith("dict.get(")).endswith("1.00")
+    assert "make bench" in shown
