@@ -1,0 +1,29 @@
+"""Builds floor.pyx in place with the flags of the package: `python -m benchmarks.build_floor`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Distribution, Extension
+
+HERE = Path(__file__).parent
+CFLAGS = ["-std=c11", "-O3", "-fvisibility=hidden"]
+
+
+def main() -> int:
+    os.chdir(HERE.parent)
+    extension = Extension("benchmarks.floor", ["benchmarks/floor.pyx"], extra_compile_args=CFLAGS)
+    modules = cythonize([extension], build_dir="build", quiet=True)
+    command = Distribution({"name": "floor", "ext_modules": modules}).get_command_obj("build_ext")
+    command.inplace = True
+    command.build_temp = "build"
+    command.ensure_finalized()
+    command.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
