@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.cases import Case, Data, Row, Subject, str_case, timed
+from benchmarks.cases import Case, Data, Subject, str_case, timed
 from benchmarks.tables import BATCH, Queries, Table, fresh
 
 SUITE = "batch"
@@ -92,16 +92,6 @@ def disagreements(data: Data) -> list[str]:
     data.prefix_table.lookup_many(asked, out)
     wrong = int((np.where(out == NONE, 0, out) != expected).sum())
     return [f"v4_mix uint32: gobanfast lookup_many differs on {wrong} of {BATCH}"] if wrong else []
-
-
-def facts(data: Data) -> list[Row]:
-    """DPDK beside us, in its own process: its kernels take turns with each other, not with ours."""
-    from benchmarks.rivals import dpdk
-
-    rows, reason = dpdk.measure(data.table, Queries(data.table, BATCH), PACKED4)
-    if reason:
-        data.skipped["dpdk"] = reason
-    return rows
 
 
 def test_case(benchmark: Any, case: Case) -> None:

@@ -22,7 +22,7 @@ from benchmarks.cases import Case, Data, Row, interleave
 
 HERE = Path(__file__).parent
 RECORD = HERE / "record"
-SUITES = ("prefix", "batch", "build", "set", "decide")
+SUITES = ("prefix", "batch", "dpdk", "build", "set", "decide")
 DISTRIBUTIONS = (
     "gobanfast", "cython", "maxminddb", "maxminddb-rust", "numpy", "py-radix", "pyasn", "pyroaring", "pysubnettree",
     "pytricia",
@@ -56,7 +56,7 @@ def versions() -> dict[str, str]:
     return {name: installed[name] for name in DISTRIBUTIONS if name in installed}
 
 
-def run(suites: Iterable[str], rounds: int) -> dict[str, Any]:
+def run(suites: Iterable[str], rounds: int, only: str = "") -> dict[str, Any]:
     """A whole record, as JSON takes it."""
     data = Data()
     load_before = os.getloadavg()
@@ -68,8 +68,9 @@ def run(suites: Iterable[str], rounds: int) -> dict[str, Any]:
             if hasattr(suite, "disagreements"):
                 notes += suite.disagreements(data)
             for group, cases in groupby(suite.cases(data), key=lambda case: case.group):
-                print(f"{name} {group}", file=sys.stderr, flush=True)
-                rows += interleave(cases, rounds)
+                if only in group:
+                    print(f"{name} {group}", file=sys.stderr, flush=True)
+                    rows += interleave(cases, rounds)
             if hasattr(suite, "facts"):
                 rows += suite.facts(data)
         except ImportError as error:
@@ -109,12 +110,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("suites", nargs="*", default=SUITES, help=f"of {', '.join(SUITES)}; default all")
     parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds (default 15)")
+    parser.add_argument("--only", default="", help="time only groups whose name contains this text, for example v4_mix")
     parser.add_argument("--to", type=Path, help="record to write; default record/<date>-<cpu>.json")
     arguments = parser.parse_args()
     unknown = set(arguments.suites) - set(SUITES)
     if unknown:
         parser.error(f"suite {sorted(unknown)[0]!r} is not one of {', '.join(SUITES)}")
-    record = run(arguments.suites, arguments.rounds)
+    record = run(arguments.suites, arguments.rounds, arguments.only)
     slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\(.*?\)", "", cpu_name()).lower()).strip("-")
     path = arguments.to or RECORD / f"{record['date'][:10]}-{slug}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
