@@ -23,7 +23,7 @@ help:
 	@echo 'make test    build in place, run the tests; ARGS="-k prefix" goes to pytest'
 	@echo 'make lint    ruff, mypy, stubtest, cython-lint, clang-format, codespell, C warnings'
 	@echo 'make format  rewrite Python and C as lint wants them'
-	@echo 'make bench   run the benchmarks; GOBANFAST_DATA=DIR adds real tables'
+	@echo 'make bench   run the benchmarks, record them; ARGS="prefix --rounds 3"; GOBANFAST_DATA=DIR adds real tables'
 	@echo 'make fuzz    libFuzzer + ASan + UBSan on the C kernels (clang), FUZZ_SECONDS=30 for each target'
 	@echo 'make wheel   build a wheel into wheels/dist'
 	@echo 'make clean   remove all that make made, .venv included'
@@ -83,7 +83,8 @@ test: $(READY) $(VENV)/.group-test
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: $(READY) $(VENV)/.group-bench
-	$(BIN)/python -m pytest benchmarks $(ARGS)
+	$(BIN)/python -m benchmarks.build_floor
+	$(BIN)/python -m benchmarks.run $(ARGS)
 
 wheel: $(VENV)/.group-build
 	rm -rf build/lib.* build/bdist.*   # setuptools would pack what an older tree left there

@@ -18,7 +18,7 @@ def fastest_peer(record: dict[str, Any], suite: str, group: str) -> dict[str, An
 
 
 def judge(record: dict[str, Any], bar: dict[str, Any]) -> tuple[str, str]:
-    """"pass", "fail" or "none" (not in this record), and what was got."""
+    """ "pass", "fail" or "none" (not in this record), and what was got."""
     suite, group, name = bar["of"]
     row = find(record, suite, group, name)
     over = bar.get("over")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.cases import Case, Data, Subject, str_case, timed
+from benchmarks.rivals.maxminddb_rust_reader import get_many
 from benchmarks.tables import BATCH, Queries, Table, fresh
 
 SUITE = "batch"
@@ -25,7 +27,7 @@ def take_table(table: Table) -> NDArray[np.uint32]:
     rows = rows[np.argsort(table.lengths[rows], kind="stable")]
     starts = np.ascontiguousarray(table.addresses[rows][:, 12:]).view(">u4").ravel() >> 8
     counts = 1 << (120 - table.lengths[rows].astype(np.int64))
-    for start, count, value in zip(starts.tolist(), counts.tolist(), table.values[rows].tolist()):
+    for start, count, value in zip(starts.tolist(), counts.tolist(), table.values[rows].tolist(), strict=True):
         found[start : start + count] = value
     return found
 
@@ -75,11 +77,9 @@ def _text_cases(data: Data, queries: Queries, group: str, out: NDArray[np.uint32
         if subject.kind == "peer" and subject.name in ("pytricia frozen .get", "maxminddb C .get"):
             yield str_case(SUITE, label, subject, family, some)
         if subject.name == "maxminddb-rust .get_path":
-            get_many_path = subject.targets[family].__self__.get_many_path
-            yield Case(
-                SUITE, label, "maxminddb-rust get_many_path", "peer", len(some),
-                lambda: fresh(some), lambda texts: get_many_path(texts, ("autonomous_system_number",)), "list of int",
-            )  # fmt: skip
+            many = partial(get_many, subject.targets[family].__self__)
+            name = "maxminddb-rust get_many_path"
+            yield Case(SUITE, label, name, "peer", len(some), lambda: fresh(some), many, "list of int")
 
 
 def disagreements(data: Data) -> list[str]:

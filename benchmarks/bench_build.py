@@ -19,11 +19,12 @@ SIZES = (1_000, 10_000, 100_000, 1_000_000)
 
 
 def cases(data: Data) -> Iterator[Case]:
-    from gobanfast._prefix import PrefixTable
     from gobanfast.asn import AsnTable
 
+    from gobanfast._prefix import PrefixTable
+
     CACHE.mkdir(exist_ok=True)
-    items = list(zip(data.table.texts, data.table.values.tolist()))
+    items = data.table.items
     csv = unsorted_csv(data.table)
     saved = CACHE / "table.gbf"
     data.prefix_table.save(saved)
@@ -46,8 +47,7 @@ def unsorted_csv(table: Table) -> str:
     """Path of `prefix,asn` lines in random order."""
     path = CACHE / "unsorted.csv"
     order = np.random.default_rng(SEED).permutation(len(table)).tolist()
-    values = table.values.tolist()
-    path.write_text("".join(f"{table.texts[i]},{values[i]}\n" for i in order))
+    path.write_text("".join(f"{prefix},{value}\n" for prefix, value in (table.items[i] for i in order)))
     return str(path)
 
 
@@ -60,7 +60,9 @@ def _growth(table: Table, group: str) -> Iterator[Case]:
     found, queries = pack(table), Queries(table)
     for family in (4, 6):
         raw = queries.raw(f"v{family}_mix")
-        yield str_case(SUITE, group, Subject(f"lookup v{family}_mix", "ours", "int", {family: found.lookup}), family, raw)
+        yield str_case(
+            SUITE, group, Subject(f"lookup v{family}_mix", "ours", "int", {family: found.lookup}), family, raw
+        )
 
 
 def facts(data: Data) -> list[Row]:
@@ -73,7 +75,9 @@ def facts(data: Data) -> list[Row]:
     from benchmarks.weigh import SUBJECTS
 
     for name in SUBJECTS:
-        done = subprocess.run([sys.executable, "-m", "benchmarks.weigh", name], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.weigh", name], capture_output=True, text=True, check=False
+        )
         if done.returncode:
             data.skipped[f"weigh {name}"] = (done.stderr.splitlines() or ["no message"])[-1]
             continue

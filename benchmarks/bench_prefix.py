@@ -41,7 +41,7 @@ def disagreements(data: Data) -> list[str]:
         expected = [data.table.lookup(text) for text in texts]
         for subject in data.subjects:
             if subject.asn is not None:
-                wrong = [t for t, asn in zip(texts, expected) if subject.asn(t) != asn]
+                wrong = [t for t, asn in zip(texts, expected, strict=True) if subject.asn(t) != asn]
                 if wrong:
                     lines.append(f"{group}: {subject.name} differs on {len(wrong)} of {CHECKED}, first {wrong[0]}")
     return lines

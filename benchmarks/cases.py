@@ -134,7 +134,7 @@ def interleave(cases: Iterable[Case], rounds: int) -> list[Row]:
     gc.disable()
     try:
         for _ in range(rounds):
-            for case, timing in zip(listed, timings):
+            for case, timing in zip(listed, timings, strict=True):
                 prepared = case.prepare()
                 started = thread_time_ns()
                 case.run(prepared)
@@ -145,7 +145,7 @@ def interleave(cases: Iterable[Case], rounds: int) -> list[Row]:
         gc.unfreeze()
     return [
         Row(case.suite, case.group, case.name, case.kind, "ns", timing, case.returns)
-        for case, timing in zip(listed, timings)
+        for case, timing in zip(listed, timings, strict=True)
     ]
 
 

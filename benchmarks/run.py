@@ -18,7 +18,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import Case, Data, Row, interleave
+from benchmarks.cases import Data, Row, interleave
 
 HERE = Path(__file__).parent
 RECORD = HERE / "record"
@@ -115,7 +115,7 @@ def main() -> int:
     arguments = parser.parse_args()
     unknown = set(arguments.suites) - set(SUITES)
     if unknown:
-        parser.error(f"suite {sorted(unknown)[0]!r} is not one of {', '.join(SUITES)}")
+        parser.error(f"suite {min(unknown)!r} is not one of {', '.join(SUITES)}")
     record = run(arguments.suites, arguments.rounds, arguments.only)
     slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\(.*?\)", "", cpu_name()).lower()).strip("-")
     path = arguments.to or RECORD / f"{record['date'][:10]}-{slug}.json"

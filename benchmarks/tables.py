@@ -74,10 +74,14 @@ class Table:
         bits = np.where(self.is4, self.lengths.astype(np.int16) - 96, self.lengths).tolist()
         return [f"{format_address(packed[16 * i : 16 * i + 16])}/{length}" for i, length in enumerate(bits)]
 
+    @cached_property
+    def items(self) -> list[tuple[str, int]]:
+        """(prefix, AS) of every row, table order."""
+        return list(zip(self.texts, self.values.tolist(), strict=True))
+
     def rows(self, wanted: int) -> list[tuple[str, int]]:
         """(prefix, AS) of one family: 4 or 6."""
-        mask = (self.is4 == (wanted == 4)).tolist()
-        return [row for row, keep in zip(zip(self.texts, self.values.tolist()), mask) if keep]
+        return [self.items[i] for i in np.flatnonzero(self.is4 == (wanted == 4)).tolist()]
 
     def subset(self, count: int) -> Table:
         """`count` rows drawn at random, in random order."""
@@ -228,7 +232,7 @@ class Queries:
 
         In random order, so that neither keys nor dict entries lie in memory in the order they are asked.
         """
-        mixed = name.split("_")[0] + "_mix"
+        mixed = name.partition("_")[0] + "_mix"
         distinct = dict.fromkeys([*self.raw(name), *self.raw(mixed)])
         keys = list(distinct)[: self.count]
         return [keys[i] for i in np.random.default_rng(SEED).permutation(len(keys)).tolist()]

@@ -31,6 +31,6 @@ def load(table: Table, modules: tuple[str, ...] = MODULES) -> tuple[list[Subject
     for module in modules:
         try:
             subjects += import_module(f"benchmarks.rivals.{module}").build(table)
-        except Exception as error:  # a rival may fail in any way; the run goes on and says so
+        except Exception as error:  # noqa: BLE001 - a rival may fail in any way; the run goes on and says so
             skipped[module] = f"{type(error).__name__}: {error}"
     return subjects, skipped

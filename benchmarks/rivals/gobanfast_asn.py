@@ -12,8 +12,7 @@ def csv(table: Table) -> Path:
     """Path of the table as `prefix,asn` lines."""
     CACHE.mkdir(exist_ok=True)
     path = CACHE / f"asn-{len(table)}.csv"
-    rows = zip(table.texts, table.values.tolist())
-    path.write_text("".join(f"{prefix},{value}\n" for prefix, value in rows))
+    path.write_text("".join(f"{prefix},{value}\n" for prefix, value in table.items))
     return path
 
 

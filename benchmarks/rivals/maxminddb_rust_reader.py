@@ -17,6 +17,11 @@ def get_path_each(get_path: Any, texts: list[str]) -> None:
         get_path(text, path)
 
 
+def get_many(reader: Any, texts: list[str]) -> list[int | None]:
+    found: list[int | None] = reader.get_many_path(texts, (FIELD,))
+    return found
+
+
 def build(table: Table) -> list[Subject]:
     import maxminddb_rust
 

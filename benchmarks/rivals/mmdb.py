@@ -29,5 +29,5 @@ def path(table: Table) -> Path:
 
 def _outermost_first(table: Table) -> list[tuple[str, int]]:
     """Rows by prefix length: the writer lets a later row overwrite what it covers."""
-    rows = zip(table.lengths.tolist(), table.texts, table.values.tolist())
+    rows = zip(table.lengths.tolist(), table.texts, table.values.tolist(), strict=True)
     return [(prefix, value) for _, prefix, value in sorted(rows)]

@@ -12,7 +12,7 @@ def tree(table: Table) -> Any:
     from radix import Radix
 
     found = Radix()
-    for prefix, value in zip(table.texts, table.values.tolist()):
+    for prefix, value in table.items:
         found.add(prefix).data["asn"] = value
     return found
 

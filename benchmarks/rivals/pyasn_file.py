@@ -13,11 +13,12 @@ def reader(table: Table) -> Any:
 
     CACHE.mkdir(exist_ok=True)
     path = CACHE / f"pyasn-{len(table)}.dat"
-    rows = zip(table.texts, table.values.tolist())
-    path.write_text("".join(f"{prefix}\t{value}\n" for prefix, value in rows))
+    path.write_text("".join(f"{prefix}\t{value}\n" for prefix, value in table.items))
     return pyasn(str(path))
 
 
 def build(table: Table) -> list[Subject]:
     call = reader(table).lookup
-    return [Subject("pyasn.lookup", "peer", "a new (asn, prefix) tuple", {4: call, 6: call}, asn=lambda text: call(text)[0])]
+    return [
+        Subject("pyasn.lookup", "peer", "a new (asn, prefix) tuple", {4: call, 6: call}, asn=lambda text: call(text)[0])
+    ]

@@ -12,7 +12,7 @@ def tree(table: Table) -> Any:
     from SubnetTree import SubnetTree
 
     found = SubnetTree()
-    for prefix, value in zip(table.texts, table.values.tolist()):
+    for prefix, value in table.items:
         found[prefix] = value
     return found
 

@@ -19,14 +19,13 @@ TIMEOUT_S = 900
 
 def measure(table: Table, queries: Queries, groups: Iterable[str], which: str = "both") -> tuple[list[Row], str]:
     """Rows of what DPDK reaches, and why there are none."""
-    if shutil.which("pkg-config") is None or subprocess.run(["pkg-config", "--exists", "libdpdk"]).returncode:
-        return [], "libdpdk is not installed (Debian: apt-get install libdpdk-dev)"
+    pkg_config, gcc = shutil.which("pkg-config"), shutil.which("gcc")
+    if pkg_config is None or gcc is None or _run([pkg_config, "--exists", "libdpdk"]).returncode:
+        return [], "gcc, pkg-config or libdpdk is not installed (Debian: apt-get install gcc pkg-config libdpdk-dev)"
     CACHE.mkdir(exist_ok=True)
     program = CACHE / "dpdk-lookup"
-    flags = subprocess.run(["pkg-config", "--cflags", "--libs", "libdpdk"], capture_output=True, text=True).stdout
-    built = subprocess.run(
-        ["gcc", "-O3", "-march=native", str(SOURCE), "-o", str(program), *flags.split()], capture_output=True, text=True
-    )
+    flags = _run([pkg_config, "--cflags", "--libs", "libdpdk"]).stdout.split()
+    built = _run([gcc, "-O3", "-march=native", str(SOURCE), "-o", str(program), *flags])
     if built.returncode:
         return [], f"lookup.c does not build: {built.stderr.splitlines()[0]}"
     paths = {CACHE / f"dpdk-{group}.bin": group for group in groups}
@@ -36,7 +35,7 @@ def measure(table: Table, queries: Queries, groups: Iterable[str], which: str = 
     records.tofile(CACHE / "dpdk-table.bin")
     command = [str(program), str(ROUNDS), which, str(CACHE / "dpdk-table.bin"), *map(str, paths)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+        done = _run(command)
     except subprocess.TimeoutExpired:
         return [], f"no result after {TIMEOUT_S} s"
     if done.returncode:
@@ -54,6 +53,10 @@ def measure(table: Table, queries: Queries, groups: Iterable[str], which: str = 
             wrong.append(f"{kernel} on {group}")
         rows.append(Row("batch", f"{group} uint32", kernel, "peer", "ns", [float(value) for value in rounds]))
     return rows, f"wrong answers: {', '.join(wrong)}" if wrong else ""
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 
 def _records(table: Table) -> tuple[np.ndarray, np.ndarray]:

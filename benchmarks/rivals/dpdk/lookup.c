@@ -24,8 +24,8 @@ typedef struct {
 } record;
 
 static const char *const KERNEL_NAMES[KERNELS] = {"rte_lpm bulk", "rte_fib scalar", "rte_fib avx512"};
-static const enum rte_fib_lookup_type FIB_TYPES[KERNELS] = {
-    0, RTE_FIB_LOOKUP_DIR24_8_SCALAR_MACRO, RTE_FIB_LOOKUP_DIR24_8_VECTOR_AVX512};
+static const enum rte_fib_lookup_type FIB_TYPES[KERNELS] = {0, RTE_FIB_LOOKUP_DIR24_8_SCALAR_MACRO,
+                                                            RTE_FIB_LOOKUP_DIR24_8_VECTOR_AVX512};
 
 static void fail(const char *what, const char *why)
 {
@@ -76,8 +76,9 @@ static void lookup_fib(struct rte_fib *fib, uint32_t *addresses, uint32_t *out, 
 
 int main(int argc, char **argv)
 {
-    char *eal[] = {"lookup", "--no-huge", "-m", "2048", "--no-pci", "--no-telemetry", "--no-shconf", "-l", "0",
-                   "--log-level", "error", "--force-max-simd-bitwidth", "512"};
+    char *eal[] = {"lookup",      "--no-huge", "-m", "2048",        "--no-pci", "--no-telemetry",
+                   "--no-shconf", "-l",        "0",  "--log-level", "error",    "--force-max-simd-bitwidth",
+                   "512"};
     size_t rules;
     if (argc < 5)
         return fprintf(stderr, "usage: lookup ROUNDS fib|both TABLE QUERIES...\n"), 2;
