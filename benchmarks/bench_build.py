@@ -56,7 +56,7 @@ def _once(group: str, name: str, run: Any) -> Case:
 
 
 def _growth(table: Table, group: str) -> Iterator[Case]:
-    yield _once(group, "from_packed", lambda: pack(table))
+    yield _once(group, "from_packed, random order", lambda: pack(table))
     found, queries = pack(table), Queries(table)
     for family in (4, 6):
         raw = queries.raw(f"v{family}_mix")

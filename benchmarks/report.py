@@ -19,13 +19,17 @@ def table(header: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
 
 
 def quantity(row: Row) -> str:
-    """Median and best with the unit a person reads."""
+    """Median, and best where there is more than one round, with the unit a person reads."""
+    if len(row["rounds"]) == 1:
+        return amount(row["median"], row["unit"])
     return f"{amount(row['median'], row['unit'])} ({amount(row['best'], row['unit'])})"
 
 
 def amount(value: float, unit: str) -> str:
     if unit == "ns" and value >= 1e6:
         return f"{value / 1e6:.3g} ms" if value < 1e9 else f"{value / 1e9:.3g} s"
+    if unit == "ns" and value >= 1e4:
+        return f"{value / 1e3:.3g} us"
     if unit == "bytes" and value >= 1e5:
         return f"{value / 1e6:.2f} MB"
     return f"{value:.3g} {unit}" if value < 100 else f"{value:.0f} {unit}"

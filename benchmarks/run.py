@@ -119,6 +119,7 @@ def main() -> int:
     record = run(arguments.suites, arguments.rounds, arguments.only)
     slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\(.*?\)", "", cpu_name()).lower()).strip("-")
     path = arguments.to or RECORD / f"{record['date'][:10]}-{slug}.json"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(record, indent=1) + "\n")
     path.with_suffix(".md").write_text(report.document(record))
     print(path)
