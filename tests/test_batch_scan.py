@@ -170,7 +170,9 @@ def test_clients_take_bounded_memory(engine: Engine, monkeypatch: pytest.MonkeyP
     lines = [f"10.0.{n}.{host}" for n in range(200) for host in range(8)]
     made = Scan(engine)
     for n in range(0, len(lines), 8):
-        made.read(LogFile(io.BufferedReader(io.BytesIO("\n".join(["192.0.2.2"] * 3 + lines[n : n + 8]).encode())), "log"))
+        made.read(
+            LogFile(io.BufferedReader(io.BytesIO("\n".join(["192.0.2.2"] * 3 + lines[n : n + 8]).encode())), "log")
+        )
 
     assert 200 * 11 == made.decided
     assert not made.clients_exact

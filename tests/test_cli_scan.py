@@ -99,10 +99,11 @@ def test_formats_and_field(tmp_path: Path) -> None:
 
 def test_help_names_every_key_and_status() -> None:
     """--help states the keys in their order, and what the exit status means."""
-    shown = " ".join(CliRunner().invoke(app, ["scan", "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).stdout.split())
+    shown = CliRunner().invoke(app, ["scan", "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    text = " ".join(shown.stdout.split())
 
-    assert ", ".join(ADDRESS_KEYS) in shown
-    assert "Exit status: 0 fine; 1 something to see" in shown
+    assert ", ".join(ADDRESS_KEYS) in text
+    assert "Exit status: 0 fine; 1 something to see" in text
 
 
 @pytest.mark.parametrize(("action", "status"), [("ban", 1), ("challenge", 0)])

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TextIO, TypeVar
 from gobanfast.batch.logs import Chunk, LogFile
 
 if TYPE_CHECKING:
-    from gobanfast.engine import Decision, Engine
+    from gobanfast._engine import Decision
+    from gobanfast.engine import Engine
 
 Key = TypeVar("Key")
 
@@ -129,7 +130,7 @@ class Scan:
         addresses = chunk.addresses
         records = np.empty(len(addresses), np.uint32)
         start = perf_counter()
-        self._engine.decide_many(addresses, records)
+        self._engine.decide_many(addresses, records.data)
         self.seconds_deciding += perf_counter() - start
         self.lines += len(addresses)
 

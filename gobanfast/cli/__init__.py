@@ -10,9 +10,10 @@ def main() -> int:
     try:
         from gobanfast.cli.app import app
     except ModuleNotFoundError as error:
-        if error.name not in {"typer", "rich"}:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in {"typer", "rich"}:
             raise
-        sys.stderr.write(f"gobanfast: the command line needs {error.name}; pip install 'gobanfast[cli]'\n")
+        sys.stderr.write(f"gobanfast: the command line needs {missing}; pip install 'gobanfast[cli]'\n")
         return 2
     try:
         app(prog_name="gobanfast")

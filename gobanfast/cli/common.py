@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from gobanfast._engine import Decision
     from gobanfast.asn import AsnTable
-    from gobanfast.engine import Decision, Engine
+    from gobanfast.engine import Engine
 
 Rules = Annotated[Path, typer.Option("--rules", "-r", exists=True, dir_okay=False, help="Rules to decide by (YAML).")]
 Asn = Annotated[

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
-from io import BufferedReader
+from io import BufferedReader, RawIOBase
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
@@ -45,9 +45,7 @@ class FailOn(StrEnum):
 def scan(
     logs: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="LOG...", exists=True, dir_okay=False, allow_dash=True, help="Plain or gzip; - is stdin."
-        ),
+        typer.Argument(metavar="LOG...", help="Plain or gzip; - is stdin."),
     ],
     rules: Rules,
     asn: Asn = None,
@@ -80,10 +78,11 @@ def scan(
         scanned = Scan(engine, out=sink)
         advance = stack.enter_context(_progress(logs))
         for path in logs:
-            stream = sys.stdin.buffer if str(path) == "-" else stack.enter_context(path.open("rb"))
-            if not isinstance(stream, BufferedReader):
-                raise LogError(f"{path}: standard input is not a byte stream")
-            log = LogFile(stream, "<stdin>" if str(path) == "-" else str(path), layout=layout.value, field=field)
+            if str(path) == "-":
+                name, stream = "<stdin>", _standard_input()
+            else:
+                name, stream = str(path), stack.enter_context(path.open("rb"))
+            log = LogFile(stream, name, layout=layout.value, field=field)
             scanned.read(log, lambda log=log: advance(log.consumed))  # type: ignore[misc]
             advance(-1)
     seconds = perf_counter() - start
@@ -97,6 +96,13 @@ def scan(
         _print(scanned, networks, top, seconds)
     if fail_on is not None and any(key == fail_on.value for key, _, _ in scanned.by_action()):
         raise typer.Exit(1)
+
+
+def _standard_input() -> BufferedReader:
+    stream = sys.stdin.buffer
+    if isinstance(stream, BufferedReader):
+        return stream
+    return BufferedReader(cast(RawIOBase, stream))  # what a test put there reads the same
 
 
 @contextmanager

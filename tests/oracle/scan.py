@@ -105,9 +105,7 @@ def read_rules(path: Path) -> list[dict[str, Any]]:
     return rules
 
 
-def matches(
-    rule: dict[str, Any], address: Address, asn: int | None, asns: Asns
-) -> bool:
+def matches(rule: dict[str, Any], address: Address, asn: int | None, asns: Asns) -> bool:
     """Whether every condition of the rule holds; within a condition one value is enough."""
     when = rule["when"]
     held = []
