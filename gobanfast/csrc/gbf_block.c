@@ -1,6 +1,8 @@
+#define _DEFAULT_SOURCE /* madvise */
 #include "gbf_block.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "gbf_xxh3.h"
 
@@ -34,12 +36,28 @@ static void put64(uint8_t *p, uint64_t v)
     memcpy(p, &v, sizeof v);
 }
 
+/* Memory for a block. Large ones ask for huge pages: a lookup in a table of a few megabytes touches two or three random
+ * pages, and each 4 KB page that the TLB does not hold costs a page walk. */
+static void *allocate(uint64_t nbytes)
+{
+    const uint64_t huge = UINT64_C(1) << 21;
+    if (nbytes < huge)
+        return aligned_alloc(64, nbytes);
+    uint64_t rounded = (nbytes + huge - 1) & ~(huge - 1);
+    void *memory = aligned_alloc(huge, rounded);
+#if defined(MADV_HUGEPAGE)
+    if (memory != NULL)
+        (void)madvise(memory, rounded, MADV_HUGEPAGE); /* a wish: without huge pages the block works as well */
+#endif
+    return memory;
+}
+
 gbf_status gbf_block_build(const gbf_part *parts, uint32_t count, uint32_t kind, void **block)
 {
     uint64_t nbytes = round64(DIRECTORY + (uint64_t)count * sizeof(gbf_section));
     for (uint32_t i = 0; i < count; i++)
         nbytes += round64(parts[i].nbytes);
-    uint8_t *b = aligned_alloc(64, nbytes);
+    uint8_t *b = allocate(nbytes);
     if (b == NULL)
         return GBF_NO_MEMORY;
     uint64_t at = round64(DIRECTORY + (uint64_t)count * sizeof(gbf_section));

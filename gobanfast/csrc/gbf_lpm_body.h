@@ -52,6 +52,13 @@ GBF_INLINE __m512i step16(const uint32_t *words, __m512i index, __m512i slot)
     return _mm512_i32gather_epi32(_mm512_add_epi32(_mm512_add_epi32(index, rank), _mm512_set1_epi32(1)), words, 4);
 }
 
+/* Asks for the lines of `n` nodes. */
+GBF_INLINE void prefetch_nodes(const uint32_t *words, const uint32_t *index, size_t n)
+{
+    for (size_t k = 0; k < n; k++)
+        GBF_PREFETCH(words + index[k]);
+}
+
 /* Leaves of up to BLOCK IPv4 addresses: all direct entries first (their node lines prefetched), then the nodes. */
 static void block4(const gbf_trie *t, const uint32_t *addresses, size_t n, uint32_t *leaves)
 {
@@ -59,12 +66,13 @@ static void block4(const gbf_trie *t, const uint32_t *addresses, size_t n, uint3
     const __m128i direct_shift = _mm_cvtsi32_si128((int)(32 - t->direct_bits));
     const __m128i key_shift = _mm_cvtsi32_si128((int)t->direct_bits);
     for (size_t i = 0; i < n; i += 16) {
+        uint32_t index[16];
         __mmask16 live = n - i >= 16 ? 0xFFFF : (__mmask16)((1u << (n - i)) - 1);
         __m512i address = _mm512_maskz_loadu_epi32(live, addresses + i);
         __m512i entry = _mm512_i32gather_epi32(_mm512_srl_epi32(address, direct_shift), t->direct, 4);
         _mm512_mask_storeu_epi32(leaves + i, live, entry);
-        for (size_t k = i; k < i + 16 && k < n; k++)
-            GBF_PREFETCH(t->words + (leaves[k] & GBF_CHILD ? leaves[k] & ~GBF_CHILD : 0));
+        _mm512_storeu_si512(index, _mm512_maskz_and_epi32(_mm512_movepi32_mask(entry), entry, low31));
+        prefetch_nodes(t->words, index, 16);
     }
     for (size_t i = 0; i < n; i += 16) {
         __mmask16 live = n - i >= 16 ? 0xFFFF : (__mmask16)((1u << (n - i)) - 1);
@@ -80,7 +88,78 @@ static void block4(const gbf_trie *t, const uint32_t *addresses, size_t n, uint3
     }
 }
 
+/* Addresses of a block that are still on their way: bits still to be read, node, and place in the block. */
+typedef struct {
+    uint64_t key[BLOCK + 8];
+    uint32_t node[BLOCK + 8], place[BLOCK + 8];
+    size_t count;
+} open6;
+
+/* Puts leaves of the 8 lanes where they belong and the children, with their keys, back among the open ones. */
+GBF_INLINE void settle8(const gbf_trie *t, open6 *open, size_t *still, __mmask8 live, __m256i entry, __m512i key, __m256i place,
+                        uint32_t *leaves)
+{
+    __mmask8 child = _mm256_mask_cmplt_epi32_mask(live, entry, _mm256_setzero_si256());
+    __m256i node = _mm256_and_si256(entry, _mm256_set1_epi32(0x7FFFFFFF));
+    _mm256_mask_i32scatter_epi32((int *)leaves, live & (__mmask8)~child, place, entry, 4);
+    _mm512_mask_compressstoreu_epi64(open->key + *still, child, key);
+    _mm256_mask_compressstoreu_epi32(open->node + *still, child, node);
+    _mm256_mask_compressstoreu_epi32(open->place + *still, child, place);
+    size_t children = (size_t)__builtin_popcount(child);
+    prefetch_nodes(t->words, open->node + *still, children);
+    *still += children;
+}
+
+/* Leaves of up to BLOCK IPv6 addresses, level by level over those still open, 8 to a register: while one node line is
+ * being fetched, the others are worked on. */
+static void block6(const gbf_trie *t, const gbf_addr *addresses, size_t n, uint32_t *leaves)
+{
+    open6 open;
+    const __m512i evens = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), two = _mm512_set1_epi64(2), one = _mm512_set1_epi64(1);
+    const __m256i iota = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    size_t still = 0;
+    for (size_t i = 0; i < n; i += 8) {
+        __mmask8 live = n - i >= 8 ? 0xFF : (__mmask8)((1u << (n - i)) - 1);
+        __mmask16 halves = n - i >= 8 ? 0xFFFF : (__mmask16)((1u << (2 * (n - i))) - 1);
+        __m512i first = _mm512_maskz_loadu_epi64((__mmask8)halves, addresses + i);
+        __m512i second = _mm512_maskz_loadu_epi64((__mmask8)(halves >> 8), addresses + i + 4);
+        __m512i high = _mm512_permutex2var_epi64(first, evens, second);
+        __m512i slot = _mm512_srl_epi64(high, _mm_cvtsi32_si128((int)(64 - t->direct_bits)));
+        __m256i entry = _mm512_i64gather_epi32(slot, t->direct, 4);
+        __m512i key = _mm512_sll_epi64(high, _mm_cvtsi32_si128((int)t->direct_bits));
+        settle8(t, &open, &still, live, entry, key, _mm256_add_epi32(iota, _mm256_set1_epi32((int)i)), leaves);
+    }
+    uint32_t left = (64 - t->direct_bits) / 6;
+    for (open.count = still; open.count > 0; open.count = still) {
+        if (left-- == 0) {
+            for (size_t k = 0; k < open.count; k++)
+                open.key[k] = addresses[open.place[k]].low;
+            left = 10;
+        }
+        still = 0;
+        for (size_t k = 0; k < open.count; k += 8) {
+            __mmask8 live = open.count - k >= 8 ? 0xFF : (__mmask8)((1u << (open.count - k)) - 1);
+            __m512i key = _mm512_maskz_loadu_epi64(live, open.key + k);
+            __m256i node = _mm256_maskz_loadu_epi32(live, open.node + k), place = _mm256_maskz_loadu_epi32(live, open.place + k);
+            __m512i map = _mm512_i32gather_epi64(node, t->words, 4);
+            __m512i mask = _mm512_sub_epi64(_mm512_sllv_epi64(two, _mm512_srli_epi64(key, 58)), one);
+            __m256i rank = _mm512_cvtepi64_epi32(_mm512_popcnt_epi64(_mm512_and_si512(map, mask)));
+            __m256i at = _mm256_add_epi32(_mm256_add_epi32(node, rank), _mm256_set1_epi32(1));
+            __m256i entry = _mm256_i32gather_epi32((const int *)t->words, at, 4);
+            settle8(t, &open, &still, live, entry, _mm512_slli_epi64(key, 6), place, leaves);
+        }
+    }
+}
+
 #else
+
+/* Asks for the node line of a child entry. A leaf asks for the idle node: a branch here would be mispredicted every other
+ * time, and the address of a leaf would evict something useful. */
+GBF_INLINE void prefetch_node(const uint32_t *words, uint32_t entry)
+{
+    uint32_t child = (uint32_t)((int32_t)entry >> 31);
+    GBF_PREFETCH(words + (entry & child & ~GBF_CHILD));
+}
 
 static void block4(const gbf_trie *t, const uint32_t *addresses, size_t n, uint32_t *leaves)
 {
@@ -88,7 +167,7 @@ static void block4(const gbf_trie *t, const uint32_t *addresses, size_t n, uint3
     for (size_t i = 0; i < n; i++) {
         uint32_t entry = t->direct[addresses[i] >> down];
         leaves[i] = entry;
-        GBF_PREFETCH(t->words + (entry & GBF_CHILD ? entry & ~GBF_CHILD : 0));
+        prefetch_node(t->words, entry);
     }
     for (size_t i = 0; i < n; i++) {
         uint32_t entry = leaves[i], key = addresses[i] << t->direct_bits;
@@ -100,19 +179,6 @@ static void block4(const gbf_trie *t, const uint32_t *addresses, size_t n, uint3
             entry = gbf_trie_step(t->words, entry & ~GBF_CHILD, key >> 26);
         }
         leaves[i] = entry;
-    }
-}
-
-#endif
-
-static void find4_many(const gbf_lpm *t, const uint32_t *addresses, size_t n, uint32_t *leaves)
-{
-    uint32_t down = 32 - t->v4.direct_bits;
-    for (size_t i = 0; i < n; i += BLOCK) {
-        size_t size = n - i < BLOCK ? n - i : BLOCK;
-        for (size_t k = i + BLOCK; k < n && k < i + 2 * BLOCK; k++)
-            GBF_PREFETCH(t->v4.direct + (addresses[k] >> down));
-        block4(&t->v4, addresses + i, size, leaves + i);
     }
 }
 
@@ -129,7 +195,7 @@ static void block6(const gbf_trie *t, const gbf_addr *addresses, size_t n, uint3
         leaves[i] = entry;
         open[opened] = (uint16_t)i;
         opened += entry >> 31;
-        GBF_PREFETCH(t->words + (entry & GBF_CHILD ? entry & ~GBF_CHILD : 0));
+        prefetch_node(t->words, entry);
     }
     uint32_t left = (64 - t->direct_bits) / 6;
     while (opened > 0) {
@@ -146,9 +212,22 @@ static void block6(const gbf_trie *t, const gbf_addr *addresses, size_t n, uint3
             leaves[i] = entry;
             open[still] = (uint16_t)i;
             still += entry >> 31;
-            GBF_PREFETCH(t->words + (entry & GBF_CHILD ? entry & ~GBF_CHILD : 0));
+            prefetch_node(t->words, entry);
         }
         opened = still;
+    }
+}
+
+#endif
+
+static void find4_many(const gbf_lpm *t, const uint32_t *addresses, size_t n, uint32_t *leaves)
+{
+    uint32_t down = 32 - t->v4.direct_bits;
+    for (size_t i = 0; i < n; i += BLOCK) {
+        size_t size = n - i < BLOCK ? n - i : BLOCK;
+        for (size_t k = i + BLOCK; k < n && k < i + 2 * BLOCK; k++)
+            GBF_PREFETCH(t->v4.direct + (addresses[k] >> down));
+        block4(&t->v4, addresses + i, size, leaves + i);
     }
 }
 
