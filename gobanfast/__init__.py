@@ -1,9 +1,26 @@
-"""One policy, one call: may it come in, may it be read, do we keep a trace."""
+"""Address, AS and name rules compiled into one engine that answers in under a microsecond."""
 
 from __future__ import annotations
 
+from gobanfast._engine import Decision
 from gobanfast._errors import FormatError, GobanError, Problem, RuleError
 from gobanfast._kernels import kernels
+from gobanfast._prefix import PrefixTable
+from gobanfast.asn import AsnTable
+from gobanfast.engine import Engine
+from gobanfast.rules import Rule, Ruleset
 
-__all__ = ["FormatError", "GobanError", "Problem", "RuleError", "kernels"]
+__all__ = [
+    "AsnTable",
+    "Decision",
+    "Engine",
+    "FormatError",
+    "GobanError",
+    "PrefixTable",
+    "Problem",
+    "Rule",
+    "RuleError",
+    "Ruleset",
+    "kernels",
+]
 __version__ = "0.1.0"

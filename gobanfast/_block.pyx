@@ -2,7 +2,6 @@
 
 import mmap
 import os
-import tempfile
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -133,6 +132,8 @@ cdef class Block:
 
     def save(self, path):
         """Writes the block to `path`: temporary file beside it, fsync, rename. Readers of an old file keep it."""
+        import tempfile  # here, because `import gobanfast` must stay light
+
         target = os.fspath(path)
         folder = os.path.dirname(target) or "."
         descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=os.path.basename(target) + ".")

@@ -8,10 +8,19 @@ import gobanfast
 
 # Public name -> its public members on the class (not inherited ones; instance attributes are in the docstrings).
 SURFACE: dict[str, set[str]] = {
+    "AsnTable": {"asns", "describe", "from_arrays", "from_csv", "from_mmdb", "ranges", "starter"},
+    "Decision": {"action", "address", "asn", "compiled", "duration", "logged", "matched", "reason", "rule", "rule_index", "shadow"},
+    "Engine": {"explain", "load", "ruleset", "swap"},
     "FormatError": set(),
     "GobanError": set(),
+    "PrefixTable": {
+        "content_hash", "from_bytes", "from_packed", "get", "kernel", "load", "lookup", "lookup_many", "lookup_prefix", "nbytes",
+        "save", "verify",
+    },
     "Problem": {"column", "hint", "line", "message", "severity", "source"},
+    "Rule": {"action", "column", "duration", "id", "line", "mode", "order", "priority", "reason", "source", "when"},
     "RuleError": set(),
+    "Ruleset": {"compiled", "content_hash", "from_text", "load", "nbytes"},
     "kernels": set(),
 }
 

@@ -1,0 +1,93 @@
+"""Random rules, AS tables and addresses in the oracle's words, and the rules file they make."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hypothesis import strategies as st
+
+from oracle.rules import OracleNetworks, OracleRule
+
+# Few distinct high bits, so that prefixes nest, touch and repeat.
+_V4 = st.builds(
+    lambda high, low: high << 24 | low, st.sampled_from([0, 10, 255]), st.sampled_from([0, 1, 2, 255, 0xFFFFFF])
+)
+_V6 = st.builds(
+    lambda high, low: high << 64 | low,
+    st.sampled_from([0, 0x20010DB8 << 32, (1 << 64) - 1]),
+    st.sampled_from([0, 1, (1 << 64) - 1, 1 << 63]),
+)
+_NAMES = ("GOOGLE Google LLC", "Proxy House", "Hosting-Proxy", "")
+_REGEXES = ("proxy", "^AS1 ", "GOO+GLE", "hosting|house", "AS[12]")
+
+
+def _prefix(value: int, bits: int, family: Any) -> str:
+    width = 32 if family is ipaddress.IPv4Address else 128
+    return f"{family(value >> (width - bits) << (width - bits))}/{bits}"
+
+
+prefixes = st.one_of(
+    st.builds(lambda v, b: _prefix(v, b, ipaddress.IPv4Address), _V4, st.sampled_from([0, 1, 8, 24, 31, 32])),
+    st.builds(
+        lambda v, b: _prefix(v, b, ipaddress.IPv6Address), _V6, st.sampled_from([0, 1, 32, 63, 64, 65, 127, 128])
+    ),
+)
+addresses = st.one_of(
+    _V4.map(lambda value: str(ipaddress.IPv4Address(value))), _V6.map(lambda value: str(ipaddress.IPv6Address(value)))
+)
+prefix_lists = st.none() | st.lists(prefixes, min_size=1, max_size=6).map(tuple)
+asns = st.integers(1, 4)
+
+
+@st.composite
+def rule_lists(draw: st.DrawFn) -> list[OracleRule]:
+    count = draw(st.integers(1, 5) | st.sampled_from([64, 65, 130]))
+    distinct = draw(
+        st.lists(
+            st.builds(
+                OracleRule,
+                id=st.just(""),
+                action=st.sampled_from(["allow", "challenge", "ban", "log"]),
+                mode=st.sampled_from(["enforce", "enforce", "shadow", "off"]),
+                priority=st.sampled_from([1, 100, 200]),
+                prefix=prefix_lists,
+                prefix_file=prefix_lists,
+                asn=st.none()
+                | st.lists(st.tuples(asns, st.just(4)) | asns.map(lambda n: (n, n)), min_size=1).map(tuple),
+                asn_name=st.none() | st.lists(st.sampled_from(_REGEXES), min_size=1, max_size=2).map(tuple),
+            ),
+            min_size=1,
+            max_size=min(count, 5),
+        )
+    )
+    return [OracleRule(**{**vars(distinct[i % len(distinct)]), "id": f"r{i}"}) for i in range(count)]
+
+
+networks = st.builds(
+    OracleNetworks,
+    st.dictionaries(prefixes, asns, max_size=8).map(lambda pairs: tuple(pairs.items())),
+    st.dictionaries(asns, st.sampled_from(_NAMES)),
+)
+
+
+def as_text(rules: list[OracleRule], directory: Path) -> str:
+    """The rules as a YAML file, with its list files beside it."""
+    entries = []
+    for rule in rules:
+        when: dict[str, Any] = {}
+        if rule.prefix:
+            when["prefix"] = list(rule.prefix)
+        if rule.prefix_file:
+            (directory / f"{rule.id}.txt").write_text("\n".join(rule.prefix_file))
+            when["prefix_file"] = f"{rule.id}.txt"
+        if rule.asn:
+            when["asn"] = [f"AS{first}-{last}" for first, last in rule.asn]
+        if rule.asn_name:
+            when["asn_name"] = list(rule.asn_name)
+        entries.append(
+            {"id": rule.id, "when": when or "any", "action": rule.action, "mode": rule.mode, "priority": rule.priority}
+        )
+    return yaml.safe_dump({"rules": entries})
