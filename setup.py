@@ -28,6 +28,7 @@ EXTENSIONS = {
     "_engine": [*BLOCK, *LPM, "gbf_rules_build", "gbf_trie"],
     "_fingerprint": ["gbf_cpu", *XXH3],
     "_prefix": PREFIX,
+    "_tls": ["gbf_cpu", "gbf_hello", "gbf_ja", "gbf_md5", "gbf_sha256", "gbf_sha256_sha"],
 }
 
 

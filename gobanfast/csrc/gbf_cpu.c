@@ -1,5 +1,17 @@
 #include "gbf_cpu.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+/* Leaf 7, EBX bit 29. __builtin_cpu_supports("sha") came with GCC 14 only. The instructions use the SSE registers,
+ * which every x86-64 operating system saves. */
+static int has_sha(void)
+{
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx >> 29 & 1);
+}
+#endif
+
 uint32_t gbf_cpu_features(void)
 {
     uint32_t found = 0;
@@ -13,6 +25,7 @@ uint32_t gbf_cpu_features(void)
     found |= v2 ? GBF_CPU_V2 : 0;
     found |= avx2 ? GBF_CPU_AVX2 : 0;
     found |= avx512 ? GBF_CPU_AVX512 : 0;
+    found |= v2 && has_sha() ? GBF_CPU_SHA : 0;
 #elif defined(__aarch64__)
     found |= GBF_CPU_NEON;
 #endif
