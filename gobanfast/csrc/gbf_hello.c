@@ -309,10 +309,12 @@ int gbf_hello_read(const uint8_t *message, gbf_hello_frame *frame, gbf_hello *he
     uint64_t seen = 0;
     uint32_t found[INDEXED], ech = 0, count = 0;
     for (; at < end; count++) {
-        if (end - at < 4 || end - at - 4 < gbf_be16(message + at + 2))
+        if (end - at < 4)
             return refuse(frame, GBF_HELLO_OVERRUN, at);
-        uint32_t number = gbf_be16(message + at);
-        uint32_t body = gbf_be16(message + at + 2);
+        uint32_t head = __builtin_bswap32(gbf_load32(message + at));
+        uint32_t number = head >> 16, body = head & 0xFFFF;
+        if (end - at - 4 < body)
+            return refuse(frame, GBF_HELLO_OVERRUN, at);
         if (number < INDEXED) {
             if (seen >> number & 1)
                 return refuse(frame, GBF_HELLO_DUPLICATE, at);

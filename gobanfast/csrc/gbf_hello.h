@@ -105,7 +105,7 @@ GBF_INLINE uint16_t gbf_be16(const uint8_t *p)
 /* RFC 8701: 0x0a0a, 0x1a1a ... 0xfafa. Both bytes equal, not the nibbles alone. */
 GBF_INLINE int gbf_is_grease(uint16_t value)
 {
-    return (value & 0x0F0F) == 0x0A0A && value >> 8 == (value & 0xFF);
+    return (((value >> 8 ^ value) & 0xFF) | ((value & 0x0F) ^ 0x0A)) == 0;
 }
 
 /* Walks the records at the start of `data`, a client's first bytes on a connection, or its second flight after a

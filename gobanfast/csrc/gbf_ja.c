@@ -7,6 +7,15 @@ enum { RANKED = 64 }; /* values that are sorted by counting smaller ones */
 
 static const char digits[16] = {'0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'};
 
+#define HEX1(high, low) {#high[0], #low[0]}
+#define HEX16(h)                                                                                                      \
+    HEX1(h, 0), HEX1(h, 1), HEX1(h, 2), HEX1(h, 3), HEX1(h, 4), HEX1(h, 5), HEX1(h, 6), HEX1(h, 7), HEX1(h, 8),        \
+        HEX1(h, 9), HEX1(h, a), HEX1(h, b), HEX1(h, c), HEX1(h, d), HEX1(h, e), HEX1(h, f)
+static const char hex_of[256][2] = {
+    HEX16(0), HEX16(1), HEX16(2), HEX16(3), HEX16(4), HEX16(5), HEX16(6), HEX16(7),
+    HEX16(8), HEX16(9), HEX16(a), HEX16(b), HEX16(c), HEX16(d), HEX16(e), HEX16(f),
+};
+
 uint32_t gbf_ja_room(const gbf_hello *hello)
 {
     uint32_t values = (hello->ciphers.nbytes + hello->groups.nbytes + hello->signatures.nbytes) / 2 +
@@ -29,22 +38,39 @@ static void sink(uint16_t *heap, uint32_t root, uint32_t count)
     }
 }
 
-/* A browser offers some fifteen values: the place of each is the number of smaller ones, counted without a branch.
- * A hello made of nothing else may hold 32,000: a heap keeps that within its bound. */
+typedef int16_t eight __attribute__((vector_size(16)));
+
+/* A browser offers some fifteen values: the place of each is the number of smaller ones, counted eight at a time and
+ * without a branch. Returns 0, with `values` untouched, if two are equal and so claim one place. */
+static int rank(uint16_t *values, uint32_t count)
+{
+    eight signed_values[RANKED / 8], places[RANKED / 8];
+    int16_t value[RANKED], place[RANKED];
+    uint32_t vectors = (count + 7) / 8, sum = 0;
+    for (uint32_t i = 0; i < vectors * 8; i++)
+        value[i] = (int16_t)(i < count ? values[i] ^ 0x8000 : INT16_MAX);
+    memcpy(signed_values, value, vectors * 16);
+    for (uint32_t v = 0; v < vectors; v++) {
+        eight more = {0};
+        for (uint32_t i = 0; i < count; i++)
+            more -= signed_values[v] > value[i]; /* true is -1 */
+        places[v] = more;
+    }
+    memcpy(place, places, sizeof place);
+    for (uint32_t i = 0; i < count; i++)
+        sum += (uint32_t)place[i];
+    if (sum != count * (count - 1) / 2)
+        return 0;
+    for (uint32_t i = 0; i < count; i++)
+        values[place[i]] = (uint16_t)(value[i] ^ 0x8000);
+    return 1;
+}
+
+/* Ascending. A hello made of nothing else may hold 32,000 values: the heap keeps that within its bound. */
 static void sort(uint16_t *values, uint32_t count)
 {
-    if (count <= RANKED) {
-        int32_t keys[RANKED];
-        for (uint32_t i = 0; i < count; i++)
-            keys[i] = values[i] << 8 | (int32_t)i; /* no two are equal */
-        for (uint32_t i = 0; i < count; i++) {
-            int32_t rank = 0;
-            for (uint32_t j = 0; j < count; j++)
-                rank += keys[j] < keys[i];
-            values[rank] = (uint16_t)(keys[i] >> 8);
-        }
+    if (count == 0 || (count <= RANKED && rank(values, count)))
         return;
-    }
     for (uint32_t root = count / 2; root-- > 0;)
         sink(values, root, count);
     for (uint32_t last = count - 1; last > 0; last--) {
@@ -71,10 +97,11 @@ static uint32_t collect(const gbf_hello *hello, gbf_span list, uint16_t *out)
 static uint32_t collect_extensions(const gbf_hello *hello, uint16_t *out)
 {
     uint32_t count = 0, end = hello->extensions.at + hello->extensions.nbytes;
-    for (uint32_t at = hello->extensions.at; at < end; at += 4 + gbf_be16(hello->message + at + 2)) {
-        uint16_t number = gbf_be16(hello->message + at);
-        out[count] = number;
-        count += !gbf_is_grease(number);
+    for (uint32_t at = hello->extensions.at; at < end;) {
+        uint32_t head = __builtin_bswap32(gbf_load32(hello->message + at));
+        out[count] = (uint16_t)(head >> 16);
+        count += !gbf_is_grease((uint16_t)(head >> 16));
+        at += 4 + (head & 0xFFFF);
     }
     return count;
 }
@@ -193,13 +220,8 @@ static void part_a(const gbf_hello *hello, char transport, uint32_t ciphers, uin
 static uint8_t *hex_list(uint8_t *to, const uint16_t *values, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++, to += 5) {
-        /* nibble n of the value goes to byte n; 10..15 then move up from behind '9' to 'a' */
-        uint32_t v = values[i];
-        v = (v & 0xFF00) >> 8 | (v & 0xFF) << 16;
-        v = (v & 0x00F000F0) >> 4 | (v & 0x000F000F) << 8;
-        uint32_t above = (v + 0x06060606) >> 4 & 0x01010101;
-        v += 0x30303030 + above * ('a' - '0' - 10);
-        memcpy(to, &v, 4);
+        memcpy(to, hex_of[values[i] >> 8], 2);
+        memcpy(to + 2, hex_of[values[i] & 0xFF], 2);
         to[4] = ',';
     }
     return count != 0 ? to - 1 : to;
