@@ -1,0 +1,1 @@
+"""Adapters from one layer (TLS handshake, TCP accept, HTTP server) to the engine."""
