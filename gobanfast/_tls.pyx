@@ -1,7 +1,5 @@
 """ClientHello: what a TLS client says before anything else, and its JA3 and JA4 fingerprints."""
 
-import os
-
 cimport cython
 from cpython.bytes cimport (
     PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromObject, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
@@ -12,11 +10,13 @@ from libc.string cimport memcmp, memcpy, memset
 
 from gobanfast.native cimport (
     GBF_HELLO_COOKIE, GBF_HELLO_EARLY_DATA, GBF_HELLO_ECH_INNER, GBF_HELLO_ECH_OUTER, GBF_HELLO_INCOMPLETE,
-    GBF_HELLO_OK, GBF_HELLO_PSK, GBF_HELLO_TICKET, GBF_JA3_BYTES, GBF_JA4_BYTES, gbf_be16, gbf_cpu_features,
+    GBF_HELLO_OK, GBF_HELLO_PSK, GBF_HELLO_TICKET, GBF_JA3_BYTES, GBF_JA4_BYTES, gbf_be16,
     gbf_hello, gbf_hello_bare, gbf_hello_frame, gbf_hello_gather, gbf_hello_grease, gbf_hello_name_clean,
     gbf_hello_name_flags, gbf_hello_offset, gbf_hello_problem_text, gbf_hello_read, gbf_hello_records, gbf_ja3,
     gbf_ja3_text, gbf_ja4, gbf_ja4_raw, gbf_ja_room, gbf_sha256_kernel, gbf_sha256_pick, gbf_span,
 )
+
+from gobanfast._kernels import cpu_features
 
 
 cdef extern from "Python.h":
@@ -26,8 +26,7 @@ cdef extern from "Python.h":
 NAME_FLAGS = ("empty", "nul", "non-ascii", "character", "long", "address", "upper", "dot")
 
 # Chosen once: a kernel is a constant of the machine, and a hello has no table to keep it in.
-cdef const gbf_sha256_kernel *SHA256 = gbf_sha256_pick(
-    0 if os.environ.get("GOBANFAST_KERNEL") == "scalar" else gbf_cpu_features())
+cdef const gbf_sha256_kernel *SHA256 = gbf_sha256_pick(cpu_features())
 
 
 def kernel():

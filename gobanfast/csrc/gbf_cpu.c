@@ -47,7 +47,7 @@ int gbf_cpu_cap(const char *level, uint32_t *features)
     uint32_t have = gbf_cpu_features();
     for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
         if (strcmp(level, levels[i].name) == 0 && (levels[i].has & ~have) == 0) {
-            *features = levels[i].has;
+            *features = levels[i].has | (levels[i].has & GBF_CPU_V2 ? have & GBF_CPU_SHA : 0);
             return 1;
         }
     return 0;
