@@ -281,10 +281,10 @@ int gbf_hello_read(const uint8_t *message, gbf_hello_frame *frame, gbf_hello *he
     hello->version = hello->legacy_version = gbf_be16(message + MESSAGE_HEADER);
     if (message[at] > 32)
         return refuse(frame, GBF_HELLO_SESSION_ID, at);
+    if (end - at - 1 < message[at] + 2u) /* and the two bytes that count cipher suites */
+        return refuse(frame, GBF_HELLO_OVERRUN, at);
     hello->session_id = (gbf_span){at + 1, message[at]};
     at += 1 + message[at];
-    if (end < at + 2)
-        return refuse(frame, GBF_HELLO_OVERRUN, at);
     uint32_t nbytes = gbf_be16(message + at);
     if (nbytes == 0 || nbytes % 2 != 0)
         return refuse(frame, GBF_HELLO_CIPHERS, at);
