@@ -5,6 +5,7 @@ from typing_extensions import Buffer
 NAME_FLAGS: tuple[str, ...]
 
 def kernel() -> Literal["sha", "scalar"]: ...
+
 @final
 class ClientHello:
     @property

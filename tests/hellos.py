@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 
 from hypothesis import strategies as st
 
@@ -66,20 +67,16 @@ def stream(*args, **kwargs):
     return record(message(*args, **kwargs))
 
 
-def from_python(name="api.example.com", protocols=("h2", "http/1.1"), **attributes):
+def from_python(name, protocols):
     """What this interpreter's TLS library says first."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    for attribute, value in attributes.items():
-        setattr(context, attribute, value)
     if protocols:
         context.set_alpn_protocols(protocols)
     outgoing = ssl.MemoryBIO()
     connection = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name)
-    try:
+    with suppress(ssl.SSLWantReadError):
         connection.do_handshake()
-    except ssl.SSLWantReadError:
-        pass
     return outgoing.read()
 
 

@@ -391,7 +391,8 @@ def test_ja4_ignores_grease_in_signature_algorithms():
 def test_handshake_messages_need_no_records():
     """parse_handshake reads the bare message; `quic` changes JA4's first letter and nothing else."""
     message = hellos.message([NAME])
-    over_tcp, bare, quic = parse_client_hello(oracle.record(message)), parse_handshake(message), parse_handshake(message, quic=True)
+    over_tcp = parse_client_hello(oracle.record(message))
+    bare, quic = parse_handshake(message), parse_handshake(message, quic=True)
 
     assert (over_tcp.ja4, "q" + bare.ja4[1:]) == (bare.ja4, quic.ja4)
     assert fields_of(over_tcp, without=["nbytes"]) == fields_of(bare, without=["nbytes"])
@@ -425,7 +426,7 @@ def test_objects_are_frozen_and_made_by_parsing_only():
 
 @pytest.mark.parametrize("protocols", [(), ("h2", "http/1.1"), ("h3", "x")])
 def test_python_says_what_it_was_told(protocols):
-    """The hello of this interpreter's TLS library holds the name and protocols it was given, and reads as the oracle."""
+    """What this interpreter's TLS library says holds the name and protocols it was given, and reads as the oracle."""
     data = hellos.from_python("name.example", protocols)
     hello = parse_client_hello(data)
 

@@ -43,7 +43,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class Initial:
-    """One Initial packet, still protected: where it starts and ends in its datagram, and what its header says in clear."""
+    """One Initial packet, still protected: its place in the datagram, and what its header says in clear."""
 
     version: Version
     destination: bytes
@@ -52,12 +52,12 @@ class Initial:
     end: int
 
 
-class Truncated(Exception):
+class TruncatedError(Exception):
     """A packet or frame ends before a field does."""
 
 
 class Cursor:
-    """Reads fields off a buffer; raises Truncated where it ends."""
+    """Reads fields off a buffer; raises TruncatedError where it ends."""
 
     def __init__(self, data: bytes, at: int = 0) -> None:
         self.data, self.at = data, at
@@ -66,7 +66,7 @@ class Cursor:
         """The next `count` bytes."""
         piece = self.data[self.at : self.at + count]
         if len(piece) != count:
-            raise Truncated
+            raise TruncatedError
         self.at += count
         return piece
 
@@ -124,7 +124,7 @@ def initials(datagram: bytes) -> list[Initial]:
             cursor.take(length)
             if kind == version.initial_type:
                 found.append(Initial(version, destination, start, number_at, cursor.at))
-    except Truncated:
+    except TruncatedError:
         pass
     return found
 
@@ -140,7 +140,7 @@ def open_packet(datagram: bytes, packet: Initial, keys: Keys) -> bytes | None:
     sample = datagram[packet.number_at + 4 : packet.number_at + 20]
     if packet.number_at + 20 > packet.end:
         return None
-    mask = Cipher(AES(keys.header), ECB()).encryptor().update(sample)
+    mask = Cipher(AES(keys.header), ECB()).encryptor().update(sample)  # noqa: S305 - RFC 9001 section 5.4.3
     first = datagram[packet.start] ^ mask[0] & 0x0F
     number_bytes = (first & 3) + 1
     payload_at = packet.number_at + number_bytes
@@ -169,7 +169,7 @@ def crypto_pieces(frames: bytes) -> list[tuple[int, bytes]]:
                     cursor.varint()
             elif kind > 1:
                 break
-    except Truncated:
+    except TruncatedError:
         pass
     return pieces
 
@@ -214,9 +214,9 @@ class InitialReader:
         else:
             return
         for offset, piece in crypto_pieces(frames):
-            if offset + len(piece) <= STREAM_LIMIT and len(self._pieces) < PIECES_LIMIT:
-                if len(piece) > len(self._pieces.get(offset, b"")):
-                    self._pieces[offset] = piece
+            longer = len(piece) > len(self._pieces.get(offset, b""))
+            if longer and offset + len(piece) <= STREAM_LIMIT and len(self._pieces) < PIECES_LIMIT:
+                self._pieces[offset] = piece
 
     def _stream(self) -> bytes:
         stream = bytearray()

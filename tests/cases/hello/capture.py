@@ -11,13 +11,15 @@ import subprocess
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
+S_CLIENT = ["openssl", "s_client", "-connect", "{address}"]
+CURL = ["curl", "-sk", "--connect-to", "api.example.com:443:{address}", "https://api.example.com/"]
 CAPTURES = {
-    "openssl": ["openssl", "s_client", "-connect", "{address}", "-servername", "api.example.com"],
-    "openssl_alpn": ["openssl", "s_client", "-connect", "{address}", "-servername", "API.Example.COM.", "-alpn", "h2,http/1.1"],
-    "openssl_no_sni": ["openssl", "s_client", "-connect", "{address}", "-noservername"],
-    "openssl_tls12": ["openssl", "s_client", "-connect", "{address}", "-servername", "192.0.2.7", "-tls1_2"],
-    "curl": ["curl", "-sk", "--connect-to", "api.example.com:443:{address}", "https://api.example.com/"],
-    "curl_http1": ["curl", "-sk", "--http1.1", "--connect-to", "api.example.com:443:{address}", "https://api.example.com/"],
+    "openssl": [*S_CLIENT, "-servername", "api.example.com"],
+    "openssl_alpn": [*S_CLIENT, "-servername", "API.Example.COM.", "-alpn", "h2,http/1.1"],
+    "openssl_no_sni": [*S_CLIENT, "-noservername"],
+    "openssl_tls12": [*S_CLIENT, "-servername", "192.0.2.7", "-tls1_2"],
+    "curl": CURL,
+    "curl_http1": [*CURL, "--http1.1"],
 }
 
 
@@ -26,7 +28,8 @@ def listen(command: list[str]) -> bytes:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         words = [word.format(address=address) for word in command]
-        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as client:
+        quiet = subprocess.DEVNULL
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet) as client:
             connection, _ = server.accept()
             with connection:
                 header = connection.recv(5, socket.MSG_WAITALL)
