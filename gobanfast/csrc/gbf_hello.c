@@ -274,8 +274,14 @@ static int read_lists(const uint8_t *message, uint64_t seen, const uint32_t *fou
 int gbf_hello_read(const uint8_t *message, gbf_hello_frame *frame, gbf_hello *hello)
 {
     uint32_t end = frame->message_bytes, at = MESSAGE_HEADER + 2 + 32;
-    *hello = (gbf_hello){.message = message, .message_bytes = end};
+    const gbf_span absent = {0, 0};
 
+    /* Field by field: for the whole struct compilers choose a string instruction that costs as much as all that follows. */
+    hello->message = message;
+    hello->message_bytes = end;
+    hello->flags = hello->extension_count = 0;
+    hello->extensions = hello->name = hello->alpn = hello->versions = absent;
+    hello->groups = hello->points = hello->signatures = absent;
     if (end < at + 1)
         return refuse(frame, GBF_HELLO_SHORT, MESSAGE_HEADER);
     hello->version = hello->legacy_version = gbf_be16(message + MESSAGE_HEADER);
@@ -308,29 +314,35 @@ int gbf_hello_read(const uint8_t *message, gbf_hello_frame *frame, gbf_hello *he
 
     uint64_t seen = 0;
     uint32_t found[INDEXED], ech = 0, count = 0;
-    for (; at < end; count++) {
-        if (end - at < 4)
-            return refuse(frame, GBF_HELLO_OVERRUN, at);
-        uint32_t head = __builtin_bswap32(gbf_load32(message + at));
-        uint32_t number = head >> 16, body = head & 0xFFFF;
-        if (end - at - 4 < body)
-            return refuse(frame, GBF_HELLO_OVERRUN, at);
+    const uint8_t *p = message + at, *stop_at = message + end;
+    for (; p < stop_at; count++) {
+        if (stop_at - p < 4)
+            return refuse(frame, GBF_HELLO_OVERRUN, (uint32_t)(p - message));
+        uint32_t number = gbf_be16(p);
+        /* Each step waits for the length before it. Most lengths fit one byte: guessing so lets the CPU run ahead. */
+        size_t body = p[3];
+        if (GBF_UNLIKELY(p[2] != 0)) {
+            body |= (size_t)p[2] << 8;
+            __asm__("" : "+r"(body)); /* keeps it a branch: a conditional move would wait */
+        }
+        if ((size_t)(stop_at - p - 4) < body)
+            return refuse(frame, GBF_HELLO_OVERRUN, (uint32_t)(p - message));
         if (number < INDEXED) {
             if (seen >> number & 1)
-                return refuse(frame, GBF_HELLO_DUPLICATE, at);
+                return refuse(frame, GBF_HELLO_DUPLICATE, (uint32_t)(p - message));
             seen |= UINT64_C(1) << number;
-            found[number] = at + 4;
+            found[number] = (uint32_t)(p - message) + 4;
         } else if (number == ENCRYPTED_CLIENT_HELLO) {
             if (ech != 0)
-                return refuse(frame, GBF_HELLO_DUPLICATE, at);
-            ech = at + 4;
-            if (body == 0 || message[ech] > 1)
-                return refuse(frame, GBF_HELLO_ECH, at);
-            hello->flags |= message[ech] == 0 ? GBF_HELLO_ECH_OUTER : GBF_HELLO_ECH_INNER;
+                return refuse(frame, GBF_HELLO_DUPLICATE, (uint32_t)(p - message));
+            ech = 1;
+            if (body == 0 || p[4] > 1)
+                return refuse(frame, GBF_HELLO_ECH, (uint32_t)(p - message));
+            hello->flags |= p[4] == 0 ? GBF_HELLO_ECH_OUTER : GBF_HELLO_ECH_INNER;
         } else if (gbf_is_grease((uint16_t)number)) {
             hello->flags |= GBF_HELLO_GREASE_EXTENSION;
         }
-        at += 4 + body;
+        p += 4 + body;
     }
     hello->extension_count = count;
     return read_lists(message, seen, found, frame, hello);
