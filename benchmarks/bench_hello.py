@@ -1,6 +1,6 @@
 """ClientHellos: bytes in; the host name and the ALPN protocols out, or the JA4 fingerprint.
 
-The hellos are a browser's of 1.8 KB out of GOBANFAST_DATA, and one of openssl from tests/cases/hello that is always there.
+The hellos are a browser's of 1.8 KB out of GOBANFAST_DATA, and openssl's from tests/cases/hello, always there.
 """
 
 from __future__ import annotations

@@ -237,7 +237,7 @@ static int read_alpn(const uint8_t *message, uint32_t at, gbf_span *list)
 static int read_lists(const uint8_t *message, uint64_t seen, const uint32_t *found, gbf_hello_frame *frame,
                       gbf_hello *hello)
 {
-#define SEEN(number) (seen >> (number)&1)
+#define SEEN(number) (seen >> (number) & 1)
     if (SEEN(SERVER_NAME)) {
         gbf_hello_problem problem = read_name(message, found[SERVER_NAME], hello);
         if (problem != GBF_HELLO_FINE)
@@ -393,8 +393,8 @@ static int looks_like_address(const uint8_t *name, uint32_t nbytes)
         colons += c == ':';
         dots += c == '.';
         letters += lower >= 'a' && lower <= 'f';
-        others += !((c >= '0' && c <= '9') || (lower >= 'a' && lower <= 'f') || c == ':' || c == '.' || c == '[' ||
-                    c == ']');
+        others +=
+            !((c >= '0' && c <= '9') || (lower >= 'a' && lower <= 'f') || c == ':' || c == '.' || c == '[' || c == ']');
     }
     return others == 0 && (colons >= 2 || (colons == 0 && letters == 0 && dots != nbytes && dots != 0));
 }

@@ -10,7 +10,7 @@
 #include "gbf_base.h"
 
 enum {
-    GBF_HELLO_BODY_LIMIT = 65536,  /* bytes of a handshake message without its header */
+    GBF_HELLO_BODY_LIMIT = 65536,   /* bytes of a handshake message without its header */
     GBF_HELLO_RECORD_LIMIT = 16384, /* RFC 8446 section 5.1, plaintext */
     GBF_HELLO_NAME_LIMIT = 255,
 };
@@ -66,14 +66,14 @@ typedef struct {
 } gbf_span;
 
 enum { /* gbf_hello.flags */
-    GBF_HELLO_GREASE_EXTENSION = 1,
-    GBF_HELLO_ECH_OUTER = 2, /* real or GREASE: from outside they look the same */
-    GBF_HELLO_ECH_INNER = 4,
-    GBF_HELLO_TICKET = 8,
-    GBF_HELLO_PSK = 16,
-    GBF_HELLO_EARLY_DATA = 32,
-    GBF_HELLO_COOKIE = 64, /* only a server's HelloRetryRequest hands one out */
-    GBF_HELLO_SNI = 128,   /* the extension is there, whatever is in it */
+       GBF_HELLO_GREASE_EXTENSION = 1,
+       GBF_HELLO_ECH_OUTER = 2, /* real or GREASE: from outside they look the same */
+       GBF_HELLO_ECH_INNER = 4,
+       GBF_HELLO_TICKET = 8,
+       GBF_HELLO_PSK = 16,
+       GBF_HELLO_EARLY_DATA = 32,
+       GBF_HELLO_COOKIE = 64, /* only a server's HelloRetryRequest hands one out */
+       GBF_HELLO_SNI = 128,   /* the extension is there, whatever is in it */
 };
 
 typedef struct {
@@ -87,14 +87,14 @@ typedef struct {
 } gbf_hello;
 
 enum { /* gbf_hello_name_flags() */
-    GBF_NAME_EMPTY = 1,
-    GBF_NAME_NUL = 2,
-    GBF_NAME_NON_ASCII = 4,
-    GBF_NAME_CHARACTER = 8, /* ASCII, but not a letter, digit, '-', '_' or '.' */
-    GBF_NAME_LONG = 16,
-    GBF_NAME_ADDRESS = 32, /* looks like an IP literal */
-    GBF_NAME_UPPER = 64,
-    GBF_NAME_DOT = 128, /* ends in a dot */
+       GBF_NAME_EMPTY = 1,
+       GBF_NAME_NUL = 2,
+       GBF_NAME_NON_ASCII = 4,
+       GBF_NAME_CHARACTER = 8, /* ASCII, but not a letter, digit, '-', '_' or '.' */
+       GBF_NAME_LONG = 16,
+       GBF_NAME_ADDRESS = 32, /* looks like an IP literal */
+       GBF_NAME_UPPER = 64,
+       GBF_NAME_DOT = 128, /* ends in a dot */
 };
 
 GBF_INLINE uint16_t gbf_be16(const uint8_t *p)

@@ -8,7 +8,7 @@ enum { RANKED = 64 }; /* values that are sorted by counting smaller ones */
 static const char digits[16] = {'0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'};
 
 #define HEX1(high, low) {#high[0], #low[0]}
-#define HEX16(h)                                                                                                      \
+#define HEX16(h)                                                                                                       \
     HEX1(h, 0), HEX1(h, 1), HEX1(h, 2), HEX1(h, 3), HEX1(h, 4), HEX1(h, 5), HEX1(h, 6), HEX1(h, 7), HEX1(h, 8),        \
         HEX1(h, 9), HEX1(h, a), HEX1(h, b), HEX1(h, c), HEX1(h, d), HEX1(h, e), HEX1(h, f)
 static const char hex_of[256][2] = {

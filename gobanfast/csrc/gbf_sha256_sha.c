@@ -49,7 +49,8 @@ SHA_INLINE void four_rounds(lane *l, int g)
     l->abef = _mm_sha256rnds2_epu32(l->abef, l->cdgh, _mm_shuffle_epi32(wk, 0x0E));
     if (g < 12) {
         __m128i last = w[(g + 3) % 4];
-        __m128i sum = _mm_add_epi32(_mm_sha256msg1_epu32(now, w[(g + 1) % 4]), _mm_alignr_epi8(last, w[(g + 2) % 4], 4));
+        __m128i sum =
+            _mm_add_epi32(_mm_sha256msg1_epu32(now, w[(g + 1) % 4]), _mm_alignr_epi8(last, w[(g + 2) % 4], 4));
         w[g % 4] = _mm_sha256msg2_epu32(sum, last);
     }
 }

@@ -5,10 +5,10 @@
 #include "gbf_cpu.h"
 #include "gbf_ja.h"
 
-#define CHECK(x)                                                                                                      \
-    do                                                                                                                \
-        if (!(x))                                                                                                     \
-            __builtin_trap();                                                                                         \
+#define CHECK(x)                                                                                                       \
+    do                                                                                                                 \
+        if (!(x))                                                                                                      \
+            __builtin_trap();                                                                                          \
     while (0)
 
 /* An exact copy, so that the sanitizer sees the first byte past the end. */

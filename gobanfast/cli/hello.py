@@ -1,0 +1,156 @@
+"""`gobanfast hello`: what a TLS ClientHello says."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gobanfast.cli.common import AsJson, output, table
+
+if TYPE_CHECKING:
+    from gobanfast._tls import ClientHello
+
+PCAP_MAGICS = {bytes.fromhex(magic) for magic in ("d4c3b2a1", "a1b2c3d4", "4d3cb2a1", "a1b23c4d", "0a0d0d0a")}
+HEX_CHARACTERS = frozenset(b"0123456789abcdefABCDEF \t\r\n:")
+STREAM_LIMIT = 1 << 20  # bytes kept of one TCP stream
+NUMBERS = ("versions", "ciphers", "extensions", "groups", "signature_algorithms")
+SHOWN = (
+    "status", "problem", "offset", "need", "nbytes", "sni", "sni_flags", "alpn", "version", *NUMBERS, "grease", "ech",
+    "session_ticket", "psk", "early_data", "retry", "fragmented", "ja3", "ja4", "ja4_r",
+)  # fmt: skip
+Address = tuple[bytes, int, bytes, int]
+
+
+def hello(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="First bytes of a connection, binary or hex, or a capture (pcap, pcapng). -: stdin."
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Show what the ClientHello in FILE says, or each one in a capture. QUIC needs the extra quic, captures pcap."""
+    from gobanfast._tls import parse_client_hello
+
+    data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    is_capture = data[:4] in PCAP_MAGICS
+    found = list(captured(data)) if is_capture else [("", parse_client_hello(from_hex(data)))]
+    for name, parsed in found:
+        if as_json:
+            typer.echo(json.dumps({"connection": name} | members(parsed)))
+        else:
+            rows = [(key, text(key, value)) for key, value in members(parsed).items() if value not in (None, [], False)]
+            output().print(table("", ["client hello", name or file], rows))
+    if not found:
+        typer.echo(f"{file}: no client hello in {len(data)} bytes of capture", err=True)
+    if not found or any(parsed.status != "ok" for _, parsed in found):
+        raise typer.Exit(1)
+
+
+def members(parsed: ClientHello) -> dict[str, Any]:
+    """The fields by name, ready for JSON."""
+    values = {key: getattr(parsed, key) for key in SHOWN}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+def text(key: str, value: Any) -> str:
+    """A field as people read it: numbers of TLS registries in hex."""
+    if key in NUMBERS:
+        return " ".join(f"{number:04x}" for number in value)
+    if key == "version":
+        return f"{value:04x}"
+    return " ".join(value) if isinstance(value, list) else str(value)
+
+
+def from_hex(data: bytes) -> bytes:
+    """The bytes that `data` writes in hex; `data` itself if it holds anything else."""
+    if not data or not HEX_CHARACTERS.issuperset(data):
+        return data
+    try:
+        return bytes.fromhex(data.decode().replace(":", ""))
+    except ValueError:
+        return data
+
+
+def captured(data: bytes) -> Iterator[tuple[str, ClientHello]]:
+    """Each ClientHello in a capture, with the addresses of its connection; those still incomplete at the end last."""
+    from gobanfast._tls import parse_client_hello
+    from gobanfast.frontends.quic import InitialReader
+
+    streams: dict[Address, dict[int, bytes]] = {}
+    datagrams: dict[Address, InitialReader] = {}
+    latest: dict[Address, ClientHello] = {}
+    for key, protocol, sequence, payload in transports(data):
+        if key in latest and latest[key].status != "incomplete":
+            continue
+        if protocol == "tcp":
+            pieces = streams.setdefault(key, {})
+            pieces.setdefault(sequence, payload)
+            latest[key] = parse_client_hello(joined(pieces))
+        else:
+            latest[key] = datagrams.setdefault(key, InitialReader()).feed(payload)
+    for key, parsed in latest.items():
+        if parsed.status in {"ok", "incomplete"} and (parsed.status == "ok" or key in streams):
+            yield shown(key), parsed
+
+
+def joined(pieces: dict[int, bytes]) -> bytes:
+    """The stream from its lowest sequence number on, as far as it has no gap. Numbers that wrap are not followed."""
+    start = min(pieces)
+    stream = bytearray()
+    for sequence, piece in sorted(pieces.items()):
+        at = sequence - start
+        if at > len(stream) or at > STREAM_LIMIT:
+            break
+        stream += piece[len(stream) - at :]
+    return bytes(stream)
+
+
+def shown(key: Address) -> str:
+    """The two ends of a connection."""
+    from ipaddress import ip_address
+
+    source, source_port, destination, destination_port = key
+    return f"{ip_address(source)} {source_port} > {ip_address(destination)} {destination_port}"
+
+
+def transports(data: bytes) -> Iterator[tuple[Address, str, int, bytes]]:
+    """(ends, "tcp" or "udp", sequence number, payload) of each packet in a capture that carries any payload."""
+    try:
+        import dpkt
+    except ImportError:
+        raise typer.BadParameter("captures need dpkt: pip install gobanfast[pcap]") from None
+
+    reader = dpkt.pcap.UniversalReader(io.BytesIO(data))
+    for _, frame in reader:
+        try:
+            packet = layer(dpkt, reader.datalink(), frame)
+        except dpkt.Error:
+            continue
+        body = getattr(packet, "data", None)
+        if (
+            isinstance(packet, dpkt.ip.IP | dpkt.ip6.IP6)
+            and isinstance(body, dpkt.tcp.TCP | dpkt.udp.UDP)
+            and body.data
+        ):
+            key = (packet.src, body.sport, packet.dst, body.dport)
+            is_tcp = isinstance(body, dpkt.tcp.TCP)
+            yield key, "tcp" if is_tcp else "udp", body.seq if is_tcp else 0, bytes(body.data)
+
+
+def layer(dpkt: Any, link: int, frame: bytes) -> Any:
+    """The network layer of a frame: Ethernet, Linux cooked, loopback, or bare IP."""
+    if link == dpkt.pcap.DLT_EN10MB:
+        return dpkt.ethernet.Ethernet(frame).data
+    if link == dpkt.pcap.DLT_LINUX_SLL:
+        return dpkt.sll.SLL(frame).data
+    if link == dpkt.pcap.DLT_NULL:
+        return dpkt.loopback.Loopback(frame).data
+    return (dpkt.ip6.IP6 if frame[:1] and frame[0] >> 4 == 6 else dpkt.ip.IP)(frame)
