@@ -5,7 +5,7 @@ from cpython.bytes cimport (
     PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromObject, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
 )
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from gobanfast.native cimport (
@@ -291,8 +291,8 @@ cdef class ClientHello:
 def parse_client_hello(data, /):
     """ClientHello at the start of `data`, the first bytes of a client's TCP stream.
 
-    Bytes that are not one give an object whose `status` says so. Also takes the second flight after a HelloRetryRequest,
-    with its change_cipher_spec record in front. `data` is kept if it is bytes, else copied.
+    Bytes that are not one give an object whose `status` says so. Also takes the second flight after a
+    HelloRetryRequest, with its change_cipher_spec record in front. `data` is kept if it is bytes, else copied.
 
     Raises:
         TypeError: `data` is not bytes-like.

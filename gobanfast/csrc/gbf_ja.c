@@ -3,7 +3,7 @@
 #include "gbf_md5.h"
 
 enum { SERVER_NAME = 0, ALPN = 16 };
-enum { RANKED = 64 }; /* values that are sorted by counting smaller ones */
+enum { RANKED = 64, SLACK = 32 }; /* values that are sorted by counting smaller ones; see rank() */
 
 static const char digits[16] = {'0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'};
 
@@ -21,7 +21,7 @@ uint32_t gbf_ja_room(const gbf_hello *hello)
     uint32_t values = (hello->ciphers.nbytes + hello->groups.nbytes + hello->signatures.nbytes) / 2 +
                       hello->extension_count + hello->points.nbytes;
     /* At most five digits and a separator for each, two more bytes to sort it in; and what does not grow. */
-    return (values * 8 + 2 * (GBF_SHA256_PADDING + GBF_SHA256_BLOCK) + 64 + 7) & ~UINT32_C(7);
+    return (values * 8 + 2 * (GBF_SHA256_PADDING + GBF_SHA256_BLOCK) + 64 + SLACK + 7) & ~UINT32_C(7);
 }
 
 /* ---- sorting ---- */
@@ -40,29 +40,36 @@ static void sink(uint16_t *heap, uint32_t root, uint32_t count)
 
 typedef int16_t eight __attribute__((vector_size(16)));
 
-/* A browser offers some fifteen values: the place of each is the number of smaller ones, counted eight at a time and
- * without a branch. Returns 0, with `values` untouched, if two are equal and so claim one place. */
+/* A browser offers some fifteen values: the place of each is the number of smaller ones, counted sixteen at a time and
+ * without a branch. Returns 0, with `values` untouched, if two are equal and so claim one place. Reads up to SLACK
+ * bytes past the last value; what is there is counted for nothing. */
 static int rank(uint16_t *values, uint32_t count)
 {
-    eight signed_values[RANKED / 8], places[RANKED / 8];
-    int16_t value[RANKED], place[RANKED];
-    uint32_t vectors = (count + 7) / 8, sum = 0;
-    for (uint32_t i = 0; i < vectors * 8; i++)
-        value[i] = (int16_t)(i < count ? values[i] ^ 0x8000 : INT16_MAX);
-    memcpy(signed_values, value, vectors * 16);
-    for (uint32_t v = 0; v < vectors; v++) {
-        eight more = {0};
-        for (uint32_t i = 0; i < count; i++)
-            more -= signed_values[v] > value[i]; /* true is -1 */
-        places[v] = more;
+    const eight sign = (eight){0} + INT16_MIN; /* SSE2 compares signed numbers only */
+    int16_t place[RANKED];
+    uint16_t sorted[RANKED];
+    uint32_t sum = 0;
+    for (uint32_t at = 0; at < count; at += 16) {
+        eight low, high, below_low = {0}, below_high = {0};
+        memcpy(&low, values + at, 16);
+        memcpy(&high, values + at + 8, 16);
+        low ^= sign;
+        high ^= sign;
+        for (uint32_t i = 0; i < count; i++) {
+            eight other = (eight){0} + (int16_t)(values[i] ^ 0x8000);
+            below_low -= low > other; /* true is -1 */
+            below_high -= high > other;
+        }
+        memcpy(place + at, &below_low, 16);
+        memcpy(place + at + 8, &below_high, 16);
     }
-    memcpy(place, places, sizeof place);
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
         sum += (uint32_t)place[i];
+        sorted[place[i]] = values[i];
+    }
     if (sum != count * (count - 1) / 2)
         return 0;
-    for (uint32_t i = 0; i < count; i++)
-        values[place[i]] = (uint16_t)(value[i] ^ 0x8000);
+    memcpy(values, sorted, count * sizeof *values);
     return 1;
 }
 
@@ -138,7 +145,7 @@ static uint16_t *values_of(const gbf_hello *hello, uint8_t *room)
     most = hello->extension_count > most ? hello->extension_count : most;
     most = hello->groups.nbytes / 2 > most ? hello->groups.nbytes / 2 : most;
     most = hello->signatures.nbytes / 2 > most ? hello->signatures.nbytes / 2 : most;
-    return (uint16_t *)(void *)(room + gbf_ja_room(hello) - ((2 * most + 7) & ~UINT32_C(7)));
+    return (uint16_t *)(void *)(room + gbf_ja_room(hello) - ((2 * most + SLACK + 7) & ~UINT32_C(7)));
 }
 
 uint32_t gbf_ja3_text(const gbf_hello *hello, uint8_t *room)
