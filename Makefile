@@ -63,16 +63,18 @@ $(VENV)/.group-%: pyproject.toml $(VENV)/.python
 	$(PIP) --group $*
 	@touch $@
 
-# A change of setup.py may change compiler flags, which time stamps of sources do not show: then all is built anew.
-$(VENV)/.built: $(VENV)/.group-build setup.py $(GLUE) $(CSRC) $(HEADERS)
-	$(if $(filter setup.py,$?),CYTHON_FORCE_REGEN=1) $(BIN)/python setup.py --quiet build_ext --inplace $(if $(filter setup.py,$?),--force)
-	@touch $@
-
-$(VENV)/.installed: pyproject.toml | $(VENV)/.built
+# The editable install makes the first build; later ones compile only what changed. A change of setup.py may change
+# compiler flags, which time stamps of sources do not show: then all is built anew.
+$(VENV)/.installed: pyproject.toml $(VENV)/.group-build
 	$(PIP) --no-build-isolation --editable '.[cli]'
 	@touch $@
 
-READY := $(VENV)/.built $(VENV)/.installed
+FLAGS_CHANGED = $(and $(wildcard $(VENV)/.built),$(filter setup.py,$?))
+$(VENV)/.built: $(VENV)/.installed setup.py $(GLUE) $(CSRC) $(HEADERS)
+	$(if $(FLAGS_CHANGED),CYTHON_FORCE_REGEN=1) $(BIN)/python setup.py --quiet build_ext --inplace $(if $(FLAGS_CHANGED),--force)
+	@touch $@
+
+READY := $(VENV)/.built
 
 # ---- targets
 
@@ -105,7 +107,7 @@ lint: $(READY) $(VENV)/.group-test $(VENV)/.group-lint
 	ruff format --check .
 	codespell
 	mypy
-	python -m mypy.stubtest --concise --ignore-disjoint-bases --ignore-unused-allowlist \
+	python -m mypy.stubtest --concise --mypy-config-file pyproject.toml --ignore-disjoint-bases --ignore-unused-allowlist \
 	  --allowlist tests/stubtest-allowlist.txt $(subst /,.,$(STUBS:.pyi=))
 	cython-lint gobanfast
 	clang-format --dry-run -Werror $(CSRC) $(HEADERS) $(FUZZERS)

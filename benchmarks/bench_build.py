@@ -19,9 +19,8 @@ SIZES = (1_000, 10_000, 100_000, 1_000_000)
 
 
 def cases(data: Data) -> Iterator[Case]:
-    from gobanfast.asn import AsnTable
-
     from gobanfast._prefix import PrefixTable
+    from gobanfast.asn import AsnTable
 
     CACHE.mkdir(exist_ok=True)
     items = data.table.items

@@ -41,9 +41,8 @@ def rules(data: Data) -> str:
 
 def engine(data: Data) -> Any:
     from gobanfast.asn import AsnTable
-    from gobanfast.rules import Ruleset
-
     from gobanfast.engine import Engine
+    from gobanfast.rules import Ruleset
 
     folder = data_folder()
     table = AsnTable.from_csv(csv(data.table), names=folder / "asn-names.csv.gz" if folder else None)

@@ -20,7 +20,8 @@ cdef extern from *:
 
 
 # Leaf of the longest prefix that covers `address`; GBF_NONE when the text is not an address.
-cdef inline uint32_t find_leaf(const gbf_lpm *lpm, const gbf_lpm_kernel *kernel, str address, gbf_addr *parsed) noexcept:
+cdef inline uint32_t find_leaf(const gbf_lpm *lpm, const gbf_lpm_kernel *kernel, str address,
+                               gbf_addr *parsed) noexcept:
     cdef const char *start
     cdef size_t n
     if not gbf_ascii(address, &start, &n):

@@ -4,8 +4,8 @@ from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_WRITABLE, Py_buffer, P
 from libc.stdint cimport uint8_t, uint32_t
 
 from gobanfast.native cimport (
-    GBF_PREFIX_BAD_ADDRESS, GBF_PREFIX_BAD_LENGTH, GBF_PREFIX_FINE, gbf_addr, gbf_addr_format, gbf_addr_is4, gbf_addr_load,
-    gbf_addr_masked, gbf_addr_parse, gbf_addr_parse_prefix, gbf_addr_store, gbf_lpm, gbf_lpm_kernel, gbf_lpm_pick,
+    GBF_PREFIX_BAD_ADDRESS, GBF_PREFIX_BAD_LENGTH, GBF_PREFIX_FINE, gbf_addr, gbf_addr_format, gbf_addr_is4,
+    gbf_addr_load, gbf_addr_masked, gbf_addr_parse, gbf_addr_parse_prefix, gbf_addr_store, gbf_lpm, gbf_lpm_kernel, gbf_lpm_pick,
     gbf_prefix_problem,
 )
 
@@ -156,8 +156,8 @@ cdef Py_ssize_t leaves_many(const gbf_lpm *lpm, const gbf_lpm_kernel *kernel, ob
         PyBuffer_Release(&target)
 
 
-cdef void buffer_leaves(const gbf_lpm *lpm, const gbf_lpm_kernel *kernel, bint packed, const void *addresses, size_t count,
-                        uint32_t *leaves) noexcept nogil:
+cdef void buffer_leaves(const gbf_lpm *lpm, const gbf_lpm_kernel *kernel, bint packed, const void *addresses,
+                        size_t count, uint32_t *leaves) noexcept nogil:
     if packed:
         kernel.find16_many(lpm, <const uint8_t *>addresses, count, leaves)
     else:

@@ -9,7 +9,8 @@ from gobanfast._address cimport find_leaf, pick_kernel
 from gobanfast._block cimport Block, raise_for
 from gobanfast._prefix cimport values_many
 from gobanfast.native cimport (
-    GBF_ASN_KIND, GBF_ASN_MAX_COLUMNS, GBF_ASN_MAX_PROBLEMS, GBF_ASN_NUMBERS, GBF_ASN_OFFSETS, GBF_ASN_TEXT, GBF_NONE, GBF_NO_MEMORY,
+    GBF_ASN_KIND, GBF_ASN_MAX_COLUMNS, GBF_ASN_MAX_PROBLEMS, GBF_ASN_NUMBERS, GBF_ASN_OFFSETS, GBF_ASN_TEXT,
+    GBF_NONE, GBF_NO_MEMORY,
     gbf_addr, gbf_addr_load, gbf_addr_store, gbf_asn_add, gbf_asn_layout, gbf_asn_name, gbf_asn_names,
     gbf_asn_names_open, gbf_asn_pack, gbf_asn_packed, gbf_asn_problem, gbf_asn_put_name, gbf_asn_rows,
     gbf_asn_rows_free, gbf_asn_scan, gbf_part, gbf_fault, gbf_prefix, gbf_prefix_build, gbf_prefix_cursor,
@@ -18,7 +19,7 @@ from gobanfast.native cimport (
 )
 
 # Order of gbf_asn_wrong.
-WRONG = ("columns", "open quote", "after quote", "prefix", "address", "range", "number", "name")
+_WRONG = ("columns", "open quote", "after quote", "prefix", "address", "range", "number", "name")
 
 
 cdef class AsnRows:
@@ -58,7 +59,7 @@ cdef class AsnRows:
         cdef const char *data = text
         cdef uint64_t i, nbytes = <uint64_t>len(text)
         if max(columns) >= GBF_ASN_MAX_COLUMNS:
-            raise ValueError(f"column {max(columns)} is past the {GBF_ASN_MAX_COLUMNS} columns of a row that are looked at")
+            raise ValueError(f"column {max(columns)} is past the {GBF_ASN_MAX_COLUMNS} columns that are looked at")
         layout.delimiter = <char>delimiter
         layout.prefix, layout.first, layout.last, layout.asn, layout.name = columns
         layout.name_is_last = name_is_last
@@ -72,7 +73,7 @@ cdef class AsnRows:
         found = []
         for i in range(min(self._rows.problem_count, <uint64_t>GBF_ASN_MAX_PROBLEMS)):
             problem = &self._rows.problems[i]
-            found.append((WRONG[<int>problem.wrong], problem.line, problem.start, problem.offset, problem.nbytes))
+            found.append((_WRONG[<int>problem.wrong], problem.line, problem.start, problem.offset, problem.nbytes))
         return found, self._rows.problem_count
 
     def add(self, addresses, lengths, asns):
@@ -171,7 +172,8 @@ cdef class AsnBlock:
 
     cdef int open(self, Block block, bint verify) except -1:
         cdef gbf_fault fault
-        raise_for(gbf_prefix_open(&self._table, block.data, block.nbytes, GBF_ASN_KIND, verify, pick_kernel(None), &fault),
+        raise_for(gbf_prefix_open(&self._table, block.data, block.nbytes, GBF_ASN_KIND, verify, pick_kernel(None),
+                                  &fault),
                   &fault, block.path)
         raise_for(gbf_asn_names_open(&self._names, block.data, &fault), &fault, block.path)
         self._block = block

@@ -53,7 +53,8 @@ def build_info():
 def cpu_levels():
     """Names of the kernel levels this machine can run, lowest first ("scalar" always)."""
     cdef uint32_t features
-    return tuple(level for level in ("scalar", "v2", "avx2", "avx512", "neon") if gbf_cpu_cap(level.encode(), &features))
+    levels = ("scalar", "v2", "avx2", "avx512", "neon")
+    return tuple(level for level in levels if gbf_cpu_cap(level.encode(), &features))
 
 
 def cpu_cap(str level not None):

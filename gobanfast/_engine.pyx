@@ -1,14 +1,13 @@
 """CompiledRules, the Decision they give, and the swap of one ruleset for another."""
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from gobanfast._address cimport gbf_ascii, leaves_many, pick_kernel
 from gobanfast._block cimport Block, raise_for
 from gobanfast.native cimport (
-    GBF_CLASS_ABSENT, GBF_CLASS_MALFORMED, GBF_NONE, gbf_addr, gbf_addr_load, gbf_fault, gbf_range, gbf_record, gbf_rules,
+    GBF_CLASS_ABSENT, GBF_CLASS_MALFORMED, GBF_NONE, gbf_addr, gbf_addr_load, gbf_fault, gbf_range, gbf_record,
     gbf_rules_build, gbf_rules_next, gbf_rules_open, gbf_rules_record, gbf_rules_source,
 )
 
@@ -16,7 +15,7 @@ cdef tuple ACTIONS = ("allow", "challenge", "ban", "log")
 
 
 cdef class CompiledRules:
-    """Rules as arrays: ranges of addresses -> records (AS, class) -> bit vectors. Frozen; any number of threads may read.
+    """Rules as arrays: ranges of addresses -> records (AS, class) -> bit vectors. Frozen; any number of threads.
 
     Args:
         rules: objects with id, reason, duration (seconds or None), in decision order; bit i of a vector is rules[i].
@@ -32,8 +31,8 @@ cdef class CompiledRules:
     Cost: one sweep over the ranges, about 0.1 us each.
     """
 
-    def __init__(self, rules, *, str unparsable not None, starts4, records4, starts6, records6, record_asn, record_class,
-                 vectors, enforced, shadow, logged, actions, kernel=None):
+    def __init__(self, rules, *, str unparsable not None, starts4, records4, starts6, records6, record_asn,
+                 record_class, vectors, enforced, shadow, logged, actions, kernel=None):
         cdef gbf_rules_source source
         cdef gbf_fault fault
         cdef void *data = NULL
@@ -80,8 +79,8 @@ cdef class CompiledRules:
             free(ranges6)
             free(records)
         self._block = Block.adopt(data)
-        raise_for(gbf_rules_open(&self._rules, self._block.data, self._block.nbytes, False, pick_kernel(kernel), &fault),
-                  &fault, self._block.path)
+        raise_for(gbf_rules_open(&self._rules, self._block.data, self._block.nbytes, False, pick_kernel(kernel),
+                                 &fault), &fault, self._block.path)
         self.rules = tuple(rules)
         self.unparsable = ACTIONS.index(unparsable)
 

@@ -1,13 +1,15 @@
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, Self
 
-from typing_extensions import Buffer, Self
+from typing_extensions import Buffer
 
 class PrefixTable:
     def __init__(self, items: Iterable[tuple[str, int]] = (), /, *, kernel: str | None = None) -> None: ...
     @classmethod
-    def from_packed(cls, addresses: Buffer, lengths: Buffer, values: Buffer, /, *, kernel: str | None = None) -> Self: ...
+    def from_packed(
+        cls, addresses: Buffer, lengths: Buffer, values: Buffer, /, *, kernel: str | None = None
+    ) -> Self: ...
     @classmethod
     def load(cls, path: str | PathLike[str], /, *, verify: bool = True, kernel: str | None = None) -> Self: ...
     @classmethod

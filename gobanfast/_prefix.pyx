@@ -6,7 +6,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
 from gobanfast._address cimport (
-    find_leaf, leaves_many, pick_kernel, prefix_problem, prefix_text, read_prefix, text_of,
+    find_leaf, leaves_many, pick_kernel, prefix_problem, prefix_text, read_prefix,
 )
 from gobanfast._block cimport Block, raise_for
 from gobanfast.native cimport (
@@ -38,8 +38,9 @@ cdef class PrefixTable:
     """Longest-prefix match: IPv4 and IPv6 prefixes with uint32 values, in one frozen table.
 
     Args:
-        items: (prefix, value) pairs, for example ("192.0.2.0/24", 7). Values are 0..4294967294. Of equal prefixes the last
-            one wins. Host bits must be zero. ::ffff:a.b.c.d/(96+n) is the IPv4 prefix a.b.c.d/n; ::/0 covers IPv6 only.
+        items: (prefix, value) pairs, for example ("192.0.2.0/24", 7). Values are 0..4294967294. Of equal prefixes the
+            last one wins. Host bits must be zero. ::ffff:a.b.c.d/(96+n) is the IPv4 prefix a.b.c.d/n; ::/0 covers IPv6
+            only.
         kernel: cap on the instruction set ("scalar", "v2", "avx512"); default GOBANFAST_KERNEL, else the best.
     Raises:
         ValueError: a prefix or value that cannot be used, with its index and a hint.
@@ -175,8 +176,8 @@ cdef class PrefixTable:
         """Number of matches after looking up `addresses` into `out`.
 
         Args:
-            addresses: uint32 buffer (IPv4, host order), buffer of n x 16 bytes (network order, IPv4 mapped), or a list of
-                str (one that is not an address matches nothing).
+            addresses: uint32 buffer (IPv4, host order), buffer of n x 16 bytes (network order, IPv4 mapped), or a list
+                of str (one that is not an address matches nothing).
             out: writable buffer of n uint32; 0xFFFFFFFF where nothing covers the address.
         Raises:
             ValueError: `addresses` is not whole records, or `out` has another number of items.

@@ -17,7 +17,8 @@ class Engine(EngineCore):
 
     Args:
         ruleset: what to enforce.
-    Threads: any number may decide while another swaps; each decision is made by one ruleset, old or new, never a mixture.
+    Threads: any number may decide while another swaps; each decision is made by one ruleset,
+        old or new, never a mixture.
     """
 
     __slots__ = ("ruleset",)
@@ -48,7 +49,7 @@ class Engine(EngineCore):
         self._swap(compiled)
 
     def explain(self, decision: Decision) -> str:
-        """Lines that say which rule decided, where it is written, on which signals, and what would change the answer."""
+        """Lines that say which rule decided, where it stands, on which signals, and what would change the answer."""
         from gobanfast.rules.explain import explain
 
         return explain(decision, self.ruleset.asn)

@@ -59,7 +59,13 @@ def test_decisions_equal_asking_every_rule(rules: list[OracleRule], table: Oracl
         engine.decide_many(packed, again)
         assert records.tolist() == again.tolist()
         absent = engine.decide(None)
-        assert expected_decision(rules, None, table) == (absent.action, absent.rule, absent.asn, absent.shadow, absent.logged)
+        assert expected_decision(rules, None, table) == (
+            absent.action,
+            absent.rule,
+            absent.asn,
+            absent.shadow,
+            absent.logged,
+        )
 
 
 RULES = """
@@ -84,7 +90,13 @@ def test_decision_says_what_and_why(engine: Engine) -> None:
     assert ("ban", "spam", "spam", 3600, None, (), ("noted",)) == (
         ban.action, ban.rule, ban.reason, ban.duration, ban.asn, ban.shadow, ban.logged)  # fmt: skip
     assert ("allow", "office", ("office", "spam")) == (allow.action, allow.rule, allow.matched)
-    assert ("allow", None, None, 15169, ("google",)) == (shadow.action, shadow.rule, shadow.reason, shadow.asn, shadow.shadow)
+    assert ("allow", None, None, 15169, ("google",)) == (
+        shadow.action,
+        shadow.rule,
+        shadow.reason,
+        shadow.asn,
+        shadow.shadow,
+    )
     assert "<Decision ban address='198.51.100.7' rule='spam' asn=None>" == repr(ban)
 
 
@@ -103,7 +115,9 @@ def test_rules_for_everything_decide_about_malformed_addresses_too() -> None:
     """A rule without address conditions holds for a text that is not one; policy is what is left."""
     engine = Engine(Ruleset.from_text("rules:\n  - {id: closed, when: any, action: ban, reason: closed}\n"))
 
-    assert [("ban", "closed"), ("ban", "closed")] == [(d.action, d.rule) for d in (engine.decide("?"), engine.decide(None))]
+    assert [("ban", "closed"), ("ban", "closed")] == [
+        (d.action, d.rule) for d in (engine.decide("?"), engine.decide(None))
+    ]
 
 
 def test_misuse_raises(engine: Engine) -> None:
@@ -114,10 +128,14 @@ def test_misuse_raises(engine: Engine) -> None:
         engine.decision(engine.compiled.record_count)
     assert "malformed-address" == engine.decision(NONE).reason
     with pytest.raises(ValueError, match="arrays of compiled rules do not fit each other"):
-        CompiledRules(engine.ruleset.rules[:1], unparsable="ban", **{**engine.ruleset.overlay.arguments(), "actions": b"\0\0"})
+        CompiledRules(
+            engine.ruleset.rules[:1], unparsable="ban", **{**engine.ruleset.overlay.arguments(), "actions": b"\0\0"}
+        )
+    arguments = engine.ruleset.overlay.arguments()
     with pytest.raises(ValueError, match="range names a record that does not exist"):
-        arguments = engine.ruleset.overlay.arguments()
-        CompiledRules(engine.ruleset.rules, unparsable="ban", **{**arguments, "records4": arguments["records4"] + 10_000})
+        CompiledRules(
+            engine.ruleset.rules, unparsable="ban", **{**arguments, "records4": arguments["records4"] + 10_000}
+        )
     with pytest.raises(ValueError, match="unparsable='maybe' is not one of"):
         CompiledRules(engine.ruleset.rules, unparsable="maybe", **engine.ruleset.overlay.arguments())
 
@@ -130,7 +148,9 @@ def test_explain_names_place_entry_and_runner_up(engine: Engine) -> None:
                   "without it ban for 3600 s by rule 'spam' at rules.yaml:5:5 (spam)"):  # fmt: skip
         assert words in text
     assert "malformed-address" in engine.explain(engine.decide("?"))
-    assert "would have decided, were it enforced: challenge by rule 'google'" in engine.explain(engine.decide("8.8.8.8"))
+    assert "would have decided, were it enforced: challenge by rule 'google'" in engine.explain(
+        engine.decide("8.8.8.8")
+    )
 
 
 def test_swap_changes_new_decisions_not_old_ones(engine: Engine) -> None:
@@ -147,7 +167,7 @@ def test_broken_rules_leave_the_engine_alone(engine: Engine, tmp_path: Path) -> 
     """A rules file that does not load raises before anything is swapped."""
     bad = tmp_path / "rules.yaml"
     bad.write_text("rules:\n  - {id: a, when: {prefix: 10.0.0.1/8}, action: ban}\n")
-    with pytest.raises(RuleError, match="has host bits set; write 10.0.0.0/8"):
+    with pytest.raises(RuleError, match=r"has host bits set; write 10\.0\.0\.0/8"):
         engine.swap(Ruleset.load(bad))
 
     assert (1, "spam") == (engine.generation, engine.decide("198.51.100.7").rule)
@@ -156,7 +176,9 @@ def test_broken_rules_leave_the_engine_alone(engine: Engine, tmp_path: Path) -> 
 def test_threads_see_old_or_new_rules_never_a_mixture(engine: Engine) -> None:
     """While rules swap under load, each decision's action, rule and duration belong to one ruleset."""
     one = engine.ruleset
-    other = Ruleset.from_text("rules:\n  - {id: other, when: {prefix: 198.51.100.0/24}, action: challenge, reason: other}\n")
+    other = Ruleset.from_text(
+        "rules:\n  - {id: other, when: {prefix: 198.51.100.0/24}, action: challenge, reason: other}\n"
+    )
     allowed = {("ban", "spam", "spam", 3600.0), ("challenge", "other", "other", None)}
     seen: set[tuple[object, ...]] = set()
     stop = threading.Event()

@@ -69,7 +69,9 @@ def test_every_lookup_equals_linear_scan(level: str) -> None:
             out = memoryview(bytearray(4 * len(wanted))).cast("I")
             assert sum(value != NONE for value in wanted) == made.lookup_many(form, out)
             assert wanted == out.tolist()
-        assert matched == made.lookup_many([str(address) for address in queries], memoryview(bytearray(4 * len(queries))).cast("I"))
+        assert matched == made.lookup_many(
+            [str(address) for address in queries], memoryview(bytearray(4 * len(queries))).cast("I")
+        )
 
     check()
 
@@ -137,7 +139,9 @@ def test_large_tables_change_shape_not_answers(count: int) -> None:
     probes = [probe for number in numbers[::97] for probe in (number, number ^ 1)]
     exact = {number: i for i, number in enumerate(numbers)}
 
-    assert [exact.get(probe) for probe in probes] == [table.lookup(str(ipaddress.IPv4Address(probe))) for probe in probes]
+    assert [exact.get(probe) for probe in probes] == [
+        table.lookup(str(ipaddress.IPv4Address(probe))) for probe in probes
+    ]
 
 
 def test_misuse_is_an_error_that_says_what() -> None:
@@ -147,7 +151,7 @@ def test_misuse_is_an_error_that_says_what() -> None:
         table.lookup(b"10.0.0.1")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         table.lookup(None)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="item 1: prefix '10.0.0.1/8' has host bits set; write 10.0.0.0/8"):
+    with pytest.raises(ValueError, match=r"item 1: prefix '10\.0\.0\.1/8' has host bits set; write 10\.0\.0\.0/8"):
         PrefixTable([("10.0.0.0/8", 1), ("10.0.0.1/8", 2)])
     with pytest.raises(ValueError, match=r"item 0: value 4294967295 is not in 0\.\.4294967294"):
         PrefixTable([("10.0.0.0/8", NONE)])
@@ -182,18 +186,26 @@ def test_environment_caps_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # ---- files -----------------------------------------------------------------------------------------------------
 
-SAMPLE = [("10.0.0.0/8", 1), ("10.1.0.0/16", 0x90000000), ("10.1.2.3/32", 3), ("2001:db8::/32", 4), ("2001:db8::1/128", 5)]
+SAMPLE = [
+    ("10.0.0.0/8", 1),
+    ("10.1.0.0/16", 0x90000000),
+    ("10.1.2.3/32", 3),
+    ("2001:db8::/32", 4),
+    ("2001:db8::1/128", 5),
+]
 
 
 @given(table=TABLES)
 @settings(max_examples=30)
-def test_save_load_pickle_round_trip(table: dict[oracle.Network, int], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_save_load_pickle_round_trip(
+    table: dict[oracle.Network, int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """A table that was saved, mapped, copied or pickled is the same bytes and the same items."""
     made = PrefixTable(pairs(table))
     path = tmp_path_factory.mktemp("table") / "table.gbf"
     made.save(path)
 
-    for copy in (PrefixTable.load(path), PrefixTable.load(path, verify=False), pickle.loads(pickle.dumps(made))):
+    for copy in (PrefixTable.load(path), PrefixTable.load(path, verify=False), pickle.loads(pickle.dumps(made))):  # noqa: S301
         copy.verify()
         assert (made.content_hash, made.nbytes, list(made)) == (copy.content_hash, copy.nbytes, list(copy))
     assert made.nbytes == path.stat().st_size
@@ -218,7 +230,7 @@ def test_truncated_file_is_refused_at_every_length(tmp_path: Path) -> None:
     data = whole.read_bytes()
     path = tmp_path / "cut.gbf"
 
-    for length in [*range(0, 600), *range(600, len(data), 997)]:
+    for length in [*range(600), *range(600, len(data), 997)]:
         path.write_bytes(data[:length])
         with pytest.raises(FormatError) as caught:
             PrefixTable.load(path, verify=False)
@@ -230,7 +242,7 @@ def test_flipped_bits_never_open_verified(tmp_path: Path) -> None:
     """Every single flipped bit is caught by the hash or before it."""
     data = bytearray(PrefixTable(SAMPLE).__reduce__()[1][0])
 
-    for position in [*range(0, 700), *range(700, len(data), 61)]:
+    for position in [*range(700), *range(700, len(data), 61)]:
         data[position] ^= 1 << position % 8
         with pytest.raises(FormatError):
             PrefixTable.from_bytes(data)
@@ -293,9 +305,6 @@ def test_whole_internet_agrees_with_the_prefix_list(real_data: Path) -> None:
         net = ipaddress.ip_network(rng.choice(rows)[0])
         address = net[rng.randrange(net.num_addresses)]
         width = address.max_prefixlen
-        expected = next(
-            (asn for bits in range(width, -1, -1)
-             if (asn := exact.get(f"{type(address)(int(address) >> (width - bits) << (width - bits))}/{bits}")) is not None),
-            None,
-        )  # fmt: skip
+        supernets = (f"{type(address)(int(address) >> down << down)}/{width - down}" for down in range(width + 1))
+        expected = next((exact[prefix] for prefix in supernets if prefix in exact), None)
         assert expected == table.lookup(str(address))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +14,7 @@ from gobanfast.rules import Ruleset
 from oracle.rules import OracleNetworks, OracleRule, decide
 from rules_fakes import FakeAsnTable, ids, mask, vector
 from rules_strategies import addresses, as_text, networks, rule_lists
+
 
 @settings(deadline=None, max_examples=40)
 @given(rules=rule_lists(), table=networks, asked=st.lists(addresses, min_size=1, max_size=12))

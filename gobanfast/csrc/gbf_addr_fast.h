@@ -54,10 +54,11 @@ GBF_INLINE int parse4_fast(const char *text, size_t n, uint32_t *out)
     const __m128i nine = _mm_set1_epi8(9);
     __m128i all_digits = _mm_cmpeq_epi8(_mm_max_epu8(digits, nine), nine);
     __m128i sound = _mm_andnot_si128(_mm_cmpgt_epi32(octets, _mm_set1_epi32(255)), all_digits);
-    uint32_t wrong = (absent & 0x9999) ^ 0x1111;                /* an octet of no digit, or of four */
-    wrong |= leading & 0x6666 & ~nonzero;                       /* a leading zero */
-    wrong |= (uint32_t)_mm_movemask_epi8(sound) ^ 0xFFFF;       /* not digits, or above 255 */
-    __m128i bytes = _mm_shuffle_epi8(octets, _mm_setr_epi8(12, 8, 4, 0, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1));
+    uint32_t wrong = (absent & 0x9999) ^ 0x1111;          /* an octet of no digit, or of four */
+    wrong |= leading & 0x6666 & ~nonzero;                 /* a leading zero */
+    wrong |= (uint32_t)_mm_movemask_epi8(sound) ^ 0xFFFF; /* not digits, or above 255 */
+    __m128i bytes =
+        _mm_shuffle_epi8(octets, _mm_setr_epi8(12, 8, 4, 0, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1));
     *out = (uint32_t)_mm_cvtsi128_si32(bytes);
     return wrong == 0;
 }

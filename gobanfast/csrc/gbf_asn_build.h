@@ -6,19 +6,19 @@
 #include "gbf_asn.h"
 #include "gbf_prefix.h"
 
-#define GBF_ASN_MAX_COLUMNS 32 /* columns of a row that are looked at; the rest of the line may hold more */
+#define GBF_ASN_MAX_COLUMNS 32   /* columns of a row that are looked at; the rest of the line may hold more */
 #define GBF_ASN_MAX_PROBLEMS 100 /* bad rows described; later ones are only counted */
-#define GBF_ASN_MAX_NAME 1024 /* bytes of a name */
+#define GBF_ASN_MAX_NAME 1024    /* bytes of a name */
 
 typedef enum {
     GBF_ASN_FEW_COLUMNS,
-    GBF_ASN_OPEN_QUOTE,   /* a quoted field does not end on its line */
-    GBF_ASN_AFTER_QUOTE,  /* text between a closing quote and the delimiter */
+    GBF_ASN_OPEN_QUOTE,  /* a quoted field does not end on its line */
+    GBF_ASN_AFTER_QUOTE, /* text between a closing quote and the delimiter */
     GBF_ASN_BAD_PREFIX,
     GBF_ASN_BAD_ADDRESS,
-    GBF_ASN_BAD_RANGE,    /* last address before the first, or of the other family */
+    GBF_ASN_BAD_RANGE, /* last address before the first, or of the other family */
     GBF_ASN_BAD_NUMBER,
-    GBF_ASN_BAD_NAME,     /* not UTF-8, control characters, too long */
+    GBF_ASN_BAD_NAME, /* not UTF-8, control characters, too long */
 } gbf_asn_wrong;
 
 typedef struct {
@@ -32,8 +32,8 @@ typedef struct {
 typedef struct {
     const char *text; /* borrowed */
     uint32_t nbytes;
-    uint32_t asn;     /* 0 = free slot */
-    int escaped;      /* "" stands for one quote */
+    uint32_t asn; /* 0 = free slot */
+    int escaped;  /* "" stands for one quote */
 } gbf_asn_named;
 
 typedef struct {

@@ -131,20 +131,20 @@ static int take(gbf_asn_rows *rows, const gbf_asn_layout *layout, const field *f
     uint32_t bits = 0, asn;
     const field *name = layout->name >= 0 && layout->name < count ? &fields[layout->name] : NULL;
     if (layout->prefix >= 0) {
-        const field *f = &fields[*at = layout->prefix];
+        const field *f = &fields[ *at = layout->prefix];
         if (gbf_addr_parse_prefix(f->text, f->nbytes, &first, &bits) != GBF_PREFIX_FINE)
             return GBF_ASN_BAD_PREFIX;
     } else if (layout->first >= 0) {
-        const field *f = &fields[*at = layout->first];
+        const field *f = &fields[ *at = layout->first];
         if (!gbf_addr_parse(f->text, f->nbytes, &first))
             return GBF_ASN_BAD_ADDRESS;
-        f = &fields[*at = layout->last];
+        f = &fields[ *at = layout->last];
         if (!gbf_addr_parse(f->text, f->nbytes, &last))
             return GBF_ASN_BAD_ADDRESS;
         if (gbf_addr_is4(first) != gbf_addr_is4(last) || gbf_addr_number(first) > gbf_addr_number(last))
             return GBF_ASN_BAD_RANGE;
     }
-    if (!parse_number(&fields[*at = layout->asn], &asn))
+    if (!parse_number(&fields[ *at = layout->asn], &asn))
         return GBF_ASN_BAD_NUMBER;
     if (name != NULL && !is_name(name)) {
         *at = layout->name;

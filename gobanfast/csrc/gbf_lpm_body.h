@@ -41,7 +41,8 @@ GBF_INLINE __m512i step16(const uint32_t *words, __m512i index, __m512i slot)
 {
     const __m512i two = _mm512_set1_epi64(2), one = _mm512_set1_epi64(1);
     __m256i index_low = _mm512_castsi512_si256(index), index_high = _mm512_extracti64x4_epi64(index, 1);
-    __m512i map_low = _mm512_i32gather_epi64(index_low, words, 4), map_high = _mm512_i32gather_epi64(index_high, words, 4);
+    __m512i map_low = _mm512_i32gather_epi64(index_low, words, 4),
+            map_high = _mm512_i32gather_epi64(index_high, words, 4);
     __m512i slot_low = _mm512_cvtepu32_epi64(_mm512_castsi512_si256(slot));
     __m512i slot_high = _mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(slot, 1));
     map_low = _mm512_and_si512(map_low, _mm512_sub_epi64(_mm512_sllv_epi64(two, slot_low), one));
@@ -96,8 +97,8 @@ typedef struct {
 } open6;
 
 /* Puts leaves of the 8 lanes where they belong and the children, with their keys, back among the open ones. */
-GBF_INLINE void settle8(const gbf_trie *t, open6 *open, size_t *still, __mmask8 live, __m256i entry, __m512i key, __m256i place,
-                        uint32_t *leaves)
+GBF_INLINE void settle8(const gbf_trie *t, open6 *open, size_t *still, __mmask8 live, __m256i entry, __m512i key,
+                        __m256i place, uint32_t *leaves)
 {
     __mmask8 child = _mm256_mask_cmplt_epi32_mask(live, entry, _mm256_setzero_si256());
     __m256i node = _mm256_and_si256(entry, _mm256_set1_epi32(0x7FFFFFFF));
@@ -115,7 +116,8 @@ GBF_INLINE void settle8(const gbf_trie *t, open6 *open, size_t *still, __mmask8 
 static void block6(const gbf_trie *t, const gbf_addr *addresses, size_t n, uint32_t *leaves)
 {
     open6 open;
-    const __m512i evens = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), two = _mm512_set1_epi64(2), one = _mm512_set1_epi64(1);
+    const __m512i evens = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), two = _mm512_set1_epi64(2),
+                  one = _mm512_set1_epi64(1);
     const __m256i iota = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     size_t still = 0;
     for (size_t i = 0; i < n; i += 8) {
@@ -140,7 +142,8 @@ static void block6(const gbf_trie *t, const gbf_addr *addresses, size_t n, uint3
         for (size_t k = 0; k < open.count; k += 8) {
             __mmask8 live = open.count - k >= 8 ? 0xFF : (__mmask8)((1u << (open.count - k)) - 1);
             __m512i key = _mm512_maskz_loadu_epi64(live, open.key + k);
-            __m256i node = _mm256_maskz_loadu_epi32(live, open.node + k), place = _mm256_maskz_loadu_epi32(live, open.place + k);
+            __m256i node = _mm256_maskz_loadu_epi32(live, open.node + k),
+                    place = _mm256_maskz_loadu_epi32(live, open.place + k);
             __m512i map = _mm512_i32gather_epi64(node, t->words, 4);
             __m512i mask = _mm512_sub_epi64(_mm512_sllv_epi64(two, _mm512_srli_epi64(key, 58)), one);
             __m256i rank = _mm512_cvtepi64_epi32(_mm512_popcnt_epi64(_mm512_and_si512(map, mask)));
@@ -273,7 +276,8 @@ static void find16_many(const gbf_lpm *t, const uint8_t *packed, size_t n, uint3
     }
 }
 
-static void find_text_many(const gbf_lpm *t, const char *const *texts, const uint32_t *lengths, size_t n, uint32_t *leaves)
+static void find_text_many(const gbf_lpm *t, const char *const *texts, const uint32_t *lengths, size_t n,
+                           uint32_t *leaves)
 {
     sorter s;
     s.count4 = s.count6 = 0;
@@ -314,7 +318,8 @@ GBF_INLINE uint32_t sort_entries(const uint32_t *entries, uint32_t n, uint32_t l
 
 /* Children in entries [at, at + n) must be the nodes from *next on, one after the other; moves *next past them. Returns the
  * offset of the first bad entry, or n. */
-GBF_INLINE uint64_t check_entries(const gbf_trie *t, const uint32_t *entries, uint64_t n, uint32_t leaf_limit, uint64_t *next)
+GBF_INLINE uint64_t check_entries(const gbf_trie *t, const uint32_t *entries, uint64_t n, uint32_t leaf_limit,
+                                  uint64_t *next)
 {
     for (uint64_t i = 0; i < n; i += 16) {
         uint32_t children;

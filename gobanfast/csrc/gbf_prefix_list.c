@@ -205,12 +205,14 @@ gbf_status gbf_prefix_verify(const gbf_prefix *t, gbf_fault *fault)
         if (!gbf_prefix_next(t, &cursor))
             return gbf_refuse(fault, GBF_BAD_FORMAT, "prefix list token is damaged", at);
         gbf_prefix_item item = cursor.item;
-        if (item.bits > 128 || (gbf_addr_number(item.address) & gbf_addr_hostmask(item.bits)) != 0 || item.value == GBF_NONE)
+        if (item.bits > 128 || (gbf_addr_number(item.address) & gbf_addr_hostmask(item.bits)) != 0 ||
+            item.value == GBF_NONE)
             return gbf_refuse(fault, GBF_BAD_FORMAT, "prefix list holds a prefix that is none", at);
         if (i > 0 && !after(item, gbf_addr_number(last.address), last.bits))
             return gbf_refuse(fault, GBF_BAD_FORMAT, "prefix list is out of order", at);
         last = item;
     }
-    return cursor.token == t->token_bytes ? GBF_OK
-                                          : gbf_refuse(fault, GBF_BAD_FORMAT, "prefix list has bytes left over", cursor.token);
+    return cursor.token == t->token_bytes
+               ? GBF_OK
+               : gbf_refuse(fault, GBF_BAD_FORMAT, "prefix list has bytes left over", cursor.token);
 }

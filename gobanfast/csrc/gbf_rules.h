@@ -21,9 +21,9 @@ typedef struct {
     gbf_lpm lpm;
     const gbf_lpm_kernel *kernel;
     const gbf_record *records;
-    const uint64_t *vectors;                     /* class_count x words */
-    const uint64_t *enforced, *shadow, *logged;  /* words each */
-    const uint8_t *actions;                      /* one a rule: 0 allow, 1 challenge, 2 ban, 3 log */
+    const uint64_t *vectors;                    /* class_count x words */
+    const uint64_t *enforced, *shadow, *logged; /* words each */
+    const uint8_t *actions;                     /* one a rule: 0 allow, 1 challenge, 2 ban, 3 log */
     uint64_t record_count, class_count, rule_count;
     uint32_t words;
 } gbf_rules;
@@ -66,7 +66,7 @@ typedef struct {
 gbf_status gbf_rules_build(const gbf_rules_source *source, void **block, gbf_fault *fault);
 
 /* Binds `rules` to a block, which must outlive it. Every index is checked; with `verify` the content hash too. */
-gbf_status gbf_rules_open(gbf_rules *rules, const void *block, uint64_t nbytes, int verify, const gbf_lpm_kernel *kernel,
-                          gbf_fault *fault);
+gbf_status gbf_rules_open(gbf_rules *rules, const void *block, uint64_t nbytes, int verify,
+                          const gbf_lpm_kernel *kernel, gbf_fault *fault);
 
 #endif

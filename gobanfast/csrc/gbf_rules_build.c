@@ -65,8 +65,8 @@ gbf_status gbf_rules_build(const gbf_rules_source *s, void **block, gbf_fault *f
     return status;
 }
 
-gbf_status gbf_rules_open(gbf_rules *rules, const void *block, uint64_t nbytes, int verify, const gbf_lpm_kernel *kernel,
-                          gbf_fault *fault)
+gbf_status gbf_rules_open(gbf_rules *rules, const void *block, uint64_t nbytes, int verify,
+                          const gbf_lpm_kernel *kernel, gbf_fault *fault)
 {
     gbf_status status = gbf_block_open(block, nbytes, KIND, verify, fault);
     if (status != GBF_OK)
@@ -80,8 +80,9 @@ gbf_status gbf_rules_open(gbf_rules *rules, const void *block, uint64_t nbytes, 
     r.logged = gbf_block_section(block, LOGD, 8, &logged_words);
     r.actions = gbf_block_section(block, ACTN, 1, &r.rule_count);
     uint64_t words = words_for(r.rule_count);
-    if (r.records == NULL || r.vectors == NULL || r.actions == NULL || enforced_words != words || shadow_words != words ||
-        logged_words != words || vector_words % words != 0 || vector_words / words < 2 || words > UINT32_MAX / 64)
+    if (r.records == NULL || r.vectors == NULL || r.actions == NULL || enforced_words != words ||
+        shadow_words != words || logged_words != words || vector_words % words != 0 || vector_words / words < 2 ||
+        words > UINT32_MAX / 64)
         return gbf_refuse(fault, GBF_BAD_FORMAT, "rule sections do not fit each other", 64);
     r.words = (uint32_t)words;
     r.class_count = vector_words / words;

@@ -167,12 +167,12 @@ gbf_status gbf_lpm_from_ranges(gbf_lpm_build *out, const gbf_range *ranges4, uin
     gbf_status status = build(&v4, ranges4, count4, count4 <= FEW_RANGES4 ? 12 : 18);
     if (status == GBF_OK)
         status = build(&v6, ranges6, count6, count6 <= FEW_RANGES6 ? 10 : 16);
-    *out = (gbf_lpm_build){v4.direct,
-                           v4.words,
-                           v6.direct,
-                           v6.words,
-                           {{v4.direct, v4.words, v4.word_count, v4.direct_bits},
-                            {v6.direct, v6.words, v6.word_count, v6.direct_bits}}};
+    *out = (gbf_lpm_build){
+        v4.direct,
+        v4.words,
+        v6.direct,
+        v6.words,
+        {{v4.direct, v4.words, v4.word_count, v4.direct_bits}, {v6.direct, v6.words, v6.word_count, v6.direct_bits}}};
     return status;
 }
 
@@ -216,7 +216,8 @@ static gbf_status bind_trie(gbf_trie *t, const void *block, uint32_t direct_tag,
     return GBF_OK;
 }
 
-gbf_status gbf_lpm_bind(gbf_lpm *lpm, const void *block, uint32_t leaf_limit, const gbf_lpm_kernel *kernel, gbf_fault *fault)
+gbf_status gbf_lpm_bind(gbf_lpm *lpm, const void *block, uint32_t leaf_limit, const gbf_lpm_kernel *kernel,
+                        gbf_fault *fault)
 {
     gbf_status status;
     if ((status = bind_trie(&lpm->v4, block, DIR4, WRD4, 18, fault)) != GBF_OK ||

@@ -87,7 +87,8 @@ typedef struct {
     /* leaves[i] for n 16-byte addresses in network order, IPv4 mapped. */
     void (*find16_many)(const gbf_lpm *t, const uint8_t *packed, size_t n, uint32_t *leaves);
     /* leaves[i] for n texts of lengths[i] bytes; GBF_NONE where a text is not an address. */
-    void (*find_text_many)(const gbf_lpm *t, const char *const *texts, const uint32_t *lengths, size_t n, uint32_t *leaves);
+    void (*find_text_many)(const gbf_lpm *t, const char *const *texts, const uint32_t *lengths, size_t n,
+                           uint32_t *leaves);
     /* Checks that every entry of an untrusted trie stays inside it: children must be exactly the nodes, in order,
      * each referred to once; leaves must be below `leaf_limit` or GBF_NO_LEAF. Fault offsets count words. */
     gbf_status (*verify)(const gbf_trie *t, uint32_t leaf_limit, gbf_fault *fault);
@@ -117,6 +118,7 @@ void gbf_lpm_parts(const gbf_lpm_build *build, gbf_part parts[GBF_LPM_PARTS]);
 
 /* Binds `lpm` to the trie sections of an opened block after checking every entry; leaves must be below `leaf_limit` or
  * GBF_NO_LEAF. */
-gbf_status gbf_lpm_bind(gbf_lpm *lpm, const void *block, uint32_t leaf_limit, const gbf_lpm_kernel *kernel, gbf_fault *fault);
+gbf_status gbf_lpm_bind(gbf_lpm *lpm, const void *block, uint32_t leaf_limit, const gbf_lpm_kernel *kernel,
+                        gbf_fault *fault);
 
 #endif

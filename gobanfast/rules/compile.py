@@ -51,7 +51,7 @@ class Overlay:
     logged: Words
     actions: NDArray[np.uint8]
 
-    def arguments(self) -> dict[str, Array]:
+    def arguments(self) -> dict[str, Any]:
         """Keyword arguments for `CompiledRules`."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 

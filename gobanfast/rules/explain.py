@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def explain(decision: Decision, asn: AsnTable) -> str:
-    """Lines of text about `decision`; `asn` names the AS. Works from the decision's own ruleset, whatever is in force now.
+    """Lines of text about `decision`; `asn` names the AS. Reads the decision's own ruleset, whatever is in force now.
 
     Cost: builds the prefix list of the deciding rule anew to say which entry matched; not for a hot path.
     """

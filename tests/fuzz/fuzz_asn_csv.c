@@ -6,7 +6,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
 {
     static const gbf_asn_layout layouts[] = {
-        {',', 0, -1, -1, 1, 2, 1, 3}, {',', -1, 0, 1, 2, 4, 1, 0}, {'\t', -1, 0, 1, 2, 3, 0, 0},
+        {',', 0, -1, -1, 1, 2, 1, 3},  {',', -1, 0, 1, 2, 4, 1, 0},  {'\t', -1, 0, 1, 2, 3, 0, 0},
         {',', -1, -1, -1, 0, 1, 1, 0}, {',', 3, -1, -1, 1, 0, 0, 0},
     };
     gbf_fault fault;

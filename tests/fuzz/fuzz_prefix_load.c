@@ -85,7 +85,8 @@ static void *build_rules(input *in)
     const gbf_record records[2] = {{0, 2}, {take(in, 4), 3}};
     const uint64_t vectors[4] = {0, 0, take(in, 1), take(in, 1)}, masks[3] = {1, 2, 4};
     const uint8_t actions[3] = {0, 1, 3};
-    gbf_rules_source source = {ranges, ranges, records, vectors, &masks[0], &masks[1], &masks[2], actions, 3, 2, 2, 4, 3};
+    gbf_rules_source source = {ranges,  ranges, records, vectors, &masks[0], &masks[1], &masks[2],
+                               actions, 3,      2,       2,       4,         3};
     void *block = NULL;
     gbf_fault fault;
     return gbf_rules_build(&source, &block, &fault) == GBF_OK ? block : NULL;
@@ -98,7 +99,8 @@ static void *build_prefixes(input *in)
     for (uint32_t i = 0; i < count; i++) {
         gbf_addr address = any_address(in);
         uint32_t floor = gbf_addr_is4(address) ? 96 : 0, bits = floor + take(in, 1) % (129 - floor);
-        items[i] = (gbf_prefix_item){gbf_addr_masked(address, bits), bits, take(in, 1) & 1 ? take(in, 1) : UINT32_C(0x90000000)};
+        items[i] = (gbf_prefix_item){gbf_addr_masked(address, bits), bits,
+                                     take(in, 1) & 1 ? take(in, 1) : UINT32_C(0x90000000)};
     }
     void *block = NULL;
     gbf_fault fault;

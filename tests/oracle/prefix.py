@@ -19,5 +19,9 @@ def canonical(address: Address) -> Address:
 def covering(table: Mapping[Network, int], address: Address) -> tuple[Network, int] | None:
     """The longest prefix of `table` that covers `address`, with its value."""
     address = canonical(address)
-    found = [(network, value) for network, value in table.items() if network.version == address.version and address in network]
+    found = [
+        (network, value)
+        for network, value in table.items()
+        if network.version == address.version and address in network
+    ]
     return max(found, key=lambda item: item[0].prefixlen, default=None)
