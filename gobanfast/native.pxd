@@ -24,6 +24,7 @@ cdef extern from "gbf_block.h" nogil:
     gbf_status gbf_block_build(const gbf_part *parts, uint32_t count, uint32_t kind, void **block)
     gbf_status gbf_block_open(const void *data, uint64_t nbytes, uint32_t kind, int check_hash, gbf_fault *fault)
     uint64_t gbf_block_nbytes(const void *block)
+    const void *gbf_block_section(const void *block, uint32_t tag, uint32_t item_bytes, uint64_t *count)
 
 
 cdef extern from "gbf_cpu.h" nogil:
@@ -267,3 +268,92 @@ cdef extern from "gbf_ja.h" nogil:
     uint32_t gbf_ja4_raw(const gbf_hello *hello, char transport, uint8_t *room)
     void gbf_ja3(const gbf_hello *hello, uint8_t *room, uint8_t *out)
     void gbf_ja4(const gbf_hello *hello, char transport, const gbf_sha256_kernel *kernel, uint8_t *room, uint8_t *out)
+
+
+cdef extern from "gbf_name.h" nogil:
+    enum:
+        GBF_NAME_KEYS
+        GBF_NAME_EXACT
+        GBF_NAME_ONE
+        GBF_NAME_MANY
+        GBF_NAME_TREE
+        GBF_NAME_GLOB
+        GBF_NAME_MULTI
+        GBF_BUCKET_SLOTS
+    ctypedef int (*gbf_fold)(gbf_name *name, const uint8_t *text, uint64_t nbytes) noexcept
+    ctypedef struct gbf_name:
+        uint8_t *text
+        uint32_t nbytes
+    ctypedef struct gbf_name_kernel:
+        const char *name
+        gbf_fold fold
+    ctypedef struct gbf_name_bucket:
+        uint8_t *kinds
+        uint8_t *check
+        uint32_t *value
+        uint32_t *text
+    ctypedef struct gbf_name_many:
+        uint32_t *value
+        uint8_t *kind
+    ctypedef struct gbf_name_head:
+        uint64_t patterns
+        uint32_t has_text
+    ctypedef struct gbf_name_table:
+        gbf_name_head head
+        const gbf_name_bucket *buckets
+        const gbf_name_many *many
+        const uint8_t *text
+        const uint32_t *glob_values
+        uint64_t bucket_count
+        uint64_t glob_count
+        gbf_fold fold
+    const gbf_name_kernel *gbf_name_kernel_pick(uint32_t features)
+    int gbf_name_fold_scalar(gbf_name *name, const uint8_t *text, uint64_t nbytes) noexcept
+    int gbf_name_read(gbf_name *name, const void *text, uint64_t nbytes, gbf_fold fold)
+    uint32_t gbf_name_literal(gbf_name *key, const uint8_t *text, uint64_t nbytes, gbf_fold fold)
+    gbf_status gbf_name_open(gbf_name_table *table, const void *block, uint64_t nbytes, int verify,
+                             const gbf_name_kernel *kernel, gbf_fault *fault)
+    uint32_t gbf_name_lookup(const gbf_name_table *table, const gbf_name *name)
+    uint64_t gbf_name_lookup_all(const gbf_name_table *table, const gbf_name *name, uint32_t *values, uint64_t capacity)
+    uint64_t gbf_name_lookup_batch(const gbf_name_table *table, const uint8_t **texts, const uint64_t *nbytes,
+                                   uint64_t count, uint32_t *out)
+
+
+cdef extern from "gbf_name_build.h" nogil:
+    ctypedef struct gbf_name_builder:
+        pass
+    ctypedef struct gbf_glob_item:
+        pass
+    gbf_name_builder *gbf_name_builder_new(const uint64_t *key, int keep_text)
+    void gbf_name_builder_free(gbf_name_builder *builder)
+    gbf_status gbf_name_builder_add(gbf_name_builder *builder, const gbf_name *key, uint32_t kind, uint32_t value)
+    gbf_status gbf_name_builder_glob(gbf_name_builder *builder, uint32_t value)
+    gbf_status gbf_name_builder_way(gbf_name_builder *builder, const gbf_name *anchor, const gbf_glob_item *items,
+                                    uint32_t count)
+    gbf_status gbf_name_builder_finish(gbf_name_builder *builder, const void *more, uint64_t nbytes, void **block,
+                                       gbf_fault *fault)
+
+
+cdef extern from "gbf_strings.h" nogil:
+    ctypedef struct ArrowSchema "struct ArrowSchema":
+        const char *format
+        void (*release)(ArrowSchema *) noexcept
+    ctypedef struct ArrowArray "struct ArrowArray":
+        void (*release)(ArrowArray *) noexcept
+    ctypedef struct ArrowArrayStream "struct ArrowArrayStream":
+        int (*get_schema)(ArrowArrayStream *, ArrowSchema *) noexcept
+        int (*get_next)(ArrowArrayStream *, ArrowArray *) noexcept
+        const char *(*get_last_error)(ArrowArrayStream *) noexcept
+    ctypedef enum gbf_string_form:
+        GBF_STRINGS_NONE
+        GBF_STRINGS_BYTES
+        GBF_STRINGS_UCS4
+    ctypedef struct gbf_strings:
+        gbf_string_form form
+        uint64_t count
+        uint64_t width
+        const uint8_t *bytes
+    gbf_string_form gbf_strings_arrow_form(const char *format)
+    gbf_strings gbf_strings_from_arrow(gbf_string_form form, const ArrowArray *array)
+    void gbf_strings_get(const gbf_strings *column, uint64_t first, uint64_t count, const uint8_t **texts,
+                         uint64_t *nbytes, uint8_t *scratch)
