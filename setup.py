@@ -21,12 +21,15 @@ XXH3 = ["gbf_xxh3", "gbf_xxh3_avx512", "gbf_xxh3_avx2", "gbf_xxh3_neon"]
 BLOCK = ["gbf_block", "gbf_cpu", *XXH3]
 LPM = ["gbf_addr", "gbf_lpm", "gbf_lpm_avx512", "gbf_lpm_scalar", "gbf_lpm_v2"]
 PREFIX = [*BLOCK, *LPM, "gbf_prefix_build", "gbf_prefix_list", "gbf_trie"]
+NAME = ["gbf_name", "gbf_name_avx512", "gbf_name_scalar", "gbf_name_v2"]
 EXTENSIONS = {
     "_address": LPM,
     "_asn": [*PREFIX, "gbf_asn", "gbf_asn_build", "gbf_asn_csv"],
     "_block": BLOCK,
     "_engine": [*BLOCK, *LPM, "gbf_rules_build", "gbf_trie"],
     "_fingerprint": ["gbf_cpu", *XXH3],
+    "_name": [*BLOCK, *NAME, "gbf_strings"],
+    "_names": [*BLOCK, *NAME, "gbf_name_build", "gbf_name_dfa"],
     "_prefix": PREFIX,
     "_tls": ["gbf_cpu", "gbf_hello", "gbf_ja", "gbf_md5", "gbf_sha256", "gbf_sha256_sha"],
 }

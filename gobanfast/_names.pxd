@@ -1,0 +1,18 @@
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from gobanfast._block cimport Block
+from gobanfast.native cimport gbf_name_kernel, gbf_name_table
+
+
+cdef class NameTable:
+    cdef gbf_name_table _table
+    cdef const gbf_name_kernel *_kernel
+    cdef Block _block
+    cdef tuple _globs     # texts, by glob number
+    cdef object _regexes  # gobanfast.names.Regexes, or None when there are none
+
+    cdef int bind(self, Block block, bint verify) except -1
+    cdef int load_slow(self) except -1
+
+    # Value for the name text[0..nbytes), 0xFFFFFFFF when nothing matches; *malformed tells that it is no name.
+    cdef uint32_t find(self, const uint8_t *text, uint64_t nbytes, bint *malformed) except? 0xFFFFFFFE
