@@ -75,6 +75,7 @@ CAPTIONS = {
     "prefix": "Single lookups over the whole table: ns median (times the no-op call / times `dict.get`)",
     "batch": "Batch lookups: million lookups per second, median",
     "set": "Block list as a set, `in`: ns median (times the no-op call / times `dict.get`)",
+    "names": "Names: ns median (times the no-op call / times `dict.get`)",
     "decide": "Decisions: ns median (times the no-op call / times `dict.get`)",
     "build": "Build, load, size and growth: median (best)",
 }
