@@ -5,7 +5,8 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from gobanfast.native cimport (
     GBF_PREFIX_BAD_ADDRESS, GBF_PREFIX_BAD_LENGTH, GBF_PREFIX_FINE, gbf_addr, gbf_addr_format, gbf_addr_is4,
-    gbf_addr_load, gbf_addr_masked, gbf_addr_parse, gbf_addr_parse_prefix, gbf_addr_store, gbf_lpm, gbf_lpm_kernel, gbf_lpm_pick,
+    gbf_addr_load, gbf_addr_masked, gbf_addr_parse, gbf_addr_parse_prefix, gbf_addr_store, gbf_lpm, gbf_lpm_kernel,
+    gbf_lpm_pick,
     gbf_prefix_problem,
 )
 

@@ -9,8 +9,10 @@ from libc.string cimport memset
 
 from gobanfast._address cimport gbf_ascii
 from gobanfast.native cimport (
-    GBF_NAME_EXACT, GBF_NAME_MANY, GBF_NAME_ONE, GBF_NONE, GBF_STRINGS_BYTES, GBF_STRINGS_NONE, GBF_STRINGS_UCS4, ArrowArray,
-    ArrowArrayStream, ArrowSchema, gbf_name, gbf_name_fold_scalar, gbf_name_literal, gbf_name_lookup_batch, gbf_name_read,
+    GBF_NAME_EXACT, GBF_NAME_MANY, GBF_NAME_ONE, GBF_NONE, GBF_STRINGS_BYTES, GBF_STRINGS_NONE, GBF_STRINGS_UCS4,
+    ArrowArray,
+    ArrowArrayStream, ArrowSchema, gbf_name, gbf_name_fold_scalar, gbf_name_literal, gbf_name_lookup_batch,
+    gbf_name_read,
     gbf_name_table, gbf_string_form, gbf_strings, gbf_strings_arrow_form, gbf_strings_from_arrow, gbf_strings_get,
 )
 
@@ -45,7 +47,7 @@ cdef tuple kind_of(uint32_t kind):
 
 
 def normalize_name(str text not None, /):
-    """The name in lower case without a trailing dot, or None when it is malformed: empty, longer than 253 bytes, a label
+    """The name in lower case without a trailing dot; None when it is malformed: empty, longer than 253 bytes, a label
     empty or longer than 63 bytes, a character outside a-z A-Z 0-9 - _ ., an IP literal.
 
     Source: csrc/DESIGN.md, "Names: what a name is".
@@ -55,7 +57,7 @@ def normalize_name(str text not None, /):
 
 
 def literal_pattern(str text not None, /):
-    """(kind, canonical text) of a pattern without globs: exact, one, many or tree; None when `text` is no such pattern."""
+    """(kind, canonical text) of a pattern without globs: exact, one, many or tree; None when `text` is none such."""
     cdef gbf_name key
     cdef uint32_t kind = read_literal(text, &key)
     if kind == 0:
@@ -127,7 +129,8 @@ cdef int need_rows(Py_ssize_t room, uint64_t rows) except -1:
     return 0
 
 
-cdef Py_ssize_t lookup_arrow(const gbf_name_table *table, object names, uint32_t *out, Py_ssize_t room, object regexes) except -1:
+cdef Py_ssize_t lookup_arrow(const gbf_name_table *table, object names, uint32_t *out, Py_ssize_t room,
+                             object regexes) except -1:
     schema_capsule, array_capsule = names.__arrow_c_array__()
     cdef ArrowSchema *schema = <ArrowSchema *>PyCapsule_GetPointer(schema_capsule, "arrow_schema")
     cdef ArrowArray *array = <ArrowArray *>PyCapsule_GetPointer(array_capsule, "arrow_array")
@@ -136,7 +139,8 @@ cdef Py_ssize_t lookup_arrow(const gbf_name_table *table, object names, uint32_t
     return lookup_column(table, &column, out, regexes)
 
 
-cdef Py_ssize_t lookup_stream(const gbf_name_table *table, object names, uint32_t *out, Py_ssize_t room, object regexes) except -1:
+cdef Py_ssize_t lookup_stream(const gbf_name_table *table, object names, uint32_t *out, Py_ssize_t room,
+                              object regexes) except -1:
     capsule = names.__arrow_c_stream__()
     cdef ArrowArrayStream *stream = <ArrowArrayStream *>PyCapsule_GetPointer(capsule, "arrow_array_stream")
     cdef ArrowSchema schema

@@ -7,7 +7,8 @@ from gobanfast._address cimport gbf_ascii
 from gobanfast._block cimport Block, raise_for
 from gobanfast._name cimport kind_of, lookup_strings, read_literal, read_name, text_of
 from gobanfast.native cimport (
-    GBF_BAD_INPUT, GBF_BUCKET_SLOTS, GBF_NAME_GLOB, GBF_NAME_MULTI, GBF_NONE, GBF_OK, GBF_TAG, gbf_block_section, gbf_fault,
+    GBF_BAD_INPUT, GBF_BUCKET_SLOTS, GBF_NAME_GLOB, GBF_NAME_MULTI, GBF_NONE, GBF_OK, GBF_TAG, gbf_block_section,
+    gbf_fault,
     gbf_glob_item, gbf_name, gbf_name_bucket, gbf_name_builder, gbf_name_builder_add, gbf_name_builder_finish,
     gbf_name_builder_free, gbf_name_builder_glob, gbf_name_builder_new, gbf_name_builder_way, gbf_name_kernel_pick,
     gbf_name_literal, gbf_name_lookup, gbf_name_lookup_all, gbf_name_open, gbf_name_read, gbf_status,
@@ -21,7 +22,7 @@ cdef int PROBLEMS_SHOWN = 20
 
 cdef uint32_t add_parsed(gbf_name_builder *builder, str pattern, uint32_t value, dict globs, dict regexes,
                          gbf_name *name) except 0xFFFFFFFF:
-    """Kind (and key in *name) of a pattern that is literal after all; 0 when it was a glob or a regex and is dealt with."""
+    """Kind (and key in *name) of a pattern that is literal after all; 0 when it was a glob or a regex, now taken."""
     from gobanfast.names import parse_pattern
 
     cdef const char *items
@@ -50,18 +51,19 @@ cdef uint32_t add_parsed(gbf_name_builder *builder, str pattern, uint32_t value,
 cdef class NameTable:
     """Name patterns with uint32 values in one frozen table; says which pattern covers a name.
 
-    Patterns: "a.example" the name; "*.example" one label below it; "**.example" one or more; ".example" itself and everything
-    below; "*" and "?" inside a label; classes and quantifiers ("c2[0-9]+.example"); "re:..." a full RE2 regex (the slow path).
+    Patterns: "a.example" the name; "*.example" one label below it; "**.example" one or more; ".example" itself and
+    everything below; "*" and "?" inside a label; classes and quantifiers ("c2[0-9]+.example"); "re:..." a full RE2
+    regex (the slow path).
 
     Args:
-        items: (pattern, value) pairs, for example ("*.example.com", 7). Values are 0..4294967294. Of equal patterns the first
-            one wins.
+        items: (pattern, value) pairs, for example ("*.example.com", 7). Values are 0..4294967294. Of equal patterns
+            the first one wins.
         key: secret bytes for the hash, for builds that must come out the same twice; default: random in every build.
-        text: False keeps 64-bit fingerprints of names instead of their text: half the size, no iteration, and a wrong match with
-            the odds stated in csrc/DESIGN.md. Never for allow-lists whose key is known.
+        text: False keeps 64-bit fingerprints of names instead of their text: half the size, no iteration, and a wrong
+            match with the odds stated in csrc/DESIGN.md. Never for allow-lists whose key is known.
         kernel: cap on the instruction set ("scalar", "v2", "avx512"); default GOBANFAST_KERNEL, else the best.
     Raises:
-        ValueError: patterns or values that cannot be used, all of them, each with its index; or globs past the state budget.
+        ValueError: patterns or values that cannot be used, all of them, each with its index; or globs past the budget.
     Threads: frozen once built; any number of threads may read.
     Cost: a lookup hashes the name once and reads one or two cache lines a hit.
     Source: csrc/DESIGN.md, "Names".
@@ -120,14 +122,16 @@ cdef class NameTable:
 
     cdef int bind(self, Block block, bint verify) except -1:
         cdef gbf_fault fault
-        raise_for(gbf_name_open(&self._table, block.data, block.nbytes, verify, self._kernel, &fault), &fault, block.path)
+        raise_for(gbf_name_open(&self._table, block.data, block.nbytes, verify, self._kernel, &fault), &fault,
+                  block.path)
         self._block = block
         return self.load_slow()
 
     cdef int load_slow(self) except -1:
         """Fills in glob texts and regexes from the block."""
         cdef uint64_t count
-        cdef const char *more = <const char *>gbf_block_section(self._block.data, GBF_TAG(b"M", b"O", b"R", b"E"), 1, &count)
+        cdef const char *more = <const char *>gbf_block_section(self._block.data, GBF_TAG(b"M", b"O", b"R", b"E"),
+                                                                1, &count)
         self._globs, self._regexes = (), None
         if more == NULL or count == 0:
             return 0

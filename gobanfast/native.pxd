@@ -69,7 +69,7 @@ cdef extern from "gbf_trie.h" nogil:
         void (*find4_many)(const gbf_lpm *t, const uint32_t *addresses, size_t n, uint32_t *leaves) noexcept nogil
         void (*find16_many)(const gbf_lpm *t, const uint8_t *packed, size_t n, uint32_t *leaves) noexcept nogil
         void (*find_text_many)(const gbf_lpm *t, const char *const *texts, const uint32_t *lengths, size_t n,
-            uint32_t *leaves) noexcept nogil
+                               uint32_t *leaves) noexcept nogil
     const gbf_lpm_kernel *gbf_lpm_pick(uint32_t features)
 
 
@@ -90,9 +90,9 @@ cdef extern from "gbf_prefix.h" nogil:
     int gbf_prefix_covering(const gbf_prefix *t, gbf_addr address, gbf_prefix_item *item)
     int gbf_prefix_next(const gbf_prefix *t, gbf_prefix_cursor *cursor)
     gbf_status gbf_prefix_build(gbf_prefix_item *items, uint64_t count, uint32_t kind, const gbf_part *extra,
-            uint32_t extra_count, void **block, gbf_fault *fault)
+                                uint32_t extra_count, void **block, gbf_fault *fault)
     gbf_status gbf_prefix_open(gbf_prefix *table, const void *block, uint64_t nbytes, uint32_t kind, int verify,
-            const gbf_lpm_kernel *kernel, gbf_fault *fault)
+                               const gbf_lpm_kernel *kernel, gbf_fault *fault)
     gbf_status gbf_prefix_verify(const gbf_prefix *t, gbf_fault *fault)
     gbf_status gbf_prefix_ranges(const gbf_prefix *t, int family, gbf_range **ranges, uint64_t *count)
 
@@ -132,7 +132,7 @@ cdef extern from "gbf_rules.h" nogil:
     uint32_t gbf_rules_record(const gbf_rules *r, const char *text, size_t n)
     gbf_status gbf_rules_build(const gbf_rules_source *source, void **block, gbf_fault *fault)
     gbf_status gbf_rules_open(gbf_rules *rules, const void *block, uint64_t nbytes, int verify,
-            const gbf_lpm_kernel *kernel, gbf_fault *fault)
+                              const gbf_lpm_kernel *kernel, gbf_fault *fault)
 
 
 cdef extern from "gbf_asn.h" nogil:
@@ -179,7 +179,7 @@ cdef extern from "gbf_asn_build.h" nogil:
         uint64_t count
         uint64_t text_bytes
     gbf_status gbf_asn_scan(gbf_asn_rows *rows, const gbf_asn_layout *layout, const char *text, uint64_t nbytes,
-            uint64_t start, uint64_t line)
+                            uint64_t start, uint64_t line)
     gbf_status gbf_asn_add(gbf_asn_rows *rows, gbf_addr address, uint32_t bits, uint32_t asn)
     gbf_status gbf_asn_put_name(gbf_asn_rows *rows, uint32_t asn, const char *text, uint32_t nbytes, int escaped)
     gbf_status gbf_asn_pack(const gbf_asn_rows *rows, gbf_asn_packed *packed, gbf_fault *fault)
@@ -198,7 +198,7 @@ cdef extern from "gbf_xxh3.h" nogil:
         pass
     const gbf_xxh3_kernel *gbf_xxh3_pick(uint32_t features)
     gbf_status gbf_xxh3_key_set(gbf_xxh3_key *key, const gbf_xxh3_kernel *kernel, uint64_t seed,
-            const uint8_t *secret,
+                                const uint8_t *secret,
                                 uint64_t secret_bytes)
     uint64_t gbf_xxh3_64(const void *data, uint64_t nbytes, uint64_t seed)
     gbf_hash128 gbf_xxh3_128(const void *data, uint64_t nbytes, uint64_t seed)

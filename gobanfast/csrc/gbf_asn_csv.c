@@ -27,7 +27,7 @@ static int quoted_field(const char *text, const char *end, char delimiter, field
 {
     const char *p = text + 1;
     int escaped = 0;
-    for (;; p++) {
+    for (;;) {
         p = memchr(p, '"', (size_t)(end - p));
         if (p == NULL) {
             *out = (field){text, (uint32_t)(end - text), 1, 0};
@@ -36,7 +36,7 @@ static int quoted_field(const char *text, const char *end, char delimiter, field
         if (p + 1 == end || p[1] != '"')
             break;
         escaped = 1;
-        p++;
+        p += 2;
     }
     *out = (field){text + 1, (uint32_t)(p - text - 1), 1, escaped};
     const char *after = p + 1;
@@ -200,8 +200,8 @@ gbf_status gbf_asn_scan(gbf_asn_rows *rows, const gbf_asn_layout *layout, const 
         if (wrong < 0)
             continue;
         if (rows->problem_count < GBF_ASN_MAX_PROBLEMS)
-            rows->problems[rows->problem_count] =
-                (gbf_asn_problem){line, (uint64_t)(p - text), (uint64_t)(bad->text - text), bad->nbytes, wrong};
+            rows->problems[rows->problem_count] = (gbf_asn_problem){
+                line, (uint64_t)(p - text), (uint64_t)(bad->text - text), bad->nbytes, (gbf_asn_wrong)wrong};
         rows->problem_count++;
     }
     return status;

@@ -48,7 +48,7 @@ static int rank(uint16_t *values, uint32_t count)
     const eight sign = (eight){0} + INT16_MIN; /* SSE2 compares signed numbers only */
     int16_t place[RANKED];
     uint16_t sorted[RANKED];
-    uint32_t sum = 0;
+    uint64_t sum = 0;
     for (uint32_t at = 0; at < count; at += 16) {
         eight low, high, below_low = {0}, below_high = {0};
         memcpy(&low, values + at, 16);
@@ -64,10 +64,10 @@ static int rank(uint16_t *values, uint32_t count)
         memcpy(place + at + 8, &below_high, 16);
     }
     for (uint32_t i = 0; i < count; i++) {
-        sum += (uint32_t)place[i];
+        sum += (uint64_t)place[i];
         sorted[place[i]] = values[i];
     }
-    if (sum != count * (count - 1) / 2)
+    if (sum != (uint64_t)count * (count - 1) / 2)
         return 0;
     memcpy(values, sorted, count * sizeof *values);
     return 1;
