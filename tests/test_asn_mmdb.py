@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import ipaddress
 import random
 from pathlib import Path
@@ -191,3 +192,38 @@ def test_maxminds_own_test_files_agree(real_data: Path) -> None:
     for name in ("MaxMind-DB-test-ipv4-24.mmdb", "MaxMind-DB-test-ipv6-28.mmdb", "MaxMind-DB-test-mixed-32.mmdb"):
         with pytest.raises(FormatError, match=r"no record has an AS number .*fields found: ip"):
             AsnTable.from_mmdb(real_data / "mmdb" / name)
+
+
+def test_two_million_addresses_on_the_whole_internet(real_data: Path, request: pytest.FixtureRequest) -> None:
+    """On a full routing table, 1,062,046 prefixes, two million random addresses answer as maxminddb does.
+
+    Writing the database takes about a minute; it is kept in pytest's cache folder.
+    """
+    assert request.config.cache is not None
+    path = request.config.cache.mkdir("gobanfast") / "asn-full.mmdb"
+    table = AsnTable.from_csv(real_data / "asn-full.csv.gz")
+    with gzip.open(real_data / "asn-full.csv.gz", "rt") as lines:
+        rows = {prefix: int(asn) for prefix, asn, *_ in (line.split(",") for line in lines)}
+    if not path.exists():
+        widest_first = sorted(rows, key=lambda prefix: int(prefix.partition("/")[2]))
+        part = write(path.with_suffix(".part"), {text: {"autonomous_system_number": rows[text]} for text in widest_first})
+        part.replace(path)
+
+    assert len(rows) == len(table)
+    source = random.Random(2_000_000)
+    firsts = [(int(net.network_address), net) for net in map(ipaddress.ip_network, source.sample(list(rows), 200_000))]
+    four, six = ([(first, net) for first, net in firsts if net.version == version] for version in (4, 6))
+    agreed = hits = 0
+    with maxminddb.open_database(path) as reader:
+        for nets, kind, width in ((four, ipaddress.IPv4Address, 32), (six, ipaddress.IPv6Address, 128)):
+            for turn in range(1_000_000):
+                first, net = nets[turn % len(nets)]
+                inside = first | source.getrandbits(width) & int(net.hostmask)
+                anywhere = source.getrandbits(width) if width == 32 else 0x2 << 124 | source.getrandbits(125)
+                address = kind(inside if turn % 2 else anywhere)
+                found = table.lookup(str(address))
+                if number_of(reader.get(address)) != found:
+                    assert any(address in alias for alias in ALIASES if alias.version == address.version), address
+                agreed += 1
+                hits += found is not None
+    assert (2_000_000, True) == (agreed, 1_000_000 <= hits < 2_000_000)

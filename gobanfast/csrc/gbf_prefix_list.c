@@ -1,4 +1,4 @@
-/* The prefix list: 1.6 bytes a prefix on a full routing table, instead of 24.
+/* The prefix list: 1.7 bytes a prefix on a full routing table, instead of 24.
  *
  * Token of a prefix, first byte b:
  *     0..124   length as before, delta b
