@@ -328,15 +328,26 @@ GBF_INLINE uint64_t check_entries(const gbf_trie *t, const uint32_t *entries, ui
             return i + (uint32_t)__builtin_ctz(bad);
         for (; children; children &= children - 1) {
             uint64_t k = i + (uint32_t)__builtin_ctz(children), at = entries[k] & ~GBF_CHILD;
-            if (at != *next || at + 2 >= t->word_count)
+            if (at < *next || at > *next + 16 || at + 2 >= t->word_count)
                 return k;
             uint64_t bitmap = gbf_load64(t->words + at);
-            *next = at + 2 + (uint64_t)__builtin_popcountll(bitmap);
-            if ((bitmap & 1) == 0 || *next > t->word_count)
+            uint64_t size = 2 + (uint64_t)__builtin_popcountll(bitmap);
+            if ((bitmap & 1) == 0 || at != gbf_trie_place(*next, size) || size > t->word_count - at)
                 return k;
+            for (; *next < at; ++*next)
+                if (t->words[*next] != 0) /* padding */
+                    return k;
+            *next = at + size;
         }
     }
     return n;
+}
+
+/* The node behind the words before `end`, which some child entry has named: there, or on the next line behind padding.
+ * Padding was found to be zero; the first word of a node never is. */
+GBF_INLINE uint64_t node_at(const gbf_trie *t, uint64_t end)
+{
+    return t->words[end] != 0 ? end : end + 16 - (end & 15);
 }
 
 static gbf_status verify(const gbf_trie *t, uint32_t leaf_limit, gbf_fault *fault)
@@ -347,12 +358,13 @@ static gbf_status verify(const gbf_trie *t, uint32_t leaf_limit, gbf_fault *faul
     uint64_t fine = check_entries(t, t->direct, slots, leaf_limit, &next);
     if (fine != slots)
         return gbf_refuse(fault, GBF_BAD_FORMAT, "direct entry is out of range", fine);
-    for (uint64_t at = 3; at < next;) {
+    for (uint64_t end = 3; end < next;) {
+        uint64_t at = node_at(t, end);
         uint64_t entries = (uint64_t)__builtin_popcountll(gbf_load64(t->words + at));
         fine = check_entries(t, t->words + at + 2, entries, leaf_limit, &next);
         if (fine != entries)
             return gbf_refuse(fault, GBF_BAD_FORMAT, "node entry is out of range", at + 2 + fine);
-        at += 2 + entries;
+        end = at + 2 + entries;
     }
     if (next != t->word_count)
         return gbf_refuse(fault, GBF_BAD_FORMAT, "words that no node uses", next);

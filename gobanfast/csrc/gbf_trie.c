@@ -94,26 +94,33 @@ static int reserve(growing *t, uint64_t words)
  * 124); they index the node from the top, as a 6-bit slot whose low 2 bits are zero. */
 static int write_node(growing *t, queue *q, const span *s, const pending *item, uint32_t used)
 {
-    if (!reserve(t, 2 + 64))
-        return 0;
     uint32_t stride = used + 6 <= 128 ? 6 : 128 - used, shift = 128 - used - stride;
-    uint64_t at = t->word_count, entries = 0, bitmap = 0, slots = UINT64_C(1) << stride;
+    uint64_t entries = 0, bitmap = 0, slots = UINT64_C(1) << stride;
+    run runs[64];
+    uint64_t slot_of[64];
+    uint32_t range = item->range;
+    gbf_u128 base = gbf_addr_number(item->base);
+    for (uint64_t slot = 0; slot < slots; slot = runs[entries++].slot_end) {
+        runs[entries] = next_run(s, base, shift, slots, slot, &range);
+        slot_of[entries] = slot;
+        bitmap |= UINT64_C(1) << (slot << (6 - stride));
+    }
+    uint64_t at = gbf_trie_place(t->word_count, 2 + entries);
+    if (!reserve(t, at - t->word_count + 2 + entries))
+        return 0;
+    memset(t->words + t->word_count, 0, (at - t->word_count) * sizeof *t->words);
+    memcpy(t->words + at, &bitmap, sizeof bitmap);
     if (item->parent & IN_WORDS)
         t->words[item->parent & ~IN_WORDS] = GBF_CHILD | (uint32_t)at;
     else
         t->direct[item->parent] = GBF_CHILD | (uint32_t)at;
-    uint32_t range = item->range;
-    gbf_u128 base = gbf_addr_number(item->base);
-    for (uint64_t slot = 0; slot < slots;) {
-        uint64_t entry = at + 2 + entries++;
-        run r = next_run(s, base, shift, slots, slot, &range);
-        bitmap |= UINT64_C(1) << (slot << (6 - stride));
-        t->words[entry] = r.leaf;
-        if (r.child && !push(q, (pending){gbf_addr_of(base + ((gbf_u128)slot << shift)), IN_WORDS | entry, r.range}))
+    for (uint64_t i = 0; i < entries; i++) {
+        uint64_t entry = at + 2 + i;
+        t->words[entry] = runs[i].leaf;
+        gbf_addr first = gbf_addr_of(base + ((gbf_u128)slot_of[i] << shift));
+        if (runs[i].child && !push(q, (pending){first, IN_WORDS | entry, runs[i].range}))
             return 0;
-        slot = r.slot_end;
     }
-    memcpy(t->words + at, &bitmap, sizeof bitmap);
     t->word_count = at + 2 + entries;
     return t->word_count < GBF_CHILD;
 }

@@ -30,6 +30,14 @@ GBF_INLINE uint32_t gbf_trie_step(const uint32_t *words, uint32_t index, uint32_
     return node[1 + __builtin_popcountll(bitmap & ((UINT64_C(2) << slot) - 1))];
 }
 
+/* Where a node of `words` words goes when the words before `end` are taken: a node that fits a cache line does not
+ * straddle two (the array starts on a line). */
+GBF_INLINE uint64_t gbf_trie_place(uint64_t end, uint64_t words)
+{
+    uint64_t line_left = 16 - (end & 15);
+    return words <= 16 && words > line_left ? end + line_left : end;
+}
+
 /* Leaf of an IPv4 address (host order). Two dependent loads for prefixes up to direct_bits + 6, three or four for
  * longer ones. Cannot fail; any number of threads. */
 GBF_INLINE uint32_t gbf_trie_find4(const gbf_trie *t, uint32_t address)
