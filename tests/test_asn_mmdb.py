@@ -206,7 +206,8 @@ def test_two_million_addresses_on_the_whole_internet(real_data: Path, request: p
         rows = {prefix: int(asn) for prefix, asn, *_ in (line.split(",") for line in lines)}
     if not path.exists():
         widest_first = sorted(rows, key=lambda prefix: int(prefix.partition("/")[2]))
-        part = write(path.with_suffix(".part"), {text: {"autonomous_system_number": rows[text]} for text in widest_first})
+        records = {text: {"autonomous_system_number": rows[text]} for text in widest_first}
+        part = write(path.with_suffix(".part"), records)
         part.replace(path)
 
     assert len(rows) == len(table)
