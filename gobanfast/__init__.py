@@ -5,22 +5,27 @@ from __future__ import annotations
 from gobanfast._engine import Decision
 from gobanfast._errors import FormatError, GobanError, Problem, RuleError
 from gobanfast._kernels import kernels
+from gobanfast._names import NameTable
 from gobanfast._prefix import PrefixTable
+from gobanfast._tls import ClientHello, parse_client_hello
 from gobanfast.asn import AsnTable
 from gobanfast.engine import Engine
 from gobanfast.rules import Rule, Ruleset
 
 __all__ = [
     "AsnTable",
+    "ClientHello",
     "Decision",
     "Engine",
     "FormatError",
     "GobanError",
+    "NameTable",
     "PrefixTable",
     "Problem",
     "Rule",
     "RuleError",
     "Ruleset",
     "kernels",
+    "parse_client_hello",
 ]
 __version__ = "0.1.0"
