@@ -2,6 +2,8 @@
  * target and GBF_KERNEL_* and includes this file. Only the address parser and the inner batch loops differ by target. */
 #include "gbf_trie.h"
 
+#include <stdlib.h>
+
 #if defined(GBF_KERNEL_V2)
 #include "gbf_addr_fast.h"
 #endif
@@ -294,8 +296,10 @@ static void find_text_many(const gbf_lpm *t, const char *const *texts, const uin
     }
 }
 
-/* Of up to 16 entries: bit i of *children for a child, bit i of the result for a leaf that is out of range. */
-GBF_INLINE uint32_t sort_entries(const uint32_t *entries, uint32_t n, uint32_t leaf_limit, uint32_t *children)
+/* Appends the nodes that up to 16 entries name to `children` (which has room) and counts them; returns whether a leaf among them
+ * is out of range. */
+GBF_INLINE uint32_t collect(const uint32_t *entries, uint32_t n, uint32_t leaf_limit, uint32_t *children,
+                            uint64_t *count)
 {
 #if defined(GBF_KERNEL_AVX512)
     __mmask16 live = (__mmask16)((1u << n) - 1);
@@ -303,70 +307,73 @@ GBF_INLINE uint32_t sort_entries(const uint32_t *entries, uint32_t n, uint32_t l
     __mmask16 child = _mm512_movepi32_mask(entry);
     __mmask16 high = _mm512_mask_cmpge_epu32_mask(live, entry, _mm512_set1_epi32((int)leaf_limit));
     __mmask16 leaf = _mm512_cmpneq_epi32_mask(entry, _mm512_set1_epi32((int)GBF_NO_LEAF));
-    *children = child;
+    _mm512_storeu_si512(children + *count, _mm512_maskz_compress_epi32(
+                                               child, _mm512_andnot_si512(_mm512_set1_epi32((int)GBF_CHILD), entry)));
+    *count += (uint64_t)__builtin_popcount(child);
     return (uint32_t)(high & leaf & ~child);
 #else
-    uint32_t child = 0, bad = 0;
+    uint32_t bad = 0;
     for (uint32_t i = 0; i < n; i++) {
-        child |= (entries[i] >> 31) << i;
-        bad |= (uint32_t)(entries[i] >= leaf_limit && entries[i] < GBF_NO_LEAF) << i;
+        bad |= (uint32_t)(entries[i] >= leaf_limit && entries[i] < GBF_NO_LEAF);
+        children[*count] = entries[i] & ~GBF_CHILD;
+        *count += entries[i] >> 31;
     }
-    *children = child;
     return bad;
 #endif
 }
 
-/* Children in entries [at, at + n) must be the nodes from *next on, one after the other; moves *next past them. Returns the
- * offset of the first bad entry, or n. */
-GBF_INLINE uint64_t check_entries(const gbf_trie *t, const uint32_t *entries, uint64_t n, uint32_t leaf_limit,
-                                  uint64_t *next)
+/* Whether one of fewer than 16 words is not zero. */
+GBF_INLINE uint32_t nonzero(const uint32_t *words, uint32_t n)
 {
-    for (uint64_t i = 0; i < n; i += 16) {
-        uint32_t children;
-        uint32_t bad = sort_entries(entries + i, n - i < 16 ? (uint32_t)(n - i) : 16, leaf_limit, &children);
-        if (bad)
-            return i + (uint32_t)__builtin_ctz(bad);
-        for (; children; children &= children - 1) {
-            uint64_t k = i + (uint32_t)__builtin_ctz(children), at = entries[k] & ~GBF_CHILD;
-            if (at < *next || at > *next + 16 || at + 2 >= t->word_count)
-                return k;
-            uint64_t bitmap = gbf_load64(t->words + at);
-            uint64_t size = 2 + (uint64_t)__builtin_popcountll(bitmap);
-            if ((bitmap & 1) == 0 || at != gbf_trie_place(*next, size) || size > t->word_count - at)
-                return k;
-            for (; *next < at; ++*next)
-                if (t->words[*next] != 0) /* padding */
-                    return k;
-            *next = at + size;
-        }
-    }
-    return n;
+#if defined(GBF_KERNEL_AVX512)
+    __m512i some = _mm512_maskz_loadu_epi32((__mmask16)((1u << n) - 1), words);
+    return _mm512_test_epi32_mask(some, some);
+#else
+    uint32_t any = 0;
+    while (n > 0)
+        any |= words[--n];
+    return any;
+#endif
 }
 
-/* The node behind the words before `end`, which some child entry has named: there, or on the next line behind padding.
- * Padding was found to be zero; the first word of a node never is. */
-GBF_INLINE uint64_t node_at(const gbf_trie *t, uint64_t end)
+/* Nodes lie in the order in which entries name them, so the i-th child entry must name the i-th node, and the end of one node
+ * and the size of the next say where that is. */
+static gbf_status verify_nodes(const gbf_trie *t, uint32_t leaf_limit, uint32_t *children, uint64_t room,
+                               gbf_fault *fault)
 {
-    return t->words[end] != 0 ? end : end + 16 - (end & 15);
+    uint64_t count = 0, end = 3, slots = UINT64_C(1) << t->direct_bits;
+    for (uint64_t i = 0; i < slots; i += 16)
+        if (collect(t->direct + i, 16, leaf_limit, children, &count) != 0 || count > room)
+            return gbf_refuse(fault, GBF_BAD_FORMAT, "direct entry is out of range", i);
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t at = children[i];
+        if (at < end || at - end >= 16 || at + 2 >= t->word_count)
+            return gbf_refuse(fault, GBF_BAD_FORMAT, "entry names no node", at);
+        uint64_t bitmap = gbf_load64(t->words + at), entries = (uint64_t)__builtin_popcountll(bitmap);
+        uint32_t wrong =
+            (bitmap & 1) == 0 || at != gbf_trie_place(end, 2 + entries) || entries + 2 > t->word_count - at;
+        wrong |= nonzero(t->words + end, (uint32_t)(at - end)); /* padding */
+        end = at + 2 + entries;
+        for (uint64_t k = at + 2; wrong == 0 && k < end; k += 16)
+            wrong = collect(t->words + k, end - k < 16 ? (uint32_t)(end - k) : 16, leaf_limit, children, &count);
+        if (wrong != 0 || count > room)
+            return gbf_refuse(fault, GBF_BAD_FORMAT, "node is damaged", at);
+    }
+    if (end != t->word_count)
+        return gbf_refuse(fault, GBF_BAD_FORMAT, "words that no node uses", end);
+    return GBF_OK;
 }
 
 static gbf_status verify(const gbf_trie *t, uint32_t leaf_limit, gbf_fault *fault)
 {
-    uint64_t next = 3, slots = UINT64_C(1) << t->direct_bits;
     if (t->word_count < 3 || memcmp(t->words, gbf_trie_idle_node, sizeof gbf_trie_idle_node) != 0)
         return gbf_refuse(fault, GBF_BAD_FORMAT, "idle node is damaged", 0);
-    uint64_t fine = check_entries(t, t->direct, slots, leaf_limit, &next);
-    if (fine != slots)
-        return gbf_refuse(fault, GBF_BAD_FORMAT, "direct entry is out of range", fine);
-    for (uint64_t end = 3; end < next;) {
-        uint64_t at = node_at(t, end);
-        uint64_t entries = (uint64_t)__builtin_popcountll(gbf_load64(t->words + at));
-        fine = check_entries(t, t->words + at + 2, entries, leaf_limit, &next);
-        if (fine != entries)
-            return gbf_refuse(fault, GBF_BAD_FORMAT, "node entry is out of range", at + 2 + fine);
-        end = at + 2 + entries;
-    }
-    if (next != t->word_count)
-        return gbf_refuse(fault, GBF_BAD_FORMAT, "words that no node uses", next);
-    return GBF_OK;
+    uint64_t room = t->word_count / 3; /* a node has three words or more */
+    uint32_t *children =
+        malloc((room + 64 + 16) * sizeof *children); /* one node's worth beyond, found out afterwards */
+    if (children == NULL)
+        return GBF_NO_MEMORY;
+    gbf_status status = verify_nodes(t, leaf_limit, children, room, fault);
+    free(children);
+    return status;
 }
