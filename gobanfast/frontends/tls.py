@@ -134,7 +134,8 @@ class Guard:
         self.lock = threading.Lock()
 
     def __call__(self, connection: Any, name: str | None, context: ssl.SSLContext) -> int | None:
-        alert = self.decide(connection, name)
+        # OpenSSL calls this on the client side too, for contexts that may be either.
+        alert = self.decide(connection, name) if connection.server_side else None
         if alert is None and self.previous is not None:
             answer: int | None = self.previous(connection, name, context)
             return answer
@@ -224,10 +225,9 @@ class NotingObject(Noting):
         if server_side and isinstance(self.context.sni_callback, Guard):
             self.gobanfast_guard = self.context.sni_callback
             self.gobanfast_bios = incoming, outgoing
-            caller = sys._getframe(2).f_locals.get("self")  # 1 is wrap_bio
-            protocol = getattr(sys.modules.get("asyncio.sslproto"), "SSLProtocol", None)
-            if protocol is not None and isinstance(caller, protocol):
-                self.gobanfast_driver = weakref.ref(caller)
+            caller = sys._getframe(2)  # 1 is wrap_bio
+            if caller.f_globals.get("__name__") == "asyncio.sslproto":  # asking any frame for its locals keeps them alive
+                self.gobanfast_driver = weakref.ref(caller.f_locals["self"])
         return self
 
     def gobanfast_transport(self) -> Any:

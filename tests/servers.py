@@ -1,0 +1,134 @@
+"""What tests of frontends share: a certificate, an engine for them, servers in threads, and real clients."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ipaddress
+import shutil
+import socket
+import subprocess
+import threading
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from gobanfast import Engine, Ruleset
+
+WAIT = 10  # seconds any single step may take
+
+RULES = """
+rules:
+  - {id: bad-address, when: {prefix: 127.0.0.66/32}, action: ban, reason: address}
+  - {id: bad-proxied, when: {prefix: [203.0.113.0/24, "2001:db8:66::/48"]}, action: ban, reason: proxied}
+  - {id: bad-name, when: {prefix: 192.0.2.1/32}, action: ban, reason: name}
+  - {id: bad-client, when: {prefix: 192.0.2.2/32}, action: ban, reason: client}
+  - {id: no-name, when: {prefix: 192.0.2.3/32}, action: ban, reason: nameless}
+"""
+
+
+class StandIn:
+    """Names and fingerprints as addresses, until rules know them."""
+
+    def __init__(self):
+        self.engine = Engine(Ruleset.from_text(RULES))
+        self.names, self.fingerprints, self.nameless = {"banned.example"}, set(), False
+
+    def decide(self, address, *, sni=None, hello=None):
+        name = hello.sni if hello is not None else sni
+        if name is not None and name.lower().rstrip(".") in self.names:
+            return self.engine.decide("192.0.2.1")
+        if hello is not None and hello.ja4 in self.fingerprints:
+            return self.engine.decide("192.0.2.2")
+        if name is None and self.nameless:
+            return self.engine.decide("192.0.2.3")
+        return self.engine.decide(address)
+
+
+@pytest.fixture
+def engine():
+    return StandIn()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """(certificate, key) files for localhost and example.com, EC P-256."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    names = [x509.DNSName("localhost"), x509.DNSName("*.example"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    folder = tmp_path_factory.mktemp("certificate")
+    files = folder / "cert.pem", folder / "key.pem"
+    files[0].write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    no_password = serialization.NoEncryption()
+    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    files[1].write_bytes(key.private_bytes(pem, form, no_password))
+    return files
+
+
+def program(name):
+    """Path of a program; skips the test where there is none."""
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not on PATH")
+    return path
+
+
+def run(*command, data=b""):
+    return subprocess.run(command, input=data, capture_output=True, timeout=WAIT, check=False)
+
+
+def listening():
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", 0))
+    sock.listen(64)
+    return sock
+
+
+@contextmanager
+def in_thread(serve):
+    """Runs `serve(ready, stopped)`, a coroutine function, in a loop of its own; its errors are the test's."""
+    ready, failures = threading.Event(), []
+    box = {}
+
+    async def body():
+        box["loop"], box["stopped"] = asyncio.get_running_loop(), asyncio.Event()
+        await serve(ready, box["stopped"])
+
+    def target():
+        try:
+            asyncio.run(body())
+        except Exception as failure:  # noqa: BLE001 - shown below
+            failures.append(failure)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=target)
+    thread.start()
+    try:
+        assert ready.wait(WAIT)
+        assert not failures, failures
+        yield
+    finally:
+        with suppress(RuntimeError):
+            box["loop"].call_soon_threadsafe(box["stopped"].set)
+        thread.join(WAIT)
+        assert not thread.is_alive()
+    assert not failures, failures
