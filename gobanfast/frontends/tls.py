@@ -25,9 +25,8 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gobanfast._tls import ClientHello, parse_client_hello, parse_handshake
 from gobanfast.frontends.stream import Client, client_of
@@ -47,8 +46,7 @@ INTERNAL_ERROR = ssl.AlertDescription.ALERT_DESCRIPTION_INTERNAL_ERROR
 MESSAGES: Any = getattr(getattr(ssl, "_SSLContext", None), "_msg_callback", None)
 
 
-@dataclass(frozen=True, slots=True)
-class Handshake:
+class Handshake(NamedTuple):
     """What was known of a TLS client when it was decided about.
 
     `address` and `hello` are None where this interpreter or server does not show them; `sni` is the name as sent.
@@ -145,23 +143,26 @@ class Guard:
         """The alert to refuse with, or None; leaves the Handshake on the connection."""
         address = hello = decision = alert = None
         try:
-            hello = connection.gobanfast_hello() if isinstance(connection, Noting) else None
-            if hello is not None:
+            address, hello = connection.gobanfast_signals() if isinstance(connection, Noting) else (None, None)
+            if hello is None:
+                decision = self.engine.decide(address, sni=name)
+            else:
+                decision = self.engine.decide(address, hello=hello)
                 name = hello.sni
-            address = address_of(connection)
-            decision = self.engine.decide(address, sni=None if hello is not None else name, hello=hello)
             if decision.action == "ban":
                 alert = ACCESS_DENIED  # holds if the next line fails
                 alert = ssl.AlertDescription(self.alert(decision)) if callable(self.alert) else self.alert
             handshake = Handshake(address, name, hello, decision, alert is not None)
-            hand_on(connection, handshake)
             if self.on_decision is not None:
                 self.on_decision(handshake)
         except Exception:
             log.exception("handshake of %s, name %r: deciding failed, on_error=%s", address, name, self.on_error)
             if alert is None and self.on_error == "refuse":
                 alert = INTERNAL_ERROR
-            hand_on(connection, Handshake(address, name, hello, decision, alert is not None))
+            handshake = Handshake(address, name, hello, decision, alert is not None)
+        connection.gobanfast_handshake = handshake
+        if address is not None and isinstance(connection, NotingObject):  # under asyncio: its context is the connection's
+            CURRENT.set(handshake)
         return alert
 
     def watch_messages(self, context: ssl.SSLContext) -> None:
@@ -178,52 +179,32 @@ class Guard:
             self.previous_messages(connection, direction, version, content, kind, data)
 
 
-def hand_on(connection: Any, handshake: Handshake) -> None:
-    with suppress(AttributeError):  # an object of another library that has no room for it
-        connection.gobanfast_handshake = handshake
-    if isinstance(connection, NotingObject):
-        CURRENT.set(handshake)
-
-
-def address_of(connection: Any) -> str | None:
-    """Address of the client at the other end as text, or None."""
-    if isinstance(connection, NotingObject):
-        transport = connection.gobanfast_transport()
-        client = client_of(transport) if transport is not None else None
-        peer = transport.get_extra_info("peername") if transport is not None else None
-    else:
-        client, peer = client_of(connection) or ACCEPTED.get(), None
-        with suppress(AttributeError, OSError):  # no socket, or a client that has left
-            peer = connection.getpeername()
-    if client is not None:
-        return client.address
-    return peer[0] if isinstance(peer, tuple) and peer and isinstance(peer[0], str) else None
-
-
 class Noting:
     """What guarded SSLObjects and SSLSockets have in common."""
 
-    def gobanfast_hello(self) -> ClientHello | None:
-        """The ClientHello that is being answered."""
+    def gobanfast_signals(self) -> tuple[str | None, ClientHello | None]:
+        """The client's address and the ClientHello that is being answered, as far as they are known."""
         raise NotImplementedError
+
+
+def address_in(peer: object) -> str | None:
+    return peer[0] if isinstance(peer, tuple) and peer and isinstance(peer[0], str) else None
 
 
 class NotingObject(Noting):
     """Mixin for SSLObject: notes what goes through the incoming BIO until the handshake is over."""
 
     gobanfast_bios: tuple[ssl.MemoryBIO, ssl.MemoryBIO] | None = None
-    gobanfast_driver: Callable[[], Any] | None = None
+    gobanfast_driver: Callable[[], Any] | None = None  # weak reference to the SSLProtocol
     gobanfast_noted = b""
-    gobanfast_parsed: ClientHello | None = None
-    gobanfast_guard: Guard
+    gobanfast_hello: ClientHello | None = None
 
     @classmethod
     def _create(
         cls, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, server_side: bool = False, *args: Any, **kwargs: Any
     ) -> Any:
         self: Any = super()._create(incoming, outgoing, server_side, *args, **kwargs)  # type: ignore[misc]
-        if server_side and isinstance(self.context.sni_callback, Guard):
-            self.gobanfast_guard = self.context.sni_callback
+        if server_side:
             self.gobanfast_bios = incoming, outgoing
             caller = sys._getframe(2)  # 1 is wrap_bio
             if caller.f_globals.get("__name__") == "asyncio.sslproto":  # asking any frame for its locals keeps them alive
@@ -235,51 +216,60 @@ class NotingObject(Noting):
         driver = self.gobanfast_driver() if self.gobanfast_driver is not None else None
         return getattr(driver, "_transport", None)
 
-    def gobanfast_hello(self) -> ClientHello | None:
-        hello, self.gobanfast_parsed = self.gobanfast_parsed, None
-        return hello
+    def gobanfast_signals(self) -> tuple[str | None, ClientHello | None]:
+        transport = self.gobanfast_transport()
+        if transport is None:
+            return None, self.gobanfast_hello
+        client = client_of(transport)
+        address = address_in(transport.get_extra_info("peername")) if client is None else client.address
+        return address, self.gobanfast_hello
 
-    def do_handshake(self, *args: Any, **kwargs: Any) -> None:
+    def do_handshake(self) -> None:
         if self.gobanfast_bios is None:
-            super().do_handshake(*args, **kwargs)  # type: ignore[misc]
+            super().do_handshake()  # type: ignore[misc]
             return
         incoming, outgoing = self.gobanfast_bios
-        if incoming.pending and len(self.gobanfast_noted) < HELLO_LIMIT:
-            self.gobanfast_note(incoming, outgoing)
         try:
-            super().do_handshake(*args, **kwargs)  # type: ignore[misc]
+            if incoming.pending and len(self.gobanfast_noted) < HELLO_LIMIT:
+                self.gobanfast_note(incoming, outgoing)
+            super().do_handshake()  # type: ignore[misc]
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError:
-            self.gobanfast_send_alert(outgoing)
+            # asyncio drops what is left to send when a handshake fails: the client would not be told why.
+            transport = self.gobanfast_transport()
+            if transport is not None and outgoing.pending:
+                transport.write(outgoing.read())
             raise
-        self.gobanfast_bios = self.gobanfast_driver = self.gobanfast_parsed = None
+        self.gobanfast_bios = None
         self.gobanfast_noted = b""
 
     def gobanfast_note(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
         data = incoming.read()
-        incoming.write(data)  # the BIO was empty in between, so the order is as before
-        noted = self.gobanfast_noted + data if self.gobanfast_noted else data
-        hello = parse_client_hello(noted)
-        if hello.status == "incomplete":
-            self.gobanfast_noted = noted
+        incoming.write(data)  # OpenSSL had left nothing in it, so the order is as before
+        if self.gobanfast_noted:
+            data = self.gobanfast_noted + data
+        elif self.gobanfast_hello is not None and not may_be_hello(data):
             return
-        self.gobanfast_noted = b""  # a hello that comes after this one answers a HelloRetryRequest
+        hello = parse_client_hello(data)
+        if hello.status == "incomplete":
+            self.gobanfast_noted = data
+            return
+        self.gobanfast_noted = b""  # another hello answers a HelloRetryRequest
         if hello.status == "not-tls":
             return
-        self.gobanfast_parsed = hello
+        self.gobanfast_hello = hello
         name = hello.sni_bytes
         if name is not None and not name.isascii():
-            alert = self.gobanfast_guard.decide(self, None) or UNRECOGNIZED_NAME
+            guard = self.context.sni_callback  # type: ignore[attr-defined]
+            alert = (guard.decide(self, None) if isinstance(guard, Guard) else None) or UNRECOGNIZED_NAME
             outgoing.write(bytes((21, 3, 1, 0, 2, 2, alert)))
-            self.gobanfast_send_alert(outgoing)
             raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"server name {name!r} is not ASCII")
 
-    def gobanfast_send_alert(self, outgoing: ssl.MemoryBIO) -> None:
-        """asyncio drops what is left to send when a handshake fails: the client would not be told why."""
-        transport = self.gobanfast_transport()
-        if transport is not None and outgoing.pending:
-            transport.write(outgoing.read())
+
+def may_be_hello(data: bytes) -> bool:
+    """True if a handshake record is first in a later flight, with or without a change_cipher_spec record in front."""
+    return data[0] == 22 or (data[0] == 20 and (len(data) < 7 or data[6] == 22))
 
 
 class NotingSocket(Noting):
@@ -301,9 +291,16 @@ class NotingSocket(Noting):
             self.client = client
         return self
 
-    def gobanfast_hello(self) -> ClientHello | None:
+    def gobanfast_signals(self) -> tuple[str | None, ClientHello | None]:
         message, self.gobanfast_message = self.gobanfast_message, None
-        return None if message is None else parse_handshake(message)
+        hello = None if message is None else parse_handshake(message)
+        client = client_of(self) or ACCEPTED.get()
+        if client is not None:
+            return client.address, hello
+        try:
+            return address_in(self.getpeername()), hello  # type: ignore[attr-defined]
+        except OSError:  # a client that has left
+            return None, hello
 
 
 @cache
