@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("gobanfast.tls")
 
 HELLO_LIMIT = 1 << 17  # near OpenSSL's own, 131,396 bytes
+RETRY_LIMIT = 150  # a HelloRetryRequest and its change_cipher_spec are 99 bytes; an answer with keys and Finished is longer
 HANDSHAKE_RECORD, CLIENT_HELLO = 22, 1
+WANTS = ssl.SSLWantReadError, ssl.SSLWantWriteError
 UNRECOGNIZED_NAME = ssl.AlertDescription.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
 ACCESS_DENIED = ssl.AlertDescription.ALERT_DESCRIPTION_ACCESS_DENIED
 INTERNAL_ERROR = ssl.AlertDescription.ALERT_DESCRIPTION_INTERNAL_ERROR
@@ -132,18 +134,25 @@ class Guard:
         self.lock = threading.Lock()
 
     def __call__(self, connection: Any, name: str | None, context: ssl.SSLContext) -> int | None:
-        # OpenSSL calls this on the client side too, for contexts that may be either.
-        alert = self.decide(connection, name) if connection.server_side else None
+        notes = getattr(connection, "gobanfast_notes", None)
+        if notes is None:
+            if not connection.server_side:  # a context that may be either: OpenSSL calls on the client side too
+                return None if self.previous is None else self.previous(connection, name, context)
+            if isinstance(connection, ssl.SSLSocket):
+                notes = SocketNotes(connection, ACCEPTED.get())
+        alert = self.decide(connection, name, notes)
         if alert is None and self.previous is not None:
             answer: int | None = self.previous(connection, name, context)
             return answer
         return alert
 
-    def decide(self, connection: Any, name: str | None) -> int | None:
+    def decide(self, connection: Any, name: str | None, notes: BioNotes | SocketNotes | None) -> int | None:
         """The alert to refuse with, or None; leaves the Handshake on the connection."""
         address = hello = decision = alert = None
         try:
-            address, hello = connection.gobanfast_signals() if isinstance(connection, Noting) else (None, None)
+            if notes is not None:
+                hello = notes.hello
+                address = notes.address()
             if hello is None:
                 decision = self.engine.decide(address, sni=name)
             else:
@@ -161,7 +170,7 @@ class Guard:
                 alert = INTERNAL_ERROR
             handshake = Handshake(address, name, hello, decision, alert is not None)
         connection.gobanfast_handshake = handshake
-        if address is not None and isinstance(connection, NotingObject):  # under asyncio: its context is the connection's
+        if notes is not None and notes.driver is not None:  # asyncio runs this in the connection's own context
             CURRENT.set(handshake)
         return alert
 
@@ -173,144 +182,153 @@ class Guard:
                 MESSAGES.__set__(context, self.message)
 
     def message(self, connection: Any, direction: str, version: int, content: int, kind: int, data: bytes) -> None:
-        if kind == CLIENT_HELLO and content == HANDSHAKE_RECORD and isinstance(connection, NotingSocket):
-            connection.gobanfast_message = data
+        if kind == CLIENT_HELLO and content == HANDSHAKE_RECORD and direction == "read":
+            notes = getattr(connection, "gobanfast_notes", None)
+            if notes is None and connection is not None:
+                notes = connection.gobanfast_notes = SocketNotes(connection, ACCEPTED.get())
+            if notes is not None:
+                notes.hello = parse_handshake(data)
         if self.previous_messages is not None:
             self.previous_messages(connection, direction, version, content, kind, data)
 
 
-class Noting:
-    """What guarded SSLObjects and SSLSockets have in common."""
-
-    def gobanfast_signals(self) -> tuple[str | None, ClientHello | None]:
-        """The client's address and the ClientHello that is being answered, as far as they are known."""
-        raise NotImplementedError
+# ---- what is noted of a connection. These run between OpenSSL's own work, with cold caches: the less Python, the better.
 
 
 def address_in(peer: object) -> str | None:
     return peer[0] if isinstance(peer, tuple) and peer and isinstance(peer[0], str) else None
 
 
-class NotingObject(Noting):
-    """Mixin for SSLObject: notes what goes through the incoming BIO until the handshake is over."""
+class BioNotes:
+    """What goes through the incoming BIO of a server's SSLObject until its handshake is over."""
 
-    gobanfast_bios: tuple[ssl.MemoryBIO, ssl.MemoryBIO] | None = None
-    gobanfast_driver: Callable[[], Any] | None = None  # weak reference to the SSLProtocol
-    gobanfast_noted = b""
-    gobanfast_hello: ClientHello | None = None
+    __slots__ = ("driver", "hello", "incoming", "noted", "noting", "outgoing")
 
-    @classmethod
-    def _create(
-        cls, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, server_side: bool = False, *args: Any, **kwargs: Any
-    ) -> Any:
-        self: Any = super()._create(incoming, outgoing, server_side, *args, **kwargs)  # type: ignore[misc]
-        if server_side:
-            self.gobanfast_bios = incoming, outgoing
-            caller = sys._getframe(2)  # 1 is wrap_bio
-            if caller.f_globals.get("__name__") == "asyncio.sslproto":  # asking any frame for its locals keeps them alive
-                self.gobanfast_driver = weakref.ref(caller.f_locals["self"])
-        return self
+    def __init__(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, driver: Callable[[], Any] | None) -> None:
+        self.incoming, self.outgoing = incoming, outgoing
+        self.driver = driver  # weak reference to the SSLProtocol of asyncio
+        self.noted, self.noting = b"", True
+        self.hello: ClientHello | None = None
 
-    def gobanfast_transport(self) -> Any:
+    def transport(self) -> Any:
         """The asyncio transport below, or None."""
-        driver = self.gobanfast_driver() if self.gobanfast_driver is not None else None
-        return getattr(driver, "_transport", None)
+        return getattr(self.driver(), "_transport", None) if self.driver is not None else None
 
-    def gobanfast_signals(self) -> tuple[str | None, ClientHello | None]:
-        transport = self.gobanfast_transport()
+    def address(self) -> str | None:
+        transport = self.transport()
         if transport is None:
-            return None, self.gobanfast_hello
+            return None
         client = client_of(transport)
-        address = address_in(transport.get_extra_info("peername")) if client is None else client.address
-        return address, self.gobanfast_hello
+        return address_in(transport.get_extra_info("peername")) if client is None else client.address
 
-    def do_handshake(self) -> None:
-        if self.gobanfast_bios is None:
-            super().do_handshake()  # type: ignore[misc]
-            return
-        incoming, outgoing = self.gobanfast_bios
-        try:
-            if incoming.pending and len(self.gobanfast_noted) < HELLO_LIMIT:
-                self.gobanfast_note(incoming, outgoing)
-            super().do_handshake()  # type: ignore[misc]
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise
-        except ssl.SSLError:
-            # asyncio drops what is left to send when a handshake fails: the client would not be told why.
-            transport = self.gobanfast_transport()
-            if transport is not None and outgoing.pending:
-                transport.write(outgoing.read())
-            raise
-        self.gobanfast_bios = None
-        self.gobanfast_noted = b""
-
-    def gobanfast_note(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
-        data = incoming.read()
-        incoming.write(data)  # OpenSSL had left nothing in it, so the order is as before
-        if self.gobanfast_noted:
-            data = self.gobanfast_noted + data
-        elif self.gobanfast_hello is not None and not may_be_hello(data):
-            return
+    def note(self, connection: Any) -> None:
+        """Reads what came in, for a ClientHello, and puts it back."""
+        data = self.incoming.read()
+        self.incoming.write(data)  # OpenSSL had left nothing in it, so the order is as before
+        if self.noted:
+            data = self.noted + data
         hello = parse_client_hello(data)
         if hello.status == "incomplete":
-            self.gobanfast_noted = data
+            self.noted = data if len(data) < HELLO_LIMIT else b""
             return
-        self.gobanfast_noted = b""  # another hello answers a HelloRetryRequest
+        self.noted = b""  # another hello answers a HelloRetryRequest
         if hello.status == "not-tls":
             return
-        self.gobanfast_hello = hello
-        name = hello.sni_bytes
-        if name is not None and not name.isascii():
-            guard = self.context.sni_callback  # type: ignore[attr-defined]
-            alert = (guard.decide(self, None) if isinstance(guard, Guard) else None) or UNRECOGNIZED_NAME
-            outgoing.write(bytes((21, 3, 1, 0, 2, 2, alert)))
+        self.hello = hello
+        if hello.sni is None and (name := hello.sni_bytes) is not None and not name.isascii():
+            guard = connection.context.sni_callback
+            alert = (guard.decide(connection, None, self) if isinstance(guard, Guard) else None) or UNRECOGNIZED_NAME
+            self.outgoing.write(bytes((21, 3, 1, 0, 2, 2, alert)))
             raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"server name {name!r} is not ASCII")
 
+    def fail(self) -> None:
+        """asyncio drops what is left to send when a handshake fails: the client would not be told why."""
+        transport = self.transport()
+        if transport is not None and self.outgoing.pending:
+            transport.write(self.outgoing.read())
 
-def may_be_hello(data: bytes) -> bool:
-    """True if a handshake record is first in a later flight, with or without a change_cipher_spec record in front."""
-    return data[0] == 22 or (data[0] == 20 and (len(data) < 7 or data[6] == 22))
 
+@cache
+def noting_object(base: Any) -> Any:
+    """Subclass of an SSLObject class whose server sides keep BioNotes."""
+    create, shake = base._create.__func__, base.do_handshake
 
-class NotingSocket(Noting):
-    """Mixin for SSLSocket: has its context watch messages, and knows the client of the socket it is made of."""
-
-    gobanfast_message: bytes | None = None
-
-    @classmethod
-    def _create(cls, sock: socket.socket, *args: Any, context: Any = None, **kwargs: Any) -> Any:
-        if context is not None and isinstance(context.sni_callback, Guard):
-            context.sni_callback.watch_messages(context)
-        client = client_of(sock)
-        token = ACCEPTED.set(client)  # the handshake may be done before super()._create returns
-        try:
-            self: Any = super()._create(sock, *args, context=context, **kwargs)  # type: ignore[misc]
-        finally:
-            ACCEPTED.reset(token)
-        if client is not None:
-            self.client = client
+    def _create(
+        cls: Any, incoming: Any, outgoing: Any, server_side: bool = False, server_hostname: Any = None,
+        session: Any = None, context: Any = None,
+    ) -> Any:  # fmt: skip
+        self = create(cls, incoming, outgoing, server_side, server_hostname, session, context)
+        if server_side:
+            caller, driver = sys._getframe(2), None  # 1 is wrap_bio
+            if caller.f_globals.get("__name__") == "asyncio.sslproto":  # asking any frame for its locals keeps them alive
+                driver = weakref.ref(caller.f_locals["self"])
+            self.gobanfast_notes = BioNotes(incoming, outgoing, driver)
         return self
 
-    def gobanfast_signals(self) -> tuple[str | None, ClientHello | None]:
-        message, self.gobanfast_message = self.gobanfast_message, None
-        hello = None if message is None else parse_handshake(message)
-        client = client_of(self) or ACCEPTED.get()
-        if client is not None:
-            return client.address, hello
+    def do_handshake(self: Any) -> None:
+        notes = self.gobanfast_notes
+        if notes is None:
+            shake(self)
+            return
         try:
-            return address_in(self.getpeername()), hello  # type: ignore[attr-defined]
-        except OSError:  # a client that has left
-            return None, hello
+            if notes.noting and notes.incoming.pending:
+                notes.note(self)
+            shake(self)
+        except WANTS:
+            notes.noting = notes.hello is None or notes.outgoing.pending < RETRY_LIMIT
+            raise
+        except ssl.SSLError:
+            notes.fail()
+            raise
+        self.gobanfast_notes = None
+
+    body = {"__doc__": base.__doc__, "gobanfast_notes": None, "_create": classmethod(_create), "do_handshake": do_handshake}
+    return type(base.__name__, (base,), body)
+
+
+class SocketNotes:
+    """The ClientHello on a server's SSLSocket, and the Client of the socket it is made of."""
+
+    __slots__ = ("client", "connection", "driver", "hello")
+
+    def __init__(self, connection: Any, client: Client | None) -> None:
+        self.connection, self.client = weakref.ref(connection), client
+        self.driver = self.hello = None
+
+    def address(self) -> str | None:
+        if self.client is not None:
+            return self.client.address
+        try:
+            return address_in(self.connection().getpeername())
+        except (AttributeError, OSError):  # a client that has left
+            return None
 
 
 @cache
-def noting_object(base: type[Any]) -> type[Any]:
-    return type(base.__name__, (NotingObject, base), {"__doc__": base.__doc__})
+def noting_socket(base: Any) -> Any:
+    """Subclass of an SSLSocket class that has its context watch messages, and knows the client of the socket it is made of."""
+    create = base._create.__func__
 
+    def _create(
+        cls: Any, sock: socket.socket, server_side: bool = False, do_handshake_on_connect: bool = True,
+        suppress_ragged_eofs: bool = True, server_hostname: Any = None, context: Any = None, session: Any = None,
+    ) -> Any:  # fmt: skip
+        if server_side and isinstance(context.sni_callback, Guard):
+            context.sni_callback.watch_messages(context)
+        client = client_of(sock)
+        token = ACCEPTED.set(client)  # the handshake may be done before the socket is handed out
+        try:
+            self = create(
+                cls, sock, server_side, do_handshake_on_connect, suppress_ragged_eofs, server_hostname, context, session
+            )
+        finally:
+            ACCEPTED.reset(token)
+        self.client = client
+        if server_side and not do_handshake_on_connect:
+            self.gobanfast_notes = SocketNotes(self, client)
+        return self
 
-@cache
-def noting_socket(base: type[Any]) -> type[Any]:
-    return type(base.__name__, (NotingSocket, base), {"__doc__": base.__doc__})
+    return type(base.__name__, (base,), {"__doc__": base.__doc__, "gobanfast_notes": None, "_create": classmethod(_create)})
 
 
 # ---- what works here
