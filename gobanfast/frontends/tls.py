@@ -5,7 +5,7 @@ the client's address. A refused client gets a TLS alert and no certificate. What
 `decision_of(transport.get_extra_info("ssl_object"))`, or `current_handshake()` in an ASGI application.
 
 How the ClientHello is got: a server on memory BIOs (asyncio and what builds on it) hands its bytes to our SSLObject, which notes
-them in passing. On sockets the private `SSLContext._msg_callback` shows it; it is not used for BIOs, where it would cost two
+them in passing (the first one: the second, which answers a HelloRetryRequest, is looked at for its name only). On sockets the private `SSLContext._msg_callback` shows it; it is not used for BIOs, where it would cost two
 calls of Python for every record of application data. Where an interpreter has neither, only the host name is known, from
 `sni_callback`; `self_check()` says what works here.
 
@@ -26,7 +26,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 from gobanfast._tls import ClientHello, parse_client_hello, parse_handshake
 from gobanfast.frontends.stream import Client, client_of
@@ -37,9 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("gobanfast.tls")
 
 HELLO_LIMIT = 1 << 17  # near OpenSSL's own, 131,396 bytes
-RETRY_LIMIT = 150  # a HelloRetryRequest and its change_cipher_spec are 99 bytes; an answer with keys and Finished is longer
 HANDSHAKE_RECORD, CLIENT_HELLO = 22, 1
-WANTS = ssl.SSLWantReadError, ssl.SSLWantWriteError
 UNRECOGNIZED_NAME = ssl.AlertDescription.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
 ACCESS_DENIED = ssl.AlertDescription.ALERT_DESCRIPTION_ACCESS_DENIED
 INTERNAL_ERROR = ssl.AlertDescription.ALERT_DESCRIPTION_INTERNAL_ERROR
@@ -152,6 +150,8 @@ class Guard:
         try:
             if notes is not None:
                 hello = notes.hello
+                if hello is not None and hello.sni != name and handshake_of(connection) is not None:
+                    hello = None  # the second hello, after a HelloRetryRequest, names another host than the one noted
                 address = notes.address()
             if hello is None:
                 decision = self.engine.decide(address, sni=name)
@@ -172,6 +172,8 @@ class Guard:
         connection.gobanfast_handshake = handshake
         if notes is not None and notes.driver is not None:  # asyncio runs this in the connection's own context
             CURRENT.set(handshake)
+            if alert is not None:
+                notes.tell(alert)
         return alert
 
     def watch_messages(self, context: ssl.SSLContext) -> None:
@@ -200,15 +202,31 @@ def address_in(peer: object) -> str | None:
 
 
 class BioNotes:
-    """What goes through the incoming BIO of a server's SSLObject until its handshake is over."""
+    """The first bytes out of the incoming BIO of a server's SSLObject, up to the end of its ClientHello."""
 
-    __slots__ = ("driver", "hello", "incoming", "noted", "noting", "outgoing")
+    __slots__ = ("driver", "hello", "incoming", "noted", "outgoing")
 
-    def __init__(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, driver: Callable[[], Any] | None) -> None:
+    def __init__(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
         self.incoming, self.outgoing = incoming, outgoing
-        self.driver = driver  # weak reference to the SSLProtocol of asyncio
-        self.noted, self.noting = b"", True
+        self.noted = b""
         self.hello: ClientHello | None = None
+        self.driver: Callable[[], Any] | None = None  # weak reference to the SSLProtocol of asyncio
+
+    def complete(self) -> bool:
+        """True once the ClientHello is there, or will not be; what was read is put back."""
+        data = self.incoming.read()
+        self.incoming.write(data)  # OpenSSL had left nothing in it, so the order is as before
+        if self.noted:
+            data = self.noted + data
+        hello = parse_client_hello(data)
+        status = hello.status
+        if status == "incomplete" and len(data) < HELLO_LIMIT:
+            self.noted = data
+            return False
+        self.noted = b""
+        if status == "ok" or status == "malformed":  # noqa: PLR1714 - cheaper
+            self.hello = hello
+        return True
 
     def transport(self) -> Any:
         """The asyncio transport below, or None."""
@@ -221,69 +239,55 @@ class BioNotes:
         client = client_of(transport)
         return address_in(transport.get_extra_info("peername")) if client is None else client.address
 
-    def note(self, connection: Any) -> None:
-        """Reads what came in, for a ClientHello, and puts it back."""
-        data = self.incoming.read()
-        self.incoming.write(data)  # OpenSSL had left nothing in it, so the order is as before
-        if self.noted:
-            data = self.noted + data
-        hello = parse_client_hello(data)
-        if hello.status == "incomplete":
-            self.noted = data if len(data) < HELLO_LIMIT else b""
-            return
-        self.noted = b""  # another hello answers a HelloRetryRequest
-        if hello.status == "not-tls":
-            return
-        self.hello = hello
-        if hello.sni is None and (name := hello.sni_bytes) is not None and not name.isascii():
-            guard = connection.context.sni_callback
-            alert = (guard.decide(connection, None, self) if isinstance(guard, Guard) else None) or UNRECOGNIZED_NAME
-            self.outgoing.write(bytes((21, 3, 1, 0, 2, 2, alert)))
-            raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"server name {name!r} is not ASCII")
-
-    def fail(self) -> None:
-        """asyncio drops what is left to send when a handshake fails: the client would not be told why."""
+    def tell(self, alert: int) -> None:
+        """Sends the alert to the client if asyncio is below: it drops what a failed handshake leaves to send."""
         transport = self.transport()
-        if transport is not None and self.outgoing.pending:
-            transport.write(self.outgoing.read())
+        if transport is not None:
+            transport.write(alert_record(alert))
+
+    def refuse_name(self, connection: Any, name: bytes) -> NoReturn:
+        guard = connection.context.sni_callback
+        alert = guard.decide(connection, None, self) if isinstance(guard, Guard) else None
+        if alert is None:
+            alert = UNRECOGNIZED_NAME
+            self.tell(alert)
+        self.outgoing.write(alert_record(alert))
+        raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"server name {name!r} is not ASCII")
+
+
+def alert_record(alert: int) -> bytes:
+    """A fatal alert, as it is sent before there are keys."""
+    return bytes((21, 3, 3, 0, 2, 2, alert))
 
 
 @cache
 def noting_object(base: Any) -> Any:
-    """Subclass of an SSLObject class whose server sides keep BioNotes."""
+    """Subclass of an SSLObject class that notes the ClientHello of a client, and then is what it was derived from."""
     create, shake = base._create.__func__, base.do_handshake
 
     def _create(
         cls: Any, incoming: Any, outgoing: Any, server_side: bool = False, server_hostname: Any = None,
         session: Any = None, context: Any = None,
     ) -> Any:  # fmt: skip
+        if not server_side:
+            return create(base, incoming, outgoing, server_side, server_hostname, session, context)
         self = create(cls, incoming, outgoing, server_side, server_hostname, session, context)
-        if server_side:
-            caller, driver = sys._getframe(2), None  # 1 is wrap_bio
-            if caller.f_globals.get("__name__") == "asyncio.sslproto":  # asking any frame for its locals keeps them alive
-                driver = weakref.ref(caller.f_locals["self"])
-            self.gobanfast_notes = BioNotes(incoming, outgoing, driver)
+        notes = self.gobanfast_notes = BioNotes(incoming, outgoing)
+        caller = sys._getframe(2)  # 1 is wrap_bio
+        if caller.f_globals.get("__name__") == "asyncio.sslproto":  # asking any frame for its locals keeps them alive
+            notes.driver = weakref.ref(caller.f_locals["self"])
         return self
 
     def do_handshake(self: Any) -> None:
         notes = self.gobanfast_notes
-        if notes is None:
-            shake(self)
-            return
-        try:
-            if notes.noting and notes.incoming.pending:
-                notes.note(self)
-            shake(self)
-        except WANTS:
-            notes.noting = notes.hello is None or notes.outgoing.pending < RETRY_LIMIT
-            raise
-        except ssl.SSLError:
-            notes.fail()
-            raise
-        self.gobanfast_notes = None
+        if notes.incoming.pending and notes.complete():
+            self.__class__ = base
+            hello = notes.hello
+            if hello is not None and hello.sni is None and (name := hello.sni_bytes) and not name.isascii():
+                notes.refuse_name(self, name)
+        shake(self)
 
-    body = {"__doc__": base.__doc__, "gobanfast_notes": None, "_create": classmethod(_create), "do_handshake": do_handshake}
-    return type(base.__name__, (base,), body)
+    return type(base.__name__, (base,), {"__doc__": base.__doc__, "_create": classmethod(_create), "do_handshake": do_handshake})
 
 
 class SocketNotes:
