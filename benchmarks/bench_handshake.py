@@ -31,7 +31,7 @@ rules:
 
 def certificate(folder: Path) -> Path:
     """A PEM file with an EC key and its certificate: the cheapest handshake, so the dearest guard."""
-    import datetime
+    from datetime import UTC, datetime, timedelta
 
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -39,9 +39,9 @@ def certificate(folder: Path) -> Path:
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
-    now = datetime.datetime.now(datetime.UTC)
+    now = datetime.now(UTC)
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
+    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + timedelta(days=1))
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     path = folder / "both.pem"
     path.write_bytes(

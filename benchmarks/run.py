@@ -22,7 +22,7 @@ from benchmarks.cases import Data, Row, interleave
 
 HERE = Path(__file__).parent
 RECORD = HERE / "record"
-SUITES = ("prefix", "batch", "dpdk", "build", "set", "decide", "hello", "names")
+SUITES = ("prefix", "batch", "dpdk", "build", "set", "decide", "hello", "handshake", "names")
 DISTRIBUTIONS = (
     "gobanfast", "cython", "maxminddb", "maxminddb-rust", "numpy", "py-radix", "pyasn", "pyroaring", "pysubnettree",
     "pytricia",

@@ -21,8 +21,15 @@ import pytest
 
 import servers
 from gobanfast.frontends import tls
-from gobanfast.frontends.tls import ACCESS_DENIED, UNRECOGNIZED_NAME, current_handshake, decision_of, guard, handshake_of
-from hellos import message, server_name, stream
+from gobanfast.frontends.tls import (
+    ACCESS_DENIED,
+    UNRECOGNIZED_NAME,
+    current_handshake,
+    decision_of,
+    guard,
+    handshake_of,
+)
+from hellos import server_name, stream
 from servers import WAIT, in_thread, listening, program, run
 
 certificate, engine = servers.certificate, servers.engine
@@ -146,7 +153,7 @@ def under_hypercorn(certificate, guarded):
 @contextmanager
 def under_http_server(certificate, guarded):
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802 - the name http.server asks for
+        def do_GET(self):
             body = json.dumps(told(handshake_of(self.connection))).encode()
             self.send_response(200)
             self.send_header("content-length", str(len(body)))
@@ -219,7 +226,9 @@ def openssl_client(port, name, source):
 
 def curl_client(port, name, source, *, version="--http1.1"):
     command = [program("curl"), "-sSk", version, "--interface", source, "--max-time", str(WAIT)]
-    where = ["--resolve", f"{name}:{port}:127.0.0.1", f"https://{name}:{port}/"] if name else [f"https://127.0.0.1:{port}/"]
+    where = (
+        ["--resolve", f"{name}:{port}:127.0.0.1", f"https://{name}:{port}/"] if name else [f"https://127.0.0.1:{port}/"]
+    )
     done = run(*command, *where)
     if done.returncode == 0:
         return "served", json.loads(done.stdout)
@@ -240,7 +249,7 @@ each_client = pytest.mark.parametrize("client", CLIENTS.values(), ids=CLIENTS)
 @each_client
 @each_server
 def test_real_clients_are_refused_or_served(serve, client, certificate, engine):
-    """By address, name and JA4: refused with the alert of the policy, served otherwise; the application is told the decision."""
+    """By address, name and JA4: refused with the policy's alert, else served, the application told why."""
     seen = []
 
     def alert(decision):
@@ -450,7 +459,7 @@ def test_bytes_that_are_no_handshake(certificate, engine, data):
 
 def test_a_guarded_context_makes_clients_too(certificate, engine):
     """A context guarded for the server side is left alone where it connects outward."""
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="PROTOCOL_TLS"):
         context = guard(ssl.SSLContext(ssl.PROTOCOL_TLS), engine)
     near, far = shake(server_context(certificate), context)
 

@@ -34,7 +34,14 @@ def test_version_1_round_trip(pair, source_port, destination_port, rest):
     assert expected == seen(parse_proxy_header(data + rest))
 
 
-@given(pair=pairs, source_port=ports, destination_port=ports, extra=tlvs, checksum=st.booleans(), rest=st.binary(max_size=20))
+@given(
+    pair=pairs,
+    source_port=ports,
+    destination_port=ports,
+    extra=tlvs,
+    checksum=st.booleans(),
+    rest=st.binary(max_size=20),
+)
 def test_version_2_round_trip(pair, source_port, destination_port, extra, checksum, rest):
     """Addresses, ports and TLVs are those written, with a checksum or without."""
     data = oracle.v2(*pair, source_port, destination_port, extra, checksum=checksum)

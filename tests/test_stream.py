@@ -152,7 +152,9 @@ def test_a_proxy_that_does_not_say_gives_no_address(engine, data):
             assert (None, None) == (seen[0].address, seen[0].decision.address)
 
 
-@pytest.mark.parametrize("header", [oracle.v1("192.0.2.7", "192.0.2.8", 1, 2), oracle.v2("192.0.2.7", "192.0.2.8", 1, 2)])
+@pytest.mark.parametrize(
+    "header", [oracle.v1("192.0.2.7", "192.0.2.8", 1, 2), oracle.v2("192.0.2.7", "192.0.2.8", 1, 2)]
+)
 def test_a_header_of_anyone_else_is_refused(engine, header):
     """A peer that is no proxy of ours cannot say who it is; without one it is served."""
     with listener(engine, trust=PROXIES) as (target, seen), connect(target, "127.0.0.2", header + b"GET"):
@@ -388,14 +390,19 @@ def test_asyncio_takes_a_listener(engine):
     """asyncio's peername is the client's; banned, slow and spoofing clients are ended while it serves others."""
     seen = []
     target = Listener(listening(), engine, trust=PROXIES, deadline=0.3, on_decision=seen.append)
-    with asyncio_server(target):
-        with connect(target, data=b"PROXY ") as slow, connect(target, "127.0.0.66", b"x") as banned:
-            for header, expected in HEADERS.values():
-                with connect(target, data=header + b"x") as near:
-                    assert repr((expected[:2], expected[0], None)).encode() == near.recv(200)
-            for sock in (slow, banned):
-                assert "reset" == ending(sock, WAIT)
-    assert [("127.0.0.1", "deadline"), ("127.0.0.66", "ban")] == sorted((c.peer[0], c.refusal) for c in seen if c.refusal)
+    with (
+        asyncio_server(target),
+        connect(target, data=b"PROXY ") as slow,
+        connect(target, "127.0.0.66", b"x") as banned,
+    ):
+        for header, expected in HEADERS.values():
+            with connect(target, data=header + b"x") as near:
+                assert repr((expected[:2], expected[0], None)).encode() == near.recv(200)
+        for sock in (slow, banned):
+            assert "reset" == ending(sock, WAIT)
+    assert [("127.0.0.1", "deadline"), ("127.0.0.66", "ban")] == sorted(
+        (c.peer[0], c.refusal) for c in seen if c.refusal
+    )
 
 
 def test_a_guard_behind_a_listener_knows_the_client(certificate, engine):
@@ -484,7 +491,7 @@ def free_port():
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_haproxy_delivers_addresses_and_names(certificate, engine, version, tmp_path):
-    """Real PROXY headers of HAProxy name the client's address and port, and in version 2 the SNI, ALPN and TLS version."""
+    """Real PROXY headers of HAProxy name the client's address and port, version 2 also the SNI and TLS version."""
     haproxy = program("haproxy")
     options = "proxy-v2-options ssl,authority,crc32c,unique-id" if version == 2 else ""
     how = f"send-proxy{'-v2' if version == 2 else ''} {options}"
@@ -513,7 +520,11 @@ def test_haproxy_delivers_addresses_and_names(certificate, engine, version, tmp_
                     header = [client for client in seen if client.port == address[1]][-1].header
                     assert (version, "127.0.0.9") == (header.version, header.source)
                     if version == 2:
-                        assert ("good.example", True, near.version()) == (header.authority, header.ssl.tls, header.ssl.version)
+                        assert ("good.example", True, near.version()) == (
+                            header.authority,
+                            header.ssl.tls,
+                            header.ssl.version,
+                        )
                         assert 3 in dict(header.tlvs)  # a checksum was there, and held
                 if version == 2:
                     raw = socket.create_connection(("127.0.0.1", ports["tls"]), WAIT)
@@ -535,7 +546,9 @@ def wait_for(port, process):
             time.sleep(0.02)
         else:
             return
-    raise AssertionError(f"HAProxy did not start: {process.stderr.read().decode() if process.poll() is not None else ''}")
+    raise AssertionError(
+        f"HAProxy did not start: {process.stderr.read().decode() if process.poll() is not None else ''}"
+    )
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ class ProxyHeader:
         return ProxySsl(bool(client & 1), bool(client & 6), verify == 0, split_tlvs(value[5:]) or ())
 
 
-class Malformed(ValueError):
+class MalformedError(ValueError):
     """A header that breaks the format; stays inside this module."""
 
 
@@ -117,7 +117,7 @@ def text_of(tlvs: Tlvs, kind: int) -> str | None:
 
 
 def parse_proxy_header(data: bytes, /, *, limit: int = V2_LIMIT) -> ProxyHeader:
-    """PROXY header at the start of `data`, the first bytes of a connection. Bad bytes give a status, never an exception.
+    """PROXY header at the start of `data`, the first bytes of a connection. Bad bytes give a status.
 
     Args:
         data: what has come so far.
@@ -133,7 +133,7 @@ def parse_proxy_header(data: bytes, /, *, limit: int = V2_LIMIT) -> ProxyHeader:
         return ProxyHeader("absent")
     try:
         return read_v1(data) if v1 else read_v2(data, limit)
-    except Malformed as problem:
+    except MalformedError as problem:
         return ProxyHeader("malformed", 1 if v1 else 2, problem=str(problem))
 
 
@@ -141,7 +141,7 @@ def read_v1(data: bytes) -> ProxyHeader:
     end = data.find(b"\r\n", 0, V1_LIMIT)
     if end < 0:
         if len(data) >= V1_LIMIT:
-            raise Malformed(f"no end of line within {V1_LIMIT} bytes")
+            raise MalformedError(f"no end of line within {V1_LIMIT} bytes")
         return ProxyHeader("incomplete", 1, need=1 if data.endswith(b"\r") else 2)
     nbytes = end + 2
     words = data[:end].split(b" ")
@@ -149,7 +149,9 @@ def read_v1(data: bytes) -> ProxyHeader:
         return ProxyHeader("ok", 1, nbytes)
     family = V1_FAMILIES.get(words[1])
     if family is None or len(words) != 6:
-        raise Malformed(f"line {data[:end]!r} is not PROXY TCP4|TCP6 and two addresses and two ports, or PROXY UNKNOWN")
+        raise MalformedError(
+            f"line {data[:end]!r} is not PROXY TCP4|TCP6 and two addresses and two ports, or PROXY UNKNOWN"
+        )
     source, destination = (address_v1(word, family) for word in words[2:4])
     source_port, destination_port = (port_v1(word) for word in words[4:6])
     return ProxyHeader(
@@ -161,13 +163,13 @@ def address_v1(word: bytes, family: Family) -> str:
     text = word.decode("latin-1")
     packed = None if "%" in text else parse_address(text)
     if packed is None or (":" in text) != (family == "ipv6"):
-        raise Malformed(f"address {text!r} is not {family}")
+        raise MalformedError(f"address {text!r} is not {family}")
     return format_address(packed)
 
 
 def port_v1(word: bytes) -> int:
     if not word.isdigit() or len(word) > 5 or (len(word) > 1 and word.startswith(b"0")) or int(word) > 0xFFFF:
-        raise Malformed(f"port {word.decode('latin-1')!r} is not 0 to 65535")
+        raise MalformedError(f"port {word.decode('latin-1')!r} is not 0 to 65535")
     return int(word)
 
 
@@ -176,23 +178,23 @@ def read_v2(data: bytes, limit: int) -> ProxyHeader:
         return ProxyHeader("incomplete", 2, need=V2_HEAD - len(data))
     version_command, family_transport, length = struct.unpack_from("!BBH", data, len(V2_START))
     if version_command not in {0x20, 0x21}:
-        raise Malformed(f"version and command byte 0x{version_command:02x} is neither 0x20 nor 0x21")
+        raise MalformedError(f"version and command byte 0x{version_command:02x} is neither 0x20 nor 0x21")
     nbytes = V2_HEAD + length
     if nbytes > limit:
-        raise Malformed(f"header of {nbytes} bytes is over the limit of {limit}")
+        raise MalformedError(f"header of {nbytes} bytes is over the limit of {limit}")
     if len(data) < nbytes:
         return ProxyHeader("incomplete", 2, need=nbytes - len(data))
     if version_command == 0x20:  # the rest of a LOCAL header is to be passed over, whatever it says
         return ProxyHeader("ok", 2, nbytes, local=True)
     if family_transport >> 4 > 3 or family_transport & 15 > 2:
-        raise Malformed(f"family and transport byte 0x{family_transport:02x} is not assigned")
+        raise MalformedError(f"family and transport byte 0x{family_transport:02x} is not assigned")
     family, size = V2_FAMILIES[family_transport >> 4]
     at = V2_HEAD
     source = destination = source_port = destination_port = None
     if family == "unspecified":
         return ProxyHeader("ok", 2, nbytes)
     if length < 2 * size + 4 * (family != "unix"):
-        raise Malformed(f"length {length} is too short for two {family} addresses")
+        raise MalformedError(f"length {length} is too short for two {family} addresses")
     if family == "unix":
         at += 2 * size
     else:
@@ -203,7 +205,7 @@ def read_v2(data: bytes, limit: int) -> ProxyHeader:
         at += 2 * size + 4
     tlvs = split_tlvs(data[at:nbytes])
     if tlvs is None:
-        raise Malformed("a TLV is longer than what is left of the header")
+        raise MalformedError("a TLV is longer than what is left of the header")
     check_tlvs(tlvs, data[:nbytes], at)
     return ProxyHeader(
         "ok", 2, nbytes, 0, None, False, family, source, source_port, destination, destination_port, tlvs
@@ -230,16 +232,16 @@ def check_tlvs(tlvs: Tlvs, header: bytes, at: int) -> None:
     seen = set()
     for kind, value in tlvs:
         if kind in ONCE and kind in seen:
-            raise Malformed(f"TLV 0x{kind:02x} occurs twice")
+            raise MalformedError(f"TLV 0x{kind:02x} occurs twice")
         seen.add(kind)
         if kind == SSL and (len(value) < 5 or split_tlvs(value[5:]) is None):
-            raise Malformed("the TLV about TLS (0x20) is damaged")
+            raise MalformedError("the TLV about TLS (0x20) is damaged")
         if kind == CRC32C:
             if len(value) != 4:
-                raise Malformed(f"CRC32c of {len(value)} bytes is not 4 bytes")
+                raise MalformedError(f"CRC32c of {len(value)} bytes is not 4 bytes")
             found = crc32c(header[: at + 3] + bytes(4) + header[at + 7 :])
             if found != int.from_bytes(value):
-                raise Malformed(f"CRC32c 0x{int.from_bytes(value):08x} is not 0x{found:08x}")
+                raise MalformedError(f"CRC32c 0x{int.from_bytes(value):08x} is not 0x{found:08x}")
         at += 3 + len(value)
 
 

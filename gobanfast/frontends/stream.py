@@ -1,9 +1,9 @@
 """A listening TCP socket whose `accept` gives out only connections the engine lets in.
 
 `Listener` stands where a listening socket stands: `asyncio.start_server(..., sock=listener)`, `loop.create_server`,
-uvicorn's `Server.serve(sockets=[listener])`, `socketserver`, or a loop of one's own around `listener.accept()`. It reads
-a PROXY header of trusted proxies, may look at the ClientHello without taking it, and asks the engine before the
-application has a byte to read. (uvloop accepts in C and takes no such object: run uvicorn with `loop="asyncio"`.)
+uvicorn's `Server.serve(sockets=[listener])`, `socketserver`, or a loop of one's own around `listener.accept()`. It
+reads a PROXY header of trusted proxies, may look at the ClientHello without taking it, and asks the engine before
+the application has a byte to read. (uvloop accepts in C and takes no such object: run uvicorn with `loop="asyncio"`.)
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from collections import deque
 from collections.abc import Callable, Container, Generator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from gobanfast._tls import ClientHello, parse_client_hello
 from gobanfast.frontends.proxy import V2_LIMIT, ProxyHeader, parse_proxy_header
 
 if TYPE_CHECKING:
-    from gobanfast.engine import Decision, Engine
+    from gobanfast._engine import Decision
+    from gobanfast.engine import Engine
 
 log = logging.getLogger("gobanfast.stream")
 
@@ -41,8 +42,8 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 class Client:
     """One connection's client, and what became of it.
 
-    `address` and `port` are the client's own, told by a trusted proxy if there is one, else the peer's; None if the proxy
-    does not know. `peer` is the socket's other end. `refusal` is None for a client that was let in.
+    `address` and `port` are the client's own, told by a trusted proxy if there is one, else the peer's; None if the
+    proxy does not know. `peer` is the socket's other end. `refusal` is None for a client that was let in.
     """
 
     peer: tuple[Any, ...]
@@ -55,7 +56,7 @@ class Client:
 
 
 class AdmittedSocket(socket.socket):
-    """A connection that was let in: `client` says whose it is, and `getpeername` gives that client where it is known."""
+    """A connection that was let in: `client` says whose it is, and `getpeername` gives that client if it is known."""
 
     client: Client
 
@@ -105,7 +106,7 @@ class Listener:
         pending_limit: connections waited for at a time; one more, and the oldest of them is refused.
         header_limit: bytes of the longest PROXY header taken.
         on_decision: called with the Client of every connection, let in or not.
-        on_error: what an exception in the engine or in `on_decision` does: "refuse" or "allow". It is logged either way.
+        on_error: what an exception in the engine or in `on_decision` does: "refuse" or "allow". It is always logged.
     Raises:
         ValueError: an argument that is none of these.
     Threads: any number may accept; one of them drives all connections on their way in. A child of fork drops those.
@@ -155,7 +156,7 @@ class Listener:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)  # getsockname, family, type, setsockopt, listen, ...
 
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -181,7 +182,7 @@ class Listener:
                 if end is not None:
                     wait = max(0.0, end - now) if wait is None else min(wait, max(0.0, end - now))
                 for key, _ in self._selector.select(wait):
-                    if self._closed:
+                    if key.fileobj is self._woken:
                         break
                     admitted = self._new() if key.data is None else self._step(key.data)
                     if admitted is not None:

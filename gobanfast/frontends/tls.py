@@ -1,17 +1,18 @@
 """Decides inside the TLS handshake, for any server that takes an `ssl.SSLContext`: `guard(context, engine)`.
 
-The decision is made by all that is known before the server's first answer: the whole ClientHello (host name, ALPN, JA4) and
-the client's address. A refused client gets a TLS alert and no certificate. What was decided is handed on to the HTTP layer:
-`decision_of(transport.get_extra_info("ssl_object"))`, or `current_handshake()` in an ASGI application.
+The decision is made by all that is known before the server's first answer: the whole ClientHello (host name, ALPN, JA4)
+and the client's address. A refused client gets a TLS alert and no certificate. What was decided is handed on to the
+HTTP layer: `decision_of(transport.get_extra_info("ssl_object"))`, or `current_handshake()` in an ASGI application.
 
-How the ClientHello is got: a server on memory BIOs (asyncio and what builds on it) hands its bytes to our SSLObject, which notes
-them in passing (the first one: the second, which answers a HelloRetryRequest, is looked at for its name only). On sockets the private `SSLContext._msg_callback` shows it; it is not used for BIOs, where it would cost two
-calls of Python for every record of application data. Where an interpreter has neither, only the host name is known, from
-`sni_callback`; `self_check()` says what works here.
+How the ClientHello is got: a server on memory BIOs (asyncio and what builds on it) hands its bytes to our SSLObject,
+which notes them in passing (the first one: the second, which answers a HelloRetryRequest, is looked at for its name
+only). On sockets the private `SSLContext._msg_callback` shows it; it is not used for BIOs, where it would cost two
+calls of Python for every record of application data. Where an interpreter has neither, only the host name is known,
+from `sni_callback`; `self_check()` says what works here.
 
 How the address is got: from the socket, or the `stream.Listener` it came from; under asyncio, from the transport of the
-SSLProtocol that asked for the SSLObject. Elsewhere (uvloop, a BIO loop of one's own) it is unknown: rules that ask for an
-address do not match then, and the HTTP layer is to decide again with it.
+SSLProtocol that asked for the SSLObject. Elsewhere (uvloop, a BIO loop of one's own) it is unknown: rules that ask for
+an address do not match then, and the HTTP layer is to decide again with it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from gobanfast._tls import ClientHello, parse_client_hello, parse_handshake
 from gobanfast.frontends.stream import Client, client_of
 
 if TYPE_CHECKING:
-    from gobanfast.engine import Decision, Engine
+    from gobanfast._engine import Decision
+    from gobanfast.engine import Engine
 
 log = logging.getLogger("gobanfast.tls")
 
@@ -65,7 +67,7 @@ ACCEPTED: ContextVar[Client | None] = ContextVar("gobanfast_accepted", default=N
 
 
 def handshake_of(connection: Any, /) -> Handshake | None:
-    """The Handshake of an SSLObject or SSLSocket; None before its ClientHello and for any object not of a guarded context."""
+    """The Handshake of an SSLObject or SSLSocket; None before its ClientHello, or if its context is not guarded."""
     handshake = getattr(connection, "gobanfast_handshake", None)
     return handshake if isinstance(handshake, Handshake) else None
 
@@ -79,8 +81,9 @@ def decision_of(connection: Any, /) -> Decision | None:
 def current_handshake() -> Handshake | None:
     """The Handshake of the connection that the running asyncio task was started by, else None.
 
-    For ASGI applications, which are given no SSLObject. Works where a server starts the task while it reads from the connection, as
-    asyncio's streams, uvicorn and hypercorn do. A task that serves two connections at once asks `handshake_of` instead.
+    For ASGI applications, which are given no SSLObject. Works where a server starts the task while it reads from the
+    connection, as asyncio's streams, uvicorn and hypercorn do. Code that serves two connections in one task asks
+    `handshake_of` instead.
     """
     return CURRENT.get()
 
@@ -93,20 +96,23 @@ def guard(
     on_decision: Callable[[Handshake], object] | None = None,
     on_error: Literal["refuse", "allow"] = "refuse",
 ) -> ssl.SSLContext:
-    """The same `context`, which from now on asks `engine` about every client. Action "challenge" goes on, for the HTTP layer.
+    """The same `context`, which from now on asks `engine` about every client.
 
-    An `sni_callback` that the context has goes on to be called, after ours, for clients that are not refused. Set another one
-    later, and the guard is gone. A name that is not ASCII is always refused: CPython cannot show it to any callback.
+    Action "challenge" goes on, for the HTTP layer.
+
+    An `sni_callback` that the context has goes on to be called, after ours, for clients that are not refused. Set
+    another one later, and the guard is gone. A name that is not ASCII is always refused: on BIOs by us, on sockets by
+    CPython, which cannot show it to any callback and prints a traceback.
 
     Args:
         context: server side; certificates may be loaded before or after.
         alert: what a refused client is told, or a function that says it for a decision.
         on_decision: called with the Handshake of every client, refused or not, before it is answered.
-        on_error: what an exception in the engine, `alert` or `on_decision` does: "refuse" (internal_error) or "allow", except that a
-            client already found banned is refused. It is logged either way.
+        on_error: what an exception in the engine, `alert` or `on_decision` does: "refuse" (internal_error) or "allow",
+            except that a client already found banned is refused. It is always logged.
     Raises:
         ValueError: `context` is guarded already, or an argument is none of these.
-    Cost: 2 % of a handshake, nothing after it; on sockets two short calls a record go on after it.
+    Cost: some microseconds a handshake, nothing after it; on sockets two short calls a record go on after it.
     """
     if on_error not in {"refuse", "allow"}:
         raise ValueError(f"on_error={on_error!r} is not one of refuse, allow")
@@ -115,8 +121,9 @@ def guard(
     if not callable(alert):
         alert = ssl.AlertDescription(alert)
     context.sni_callback = Guard(engine, alert, on_decision, on_error, context.sni_callback)
-    context.sslobject_class = noting_object(context.sslobject_class)  # type: ignore[assignment]
-    context.sslsocket_class = noting_socket(context.sslsocket_class)  # type: ignore[assignment]
+    contexts: Any = context  # whose two class attributes may be set on an object too, by their documentation
+    contexts.sslobject_class = noting_object(contexts.sslobject_class)
+    contexts.sslsocket_class = noting_socket(contexts.sslsocket_class)
     return context
 
 
@@ -194,7 +201,7 @@ class Guard:
             self.previous_messages(connection, direction, version, content, kind, data)
 
 
-# ---- what is noted of a connection. These run between OpenSSL's own work, with cold caches: the less Python, the better.
+# ---- what is noted of a connection. This runs amid OpenSSL's own work, with cold caches: the less Python, the better.
 
 
 def address_in(peer: object) -> str | None:
@@ -287,7 +294,9 @@ def noting_object(base: Any) -> Any:
                 notes.refuse_name(self, name)
         shake(self)
 
-    return type(base.__name__, (base,), {"__doc__": base.__doc__, "_create": classmethod(_create), "do_handshake": do_handshake})
+    return type(
+        base.__name__, (base,), {"__doc__": base.__doc__, "_create": classmethod(_create), "do_handshake": do_handshake}
+    )
 
 
 class SocketNotes:
@@ -302,15 +311,16 @@ class SocketNotes:
     def address(self) -> str | None:
         if self.client is not None:
             return self.client.address
+        connection: Any = self.connection()
         try:
-            return address_in(self.connection().getpeername())
+            return address_in(connection.getpeername())
         except (AttributeError, OSError):  # a client that has left
             return None
 
 
 @cache
 def noting_socket(base: Any) -> Any:
-    """Subclass of an SSLSocket class that has its context watch messages, and knows the client of the socket it is made of."""
+    """Subclass of an SSLSocket class that has its context watch messages, and knows the client of its socket."""
     create = base._create.__func__
 
     def _create(
@@ -332,14 +342,16 @@ def noting_socket(base: Any) -> Any:
             self.gobanfast_notes = SocketNotes(self, client)
         return self
 
-    return type(base.__name__, (base,), {"__doc__": base.__doc__, "gobanfast_notes": None, "_create": classmethod(_create)})
+    return type(
+        base.__name__, (base,), {"__doc__": base.__doc__, "gobanfast_notes": None, "_create": classmethod(_create)}
+    )
 
 
 # ---- what works here
 
 
 def self_check() -> str:
-    """A line that says what a guard gets to see in this interpreter; found out by half a handshake of each kind, in memory."""
+    """A line that says what a guard gets to see in this interpreter, found out by half a handshake of each kind."""
     named = seen_by_guard(through_bios, "name.example")
     nameless = seen_by_guard(through_bios, None)
     on_socket = seen_by_guard(through_socket, "name.example")
@@ -358,11 +370,13 @@ class RefusingEngine:
 
     action = "ban"
 
-    def decide(self, address: str | None, *, sni: str | None = None, hello: ClientHello | None = None) -> Any:
+    def decide(self, *_: object, **__: object) -> Any:
         return self
 
 
-def seen_by_guard(wrap: Callable[[ssl.SSLContext, ssl.SSLContext, str | None], None], name: str | None) -> Handshake | None:
+def seen_by_guard(
+    wrap: Callable[[ssl.SSLContext, ssl.SSLContext, str | None], None], name: str | None
+) -> Handshake | None:
     seen: list[Handshake] = []
     engine: Any = RefusingEngine()
     server = guard(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), engine, on_decision=seen.append)
