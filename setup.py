@@ -20,8 +20,9 @@ DIRECTIVES = {"language_level": 3, "binding": True, "embedsignature": False}
 XXH3 = ["gbf_xxh3", "gbf_xxh3_avx512", "gbf_xxh3_avx2", "gbf_xxh3_neon"]
 BLOCK = ["gbf_block", "gbf_cpu", *XXH3]
 LPM = ["gbf_addr", "gbf_lpm", "gbf_lpm_avx512", "gbf_lpm_scalar", "gbf_lpm_v2"]
-PREFIX = [*BLOCK, *LPM, "gbf_prefix_build", "gbf_prefix_list", "gbf_trie"]
+PREFIX = [*BLOCK, *LPM, "gbf_prefix_build", "gbf_prefix_list", "gbf_prefix_sort", "gbf_trie"]
 NAME = ["gbf_name", "gbf_name_avx512", "gbf_name_scalar", "gbf_name_v2"]
+SET = ["gbf_set_avx512", "gbf_set_build", "gbf_set_scalar", "gbf_set_v2"]
 EXTENSIONS = {
     "_address": LPM,
     "_asn": [*PREFIX, "gbf_asn", "gbf_asn_build", "gbf_asn_csv"],
@@ -31,6 +32,7 @@ EXTENSIONS = {
     "_name": [*BLOCK, *NAME, "gbf_strings"],
     "_names": [*BLOCK, *NAME, "gbf_name_build", "gbf_name_dfa"],
     "_prefix": PREFIX,
+    "_set": [*BLOCK, "gbf_addr", "gbf_prefix_sort", *SET],
     "_tls": ["gbf_cpu", "gbf_hello", "gbf_ja", "gbf_md5", "gbf_sha256", "gbf_sha256_sha"],
 }
 

@@ -48,10 +48,9 @@ def _subjects(data: Data) -> Iterator[Subject]:
 
 
 def _ours(prefixes: list[str]) -> Subject:
-    from gobanfast._prefix import PrefixTable
+    from gobanfast import PrefixSet
 
-    table = PrefixTable([(prefix, 1) for prefix in prefixes])
-    return Subject("gobanfast in", "ours", "bool", {4: table}, contains_each)
+    return Subject("gobanfast in", "ours", "bool", {4: PrefixSet(prefixes)}, contains_each)
 
 
 def _pytricia(prefixes: list[str]) -> Subject:

@@ -7,6 +7,7 @@ from gobanfast._errors import FormatError, GobanError, Problem, RuleError
 from gobanfast._kernels import kernels
 from gobanfast._names import NameTable
 from gobanfast._prefix import PrefixTable
+from gobanfast._set import PrefixSet
 from gobanfast._tls import ClientHello, parse_client_hello
 from gobanfast.asn import AsnTable
 from gobanfast.engine import Engine
@@ -20,6 +21,7 @@ __all__ = [
     "FormatError",
     "GobanError",
     "NameTable",
+    "PrefixSet",
     "PrefixTable",
     "Problem",
     "Rule",

@@ -37,5 +37,20 @@ cdef gbf_prefix_problem read_prefix(str text, gbf_addr *address, uint32_t *bits)
 # The best kernel at or below the level (None: GOBANFAST_KERNEL, else the machine's best).
 cdef const gbf_lpm_kernel *pick_kernel(object level) except NULL
 
-# Leaves of `addresses` (uint32 buffer, n x 16 bytes, or list of str) into the uint32 buffer `out`; returns n.
+# How the addresses of a batch are given.
+cdef enum batch_form:
+    BATCH_UINT32  # IPv4 addresses in host order
+    BATCH_PACKED  # n x 16 bytes in network order, IPv4 mapped
+    BATCH_TEXT    # const char *[n], with lengths
+
+# Answers `n` addresses at `rows` out of `table` into `out`; returns how many matched. `lengths` is for texts only.
+ctypedef size_t (*batch_run)(const void *table, batch_form form, const void *rows, const uint32_t *lengths, size_t n,
+                             void *out) noexcept nogil
+
+# Runs `addresses` (uint32 buffer, n x 16 bytes, or list of str) through `run` into `out`, a writable buffer of n items
+# of `item_bytes`. Returns the sum of what `run` returned. Detaches from the interpreter for large buffers.
+cdef Py_ssize_t run_many(batch_run run, const void *table, object addresses, object out,
+                         Py_ssize_t item_bytes) except -1
+
+# Leaves of `addresses` into the uint32 buffer `out`; returns n.
 cdef Py_ssize_t leaves_many(const gbf_lpm *lpm, const gbf_lpm_kernel *kernel, object addresses, object out) except -1

@@ -105,11 +105,11 @@ def parse_prefixes(list texts not None, /):
     return bytes(addresses[:16 * kept]), bytes(lengths[:kept]), problems
 
 
-cdef int text_leaves(const gbf_lpm *lpm, const gbf_lpm_kernel *kernel, object texts, uint32_t *leaves) except -1:
+cdef size_t run_texts(batch_run run, const void *table, object texts, Py_ssize_t item_bytes, char *out) except? 0:
     cdef const char *starts[512]
     cdef uint32_t lengths[512]
     cdef Py_ssize_t i, first = 0, size, count = len(texts)
-    cdef size_t n
+    cdef size_t n, matched = 0
     cdef str text
     while first < count:
         size = min(512, count - first)
@@ -118,48 +118,67 @@ cdef int text_leaves(const gbf_lpm *lpm, const gbf_lpm_kernel *kernel, object te
             if text is None or not gbf_ascii(text, &starts[i], &n):
                 n = 0
             lengths[i] = <uint32_t>min(n, 0xFFFFFFFF)
-        kernel.find_text_many(lpm, starts, lengths, <size_t>size, leaves + first)
+        matched += run(table, BATCH_TEXT, starts, lengths, <size_t>size, out + item_bytes * first)
         first += size
-    return 0
+    return matched
 
 
-cdef Py_ssize_t leaves_many(const gbf_lpm *lpm, const gbf_lpm_kernel *kernel, object addresses, object out) except -1:
+cdef Py_ssize_t run_many(batch_run run, const void *table, object addresses, object out,
+                         Py_ssize_t item_bytes) except -1:
     cdef Py_buffer source, target
     cdef Py_ssize_t count
-    cdef bint packed
+    cdef size_t matched
+    cdef batch_form form
     PyObject_GetBuffer(out, &target, PyBUF_WRITABLE | PyBUF_ND | PyBUF_FORMAT)
     try:
-        if target.itemsize != 4:
-            raise ValueError(f"out holds items of {target.itemsize} bytes, not uint32")
+        if target.itemsize != item_bytes:
+            raise ValueError(f"out holds items of {target.itemsize} bytes, not uint{8 * item_bytes}")
         if isinstance(addresses, (list, tuple)):
-            count = len(addresses)
-            if target.len != 4 * count:
-                raise ValueError(f"out has {target.len // 4} items for {count} addresses")
-            text_leaves(lpm, kernel, addresses, <uint32_t *>target.buf)
-            return count
+            check_room(&target, len(addresses))
+            return <Py_ssize_t>run_texts(run, table, addresses, item_bytes, <char *>target.buf)
         PyObject_GetBuffer(addresses, &source, PyBUF_ND | PyBUF_FORMAT)
         try:
-            packed = source.itemsize != 4
-            if source.itemsize not in (1, 4, 16) or (packed and source.len % 16 != 0):
+            form = BATCH_UINT32 if source.itemsize == 4 else BATCH_PACKED
+            if source.itemsize not in (1, 4, 16) or (form == BATCH_PACKED and source.len % 16 != 0):
                 raise ValueError("addresses are uint32 (IPv4, host order) or whole 16-byte records (network order)")
-            count = source.len // (16 if packed else 4)
-            if target.len != 4 * count:
-                raise ValueError(f"out has {target.len // 4} items for {count} addresses")
+            count = source.len // (4 if form == BATCH_UINT32 else 16)
+            check_room(&target, count)
             if count >= DETACH:
                 with nogil:
-                    buffer_leaves(lpm, kernel, packed, source.buf, <size_t>count, <uint32_t *>target.buf)
+                    matched = run(table, form, source.buf, NULL, <size_t>count, target.buf)
             else:
-                buffer_leaves(lpm, kernel, packed, source.buf, <size_t>count, <uint32_t *>target.buf)
-            return count
+                matched = run(table, form, source.buf, NULL, <size_t>count, target.buf)
+            return <Py_ssize_t>matched
         finally:
             PyBuffer_Release(&source)
     finally:
         PyBuffer_Release(&target)
 
 
-cdef void buffer_leaves(const gbf_lpm *lpm, const gbf_lpm_kernel *kernel, bint packed, const void *addresses,
-                        size_t count, uint32_t *leaves) noexcept nogil:
-    if packed:
-        kernel.find16_many(lpm, <const uint8_t *>addresses, count, leaves)
+cdef int check_room(const Py_buffer *out, Py_ssize_t count) except -1:
+    if out.len != out.itemsize * count:
+        raise ValueError(f"out has {out.len // out.itemsize} items for {count} addresses")
+    return 0
+
+
+cdef struct lpm_table:
+    const gbf_lpm *lpm
+    const gbf_lpm_kernel *kernel
+
+
+cdef size_t run_leaves(const void *table, batch_form form, const void *rows, const uint32_t *lengths, size_t n,
+                       void *out) noexcept nogil:
+    cdef const gbf_lpm *lpm = (<const lpm_table *>table).lpm
+    cdef const gbf_lpm_kernel *kernel = (<const lpm_table *>table).kernel
+    if form == BATCH_UINT32:
+        kernel.find4_many(lpm, <const uint32_t *>rows, n, <uint32_t *>out)
+    elif form == BATCH_PACKED:
+        kernel.find16_many(lpm, <const uint8_t *>rows, n, <uint32_t *>out)
     else:
-        kernel.find4_many(lpm, <const uint32_t *>addresses, count, leaves)
+        kernel.find_text_many(lpm, <const char *const *>rows, lengths, n, <uint32_t *>out)
+    return n
+
+
+cdef Py_ssize_t leaves_many(const gbf_lpm *lpm, const gbf_lpm_kernel *kernel, object addresses, object out) except -1:
+    cdef lpm_table table = lpm_table(lpm, kernel)
+    return run_many(run_leaves, &table, addresses, out, 4)

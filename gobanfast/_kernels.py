@@ -36,5 +36,10 @@ def kernels() -> dict[str, str]:
     """
     from gobanfast import _fingerprint
     from gobanfast._prefix import PrefixTable
+    from gobanfast._set import PrefixSet
 
-    return {"fingerprint": _fingerprint.kernel_name(cpu_features()), "prefix": PrefixTable().kernel}
+    return {
+        "fingerprint": _fingerprint.kernel_name(cpu_features()),
+        "prefix": PrefixTable().kernel,
+        "set": PrefixSet().kernel,
+    }

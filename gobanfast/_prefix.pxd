@@ -14,3 +14,6 @@ cdef class PrefixTable:
 
 # What lookup_many of every prefix-shaped table does; returns the number of matches.
 cdef Py_ssize_t values_many(const gbf_prefix *table, object addresses, object out) except -1
+
+# Room for `count` rows in place of `rows` (NULL at first); the caller frees it.
+cdef gbf_prefix_item *reserve(gbf_prefix_item *rows, Py_ssize_t count) except NULL

@@ -357,3 +357,24 @@ cdef extern from "gbf_strings.h" nogil:
     gbf_strings gbf_strings_from_arrow(gbf_string_form form, const ArrowArray *array)
     void gbf_strings_get(const gbf_strings *column, uint64_t first, uint64_t count, const uint8_t **texts,
                          uint64_t *nbytes, uint8_t *scratch)
+
+
+cdef extern from "gbf_set.h" nogil:
+    ctypedef struct gbf_set:
+        uint64_t prefix4s
+        uint64_t prefix6s
+    ctypedef struct gbf_set_kernel:
+        const char *name
+        int (*covers_text)(const gbf_set *s, const char *text, size_t n) noexcept nogil
+        size_t (*covers4_many)(const gbf_set *s, const uint32_t *addresses, size_t n, uint8_t *inside) noexcept nogil
+        size_t (*covers16_many)(const gbf_set *s, const uint8_t *packed, size_t n, uint8_t *inside) noexcept nogil
+        size_t (*covers_text_many)(const gbf_set *s, const char *const *texts, const uint32_t *lengths, size_t n,
+                                   uint8_t *inside) noexcept nogil
+    ctypedef struct gbf_set_cursor:
+        gbf_addr address
+        uint32_t bits
+    const gbf_set_kernel *gbf_set_pick(uint32_t features)
+    gbf_status gbf_set_build(gbf_prefix_item *items, uint64_t count, void **block, gbf_fault *fault)
+    gbf_status gbf_set_open(gbf_set *set, const void *block, uint64_t nbytes, int check_hash,
+                            const gbf_set_kernel *kernel, gbf_fault *fault)
+    int gbf_set_next(const gbf_set *s, gbf_set_cursor *cursor)

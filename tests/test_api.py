@@ -68,6 +68,17 @@ SURFACE: dict[str, set[str]] = {
         "save",
         "verify",
     },
+    "PrefixSet": {
+        "contains_many",
+        "content_hash",
+        "from_bytes",
+        "from_packed",
+        "kernel",
+        "load",
+        "nbytes",
+        "save",
+        "verify",
+    },
     "PrefixTable": {
         "content_hash",
         "from_bytes",

@@ -70,10 +70,19 @@ typedef struct {
 } gbf_prefix_cursor;
 int gbf_prefix_next(const gbf_prefix *t, gbf_prefix_cursor *cursor);
 
+/* What every builder begins with. Checks `items` (GBF_BAD_INPUT: fault->offset is the index of one with host bits set, bits
+ * over 128 or value GBF_NONE), sorts them in place by (address, bits); of equal prefixes the last one stays. O(n) with
+ * already sorted input, a radix sort otherwise. */
+gbf_status gbf_prefix_sort(gbf_prefix_item *items, uint64_t *count, gbf_fault *fault);
+
+/* The disjoint ranges that sorted items of both families cut one of them (4 or 6) into: ascending, whole family covered,
+ * neighbours differ; `leaf` is the value of the longest prefix, GBF_NONE where nothing covers. IPv4 starts are
+ * left-aligned. The caller frees *ranges. */
+gbf_status gbf_prefix_cut(const gbf_prefix_item *items, uint64_t count, int family, gbf_range **ranges,
+                          uint64_t *range_count);
+
 /* Sorts `items` in place (of equal prefixes the last one stays), builds a sealed block with `extra` sections behind the
- * table's own. On GBF_OK the caller frees
- * *block. GBF_BAD_INPUT: fault->offset is the index of an item with host bits set, bits over 128 or value GBF_NONE.
- * O(n) with already sorted input, a radix sort otherwise. */
+ * table's own. On GBF_OK the caller frees *block. GBF_BAD_INPUT and cost as for gbf_prefix_sort. */
 gbf_status gbf_prefix_build(gbf_prefix_item *items, uint64_t count, uint32_t kind, const gbf_part *extra,
                             uint32_t extra_count, void **block, gbf_fault *fault);
 
@@ -86,8 +95,7 @@ gbf_status gbf_prefix_open(gbf_prefix *table, const void *block, uint64_t nbytes
  * first address. O(n). */
 gbf_status gbf_prefix_verify(const gbf_prefix *t, gbf_fault *fault);
 
-/* The disjoint ranges that the prefixes of one family (4 or 6) cut it into: ascending, whole family covered, neighbours
- * differ; `leaf` is the value, GBF_NONE where nothing covers. IPv4 starts are left-aligned. The caller frees *ranges. */
+/* gbf_prefix_cut() for the prefixes of a finished table. */
 gbf_status gbf_prefix_ranges(const gbf_prefix *t, int family, gbf_range **ranges, uint64_t *count);
 
 /* Used by the builder. Encodes sorted unique items; `find` looks a value up in the finished trie. */
