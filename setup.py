@@ -33,6 +33,7 @@ EXTENSIONS = {
     "_names": [*BLOCK, *NAME, "gbf_name_build", "gbf_name_dfa"],
     "_prefix": PREFIX,
     "_set": [*BLOCK, "gbf_addr", "gbf_prefix_sort", *SET],
+    "_signals": [*BLOCK, *NAME, "gbf_signals"],
     "_tls": ["gbf_cpu", "gbf_hello", "gbf_ja", "gbf_md5", "gbf_sha256", "gbf_sha256_sha"],
 }
 

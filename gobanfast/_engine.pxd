@@ -1,7 +1,12 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from gobanfast._block cimport Block
+from gobanfast._signals cimport SignalTable
+from gobanfast._tls cimport ClientHello
 from gobanfast.native cimport gbf_rules
+
+cdef enum:
+    INLINE_WORDS = 2  # up to 127 rules, a decision needs no memory besides itself
 
 
 cdef class CompiledRules:
@@ -9,18 +14,28 @@ cdef class CompiledRules:
     cdef Block _block
     cdef readonly tuple rules
     cdef readonly int unparsable
+    cdef readonly SignalTable signals  # None when no rule asks for more than the address
 
-    cdef Decision decision(self, uint32_t record, str address)
+    cdef Decision decision(self, uint32_t record, str address, str sni, ClientHello hello)
 
 
 cdef class Decision:
     cdef CompiledRules _compiled
     cdef readonly str address
-    cdef uint32_t _record, _class, _rule
+    cdef readonly ClientHello hello
+    cdef str _sni
+    cdef bytes _spill                  # the combined vector and its scratch, when they do not fit below
+    cdef const uint64_t *_vector       # the rules that match: in the ruleset, or here
+    cdef uint64_t _words[INLINE_WORDS]
+    cdef uint32_t _record, _rule
+    cdef int _unread                   # index of REASONS
 
+    cdef int combine(self, str sni, ClientHello hello) except -1
     cdef tuple ids(self, const uint64_t *mask, uint32_t before)
 
 
 cdef class EngineCore:
     cdef readonly CompiledRules compiled
     cdef readonly uint64_t generation
+
+    cdef Decision answer(self, str address, str sni, ClientHello hello)

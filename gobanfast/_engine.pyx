@@ -1,17 +1,22 @@
 """CompiledRules, the Decision they give, and the swap of one ruleset for another."""
 
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
 
 from gobanfast._address cimport gbf_ascii, leaves_many, pick_kernel
 from gobanfast._block cimport Block, raise_for
+from gobanfast._signals cimport SignalTable
+from gobanfast._tls cimport ClientHello
 from gobanfast.native cimport (
-    GBF_CLASS_ABSENT, GBF_CLASS_MALFORMED, GBF_NONE, gbf_addr, gbf_addr_load, gbf_fault, gbf_range, gbf_record,
-    gbf_rules_build, gbf_rules_next, gbf_rules_open, gbf_rules_record, gbf_rules_source,
+    GBF_CLASS_ABSENT, GBF_CLASS_MALFORMED, GBF_NONE, gbf_addr, gbf_addr_load, gbf_bits_and, gbf_fault, gbf_range,
+    gbf_record, gbf_rules_build, gbf_rules_next, gbf_rules_open, gbf_rules_record, gbf_rules_source, gbf_rules_vector,
 )
 
 cdef tuple ACTIONS = ("allow", "challenge", "ban", "log")
+cdef tuple REASONS = (None, "malformed-address", "malformed-hello", "malformed-sni")
 
 
 cdef class CompiledRules:
@@ -19,7 +24,8 @@ cdef class CompiledRules:
 
     Args:
         rules: objects with id, reason, duration (seconds or None), in decision order; bit i of a vector is rules[i].
-        unparsable: action for an address text that is not an address when no rule decides.
+        unparsable: action for a signal that cannot be read (an address text that is none) when no rule decides.
+        signals: SignalTable of the rules that ask for more than the address; None when no rule does.
         starts4, records4: uint32 each, one item a range: ranges cover IPv4 from 0 on; the record of each.
         starts6, records6: 16 bytes (network order) and uint32 a range; the same for IPv6.
         record_asn, record_class: uint32 each, one item a record; AS 0 means none is known.
@@ -32,7 +38,7 @@ cdef class CompiledRules:
     """
 
     def __init__(self, rules, *, str unparsable not None, starts4, records4, starts6, records6, record_asn,
-                 record_class, vectors, enforced, shadow, logged, actions, kernel=None):
+                 record_class, vectors, enforced, shadow, logged, actions, SignalTable signals=None, kernel=None):
         cdef gbf_rules_source source
         cdef gbf_fault fault
         cdef void *data = NULL
@@ -49,6 +55,8 @@ cdef class CompiledRules:
                 len(bits) % (8 * words) or len(masks) != 24 * words or len(acts) != len(rules) or
                 len(bytes(enforced)) != 8 * words or len(bytes(shadow)) != 8 * words):
             raise ValueError("arrays of compiled rules do not fit each other")
+        if signals is not None and signals.words != words:
+            raise ValueError(f"signals with {signals.words} words a vector do not fit rules with {words}")
         source.range_count4, source.range_count6 = len(leaf4) // 4, len(leaf6) // 4
         source.record_count, source.rule_count = len(asns) // 4, len(acts)
         source.class_count = len(bits) // (8 * words)
@@ -82,17 +90,18 @@ cdef class CompiledRules:
         raise_for(gbf_rules_open(&self._rules, self._block.data, self._block.nbytes, False, pick_kernel(kernel),
                                  &fault), &fault, self._block.path)
         self.rules = tuple(rules)
+        self.signals = signals
         self.unparsable = ACTIONS.index(unparsable)
 
     @property
     def nbytes(self):
         """Bytes of the compiled arrays."""
-        return self._block.nbytes
+        return self._block.nbytes + (0 if self.signals is None else self.signals.nbytes)
 
     @property
     def content_hash(self):
-        """32 hex digits over the compiled arrays: equal hashes decide alike."""
-        return self._block.content_hash()
+        """Hex digits over the compiled arrays (32, and 32 more with signals): equal hashes decide alike."""
+        return self._block.content_hash() + ("" if self.signals is None else self.signals.content_hash)
 
     @property
     def record_count(self):
@@ -100,11 +109,16 @@ cdef class CompiledRules:
         return self._rules.record_count
 
     @property
+    def beyond_address(self):
+        """Ids of the rules that ask for another signal than the address, in decision order."""
+        return tuple([rule.id for rule in self.rules if rule.when.on_signals])
+
+    @property
     def kernel(self):
         """Name of the instruction-set kernel in use."""
         return self._rules.kernel.name.decode()
 
-    cdef Decision decision(self, uint32_t record, str address):
+    cdef Decision decision(self, uint32_t record, str address, str sni, ClientHello hello):
         """Decision for a record, for GBF_NONE (the address is not one), or for no address at all (`address` None)."""
         cdef Decision d = Decision.__new__(Decision)
         cdef uint32_t klass
@@ -115,8 +129,11 @@ cdef class CompiledRules:
         d._compiled = self
         d.address = address
         d._record = record
-        d._class = klass
-        d._rule = gbf_rules_next(&self._rules, klass, self._rules.enforced, 0)
+        d._unread = klass == GBF_CLASS_MALFORMED
+        d._vector = gbf_rules_vector(&self._rules, klass)
+        if self.signals is not None or sni is not None or hello is not None:
+            d.combine(sni, hello)
+        d._rule = gbf_rules_next(&self._rules, d._vector, self._rules.enforced, 0)
         return d
 
 
@@ -124,14 +141,39 @@ cdef class CompiledRules:
 @cython.freelist(64)
 @cython.no_gc
 cdef class Decision:
-    """The engine's answer about one request: a frozen object of 56 bytes that reads the rest from the ruleset."""
+    """The engine's answer about one request: a small frozen object that reads the rest from the ruleset."""
+
+    cdef int combine(self, str sni, ClientHello hello) except -1:
+        """Takes the other signals in: the vector of the address becomes that of all of them."""
+        cdef SignalTable signals = self._compiled.signals
+        cdef uint32_t words = self._compiled._rules.words
+        cdef uint64_t few[2 * INLINE_WORDS]
+        cdef uint64_t *scratch = few
+        cdef uint64_t *vector = self._words
+        cdef int unread
+        self._sni, self.hello = sni, hello
+        if signals is None:
+            return 0
+        if words > INLINE_WORDS:
+            self._spill = PyBytes_FromStringAndSize(NULL, 3 * 8 * words)
+            vector = <uint64_t *>PyBytes_AS_STRING(self._spill)
+            scratch = vector + words
+        memcpy(vector, self._vector, 8 * words)
+        self._vector = vector
+        if sni is None and hello is None:
+            gbf_bits_and(vector, signals._signals.absent, words)
+            return 0
+        unread = signals.narrow(vector, scratch, sni, hello)
+        if unread and not self._unread:
+            self._unread = 1 + unread
+        return 0
 
     @property
     def action(self):
         """What to do: "allow", "challenge" or "ban"."""
         if self._rule != GBF_NONE:
             return ACTIONS[self._compiled._rules.actions[self._rule]]
-        return ACTIONS[self._compiled.unparsable] if self._class == GBF_CLASS_MALFORMED else "allow"
+        return ACTIONS[self._compiled.unparsable] if self._unread else "allow"
 
     @property
     def rule(self):
@@ -140,10 +182,16 @@ cdef class Decision:
 
     @property
     def reason(self):
-        """The deciding rule's reason; "malformed-address" when policy decided about such a text; else None."""
+        """The deciding rule's reason; "malformed-address", "malformed-hello" or "malformed-sni" when no rule decided and
+        policy `unparsable` did, because a signal that rules ask for could not be read; else None."""
         if self._rule != GBF_NONE:
             return self._compiled.rules[self._rule].reason
-        return "malformed-address" if self._class == GBF_CLASS_MALFORMED else None
+        return REASONS[self._unread]
+
+    @property
+    def sni(self):
+        """The server name as given, or as the hello has it (None there when it is not printable ASCII)."""
+        return self._sni if self._sni is not None or self.hello is None else self.hello.sni
 
     @property
     def duration(self):
@@ -173,11 +221,11 @@ cdef class Decision:
         return self.ids(self._compiled._rules.enforced, GBF_NONE)
 
     cdef tuple ids(self, const uint64_t *mask, uint32_t before):
-        cdef uint32_t rule = gbf_rules_next(&self._compiled._rules, self._class, mask, 0)
+        cdef uint32_t rule = gbf_rules_next(&self._compiled._rules, self._vector, mask, 0)
         found = []
         while rule < before:
             found.append(self._compiled.rules[rule].id)
-            rule = gbf_rules_next(&self._compiled._rules, self._class, mask, rule + 1)
+            rule = gbf_rules_next(&self._compiled._rules, self._vector, mask, rule + 1)
         return tuple(found)
 
     @property
@@ -205,41 +253,54 @@ cdef class EngineCore:
         self.compiled = compiled
         self.generation += 1
 
-    def decide(self, str address, /):
-        """Decision about a client address; None means the address is not known.
-
-        A text that is not an address is no error: rules that do not ask for the address decide, then the ruleset's
-        `unparsable` policy, with reason "malformed-address". Matches address, AS number and AS name conditions; other
-        signals are no arguments yet. Cost: two to five cache lines and one small object. Any number of threads.
-        """
+    cdef Decision answer(self, str address, str sni, ClientHello hello):
         cdef CompiledRules compiled = self.compiled
         cdef const char *text
         cdef size_t n
         cdef uint32_t record = GBF_NONE
         if address is not None and gbf_ascii(address, &text, &n):
             record = gbf_rules_record(&compiled._rules, text, n)
-        return compiled.decision(record, address)
+        return compiled.decision(record, address, sni, hello)
 
-    def peek(self, str address, /):
+    def decide(self, str address, /, *, str sni=None, ClientHello hello=None):
+        """Decision about a client address; None means the address is not known.
+
+        Args:
+            sni: the server name the client asked for; None means absent, unless `hello` has one.
+            hello: the ClientHello, from `parse_client_hello`; gives the name, JA4, protocols, version and ECH.
+        What cannot be read is no error. When no rule decides and a signal that some rule asks for cannot be read (an address
+        text that is no address counts whatever rules ask), the ruleset's `unparsable` policy does: reason
+        "malformed-address", else "malformed-hello" (any status but "ok"), else "malformed-sni".
+        Cost: two to five cache lines and one small object, a line or two for each pattern that covers the name, and what
+        `hello.ja4` costs if a rule asks for it. `re:` patterns run in RE2. Any number of threads.
+        """
+        return self.answer(address, sni, hello)
+
+    def peek(self, str address, /, *, str sni=None, ClientHello hello=None):
         """What `decide` would answer, without touching live state. (No live state exists yet: the two agree.)"""
-        return self.decide(address)
+        return self.answer(address, sni, hello)
 
-    def decide_many(self, addresses, out, /):
+    def decide_many(self, addresses, out, /, *, bint others_absent=False):
         """Record index of each address into `out`; `decision(index)` says what a record means.
 
         Args:
+            others_absent: True takes every signal besides the address as absent, for data that holds no other.
             addresses: uint32 buffer (IPv4, host order), n x 16 bytes (network order), or a list of str.
             out: writable buffer of n uint32; 0xFFFFFFFF where a text is not an address.
         Raises:
-            ValueError: buffers that do not fit.
+            ValueError: buffers that do not fit; or rules that ask for other signals, which the message names.
         Cost: 2 to 20 ns an address; rows with one record share one decision, so count records, then ask.
         """
         cdef CompiledRules compiled = self.compiled
+        if compiled.signals is not None and not others_absent:
+            raise ValueError(f"rules {', '.join(compiled.beyond_address)} ask for more than the address; "
+                             "others_absent=True takes other signals as absent")
         leaves_many(&compiled._rules.lpm, compiled._rules.kernel, addresses, out)
 
     def decision(self, uint32_t record, /):
-        """The decision that every address of this record gets (0xFFFFFFFF: a text that is not an address)."""
+        """The decision that every address of this record gets (0xFFFFFFFF: a text that is not an address), other signals
+        absent."""
         cdef CompiledRules compiled = self.compiled
         if record != GBF_NONE and record >= compiled._rules.record_count:
             raise ValueError(f"record {record} does not exist; there are {compiled._rules.record_count}")
-        return compiled.decision(record, None if record != GBF_NONE else "")
+        return compiled.decision(record, None if record != GBF_NONE else "", None, None)

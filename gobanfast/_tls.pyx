@@ -40,13 +40,6 @@ cdef inline str ascii_text(const uint8_t *text, Py_ssize_t nbytes):
     return result
 
 
-cdef enum Print:
-    JA3
-    JA3_TEXT
-    JA4
-    JA4_R
-
-
 @cython.final
 @cython.no_gc
 @cython.freelist(32)
@@ -56,11 +49,6 @@ cdef class ClientHello:
     Numbers are as on the wire: version 0x0304 is TLS 1.3. Tuples keep the wire's order and its GREASE values; the
     fingerprints leave those out. Unless `status` is "ok" the fields below `nbytes` are None, empty or False.
     """
-
-    cdef bytes _owner                   # what the spans point into
-    cdef gbf_hello _hello
-    cdef gbf_hello_frame _frame
-    cdef char _transport
 
     def __init__(self):
         raise TypeError("a ClientHello comes from parse_client_hello")
@@ -82,6 +70,19 @@ cdef class ClientHello:
             memset(&self._hello, 0, sizeof(self._hello))
         return 0
 
+    cdef int ja4_bytes(self, uint8_t *out) except -1:
+        cdef uint64_t small[512]
+        cdef uint8_t *room = <uint8_t *>small
+        cdef uint32_t wanted = gbf_ja_room(&self._hello)
+        if wanted > sizeof(small):
+            room = <uint8_t *>PyMem_Malloc(wanted)
+            if room == NULL:
+                raise MemoryError()
+        gbf_ja4(&self._hello, self._transport, SHA256, room, out)
+        if room != <uint8_t *>small:
+            PyMem_Free(room)
+        return 0
+
     cdef str text_of(self, Print what):
         if self._frame.status != GBF_HELLO_OK:
             return None
@@ -94,9 +95,6 @@ cdef class ClientHello:
             if room == NULL:
                 raise MemoryError()
         try:
-            if what == JA4:
-                gbf_ja4(&self._hello, self._transport, SHA256, room, out)
-                return ascii_text(out, GBF_JA4_BYTES)
             if what == JA3:
                 gbf_ja3(&self._hello, room, out)
                 return ascii_text(out, GBF_JA3_BYTES)
@@ -110,7 +108,7 @@ cdef class ClientHello:
     cdef tuple numbers(self, gbf_span span):
         return tuple([gbf_be16(self._hello.message + span.at + i) for i in range(0, span.nbytes, 2)])
 
-    cdef inline bint has(self, uint32_t flag) noexcept:
+    cdef bint has(self, uint32_t flag) noexcept:
         return (self._hello.flags & flag) != 0
 
     @property
@@ -275,7 +273,11 @@ cdef class ClientHello:
     @property
     def ja4(self):
         """JA4 fingerprint, or None. Two SHA-256 hashes each time it is asked for."""
-        return self.text_of(JA4)
+        cdef uint8_t out[48]
+        if self._frame.status != GBF_HELLO_OK:
+            return None
+        self.ja4_bytes(out)
+        return ascii_text(out, GBF_JA4_BYTES)
 
     @property
     def ja4_r(self):

@@ -114,6 +114,7 @@ cdef extern from "gbf_rules.h" nogil:
         uint64_t record_count
         uint64_t class_count
         uint64_t rule_count
+        uint32_t words
     ctypedef struct gbf_rules_source:
         const gbf_range *ranges4
         const gbf_range *ranges6
@@ -128,7 +129,8 @@ cdef extern from "gbf_rules.h" nogil:
         uint64_t record_count
         uint64_t class_count
         uint64_t rule_count
-    uint32_t gbf_rules_next(const gbf_rules *r, uint32_t klass, const uint64_t *mask, uint32_t first)
+    const uint64_t *gbf_rules_vector(const gbf_rules *r, uint32_t klass)
+    uint32_t gbf_rules_next(const gbf_rules *r, const uint64_t *vector, const uint64_t *mask, uint32_t first)
     uint32_t gbf_rules_record(const gbf_rules *r, const char *text, size_t n)
     gbf_status gbf_rules_build(const gbf_rules_source *source, void **block, gbf_fault *fault)
     gbf_status gbf_rules_open(gbf_rules *rules, const void *block, uint64_t nbytes, int verify,
@@ -315,6 +317,8 @@ cdef extern from "gbf_name.h" nogil:
                              const gbf_name_kernel *kernel, gbf_fault *fault)
     uint32_t gbf_name_lookup(const gbf_name_table *table, const gbf_name *name)
     uint64_t gbf_name_lookup_all(const gbf_name_table *table, const gbf_name *name, uint32_t *values, uint64_t capacity)
+    void gbf_name_union(const gbf_name_table *table, const gbf_name *name, const uint64_t *rows, uint64_t row_count,
+                        uint32_t words, uint64_t *bits)
     uint64_t gbf_name_lookup_batch(const gbf_name_table *table, const uint8_t **texts, const uint64_t *nbytes,
                                    uint64_t count, uint32_t *out)
 
@@ -378,3 +382,51 @@ cdef extern from "gbf_set.h" nogil:
     gbf_status gbf_set_open(gbf_set *set, const void *block, uint64_t nbytes, int check_hash,
                             const gbf_set_kernel *kernel, gbf_fault *fault)
     int gbf_set_next(const gbf_set *s, gbf_set_cursor *cursor)
+
+
+cdef extern from "gbf_signals.h" nogil:
+    enum:
+        GBF_ROW_ABSENT
+        GBF_ROW_MALFORMED
+        GBF_ROW_KNOWN
+        GBF_ASKS_NAME
+        GBF_ASKS_HELLO
+        GBF_ASKS_JA4
+        GBF_ASKS_ALPN
+        GBF_HELLO_ROWS
+    ctypedef struct gbf_term:
+        pass
+    ctypedef struct gbf_signals:
+        const uint64_t *absent
+        const uint64_t *name_rows
+        const uint64_t *hello_rows
+        uint64_t name_row_count
+        uint32_t words
+        uint32_t asks
+    ctypedef struct gbf_signals_source:
+        const uint64_t *absent
+        const uint64_t *name_rows
+        const uint64_t *hello_rows
+        const uint64_t *ja4_rows
+        const uint64_t *alpn_rows
+        const gbf_term *ja4_terms
+        const gbf_term *alpn_terms
+        const uint8_t *text
+        const uint8_t *names_digest
+        uint64_t name_row_count
+        uint64_t ja4_row_count
+        uint64_t alpn_row_count
+        uint64_t ja4_term_count
+        uint64_t alpn_term_count
+        uint64_t text_nbytes
+        uint32_t words
+        uint32_t asks
+    void gbf_bits_and(uint64_t *to, const uint64_t *other, uint32_t words)
+    void gbf_bits_or(uint64_t *to, const uint64_t *other, uint32_t words)
+    const uint64_t *gbf_signals_name_row(const gbf_signals *s, uint32_t row)
+    void gbf_signals_and_name(const gbf_signals *s, const uint64_t *row, uint64_t *vector)
+    void gbf_signals_and_hello(const gbf_signals *s, const gbf_hello *hello, uint64_t *vector)
+    void gbf_signals_and_ja4(const gbf_signals *s, const uint8_t *ja4, uint64_t *vector, uint64_t *scratch)
+    void gbf_signals_and_alpn(const gbf_signals *s, const gbf_hello *hello, uint64_t *vector, uint64_t *scratch)
+    gbf_status gbf_signals_build(const gbf_signals_source *source, void **block)
+    gbf_status gbf_signals_open(gbf_signals *signals, const void *block, uint64_t nbytes, int verify, gbf_fault *fault)

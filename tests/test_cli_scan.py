@@ -57,8 +57,8 @@ def test_json_is_the_tables() -> None:
     summary = json.loads(scan(LOG, "--json").stdout)
 
     assert [
-        *("lines", "decided", "bad", "actions", "rules", "networks", "shadow", "logged", "clients", "clients_exact"),
-        *("faults", "seconds"),
+        *("lines", "decided", "bad", "actions", "rules", "networks", "shadow", "logged", "clients", "unjudged"),
+        *("clients_exact", "faults", "seconds"),
     ] == list(summary)
     assert {"allow": 1632, "ban": 223, "challenge": 141} == summary["actions"]
     assert {"source": LOG, "line": 411, "why": "'crawler.example.net' is not an address"} == summary["faults"][0]

@@ -46,6 +46,8 @@ class Scan:
     An engine sorts addresses into records; all addresses of a record share one decision but for the address itself.
     So lines are counted by record, and each record is asked once what it means.
 
+    A log of addresses holds no other signal: rules that ask for one see it as absent (`unjudged` names them).
+
     Args:
         engine: decides; its live state is not changed.
         out: takes one JSON object per decided line: address, action, rule, asn, reason, shadow, logged, file, line.
@@ -69,6 +71,11 @@ class Scan:
     def decided(self) -> int:
         """Lines that got a decision."""
         return self.lines - self.bad
+
+    @property
+    def unjudged(self) -> tuple[str, ...]:
+        """Ids of the rules that ask for a signal which the log does not hold, so that it counts as absent."""
+        return self._engine.compiled.beyond_address
 
     @property
     def clients(self) -> int:
@@ -130,7 +137,7 @@ class Scan:
         addresses = chunk.addresses
         records = np.empty(len(addresses), np.uint32)
         start = perf_counter()
-        self._engine.decide_many(addresses, records.data)
+        self._engine.decide_many(addresses, records.data, others_absent=True)
         self.seconds_deciding += perf_counter() - start
         self.lines += len(addresses)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gobanfast.cli.common import AsJson, Asn, coloured, load_asn, load_engine, members, network, output, table
+from gobanfast.cli.common import AsJson, Asn, Sni, coloured, load_asn, load_engine, members, network, output, table
 
 
 def check(
@@ -18,10 +18,13 @@ def check(
         typer.Option("--rules", "-r", exists=True, dir_okay=False, help="Rules to decide by; none: only the network."),
     ] = None,
     asn: Asn = None,
+    sni: Sni = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the network of each address, and what the rules do with it."""
     refuse_malformed(addresses)
+    if sni is not None and rules is None:
+        raise typer.BadParameter("--sni needs --rules: without rules nothing asks for it")
     networks = load_asn(asn)
     if rules is None:
         found = [(address, networks.lookup(address)) for address in addresses]
@@ -34,7 +37,7 @@ def check(
         output().print(table("", ["address", "network"], rows))
         return
     engine = load_engine(rules, networks)
-    decisions = [engine.peek(address) for address in addresses]
+    decisions = [engine.peek(address, sni=sni) for address in addresses]
     if as_json:
         for decision in decisions:
             typer.echo(json.dumps(members(decision, networks)))

@@ -27,6 +27,7 @@ Asn = Annotated[
         help="Origin AS of addresses: table.gbf, .mmdb, or CSV (also .gz). Without it: the bundled starter table.",
     ),
 ]
+Sni = Annotated[str | None, typer.Option("--sni", metavar="NAME", help="Server name of the request.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")]
 
 COLOURS = {"allow": "green", "challenge": "yellow", "ban": "red"}

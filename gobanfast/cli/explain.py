@@ -7,13 +7,16 @@ from typing import Annotated
 import typer
 
 from gobanfast.cli.check import refuse_malformed
-from gobanfast.cli.common import Asn, Rules, load_asn, load_engine
+from gobanfast.cli.common import Asn, Rules, Sni, load_asn, load_engine
 
 
 def explain(
-    address: Annotated[str, typer.Argument(help="IPv4 or IPv6 address.")], rules: Rules, asn: Asn = None
+    address: Annotated[str, typer.Argument(help="IPv4 or IPv6 address.")],
+    rules: Rules,
+    asn: Asn = None,
+    sni: Sni = None,
 ) -> None:
     """Say why an address is decided as it is: the rule, where it stands, what it saw, what would change it."""
     refuse_malformed([address])
     engine = load_engine(rules, load_asn(asn))
-    typer.echo(engine.explain(engine.peek(address)))
+    typer.echo(engine.explain(engine.peek(address, sni=sni)))

@@ -190,6 +190,12 @@ def _print(scanned: Scan, networks: AsnTable, top: int, seconds: float) -> None:
         console.print(f"\n[bold]{scanned.bad:,} lines without a usable address[/bold], the first of them:")
         for fault in scanned.faults:
             console.print(f"  {fault}", markup=False)
+    if scanned.unjudged:
+        console.print(
+            f"\nNot judged in full: {', '.join(scanned.unjudged)} ask for a server name or ClientHello, which logs do not "
+            "hold; it counts as absent.",
+            markup=False,
+        )
     deciding = f"{total / scanned.seconds_deciding:,.0f}" if scanned.seconds_deciding else "-"
     console.print(
         f"\n{scanned.lines:,} lines in {seconds:.2f} s: {scanned.lines / seconds:,.0f} lines/s read and decided, "
@@ -233,6 +239,7 @@ def _members(scanned: Scan, networks: AsnTable, top: int, seconds: float) -> dic
             {"address": address, "action": decision.action, "rule": decision.rule, "asn": decision.asn, "lines": lines}
             for address, decision, lines in scanned.top_clients(top)
         ],
+        "unjudged": list(scanned.unjudged),
         "clients_exact": scanned.clients_exact,
         "faults": [fault._asdict() for fault in scanned.faults],
         "seconds": round(seconds, 6),

@@ -69,26 +69,38 @@ uint32_t gbf_name_literal(gbf_name *key, const uint8_t *text, uint64_t nbytes, g
     return gbf_name_read(key, text + skip, nbytes - skip, fold) ? kind : 0;
 }
 
+/* Where matches go: into a list, or, when there are `rows`, their rows ORed into `bits`. */
 typedef struct {
     uint32_t *values;
     uint64_t capacity, count; /* count may pass capacity; only the first `capacity` are written */
+    const uint64_t *rows;
+    uint64_t row_count;
+    uint64_t *bits;
+    uint32_t words;
 } results;
 
 static void put(results *to, uint32_t value)
 {
+    if (to->rows != NULL) {
+        const uint64_t *row = to->rows + (uint64_t)value * to->words;
+        for (uint32_t w = 0; value < to->row_count && w < to->words; w++)
+            to->bits[w] |= row[w];
+        return;
+    }
     if (to->count < to->capacity)
         to->values[to->count] = value;
     to->count++;
 }
 
-/* Glob numbers accepted by automaton `index` and those chained to it. */
+/* Glob numbers (their values, when rows are wanted) accepted by automaton `index` and those chained to it. */
 static void put_globs(const gbf_name_table *table, uint32_t index, const uint8_t *text, uint32_t end, results *to)
 {
     const gbf_automaton *automaton = &table->automata[index];
     do {
         uint32_t list = gbf_automaton_run(table, automaton, text, end);
         for (uint32_t last = list == 0; !last; list++) {
-            put(to, table->accepts[list] & ~GBF_LAST_GLOB);
+            uint32_t glob = table->accepts[list] & ~GBF_LAST_GLOB;
+            put(to, to->rows != NULL ? table->glob_values[glob] : glob);
             last = (table->accepts[list] & GBF_LAST_GLOB) != 0;
         }
     } while ((automaton++)->more);
@@ -114,13 +126,13 @@ static void settle_globs(const gbf_name_table *table, results *to, uint64_t firs
     to->count = kept;
 }
 
-uint64_t gbf_name_lookup_all(const gbf_name_table *table, const gbf_name *name, uint32_t *values, uint64_t capacity)
+/* Puts every match, literal ones first; returns how many those are. */
+static uint64_t put_matches(const gbf_name_table *table, const gbf_name *name, results *to)
 {
     gbf_name_spot spots[GBF_LABELS_MAX];
     gbf_name_many alone = {{0}, {0}};
     uint32_t starts[GBF_LABELS_MAX], automata[GBF_LABELS_MAX], globs = 0, slot = 0;
     uint32_t count = gbf_name_spots(table, name, spots);
-    results to = {values, capacity, 0};
     while (count-- > 0) {
         const gbf_name_bucket *bucket = gbf_name_probe(table, name, &spots[count], &slot);
         if (bucket == NULL)
@@ -136,18 +148,32 @@ uint64_t gbf_name_lookup_all(const gbf_name_table *table, const gbf_name *name, 
                 starts[globs] = spots[count].start;
                 automata[globs++] = many->value[i];
             } else if ((many->kind[i] & wanted) != 0) {
-                put(&to, many->value[i]);
+                put(to, many->value[i]);
             }
         }
     }
-    uint64_t literal = to.count;
+    uint64_t literal = to->count;
     while (globs-- > 0)
-        put_globs(table, automata[globs], name->text, starts[globs] - 1, &to);
+        put_globs(table, automata[globs], name->text, starts[globs] - 1, to);
     if (table->head.roots > 0)
-        put_globs(table, 0, name->text, name->nbytes, &to);
+        put_globs(table, 0, name->text, name->nbytes, to);
+    return literal;
+}
+
+uint64_t gbf_name_lookup_all(const gbf_name_table *table, const gbf_name *name, uint32_t *values, uint64_t capacity)
+{
+    results to = {.values = values, .capacity = capacity};
+    uint64_t literal = put_matches(table, name, &to);
     if (to.count <= capacity)
         settle_globs(table, &to, literal);
     return to.count;
+}
+
+void gbf_name_union(const gbf_name_table *table, const gbf_name *name, const uint64_t *rows, uint64_t row_count,
+                    uint32_t words, uint64_t *bits)
+{
+    results to = {.rows = rows, .row_count = row_count, .bits = bits, .words = words};
+    put_matches(table, name, &to);
 }
 
 enum { BATCH = 8 };

@@ -363,6 +363,11 @@ GBF_INLINE uint32_t gbf_name_lookup(const gbf_name_table *table, const gbf_name 
  * number above `capacity` that would be enough. */
 uint64_t gbf_name_lookup_all(const gbf_name_table *table, const gbf_name *name, uint32_t *values, uint64_t capacity);
 
+/* ORs rows[value], `words` words each, of every pattern that matches into `bits`; a value without a row adds nothing. Never
+ * allocates or fails; any number of threads. */
+void gbf_name_union(const gbf_name_table *table, const gbf_name *name, const uint64_t *rows, uint64_t row_count,
+                    uint32_t words, uint64_t *bits);
+
 /* Looks up `count` names into out[] (GBF_NONE: no match, malformed, or texts[i] is NULL) and returns how many matched. Faster
  * than single calls on tables that do not fit the cache: buckets of later names are fetched while earlier ones are read. */
 uint64_t gbf_name_lookup_batch(const gbf_name_table *table, const uint8_t *const *texts, const uint64_t *nbytes,

@@ -1,8 +1,9 @@
 /* Compiled rules: which rules does a request satisfy, and which of them decides. Block kind "RULE".
  *
  * Every matcher turns its signal into a class; every class owns a bit vector of the rules it satisfies, bit i for rule i in
- * decision order. A decision is the AND of the vectors and the first set bit. Today there is one matcher, the address: its trie
- * gives a record (origin AS, class). Class 0 is "no address", class 1 is "not an address". See DESIGN.md, "Rules". */
+ * decision order. A decision is the AND of the vectors and the first set bit. This is the address: its trie gives a record
+ * (origin AS, class). Class 0 is "no address", class 1 is "not an address". Other signals: gbf_signals.h. See DESIGN.md,
+ * "Rules". */
 #ifndef GBF_RULES_H
 #define GBF_RULES_H
 
@@ -33,10 +34,9 @@ GBF_INLINE const uint64_t *gbf_rules_vector(const gbf_rules *r, uint32_t class)
     return r->vectors + (uint64_t)class * r->words;
 }
 
-/* First rule at or after `from` that `class` satisfies and `mask` holds, or GBF_NONE. */
-GBF_INLINE uint32_t gbf_rules_next(const gbf_rules *r, uint32_t class, const uint64_t *mask, uint32_t from)
+/* First rule at or after `from` that both `vector` and `mask` hold, or GBF_NONE. */
+GBF_INLINE uint32_t gbf_rules_next(const gbf_rules *r, const uint64_t *vector, const uint64_t *mask, uint32_t from)
 {
-    const uint64_t *vector = gbf_rules_vector(r, class);
     uint64_t keep = ~UINT64_C(0) << (from & 63);
     for (uint32_t w = from >> 6; w < r->words; w++, keep = ~UINT64_C(0)) {
         uint64_t bits = vector[w] & mask[w] & keep;

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from gobanfast._name import normalize_name
+from gobanfast._names import NameTable
+from gobanfast.rules.fields import SNI_WORDS, TLS_VERSIONS
 from gobanfast.rules.regex import compile_regex
 from gobanfast.rules.rule import PrefixList, Rule
 
 if TYPE_CHECKING:
     from gobanfast._engine import Decision
     from gobanfast.asn import AsnTable
+
+_VERSION_NAMES = {number: name for name, number in TLS_VERSIONS.items()}
 
 
 def explain(decision: Decision, asn: AsnTable) -> str:
@@ -28,6 +33,8 @@ def _parts(decision: Decision, asn: AsnTable) -> Iterator[tuple[str, str]]:
     rule = None if decision.rule is None else by_id[decision.rule]
     network = "AS unknown" if decision.asn is None else asn.describe(decision.asn)
     yield "signals", f"address {decision.address}, {network}"
+    for text in _other_signals(decision):
+        yield "", text
     if rule is not None:
         yield "decided by", _place(rule)
         for text in _because(rule, decision, asn):
@@ -35,7 +42,7 @@ def _parts(decision: Decision, asn: AsnTable) -> Iterator[tuple[str, str]]:
         others = [by_id[name] for name in decision.matched if name != rule.id]
         yield "without it", _place(others[0]) if others else "allow: no other rule matches"
     elif decision.reason is not None:
-        yield "decided by", f"policy 'unparsable': the address is {decision.reason}"
+        yield "decided by", f"policy 'unparsable': {decision.reason}"
     else:
         yield "decided by", "no rule: nothing matches, so it is allowed"
     for name in decision.shadow:
@@ -53,7 +60,7 @@ def _place(rule: Rule) -> str:
 def _because(rule: Rule, decision: Decision, asn: AsnTable) -> Iterator[str]:
     """What made each condition of the deciding rule hold."""
     when = rule.when
-    if not when.on_address:
+    if not when.on_address and not when.on_signals:
         yield "it matches everything (when: any)"
     for name, listed in (("prefix", when.prefix), ("prefix_file", when.prefix_file)):
         if listed is not None and decision.address is not None:
@@ -65,6 +72,56 @@ def _because(rule: Rule, decision: Decision, asn: AsnTable) -> Iterator[str]:
             text = asn.describe(decision.asn).replace(" ", pattern.separator, 1)
             if compile_regex(pattern.regex).search(text):
                 yield f"asn_name: {pattern.regex!r} matches {text!r}"
+    yield from _because_sni(rule, decision)
+    yield from _because_hello(rule, decision)
+
+
+def _other_signals(decision: Decision) -> Iterator[str]:
+    """What the request says besides the address, in words."""
+    hello = decision.hello
+    if decision.sni is not None:
+        yield f"sni {decision.sni!r}" + (" (malformed)" if normalize_name(decision.sni) is None else "")
+    elif hello is not None and hello.status == "ok" and hello.sni_bytes is not None:
+        yield f"sni {hello.sni_bytes!r} (malformed)"
+    elif decision.compiled.signals is not None and (hello is None or hello.status == "ok"):
+        yield "sni absent"
+    if hello is not None and hello.status == "ok":
+        version = _VERSION_NAMES.get(hello.version or 0, f"0x{hello.version:04x}")
+        yield f"hello {hello.ja4}, alpn {', '.join(hello.alpn) or 'none'}, TLS {version}, ech {hello.ech or 'none'}"
+    elif hello is not None:
+        yield f"hello {hello.status}: {hello.problem or f'{hello.need} more bytes needed'}"
+
+
+def _because_sni(rule: Rule, decision: Decision) -> Iterator[str]:
+    name, when = decision.sni, rule.when
+    normal = None if name is None else normalize_name(name)
+    for label, patterns in (("sni", when.sni), ("sni_file", when.sni_file)):
+        if patterns is None:
+            continue
+        if normal is None:
+            word = next((word for word in SNI_WORDS if word in patterns), None)
+            yield f"{label}: the name is {word}"
+            continue
+        found = [pattern for pattern in patterns if pattern not in SNI_WORDS]
+        best = NameTable((pattern, index) for index, pattern in enumerate(found)).lookup(normal)
+        if best is not None:
+            yield f"{label}: {found[best]!r} (of {len(found)}) covers {normal!r}"
+
+
+def _because_hello(rule: Rule, decision: Decision) -> Iterator[str]:
+    hello, when = decision.hello, rule.when
+    if hello is None or not when.on_hello:
+        return
+    ja4 = hello.ja4 or ""
+    for label, texts in (("ja4", when.ja4), ("ja4_prefix", when.ja4_prefix)):
+        if texts is not None:
+            yield f"{label}: {next(text for text in texts if ja4.startswith(text))!r} begins {ja4!r}"
+    if when.alpn is not None:
+        yield f"alpn: {', '.join(text for text in hello.alpn if text in when.alpn)} is offered"
+    if when.tls_version_below is not None:
+        yield f"tls_version_below: nothing from {_VERSION_NAMES[when.tls_version_below]} on is offered"
+    if when.ech is not None:
+        yield f"ech: {hello.ech or 'none'} is listed"
 
 
 def _entry(listed: PrefixList, address: str) -> str:

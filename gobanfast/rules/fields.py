@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,20 @@ from pydantic_core import PydanticCustomError
 
 from gobanfast._address import parse_prefix
 from gobanfast._errors import Problem
+from gobanfast.names import parse_pattern
 from gobanfast.rules.lists import ListError, read_list
+from gobanfast.rules.name_lists import read_names
 from gobanfast.rules.regex import compile_regex
-from gobanfast.rules.rule import PrefixList
+from gobanfast.rules.rule import NameList, PrefixList
 from gobanfast.rules.values import parse_asn, parse_duration
 
 T = TypeVar("T")
+
+SNI_WORDS = ("absent", "malformed")
+ECH_WORDS = ("outer", "inner", "none")
+TLS_VERSIONS = {"1.0": 0x0301, "1.1": 0x0302, "1.2": 0x0303, "1.3": 0x0304}
+
+_JA4_FORM = re.compile(r"[tqd](?:1[0-3]|[sd][0-9]|00)[di][0-9]{4}[0-9A-Za-z]{2}_[0-9a-f]{12}_[0-9a-f]{12}", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -27,6 +36,7 @@ class Reading:
     directory: Path
     problems: list[Problem] = field(default_factory=list)
     lists: dict[Path, PrefixList] = field(default_factory=dict)
+    names: dict[Path, NameList] = field(default_factory=dict)
 
 
 def checked(parse: Callable[[Any], T]) -> Callable[[Any], T]:
@@ -78,21 +88,74 @@ def identifier(value: Any) -> str:
     return value
 
 
-def prefix_list(value: Any, info: ValidationInfo) -> PrefixList:
+def sni(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"sni {value!r} is not text; quote it")
+    return value if value in SNI_WORDS else parse_pattern(value).text
+
+
+def ja4(value: Any) -> str:
+    if not isinstance(value, str) or not _JA4_FORM.fullmatch(value):
+        hint = "; for its first part write ja4_prefix" if isinstance(value, str) and len(value) < 36 else ""
+        raise ValueError(f"ja4 {str(value)[:80]!r} is not one{hint or '; it looks like t13d1516h2_8daaf6152771_02713d6af862'}")
+    return value
+
+
+def ja4_prefix(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[tqd][0-9A-Za-z_]{0,35}", value, re.ASCII):
+        raise ValueError(f"ja4_prefix {str(value)[:80]!r} begins no JA4; write t13d1516h2, or less or more of it")
+    return value
+
+
+def alpn(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"alpn {value!r} is not text; quote it")
+    if not value or len(value) > 255 or any(ord(char) > 255 for char in value):
+        raise ValueError(f"alpn {value[:80]!r} is no protocol name; write h2 or http/1.1, 1 to 255 characters")
+    return value
+
+
+def tls_version(value: Any) -> int:
+    text = str(value).upper().removeprefix("TLS").strip() if isinstance(value, (str, float, int)) else ""
+    if text not in TLS_VERSIONS:
+        raise ValueError(f"tls version {str(value)[:80]!r} is not one; write 1.0, 1.1, 1.2 or 1.3")
+    return TLS_VERSIONS[text]
+
+
+def ech(value: Any) -> str:
+    if value not in ECH_WORDS:
+        raise ValueError(f"ech {str(value)[:80]!r} is not one of outer, inner, none; none is a hello without ECH")
+    return str(value)
+
+
+L = TypeVar("L", PrefixList, NameList)
+
+
+def list_file(value: Any, info: ValidationInfo, known: Callable[[Reading], dict[Path, L]],
+              read: Callable[[Path], tuple[L, list[Problem]]]) -> L:  # fmt: skip
+    """What `read` finds in the list file `value`, once per file; problems inside it go to the Reading."""
     reading = info.context
     if not isinstance(reading, Reading):
         raise TypeError("rules are validated with a Reading as context")
     if not isinstance(value, str) or not value or "\0" in value:
         raise PydanticCustomError("value", "{text}", {"text": f"list file {value!r} is not a path"})
-    path = reading.directory / value
-    if path not in reading.lists:
+    path, lists = reading.directory / value, known(reading)
+    if path not in lists:
         try:
-            reading.lists[path], problems = read_list(path)
+            lists[path], problems = read(path)
         except ListError as error:
             text = f"list file '{value}' cannot be read: {error}; paths are relative to the rules file"
             raise PydanticCustomError("value", "{text}", {"text": text}) from None
         reading.problems += problems
-    return reading.lists[path]
+    return lists[path]
+
+
+def prefix_list(value: Any, info: ValidationInfo) -> PrefixList:
+    return list_file(value, info, lambda reading: reading.lists, read_list)
+
+
+def name_list(value: Any, info: ValidationInfo) -> NameList:
+    return list_file(value, info, lambda reading: reading.names, read_names)
 
 
 Several = BeforeValidator(checked(one_or_more))
@@ -100,6 +163,13 @@ AsnRanges = Annotated[list[Annotated[tuple[int, int], PlainValidator(checked(par
 Regexes = Annotated[list[Annotated[str, PlainValidator(checked(regex))]], Several]
 Prefixes = Annotated[list[Annotated[tuple[bytes, int], PlainValidator(checked(prefix))]], Several]
 PrefixLists = Annotated[list[Annotated[PrefixList, PlainValidator(prefix_list)]], Several]
+Snis = Annotated[list[Annotated[str, PlainValidator(checked(sni))]], Several]
+NameLists = Annotated[list[Annotated[NameList, PlainValidator(name_list)]], Several]
+Ja4s = Annotated[list[Annotated[str, PlainValidator(checked(ja4))]], Several]
+Ja4Prefixes = Annotated[list[Annotated[str, PlainValidator(checked(ja4_prefix))]], Several]
+Protocols = Annotated[list[Annotated[str, PlainValidator(checked(alpn))]], Several]
+TlsVersion = Annotated[int | None, PlainValidator(checked(tls_version))]
+Echs = Annotated[list[Annotated[str, PlainValidator(checked(ech))]], Several]
 Identifier = Annotated[str, PlainValidator(checked(identifier))]
 Duration = Annotated[float | None, PlainValidator(checked(parse_duration))]
 

@@ -57,8 +57,8 @@ def _wide(rules: Sequence[Rule], overlay: Overlay) -> list[Problem]:
     weights = np.bincount(overlay.record_class[overlay.records4], weights=sizes, minlength=len(vectors))
     found = []
     for bit, rule in enumerate(rules):
-        if rule.action in ("allow", "log") or not rule.when.on_address:
-            continue  # `when: any` is spelled out, so it is meant
+        if rule.action in ("allow", "log") or not rule.when.on_address or rule.when.on_signals:
+            continue  # `when: any` is spelled out, so it is meant; other signals narrow it by who knows how much
         covered = int(weights[held(vectors, bit)].sum())
         if covered > WIDE:
             message = f"rule '{rule.id}' covers {covered} IPv4 addresses, {covered / (1 << 32):.1%} of all"

@@ -28,7 +28,7 @@ def read_list(path: Path) -> tuple[PrefixList, list[Problem]]:
         ListError: the file is missing, unreadable, damaged, or larger than `MAX_LIST_BYTES`.
     Cost: O(bytes).
     """
-    text = _read_bytes(path).decode("utf-8-sig", "replace")
+    text = read_bytes(path).decode("utf-8-sig", "replace")
     lines = text.replace(";", "#").split("\n") if ";" in text else text.split("\n")
     if "#" in text or ";" in text:
         lines = [line.partition("#")[0] for line in lines]
@@ -53,7 +53,8 @@ def read_list(path: Path) -> tuple[PrefixList, list[Problem]]:
     return PrefixList(addresses, lengths), problems
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a list file, decompressed. Raises ListError."""
     try:
         with path.open("rb") as file:
             compressed = file.read(2) == b"\x1f\x8b"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +29,19 @@ class PrefixList:
 
 
 @dataclass(frozen=True, slots=True)
+class NameList:
+    """Name patterns in canonical form, packed: one a line in `text`. Duplicates are fine."""
+
+    text: str
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.text.split("\n") if self.text else ())
+
+    def __len__(self) -> int:
+        return self.text.count("\n") + 1 if self.text else 0
+
+
+@dataclass(frozen=True, slots=True)
 class NamePattern:
     """A regex over the text that describes an AS: its number, `separator`, its name ("AS15169 GOOGLE")."""
 
@@ -39,13 +53,21 @@ class NamePattern:
 class Conditions:
     """What must hold for a rule to win: every condition that is not None; any value within one condition.
 
-    All None matches everything. `asn` holds inclusive ranges of AS numbers.
+    All None matches everything. `asn` holds inclusive ranges of AS numbers; `sni` canonical name patterns and the words
+    "absent" and "malformed"; `tls_version_below` a version as on the wire (0x0303 is TLS 1.2).
     """
 
     prefix: PrefixList | None = None
     prefix_file: PrefixList | None = None
     asn: tuple[tuple[int, int], ...] | None = None
     asn_name: tuple[NamePattern, ...] | None = None
+    sni: tuple[str, ...] | None = None
+    sni_file: NameList | None = None
+    ja4: tuple[str, ...] | None = None
+    ja4_prefix: tuple[str, ...] | None = None
+    alpn: tuple[str, ...] | None = None
+    tls_version_below: int | None = None
+    ech: tuple[str, ...] | None = None
 
     @property
     def prefix_lists(self) -> tuple[PrefixList, ...]:
@@ -61,6 +83,28 @@ class Conditions:
     def on_address(self) -> bool:
         """Whether the rule needs an address at all."""
         return bool(self.prefix_lists) or self.on_asn
+
+    @property
+    def on_sni(self) -> bool:
+        """Whether the rule asks for the server name."""
+        return self.sni is not None or self.sni_file is not None
+
+    @property
+    def on_ja4(self) -> bool:
+        """Whether the rule asks for the JA4 fingerprint."""
+        return self.ja4 is not None or self.ja4_prefix is not None
+
+    @property
+    def on_hello(self) -> bool:
+        """Whether the rule asks for anything of the ClientHello but the name in it."""
+        return (
+            self.on_ja4 or self.alpn is not None or self.tls_version_below is not None or self.ech is not None
+        )  # fmt: skip
+
+    @property
+    def on_signals(self) -> bool:
+        """Whether the rule asks for any signal besides the address."""
+        return self.on_sni or self.on_hello
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from gobanfast.rules.rule import Rule, Unparsable
 
 if TYPE_CHECKING:
     from gobanfast._engine import CompiledRules
+    from gobanfast._signals import SignalTable
     from gobanfast.asn import AsnTable
     from gobanfast.rules.compile import Overlay
 
@@ -24,9 +25,10 @@ class Ruleset:
     Attributes:
         rules: rules in decision order: `allow` first, then by priority, then by place in the file. Rules
             with `mode: off` were checked and are left out. Bit i of every vector is rule i.
-        unparsable: the action for an address that is not one.
+        unparsable: the action for an address that is not one, or another signal that cannot be read.
         problems: warnings.
-        overlay: the compiled arrays.
+        overlay: the compiled arrays for the address.
+        signals: the compiled rows for everything else; None when no rule asks for more than the address.
         source: where the rules came from.
     """
 
@@ -34,6 +36,7 @@ class Ruleset:
     unparsable: Unparsable
     problems: tuple[Problem, ...]
     overlay: Overlay
+    signals: SignalTable | None
     source: str
     asn: AsnTable
 
@@ -66,6 +69,7 @@ class Ruleset:
         """The ruleset in a YAML text; as `load`, with `source` as the name in messages."""
         from gobanfast.rules import lint, schema
         from gobanfast.rules.compile import overlay
+        from gobanfast.rules.signals import signal_table
         from gobanfast.rules.source import read
 
         root = read(text, source)
@@ -82,15 +86,19 @@ class Ruleset:
             asn = AsnTable.starter()
         rules = tuple(sorted((rule for rule in written if rule.mode != "off"), key=lambda rule: rule.order))
         arrays = overlay(rules, asn)
+        try:
+            signals = signal_table(rules)
+        except ValueError as error:
+            raise RuleError(_misfits(rules, source, str(error))) from None
         warnings = lint.lint(root, source, rules, arrays, starter=starter)
-        return cls(rules, unparsable, tuple(warnings), arrays, source, asn)
+        return cls(rules, unparsable, tuple(warnings), arrays, signals, source, asn)
 
     @cached_property
     def compiled(self) -> CompiledRules:
         """The engine's form of the rules; built on first use."""
         from gobanfast._engine import CompiledRules
 
-        return CompiledRules(self.rules, unparsable=self.unparsable, **self.overlay.arguments())
+        return CompiledRules(self.rules, unparsable=self.unparsable, signals=self.signals, **self.overlay.arguments())
 
     @cached_property
     def content_hash(self) -> str:
@@ -105,12 +113,25 @@ class Ruleset:
         for name, value in self.overlay.arguments().items():
             digest.update(name.encode())
             digest.update(value.tobytes())
+        if self.signals is not None:
+            digest.update(self.signals.content_hash.encode())
         return digest.hexdigest()
 
     @property
     def nbytes(self) -> int:
         """Bytes of the compiled arrays."""
-        return self.overlay.nbytes
+        return self.overlay.nbytes + (0 if self.signals is None else self.signals.nbytes)
 
     def __repr__(self) -> str:
         return f"<Ruleset {self.source!r}: {len(self.rules)} rules, {self.nbytes} bytes>"
+
+
+def _misfits(rules: tuple[Rule, ...], source: str, text: str) -> list[Problem]:
+    """Name patterns that are fine alone and do not compile together, at the rules that have them."""
+    problems = []
+    for line in text.split("\n"):
+        message, _, hint = line.partition("; ")
+        owners = [rule for rule in rules if any(repr(pattern) in message for pattern in rule.when.sni or ())]
+        owners += [rule for rule in rules if rule.when.sni_file is not None]
+        problems.append(Problem(source, owners[0].line, owners[0].column, message, hint))
+    return problems

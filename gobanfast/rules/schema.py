@@ -10,9 +10,25 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from gobanfast._errors import Problem
-from gobanfast.rules.fields import AsnRanges, Duration, Identifier, Model, Prefixes, PrefixLists, Reading, Regexes
+from gobanfast.rules.fields import (
+    AsnRanges,
+    Duration,
+    Echs,
+    Identifier,
+    Ja4Prefixes,
+    Ja4s,
+    Model,
+    NameLists,
+    Prefixes,
+    PrefixLists,
+    Protocols,
+    Reading,
+    Regexes,
+    Snis,
+    TlsVersion,
+)
 from gobanfast.rules.founding import FoundingRule
-from gobanfast.rules.rule import Action, Conditions, Mode, NamePattern, PrefixList, Rule, Unparsable
+from gobanfast.rules.rule import Action, Conditions, Mode, NameList, NamePattern, PrefixList, Rule, Unparsable
 from gobanfast.rules.source import Node
 
 
@@ -34,6 +50,13 @@ class When(Model):
     prefix_file: PrefixLists = Field(default_factory=list)
     asn: AsnRanges = Field(default_factory=list)
     asn_name: Regexes = Field(default_factory=list)
+    sni: Snis = Field(default_factory=list)
+    sni_file: NameLists = Field(default_factory=list)
+    ja4: Ja4s = Field(default_factory=list)
+    ja4_prefix: Ja4Prefixes = Field(default_factory=list)
+    alpn: Protocols = Field(default_factory=list)
+    tls_version_below: TlsVersion = None
+    ech: Echs = Field(default_factory=list)
 
     def conditions(self) -> Conditions:
         inline = PrefixList(b"".join(address for address, _ in self.prefix), bytes(bits for _, bits in self.prefix))
@@ -45,6 +68,13 @@ class When(Model):
             prefix_file=files if self.prefix_file else None,
             asn=tuple(self.asn) or None,
             asn_name=tuple(NamePattern(text) for text in self.asn_name) or None,
+            sni=tuple(self.sni) or None,
+            sni_file=NameList("\n".join(item.text for item in self.sni_file if item.text)) if self.sni_file else None,
+            ja4=tuple(self.ja4) or None,
+            ja4_prefix=tuple(self.ja4_prefix) or None,
+            alpn=tuple(self.alpn) or None,
+            tls_version_below=self.tls_version_below,
+            ech=tuple(self.ech) or None,
         )
 
 
@@ -78,7 +108,10 @@ class RulesFile(Model):
 _MODELS: dict[tuple[str, ...], type[Model]] = {
     (): RulesFile, ("rules",): RuleText, ("rules", "when"): When, ("ban_rules",): FoundingRule,
 }  # fmt: skip
-_MEANT = {"cidr": "prefix", "ip": "prefix", "duration": "for", "asn_prefix": "asn", "asn_regex": "asn_name"}
+_MEANT = {
+    "cidr": "prefix", "ip": "prefix", "duration": "for", "asn_prefix": "asn", "asn_regex": "asn_name",
+    "host": "sni", "domain": "sni", "server_name": "sni", "tls_version": "tls_version_below",
+}  # fmt: skip
 _KINDS = {"string": "text", "int": "a whole number", "list": "a list", "dict": "a mapping", "model": "a mapping"}
 
 

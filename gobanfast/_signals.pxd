@@ -1,0 +1,25 @@
+from libc.stdint cimport uint32_t, uint64_t
+
+from gobanfast._block cimport Block
+from gobanfast._names cimport NameTable
+from gobanfast._tls cimport ClientHello
+from gobanfast.native cimport gbf_signals
+
+
+cdef enum Unread:
+    NOTHING  # every signal that rules ask for was absent or could be read
+    HELLO
+    NAME
+
+
+cdef class SignalTable:
+    cdef gbf_signals _signals
+    cdef Block _block
+    cdef NameTable _names
+
+    # ANDs into `vector` what the name (None: that of the hello, else absent) and the hello satisfy. `scratch` is twice as
+    # long. Says what could not be read.
+    cdef int narrow(self, uint64_t *vector, uint64_t *scratch, str sni, ClientHello hello) except -1
+
+    # Kind of row for the name: absent, malformed, or known with the union of its rows in `scratch`.
+    cdef uint32_t name_row(self, uint64_t *scratch, str sni, ClientHello hello) except 0xFFFFFFFF

@@ -1,0 +1,139 @@
+"""SignalTable: which rules a server name and a ClientHello satisfy."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from gobanfast._address cimport gbf_ascii
+from gobanfast._block cimport Block, raise_for
+from gobanfast._name cimport text_of
+from gobanfast._names cimport NameTable
+from gobanfast._tls cimport ClientHello
+from gobanfast.native cimport (
+    GBF_ASKS_ALPN, GBF_ASKS_HELLO, GBF_ASKS_JA4, GBF_ASKS_NAME, GBF_HELLO_OK, GBF_HELLO_ROWS, GBF_ROW_ABSENT,
+    GBF_ROW_KNOWN, GBF_ROW_MALFORMED, gbf_bits_and, gbf_bits_or, gbf_fault, gbf_name, gbf_name_read, gbf_name_union,
+    gbf_signals_and_alpn, gbf_signals_and_hello, gbf_signals_and_ja4, gbf_signals_and_name, gbf_signals_build,
+    gbf_signals_name_row, gbf_signals_open, gbf_signals_source, gbf_term,
+)
+
+
+cdef class SignalTable:
+    """Rows of rules for the signals besides the address, and the names that lead to them. Frozen; any number of threads.
+
+    Args:
+        words: 64-bit words in one bit vector of the rules.
+        asks: what some rule asks for: 1 a name, 2 anything of the hello, 4 its JA4, 8 its protocols.
+        absent: uint64, one row: the rules that hold when no signal but the address is known.
+        names: NameTable whose values are rows of `name_rows`.
+        names_digest: 16 bytes that stand for the patterns and their rows.
+        name_rows: uint64, rows of two halves, the conditions `sni` and `sni_file`: absent, malformed, any other name, sets.
+        hello_rows: uint64: absent, malformed, then version (before 1.0, 1.0 .. 1.3) by ECH (none, outer, inner).
+        ja4_terms, alpn_terms: uint32 triples (offset in `text`, bytes, row), ascending by (bytes, text).
+        ja4_rows, alpn_rows: uint64, row 0 for a value that no rule names.
+        text: what the terms point into.
+    Raises:
+        ValueError: arrays that do not fit each other.
+    """
+
+    def __init__(self, *, uint32_t words, uint32_t asks, absent, NameTable names not None, bytes names_digest not None,
+                 name_rows, hello_rows, ja4_terms, ja4_rows, alpn_terms, alpn_rows, bytes text not None):
+        cdef gbf_signals_source source
+        cdef gbf_fault fault
+        cdef void *data = NULL
+        cdef bytes none = bytes(absent), name_bits = bytes(name_rows), hello_bits = bytes(hello_rows)
+        cdef bytes ja4 = bytes(ja4_terms), ja4_bits = bytes(ja4_rows), alpn = bytes(alpn_terms)
+        cdef bytes alpn_bits = bytes(alpn_rows)
+        row = 8 * words
+        if (words == 0 or len(none) != row or len(names_digest) != 16 or len(name_bits) % (2 * row) or
+                len(hello_bits) != GBF_HELLO_ROWS * row or len(ja4) % sizeof(gbf_term) or len(ja4_bits) % row or
+                len(alpn) % sizeof(gbf_term) or len(alpn_bits) % row):
+            raise ValueError("arrays of signals do not fit each other")
+        source.words, source.asks = words, asks
+        source.absent = <const uint64_t *><const char *>none
+        source.name_rows = <const uint64_t *><const char *>name_bits
+        source.hello_rows = <const uint64_t *><const char *>hello_bits
+        source.ja4_rows = <const uint64_t *><const char *>ja4_bits
+        source.alpn_rows = <const uint64_t *><const char *>alpn_bits
+        source.ja4_terms = <const gbf_term *><const char *>ja4
+        source.alpn_terms = <const gbf_term *><const char *>alpn
+        source.text = text
+        source.names_digest = names_digest
+        source.name_row_count = len(name_bits) // (2 * row)
+        source.ja4_row_count, source.alpn_row_count = len(ja4_bits) // row, len(alpn_bits) // row
+        source.ja4_term_count, source.alpn_term_count = len(ja4) // sizeof(gbf_term), len(alpn) // sizeof(gbf_term)
+        source.text_nbytes = len(text)
+        raise_for(gbf_signals_build(&source, &data), &fault, "")
+        self._block = Block.adopt(data)
+        raise_for(gbf_signals_open(&self._signals, self._block.data, self._block.nbytes, False, &fault), &fault,
+                  self._block.path)
+        self._names = names
+
+    @property
+    def nbytes(self):
+        """Bytes of the rows and of the name table."""
+        return self._block.nbytes + self._names.nbytes
+
+    @property
+    def content_hash(self):
+        """32 hex digits over rows, terms and the digest of the names: equal hashes decide alike."""
+        return self._block.content_hash()
+
+    @property
+    def words(self):
+        """64-bit words in one bit vector."""
+        return self._signals.words
+
+    cdef int narrow(self, uint64_t *vector, uint64_t *scratch, str sni, ClientHello hello) except -1:
+        cdef uint32_t words = self._signals.words, asks = self._signals.asks
+        cdef bint given = hello is not None
+        cdef bint good = given and hello._frame.status == GBF_HELLO_OK
+        cdef uint32_t row
+        cdef uint8_t ja4[48]
+        cdef int unread = NOTHING
+        if asks & GBF_ASKS_HELLO:
+            if good:
+                gbf_signals_and_hello(&self._signals, &hello._hello, vector)
+                if asks & GBF_ASKS_JA4:
+                    hello.ja4_bytes(ja4)
+                    gbf_signals_and_ja4(&self._signals, ja4, vector, scratch)
+                if asks & GBF_ASKS_ALPN:
+                    gbf_signals_and_alpn(&self._signals, &hello._hello, vector, scratch)
+            else:
+                row = GBF_ROW_MALFORMED if given else GBF_ROW_ABSENT
+                gbf_bits_and(vector, self._signals.hello_rows + row * words, words)
+                unread = HELLO if given else NOTHING
+        if asks & GBF_ASKS_NAME:
+            row = self.name_row(scratch, sni, hello)
+            if row == GBF_ROW_KNOWN:
+                gbf_signals_and_name(&self._signals, scratch, vector)
+            else:
+                gbf_signals_and_name(&self._signals, gbf_signals_name_row(&self._signals, row), vector)
+            if row == GBF_ROW_MALFORMED and unread == NOTHING:
+                unread = HELLO if sni is None and not good else NAME
+        return unread
+
+    cdef uint32_t name_row(self, uint64_t *scratch, str sni, ClientHello hello) except 0xFFFFFFFF:
+        cdef gbf_name name
+        cdef const char *text
+        cdef size_t nbytes
+        cdef uint32_t width = 2 * self._signals.words
+        if sni is not None:
+            if not gbf_ascii(sni, &text, &nbytes):
+                return GBF_ROW_MALFORMED
+        elif hello is None:
+            return GBF_ROW_ABSENT
+        elif hello._frame.status != GBF_HELLO_OK:
+            return GBF_ROW_MALFORMED
+        elif hello._hello.name.at == 0:
+            return GBF_ROW_ABSENT
+        else:
+            text = <const char *>hello._hello.message + hello._hello.name.at
+            nbytes = hello._hello.name.nbytes
+        if not gbf_name_read(&name, text, nbytes, self._names._table.fold):
+            return GBF_ROW_MALFORMED
+        memcpy(scratch, gbf_signals_name_row(&self._signals, GBF_ROW_KNOWN), 8 * width)
+        gbf_name_union(&self._names._table, &name, self._signals.name_rows, self._signals.name_row_count, width, scratch)
+        if self._names._regexes is not None:
+            for value in self._names._regexes.all(text_of(&name)):
+                if value < self._signals.name_row_count:
+                    gbf_bits_or(scratch, gbf_signals_name_row(&self._signals, value), width)
+        return GBF_ROW_KNOWN

@@ -1,0 +1,98 @@
+"""Name lists: the files that `sni_file` names, a million entries as one condition.
+
+What a line means is told by the line itself, so formats may be mixed; gzip is recognised by its first bytes:
+
+- plain, a pattern as `sni` takes it: what the pattern covers ("example.com" covers that name only);
+- hosts file, `0.0.0.0 example.com www.example.com`: these names and nothing below them, as in /etc/hosts;
+- AdBlock domain rule, `||example.com^`: the name and everything below it;
+- dnsmasq, `address=/example.com/example.net/0.0.0.0`, `server=/example.com/`, `local=/example.com/`: the same.
+
+Comments start with `#` at the start of a line or after a blank, or are lines that start with `!`, `;` or `[`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from gobanfast._address import parse_address
+from gobanfast._errors import Problem
+from gobanfast._name import literal_pattern
+from gobanfast.names import parse_pattern
+from gobanfast.rules.lists import read_bytes
+from gobanfast.rules.rule import NameList
+
+MAX_ENTRY = 300  # characters of an entry that messages show; a name has at most 253
+
+# What every hosts file says about the machine itself; nobody means to list these.
+_MACHINE = frozenset(
+    "localhost localhost.localdomain local broadcasthost ip6-localhost ip6-loopback ip6-localnet ip6-mcastprefix "
+    "ip6-allnodes ip6-allrouters ip6-allhosts 0.0.0.0".split()
+)
+_COMMENT = re.compile(r"(?:^|\s)#.*")
+_DNSMASQ = re.compile(r"(?:address|server|local)=(.*)")
+
+
+def read_names(path: Path) -> tuple[NameList, list[Problem]]:
+    """The patterns in a list file, and every entry that is none.
+
+    Raises:
+        ListError: the file is missing, unreadable, damaged, or larger than MAX_LIST_BYTES.
+    Cost: O(bytes); about a microsecond a line.
+    """
+    text = read_bytes(path).decode("utf-8-sig", "replace")
+    found: list[str] = []
+    problems: list[Problem] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        literal = literal_pattern(line)  # most lines of most lists, and what no other format looks like
+        if literal is not None:
+            found.append(literal[1])
+            continue
+        if "#" in line:
+            line = _COMMENT.sub("", line)
+        entry = line.strip()
+        if not entry or entry[0] in "!;[":
+            continue
+        try:
+            found += _patterns(entry)
+        except ValueError as error:
+            message, _, hint = str(error).partition("; ")
+            if len(entry) > MAX_ENTRY:
+                message, hint = f"entry '{entry[:60]}...' is {len(entry)} characters long", "one name a line"
+            problems.append(Problem(str(path), number, line.index(entry) + 1, message, hint))
+    return NameList("\n".join(found)), problems
+
+
+def _patterns(entry: str) -> Iterator[str]:
+    """Canonical patterns of one entry. Raises ValueError, "what; hint"."""
+    if entry.startswith("||"):
+        name, end, rest = entry[2:].partition("^")
+        if not end or rest:
+            raise ValueError(f"AdBlock rule '{entry}' is not one for whole domains; only ||name^ is read")
+        return iter([_below(name)])
+    if entry.startswith("@@"):
+        raise ValueError(f"AdBlock exception '{entry}' cannot be part of a list; write an allow rule for the name")
+    dnsmasq = _DNSMASQ.fullmatch(entry)
+    if dnsmasq is not None:
+        steps = dnsmasq[1].split("/")
+        if len(steps) < 3 or steps[0] or not all(steps[1:-1]):
+            raise ValueError(f"dnsmasq line '{entry}' names no domain; write address=/name/")
+        return iter([_below(name) for name in steps[1:-1]])
+    words = entry.split()
+    if len(words) > 1 and parse_address(words[0].partition("%")[0]) is not None:
+        return iter([_exact(name) for name in words[1:] if name.lower() not in _MACHINE])
+    if len(words) > 1:
+        raise ValueError(f"entry '{entry}' is of no known format; write one pattern a line, or address and names")
+    return iter([parse_pattern(entry).text])
+
+
+def _below(name: str) -> str:
+    return parse_pattern("." + name.removeprefix(".")).text
+
+
+def _exact(name: str) -> str:
+    parsed = parse_pattern(name)
+    if parsed.kind != "exact":
+        raise ValueError(f"pattern '{name}' in a hosts line; such lines hold names, write the pattern alone on its line")
+    return parsed.text

@@ -1,0 +1,167 @@
+"""Rules compiled for the signals besides the address: the server name and what else a ClientHello says.
+
+Every condition is one bit of a row. What satisfies conditions (a name pattern, a fingerprint, a protocol) gets the number
+of a row, and equal sets of bits share one; a list of a million names is one bit and one row. `_signals.SignalTable` reads
+what is made here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gobanfast.rules.fields import SNI_WORDS, TLS_VERSIONS
+from gobanfast.rules.rule import Rule
+
+if TYPE_CHECKING:
+    from gobanfast._names import NameTable
+    from gobanfast._signals import SignalTable
+
+Key = TypeVar("Key", str, bytes)
+Words = NDArray[np.uint64]
+
+ASKS_NAME, ASKS_HELLO, ASKS_JA4, ASKS_ALPN = 1, 2, 4, 8
+_VERSIONS = (0x0300, *TLS_VERSIONS.values())
+_ECHS = ("none", "outer", "inner")
+
+
+def signal_table(rules: Sequence[Rule]) -> SignalTable | None:
+    """The rows of `rules`, which are in decision order; None when no rule asks for more than the address.
+
+    Raises:
+        ValueError: name patterns that do not compile together; the message names one.
+    Cost: about a microsecond for each name pattern.
+    """
+    if not any(rule.when.on_signals for rule in rules):
+        return None
+    from gobanfast._signals import SignalTable
+
+    words = len(rules) // 64 + 1
+    names, names_digest, name_rows = _names(rules, words)
+    hello_rows = _hello_rows(rules, words)
+    ja4_terms, ja4_rows, text = _terms(_ja4s(rules), _silent(not rule.when.on_ja4 for rule in rules), words, b"")
+    alpn_terms, alpn_rows, text = _terms(_alpns(rules), _silent(rule.when.alpn is None for rule in rules), words, text)
+    return SignalTable(
+        words=words,
+        asks=ASKS_NAME * any(rule.when.on_sni for rule in rules)
+        | ASKS_HELLO * any(rule.when.on_hello for rule in rules)
+        | ASKS_JA4 * any(rule.when.on_ja4 for rule in rules)
+        | ASKS_ALPN * any(rule.when.alpn is not None for rule in rules),
+        absent=name_rows[0, :words] & name_rows[0, words:] & hello_rows[0],
+        names=names,
+        names_digest=names_digest,
+        name_rows=name_rows,
+        hello_rows=hello_rows,
+        ja4_terms=ja4_terms,
+        ja4_rows=ja4_rows,
+        alpn_terms=alpn_terms,
+        alpn_rows=alpn_rows,
+        text=text,
+    )
+
+
+def _names(rules: Sequence[Rule], words: int) -> tuple[NameTable, bytes, Words]:
+    """Table of all patterns, a digest of them, and rows: absent, malformed, then one a set of conditions.
+
+    `sni` conditions are the first half of a row, `sni_file` conditions the second: those of one rule are ANDed.
+    """
+    from gobanfast._names import NameTable
+
+    second = 64 * words
+    silent = _silent(rule.when.sni is None for rule in rules)
+    silent += [second + index for index in _silent(rule.when.sni_file is None for rule in rules)]
+    numbers, sets = _gather(_name_conditions(rules, second))
+    by_word = [[index for index, rule in enumerate(rules) if word in (rule.when.sni or ())] for word in SNI_WORDS]
+    rows = _rows([*by_word, *sets], silent, 2 * words)
+    table = NameTable((pattern, number + len(SNI_WORDS)) for pattern, number in numbers.items())
+    digest = hashlib.blake2b(digest_size=16)
+    for pattern in sorted(numbers):
+        digest.update(b"%s %d\n" % (pattern.encode(), numbers[pattern]))
+    return table, digest.digest(), rows
+
+
+def _name_conditions(rules: Sequence[Rule], second: int) -> Iterator[tuple[int, Iterable[str]]]:
+    for index, rule in enumerate(rules):
+        if rule.when.sni is not None:
+            yield index, (pattern for pattern in rule.when.sni if pattern not in SNI_WORDS)
+        if rule.when.sni_file is not None:
+            yield second + index, rule.when.sni_file
+
+
+def _hello_rows(rules: Sequence[Rule], words: int) -> Words:
+    """Rows: no hello, a malformed one, then by version and ECH what rules say of those."""
+    without = _silent(not rule.when.on_hello for rule in rules)
+    sets = [without, without]
+    for version in _VERSIONS:
+        for ech in _ECHS:
+            holds = []
+            for index, rule in enumerate(rules):
+                below, echs = rule.when.tls_version_below, rule.when.ech
+                if (below is None or version < below) and (echs is None or ech in echs):
+                    holds.append(index)
+            sets.append(holds)
+    return _rows(sets, [], words)
+
+
+def _ja4s(rules: Sequence[Rule]) -> Iterator[tuple[int, Iterable[bytes]]]:
+    """Per rule the texts of which its JA4 must begin with one; a whole fingerprint begins with itself only."""
+    for index, rule in enumerate(rules):
+        exact, prefixes = rule.when.ja4, rule.when.ja4_prefix
+        if exact is not None and prefixes is not None:
+            exact = tuple(text for text in exact if text.startswith(prefixes))
+        yield index, (text.encode() for text in (exact if exact is not None else prefixes or ()))
+
+
+def _alpns(rules: Sequence[Rule]) -> Iterator[tuple[int, Iterable[bytes]]]:
+    for index, rule in enumerate(rules):
+        yield index, (text.encode("latin-1") for text in rule.when.alpn or ())
+
+
+def _terms(
+    conditions: Iterable[tuple[int, Iterable[bytes]]], silent: list[int], words: int, text: bytes
+) -> tuple[NDArray[np.uint32], Words, bytes]:
+    """Terms in order, their rows, and `text` with their texts behind it."""
+    numbers, sets = _gather(conditions)
+    terms = []
+    for key in sorted(numbers, key=lambda key: (len(key), key)):
+        terms.append((len(text), len(key), numbers[key]))
+        text += key
+    return np.array(terms, np.uint32).reshape(-1, 3), _rows(sets, silent, words), text
+
+
+def _gather(conditions: Iterable[tuple[int, Iterable[Key]]]) -> tuple[dict[Key, int], list[frozenset[int]]]:
+    """For every key the number of the set of conditions (bits) it is listed in, and the sets; set 0 is empty."""
+    sets: list[frozenset[int]] = [frozenset()]
+    numbers = {sets[0]: 0}
+    found: dict[Key, int] = {}
+    for bit, keys in conditions:
+        grown: dict[int, int] = {}  # number of a set -> number of the set with `bit` in it
+        for key in keys:
+            before = found.get(key, 0)
+            if before not in grown:
+                members = sets[before] | {bit}
+                grown[before] = numbers.setdefault(members, len(sets))
+                if grown[before] == len(sets):
+                    sets.append(members)
+            found[key] = grown[before]
+    return found, sets
+
+
+def _silent(flags: Iterable[bool]) -> list[int]:
+    """Indexes of the rules that do not ask."""
+    return [index for index, flag in enumerate(flags) if flag]
+
+
+def _rows(sets: Sequence[Collection[int]], always: list[int], words: int) -> Words:
+    """Bit vectors of the sets, each with the bits `always`."""
+    rows = np.zeros((len(sets), words), np.uint64)
+    for bit in always:
+        rows[:, bit // 64] |= np.uint64(1 << bit % 64)
+    for row, members in zip(rows, sets, strict=True):
+        for bit in members:
+            row[bit // 64] |= np.uint64(1 << bit % 64)
+    return rows
