@@ -22,20 +22,22 @@ cdef class CompiledRules:
 cdef class Decision:
     cdef CompiledRules _compiled
     cdef readonly str address
-    cdef readonly ClientHello hello
-    cdef str _sni
-    cdef bytes _spill                  # the combined vector and its scratch, when they do not fit below
-    cdef const uint64_t *_vector       # the rules that match: in the ruleset, or here
-    cdef uint64_t _words[INLINE_WORDS]
+    cdef const uint64_t *_vector  # the rules that match: in the ruleset, or in a SignalDecision
     cdef uint32_t _record, _rule
-    cdef int _unread                   # index of REASONS
+    cdef int _unread              # index of REASONS
+
+    cdef tuple ids(self, const uint64_t *mask, uint32_t before)
+
+
+cdef class SignalDecision(Decision):
+    cdef str _sni
+    cdef ClientHello _hello
+    cdef bytes _spill             # the combined vector and its scratch, when they do not fit below
+    cdef uint64_t _words[INLINE_WORDS]
 
     cdef int combine(self, str sni, ClientHello hello) except -1
-    cdef tuple ids(self, const uint64_t *mask, uint32_t before)
 
 
 cdef class EngineCore:
     cdef readonly CompiledRules compiled
     cdef readonly uint64_t generation
-
-    cdef Decision answer(self, str address, str sni, ClientHello hello)

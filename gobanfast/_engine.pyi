@@ -7,6 +7,7 @@ from gobanfast._signals import SignalTable
 from gobanfast._tls import ClientHello
 from gobanfast.rules import Rule
 
+@final
 class CompiledRules:
     def __init__(
         self,
@@ -44,7 +45,6 @@ class CompiledRules:
     @property
     def kernel(self) -> str: ...
 
-@final
 class Decision:
     @property
     def address(self) -> str | None: ...
@@ -72,6 +72,9 @@ class Decision:
     def compiled(self) -> CompiledRules: ...
     @property
     def rule_index(self) -> int | None: ...
+
+@final
+class SignalDecision(Decision): ...
 
 class EngineCore:
     def __init__(self, compiled: CompiledRules) -> None: ...

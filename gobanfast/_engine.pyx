@@ -19,6 +19,7 @@ cdef tuple ACTIONS = ("allow", "challenge", "ban", "log")
 cdef tuple REASONS = (None, "malformed-address", "malformed-hello", "malformed-sni")
 
 
+@cython.final
 cdef class CompiledRules:
     """Rules as arrays: ranges of addresses -> records (AS, class) -> bit vectors. Frozen; any number of threads.
 
@@ -120,7 +121,8 @@ cdef class CompiledRules:
 
     cdef Decision decision(self, uint32_t record, str address, str sni, ClientHello hello):
         """Decision for a record, for GBF_NONE (the address is not one), or for no address at all (`address` None)."""
-        cdef Decision d = Decision.__new__(Decision)
+        cdef bint wide = self.signals is not None or sni is not None or hello is not None
+        cdef Decision d = SignalDecision.__new__(SignalDecision) if wide else Decision.__new__(Decision)
         cdef uint32_t klass
         if address is None and record == GBF_NONE:
             klass = GBF_CLASS_ABSENT
@@ -131,42 +133,16 @@ cdef class CompiledRules:
         d._record = record
         d._unread = klass == GBF_CLASS_MALFORMED
         d._vector = gbf_rules_vector(&self._rules, klass)
-        if self.signals is not None or sni is not None or hello is not None:
-            d.combine(sni, hello)
+        if wide:
+            (<SignalDecision>d).combine(sni, hello)
         d._rule = gbf_rules_next(&self._rules, d._vector, self._rules.enforced, 0)
         return d
 
 
-@cython.final
 @cython.freelist(64)
 @cython.no_gc
 cdef class Decision:
     """The engine's answer about one request: a small frozen object that reads the rest from the ruleset."""
-
-    cdef int combine(self, str sni, ClientHello hello) except -1:
-        """Takes the other signals in: the vector of the address becomes that of all of them."""
-        cdef SignalTable signals = self._compiled.signals
-        cdef uint32_t words = self._compiled._rules.words
-        cdef uint64_t few[2 * INLINE_WORDS]
-        cdef uint64_t *scratch = few
-        cdef uint64_t *vector = self._words
-        cdef int unread
-        self._sni, self.hello = sni, hello
-        if signals is None:
-            return 0
-        if words > INLINE_WORDS:
-            self._spill = PyBytes_FromStringAndSize(NULL, 3 * 8 * words)
-            vector = <uint64_t *>PyBytes_AS_STRING(self._spill)
-            scratch = vector + words
-        memcpy(vector, self._vector, 8 * words)
-        self._vector = vector
-        if sni is None and hello is None:
-            gbf_bits_and(vector, signals._signals.absent, words)
-            return 0
-        unread = signals.narrow(vector, scratch, sni, hello)
-        if unread and not self._unread:
-            self._unread = 1 + unread
-        return 0
 
     @property
     def action(self):
@@ -191,7 +167,12 @@ cdef class Decision:
     @property
     def sni(self):
         """The server name as given, or as the hello has it (None there when it is not printable ASCII)."""
-        return self._sni if self._sni is not None or self.hello is None else self.hello.sni
+        return None
+
+    @property
+    def hello(self):
+        """The ClientHello as given, or None."""
+        return None
 
     @property
     def duration(self):
@@ -242,6 +223,54 @@ cdef class Decision:
         return f"<Decision {self.action} address={self.address!r} rule={self.rule!r} asn={self.asn}>"
 
 
+@cython.final
+@cython.no_gc
+cdef class SignalDecision(Decision):
+    """A Decision that took other signals than the address in; it keeps them, and the vector they came to."""
+
+    cdef int combine(self, str sni, ClientHello hello) except -1:
+        """Takes the other signals in: the vector of the address becomes that of all of them."""
+        cdef SignalTable signals = self._compiled.signals
+        cdef uint32_t words = self._compiled._rules.words
+        cdef uint64_t few[2 * INLINE_WORDS]
+        cdef uint64_t *scratch = few
+        cdef uint64_t *vector = self._words
+        cdef int unread
+        self._sni, self._hello = sni, hello
+        if signals is None:
+            return 0
+        if words > INLINE_WORDS:
+            self._spill = PyBytes_FromStringAndSize(NULL, 3 * 8 * words)
+            vector = <uint64_t *>PyBytes_AS_STRING(self._spill)
+            scratch = vector + words
+        memcpy(vector, self._vector, 8 * words)
+        self._vector = vector
+        if sni is None and hello is None:
+            gbf_bits_and(vector, signals._signals.absent, words)
+            return 0
+        unread = signals.narrow(vector, scratch, sni, hello)
+        if unread and not self._unread:
+            self._unread = 1 + unread
+        return 0
+
+    @property
+    def sni(self):
+        return self._sni if self._sni is not None or self._hello is None else self._hello.sni
+
+    @property
+    def hello(self):
+        return self._hello
+
+
+cdef inline Decision answer(CompiledRules compiled, str address, str sni, ClientHello hello):
+    cdef const char *text
+    cdef size_t n
+    cdef uint32_t record = GBF_NONE
+    if address is not None and gbf_ascii(address, &text, &n):
+        record = gbf_rules_record(&compiled._rules, text, n)
+    return compiled.decision(record, address, sni, hello)
+
+
 cdef class EngineCore:
     """The hot half of `gobanfast.Engine`: one reference to compiled rules, and the calls that read it."""
 
@@ -252,15 +281,6 @@ cdef class EngineCore:
     def _swap(self, CompiledRules compiled not None):
         self.compiled = compiled
         self.generation += 1
-
-    cdef Decision answer(self, str address, str sni, ClientHello hello):
-        cdef CompiledRules compiled = self.compiled
-        cdef const char *text
-        cdef size_t n
-        cdef uint32_t record = GBF_NONE
-        if address is not None and gbf_ascii(address, &text, &n):
-            record = gbf_rules_record(&compiled._rules, text, n)
-        return compiled.decision(record, address, sni, hello)
 
     def decide(self, str address, /, *, str sni=None, ClientHello hello=None):
         """Decision about a client address; None means the address is not known.
@@ -274,11 +294,11 @@ cdef class EngineCore:
         Cost: two to five cache lines and one small object, a line or two for each pattern that covers the name, and what
         `hello.ja4` costs if a rule asks for it. `re:` patterns run in RE2. Any number of threads.
         """
-        return self.answer(address, sni, hello)
+        return answer(self.compiled, address, sni, hello)
 
     def peek(self, str address, /, *, str sni=None, ClientHello hello=None):
         """What `decide` would answer, without touching live state. (No live state exists yet: the two agree.)"""
-        return self.answer(address, sni, hello)
+        return answer(self.compiled, address, sni, hello)
 
     def decide_many(self, addresses, out, /, *, bint others_absent=False):
         """Record index of each address into `out`; `decision(index)` says what a record means.

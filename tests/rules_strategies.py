@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,50 @@ addresses = st.one_of(
 )
 prefix_lists = st.none() | st.lists(prefixes, min_size=1, max_size=6).map(tuple)
 asns = st.integers(1, 4)
+
+HOSTS = (
+    "a.example",
+    "x.a.example",
+    "y.x.a.example",
+    "b.example",
+    "c21.top",
+    "z.c2.top",
+    "A.EXAMPLE.",
+    "example",
+    "d.test",
+)
+_PATTERNS = (
+    "a.example", "A.example.", "*.a.example", "**.a.example", ".a.example", ".example", "x*.a.example", "*.c2[0-9]+.top",
+    "re:[ab][.]example", "re:.*[.]top", "b.example",
+)  # fmt: skip
+_LISTED = tuple(pattern for pattern in _PATTERNS if not pattern.startswith("re:"))
+PROTOCOLS = ("h2", "http/1.1", "dot", "\xe9")
+
+
+def _some(*values: str, most: int = 3) -> st.SearchStrategy[tuple[str, ...] | None]:
+    return st.none() | st.lists(st.sampled_from(values), min_size=1, max_size=most).map(tuple)
+
+
+signal_conditions = st.fixed_dictionaries(
+    {
+        "sni": _some(*_PATTERNS, "absent", "malformed"),
+        "sni_file": _some(*_LISTED, most=6),
+        "alpn": _some(*PROTOCOLS),
+        "tls_version_below": st.none() | st.sampled_from(["1.0", "1.1", "1.2", "1.3"]),
+        "ech": _some("none", "outer", "inner"),
+        "ja4_prefix": _some("t", "t13", "t12", "t13d0204", "t13d", "q"),
+    }
+).flatmap(
+    lambda asked: st.lists(st.sampled_from(sorted(asked)), max_size=2).map(lambda kept: {k: asked[k] for k in kept})
+)
+
+
+@st.composite
+def signal_rules(draw: st.DrawFn) -> list[OracleRule]:
+    """Rules some of which ask for names and hellos, in sets that need one word a vector, two, and more."""
+    rules = draw(rule_lists())
+    extra = draw(st.lists(signal_conditions, min_size=1, max_size=5))
+    return [replace(rule, **extra[i % len(extra)]) for i, rule in enumerate(rules)]
 
 
 @st.composite
@@ -87,6 +132,14 @@ def as_text(rules: list[OracleRule], directory: Path) -> str:
             when["asn"] = [f"AS{first}-{last}" for first, last in rule.asn]
         if rule.asn_name:
             when["asn_name"] = list(rule.asn_name)
+        if rule.sni_file:
+            (directory / f"{rule.id}.names").write_text("\n".join(rule.sni_file))
+            when["sni_file"] = f"{rule.id}.names"
+        for key in ("sni", "ja4", "ja4_prefix", "alpn", "ech"):
+            if getattr(rule, key) is not None:
+                when[key] = list(getattr(rule, key))
+        if rule.tls_version_below is not None:
+            when["tls_version_below"] = rule.tls_version_below
         entries.append(
             {"id": rule.id, "when": when or "any", "action": rule.action, "mode": rule.mode, "priority": rule.priority}
         )

@@ -43,6 +43,18 @@ def test_check_shows_network_and_decision() -> None:
         assert [] == [word for word in words if word not in row]
 
 
+def test_check_and_explain_take_a_server_name(tmp_path: Path) -> None:
+    """--sni decides with the name; without rules nothing could ask for it, which is a usage error."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("rules: [{id: evil, when: {sni: .evil.example}, action: ban}]")
+
+    assert "evil" in run("check", "8.8.8.8", "-r", str(rules), "--sni", "www.evil.example").stdout
+    assert "'.evil.example' (of 1) covers 'www.evil.example'" in run(
+        "explain", "8.8.8.8", "-r", str(rules), "--sni", "WWW.evil.example").stdout  # fmt: skip
+    assert "allow" in run("check", "8.8.8.8", "-r", str(rules)).stdout
+    run("check", "8.8.8.8", "--sni", "www.evil.example", status=2)
+
+
 def test_check_json_is_one_object_a_line() -> None:
     """Members and their order are fixed, with rules and without."""
     ruled = [json.loads(line) for line in run("check", "35.160.7.1", "::1", "-r", RULES, "--json").stdout.splitlines()]

@@ -24,9 +24,9 @@ DEMO = Path(gobanfast.__file__).parent / "demo"
 LOG, RULES = str(DEMO / "access.log.gz"), str(DEMO / "rules.yaml")
 
 
-def scan(*arguments: str, stdin: bytes = b"", status: int = 0) -> Result:
-    """What `scan` with the demo rules leaves behind."""
-    command = ["scan", *arguments, "--rules", RULES]
+def scan(*arguments: str, stdin: bytes = b"", status: int = 0, rules: str = RULES) -> Result:
+    """What `scan`, with the demo rules unless told otherwise, leaves behind."""
+    command = ["scan", *arguments, "--rules", rules]
     result = CliRunner().invoke(app, command, input=stdin, env={"COLUMNS": "200", "TERM": "dumb"})
     assert status == result.exit_code, result.output
     return result
@@ -141,3 +141,18 @@ def test_out_that_cannot_be_written(tmp_path: Path) -> None:
     result = scan(LOG, "--out", str(tmp_path / "no" / "such.jsonl"), status=2)
 
     assert f"{tmp_path / 'no' / 'such.jsonl'}: No such file or directory\n" == result.stderr
+
+
+def test_rules_that_logs_cannot_answer_are_named(tmp_path: Path) -> None:
+    """A log has no server name: rules that ask for one see it as absent, and the summary says which they are."""
+    rules = tmp_path / "rules.yaml"
+    named, none = (
+        "{id: named, when: {sni: a.example}, action: ban}",
+        "{id: none, when: {sni: absent}, action: challenge}",
+    )
+    rules.write_text(f"rules: [{named}, {none}]")
+
+    shown = scan(LOG, rules=str(rules)).stdout
+
+    assert ["challenge", "1,996", "100.0%"] in [line.split() for line in shown.splitlines()]
+    assert "Not judged in full: named, none ask for a server name or ClientHello" in shown

@@ -97,7 +97,9 @@ def sni(value: Any) -> str:
 def ja4(value: Any) -> str:
     if not isinstance(value, str) or not _JA4_FORM.fullmatch(value):
         hint = "; for its first part write ja4_prefix" if isinstance(value, str) and len(value) < 36 else ""
-        raise ValueError(f"ja4 {str(value)[:80]!r} is not one{hint or '; it looks like t13d1516h2_8daaf6152771_02713d6af862'}")
+        raise ValueError(
+            f"ja4 {str(value)[:80]!r} is not one{hint or '; it looks like t13d1516h2_8daaf6152771_02713d6af862'}"
+        )
     return value
 
 

@@ -7,13 +7,13 @@ What a line means is told by the line itself, so formats may be mixed; gzip is r
 - AdBlock domain rule, `||example.com^`: the name and everything below it;
 - dnsmasq, `address=/example.com/example.net/0.0.0.0`, `server=/example.com/`, `local=/example.com/`: the same.
 
-Comments start with `#` at the start of a line or after a blank, or are lines that start with `!`, `;` or `[`.
+Comments start with `#` at the start of a line or after a blank, or are lines that start with `!` or `;`; so are headers like `[Adblock Plus 2.0]`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from gobanfast._address import parse_address
@@ -27,10 +27,10 @@ MAX_ENTRY = 300  # characters of an entry that messages show; a name has at most
 
 # What every hosts file says about the machine itself; nobody means to list these.
 _MACHINE = frozenset(
-    "localhost localhost.localdomain local broadcasthost ip6-localhost ip6-loopback ip6-localnet ip6-mcastprefix "
-    "ip6-allnodes ip6-allrouters ip6-allhosts 0.0.0.0".split()
+    ["localhost", "localhost.localdomain", "local", "broadcasthost", "ip6-localhost", "ip6-loopback", "ip6-localnet", "ip6-mcastprefix", "ip6-allnodes", "ip6-allrouters", "ip6-allhosts", "0.0.0.0"]
 )
 _COMMENT = re.compile(r"(?:^|\s)#.*")
+_HEADER = re.compile(r"\[(?:adblock|adguard|ublock)[^\]]*\]", re.IGNORECASE)  # "[ab]*" is a pattern
 _DNSMASQ = re.compile(r"(?:address|server|local)=(.*)")
 
 
@@ -52,7 +52,7 @@ def read_names(path: Path) -> tuple[NameList, list[Problem]]:
         if "#" in line:
             line = _COMMENT.sub("", line)
         entry = line.strip()
-        if not entry or entry[0] in "!;[":
+        if not entry or entry[0] in "!;" or _HEADER.fullmatch(entry):
             continue
         try:
             found += _patterns(entry)
@@ -64,13 +64,18 @@ def read_names(path: Path) -> tuple[NameList, list[Problem]]:
     return NameList("\n".join(found)), problems
 
 
-def _patterns(entry: str) -> Iterator[str]:
+def _patterns(entry: str) -> Iterable[str]:
     """Canonical patterns of one entry. Raises ValueError, "what; hint"."""
+    words = entry.split()
+    if len(words) > 1:
+        if parse_address(words[0].partition("%")[0]) is None:
+            raise ValueError(f"entry '{entry}' is of no known format; write one pattern a line, or address and names")
+        return [_exact(name) for name in words[1:] if name.lower() not in _MACHINE]
     if entry.startswith("||"):
         name, end, rest = entry[2:].partition("^")
         if not end or rest:
             raise ValueError(f"AdBlock rule '{entry}' is not one for whole domains; only ||name^ is read")
-        return iter([_below(name)])
+        return (_below(name),)
     if entry.startswith("@@"):
         raise ValueError(f"AdBlock exception '{entry}' cannot be part of a list; write an allow rule for the name")
     dnsmasq = _DNSMASQ.fullmatch(entry)
@@ -78,21 +83,23 @@ def _patterns(entry: str) -> Iterator[str]:
         steps = dnsmasq[1].split("/")
         if len(steps) < 3 or steps[0] or not all(steps[1:-1]):
             raise ValueError(f"dnsmasq line '{entry}' names no domain; write address=/name/")
-        return iter([_below(name) for name in steps[1:-1]])
-    words = entry.split()
-    if len(words) > 1 and parse_address(words[0].partition("%")[0]) is not None:
-        return iter([_exact(name) for name in words[1:] if name.lower() not in _MACHINE])
-    if len(words) > 1:
-        raise ValueError(f"entry '{entry}' is of no known format; write one pattern a line, or address and names")
-    return iter([parse_pattern(entry).text])
+        return [_below(name) for name in steps[1:-1]]
+    return (parse_pattern(entry).text,)
 
 
 def _below(name: str) -> str:
-    return parse_pattern("." + name.removeprefix(".")).text
+    pattern = "." + name.removeprefix(".")
+    literal = literal_pattern(pattern)
+    return parse_pattern(pattern).text if literal is None else literal[1]
 
 
 def _exact(name: str) -> str:
+    literal = literal_pattern(name)
+    if literal is not None and literal[0] == "exact":
+        return literal[1]
     parsed = parse_pattern(name)
     if parsed.kind != "exact":
-        raise ValueError(f"pattern '{name}' in a hosts line; such lines hold names, write the pattern alone on its line")
+        raise ValueError(
+            f"pattern '{name}' in a hosts line; such lines hold names, write the pattern alone on its line"
+        )
     return parsed.text

@@ -43,8 +43,8 @@ def signal_table(rules: Sequence[Rule]) -> SignalTable | None:
     words = len(rules) // 64 + 1
     names, names_digest, name_rows = _names(rules, words)
     hello_rows = _hello_rows(rules, words)
-    ja4_terms, ja4_rows, text = _terms(_ja4s(rules), _silent(not rule.when.on_ja4 for rule in rules), words, b"")
-    alpn_terms, alpn_rows, text = _terms(_alpns(rules), _silent(rule.when.alpn is None for rule in rules), words, text)
+    ja4_terms, ja4_rows, text = _terms(_ja4s(rules), _indexes(not rule.when.on_ja4 for rule in rules), words, b"")
+    alpn_terms, alpn_rows, text = _terms(_alpns(rules), _indexes(rule.when.alpn is None for rule in rules), words, text)
     return SignalTable(
         words=words,
         asks=ASKS_NAME * any(rule.when.on_sni for rule in rules)
@@ -72,16 +72,13 @@ def _names(rules: Sequence[Rule], words: int) -> tuple[NameTable, bytes, Words]:
     from gobanfast._names import NameTable
 
     second = 64 * words
-    silent = _silent(rule.when.sni is None for rule in rules)
-    silent += [second + index for index in _silent(rule.when.sni_file is None for rule in rules)]
-    numbers, sets = _gather(_name_conditions(rules, second))
-    by_word = [[index for index, rule in enumerate(rules) if word in (rule.when.sni or ())] for word in SNI_WORDS]
-    rows = _rows([*by_word, *sets], silent, 2 * words)
-    table = NameTable((pattern, number + len(SNI_WORDS)) for pattern, number in numbers.items())
-    digest = hashlib.blake2b(digest_size=16)
-    for pattern in sorted(numbers):
-        digest.update(b"%s %d\n" % (pattern.encode(), numbers[pattern]))
-    return table, digest.digest(), rows
+    silent = _indexes(rule.when.sni is None for rule in rules)
+    silent += [second + index for index in _indexes(rule.when.sni_file is None for rule in rules)]
+    sets: list[Collection[int]] = [_indexes(word in (rule.when.sni or ()) for rule in rules) for word in SNI_WORDS]
+    numbers = _gather(_name_conditions(rules, second), sets)
+    digest = hashlib.blake2b("\n".join(numbers).encode(), digest_size=16)
+    digest.update(np.fromiter(numbers.values(), np.uint32, len(numbers)).tobytes())
+    return NameTable(numbers.items()), digest.digest(), _rows(sets, silent, 2 * words)
 
 
 def _name_conditions(rules: Sequence[Rule], second: int) -> Iterator[tuple[int, Iterable[str]]]:
@@ -94,7 +91,7 @@ def _name_conditions(rules: Sequence[Rule], second: int) -> Iterator[tuple[int, 
 
 def _hello_rows(rules: Sequence[Rule], words: int) -> Words:
     """Rows: no hello, a malformed one, then by version and ECH what rules say of those."""
-    without = _silent(not rule.when.on_hello for rule in rules)
+    without = _indexes(not rule.when.on_hello for rule in rules)
     sets = [without, without]
     for version in _VERSIONS:
         for ech in _ECHS:
@@ -125,7 +122,8 @@ def _terms(
     conditions: Iterable[tuple[int, Iterable[bytes]]], silent: list[int], words: int, text: bytes
 ) -> tuple[NDArray[np.uint32], Words, bytes]:
     """Terms in order, their rows, and `text` with their texts behind it."""
-    numbers, sets = _gather(conditions)
+    sets: list[Collection[int]] = []
+    numbers = _gather(conditions, sets)
     terms = []
     for key in sorted(numbers, key=lambda key: (len(key), key)):
         terms.append((len(text), len(key), numbers[key]))
@@ -133,26 +131,29 @@ def _terms(
     return np.array(terms, np.uint32).reshape(-1, 3), _rows(sets, silent, words), text
 
 
-def _gather(conditions: Iterable[tuple[int, Iterable[Key]]]) -> tuple[dict[Key, int], list[frozenset[int]]]:
-    """For every key the number of the set of conditions (bits) it is listed in, and the sets; set 0 is empty."""
-    sets: list[frozenset[int]] = [frozenset()]
-    numbers = {sets[0]: 0}
+def _gather(conditions: Iterable[tuple[int, Iterable[Key]]], sets: list[Collection[int]]) -> dict[Key, int]:
+    """For every key the index in `sets` of the conditions (bits) that list it; an empty set and these go to `sets`."""
+    empty: frozenset[int] = frozenset()
+    first = len(sets)
+    members, numbers = {first: empty}, {empty: first}
+    sets.append(empty)
     found: dict[Key, int] = {}
     for bit, keys in conditions:
-        grown: dict[int, int] = {}  # number of a set -> number of the set with `bit` in it
+        grown: dict[int, int] = {}  # index of a set -> index of the set with `bit` in it
         for key in keys:
-            before = found.get(key, 0)
+            before = found.get(key, first)
             if before not in grown:
-                members = sets[before] | {bit}
-                grown[before] = numbers.setdefault(members, len(sets))
+                wanted = members[before] | {bit}
+                grown[before] = numbers.setdefault(wanted, len(sets))
                 if grown[before] == len(sets):
-                    sets.append(members)
+                    members[len(sets)] = wanted
+                    sets.append(wanted)
             found[key] = grown[before]
-    return found, sets
+    return found
 
 
-def _silent(flags: Iterable[bool]) -> list[int]:
-    """Indexes of the rules that do not ask."""
+def _indexes(flags: Iterable[bool]) -> list[int]:
+    """Where the flags are set."""
     return [index for index, flag in enumerate(flags) if flag]
 
 

@@ -1,10 +1,12 @@
-"""What a list of rules says about an address, found by asking every condition of every rule."""
+"""What a list of rules says about a request, found by asking every condition of every rule."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 from dataclasses import dataclass, field
+
+from oracle import names
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,32 @@ class OracleRule:
     prefix_file: tuple[str, ...] | None = None
     asn: tuple[tuple[int, int], ...] | None = None
     asn_name: tuple[str, ...] | None = None
+    sni: tuple[str, ...] | None = None
+    sni_file: tuple[str, ...] | None = None
+    ja4: tuple[str, ...] | None = None
+    ja4_prefix: tuple[str, ...] | None = None
+    alpn: tuple[str, ...] | None = None
+    tls_version_below: str | None = None
+    ech: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class OracleHello:
+    """What a ClientHello says; `sni` is None when it has no name."""
+
+    sni: str | None
+    ja4: str
+    alpn: tuple[str, ...]
+    version: int
+    ech: str | None
+
+
+@dataclass(frozen=True)
+class OracleSignals:
+    """What a request says besides its address; `hello` is "malformed" when it cannot be read."""
+
+    sni: str | None = None
+    hello: OracleHello | str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,8 +74,54 @@ def covers(prefix: str, address: str) -> bool:
     return network.version == packed.version and packed in network
 
 
-def holds(rule: OracleRule, address: str | None, networks: OracleNetworks) -> bool:
-    """Whether every condition of the rule holds for the address; None is an absent or malformed one."""
+def name_of(signals: OracleSignals) -> str:
+    """The normalised name, or "absent" or "malformed" in capitals, which no name is written in."""
+    text = signals.sni
+    if text is None:
+        if isinstance(signals.hello, str):
+            return "MALFORMED"
+        text = None if signals.hello is None else signals.hello.sni
+    if text is None:
+        return "ABSENT"
+    return names.normalize(text) or "MALFORMED"
+
+
+def name_holds(patterns: tuple[str, ...], name: str) -> bool:
+    """Whether a pattern, or the word for what the name is, is listed."""
+    if name.isupper():
+        return name.lower() in patterns
+    listed = [names.canonical(pattern) for pattern in patterns if pattern not in ("absent", "malformed")]
+    return any(names.matches(pattern, name) for pattern in listed)
+
+
+def signals_hold(rule: OracleRule, signals: OracleSignals) -> bool:
+    """Whether every condition of the rule on signals besides the address holds."""
+    name = name_of(signals)
+    if rule.sni is not None and not name_holds(rule.sni, name):
+        return False
+    if rule.sni_file is not None and (name.isupper() or not name_holds(rule.sni_file, name)):
+        return False
+    if rule.ja4 is rule.ja4_prefix is rule.alpn is rule.tls_version_below is rule.ech is None:
+        return True
+    hello = signals.hello
+    if hello is None or isinstance(hello, str):
+        return False
+    below = {None: 1 << 16, "1.0": 0x301, "1.1": 0x302, "1.2": 0x303, "1.3": 0x304}[rule.tls_version_below]
+    return (
+        (rule.ja4 is None or hello.ja4 in rule.ja4)
+        and (rule.ja4_prefix is None or any(hello.ja4.startswith(text) for text in rule.ja4_prefix))
+        and (rule.alpn is None or any(text in rule.alpn for text in hello.alpn))
+        and hello.version < below
+        and (rule.ech is None or (hello.ech or "none") in rule.ech)
+    )
+
+
+def holds(
+    rule: OracleRule, address: str | None, networks: OracleNetworks, signals: OracleSignals = OracleSignals()
+) -> bool:
+    """Whether every condition of the rule holds for the request; address None is an absent or malformed one."""
+    if not signals_hold(rule, signals):
+        return False
     if address is None:
         return rule.prefix is rule.prefix_file is rule.asn is rule.asn_name is None
     for prefixes in (rule.prefix, rule.prefix_file):
@@ -69,10 +143,13 @@ def in_order(rules: list[OracleRule]) -> list[OracleRule]:
 
 
 def decide(
-    rules: list[OracleRule], address: str | None, networks: OracleNetworks
+    rules: list[OracleRule],
+    address: str | None,
+    networks: OracleNetworks,
+    signals: OracleSignals = OracleSignals(),
 ) -> tuple[str | None, list[str], list[str]]:
     """Id of the winner, ids of the shadow rules that hold, ids of the `log` rules that hold."""
-    holding = [rule for rule in in_order(rules) if holds(rule, address, networks)]
+    holding = [rule for rule in in_order(rules) if holds(rule, address, networks, signals)]
     enforced = [rule for rule in holding if rule.mode == "enforce"]
     winners = [rule.id for rule in enforced if rule.action != "log"]
     shadow = [rule.id for rule in holding if rule.mode == "shadow"]
