@@ -158,8 +158,8 @@ cdef class Decision:
 
     @property
     def reason(self):
-        """The deciding rule's reason; "malformed-address", "malformed-hello" or "malformed-sni" when no rule decided and
-        policy `unparsable` did, because a signal that rules ask for could not be read; else None."""
+        """The deciding rule's reason; "malformed-address", "malformed-hello" or "malformed-sni" when no rule decided
+        and policy `unparsable` did, because a signal that rules ask for could not be read; else None."""
         if self._rule != GBF_NONE:
             return self._compiled.rules[self._rule].reason
         return REASONS[self._unread]
@@ -288,11 +288,11 @@ cdef class EngineCore:
         Args:
             sni: the server name the client asked for; None means absent, unless `hello` has one.
             hello: the ClientHello, from `parse_client_hello`; gives the name, JA4, protocols, version and ECH.
-        What cannot be read is no error. When no rule decides and a signal that some rule asks for cannot be read (an address
-        text that is no address counts whatever rules ask), the ruleset's `unparsable` policy does: reason
+        What cannot be read is no error. When no rule decides and a signal that some rule asks for cannot be read (an
+        address text that is none counts whatever rules ask), the ruleset's `unparsable` policy does: reason
         "malformed-address", else "malformed-hello" (any status but "ok"), else "malformed-sni".
-        Cost: two to five cache lines and one small object, a line or two for each pattern that covers the name, and what
-        `hello.ja4` costs if a rule asks for it. `re:` patterns run in RE2. Any number of threads.
+        Cost: two to five cache lines and one small object, a line or two for each pattern that covers the name, and
+        what `hello.ja4` costs if a rule asks for it. `re:` patterns run in RE2. Any number of threads.
         """
         return answer(self.compiled, address, sni, hello)
 
@@ -318,8 +318,8 @@ cdef class EngineCore:
         leaves_many(&compiled._rules.lpm, compiled._rules.kernel, addresses, out)
 
     def decision(self, uint32_t record, /):
-        """The decision that every address of this record gets (0xFFFFFFFF: a text that is not an address), other signals
-        absent."""
+        """The decision that every address of this record gets (0xFFFFFFFF: a text that is not an address), other
+        signals absent."""
         cdef CompiledRules compiled = self.compiled
         if record != GBF_NONE and record >= compiled._rules.record_count:
             raise ValueError(f"record {record} does not exist; there are {compiled._rules.record_count}")

@@ -17,8 +17,8 @@ cdef class SignalTable:
     cdef Block _block
     cdef NameTable _names
 
-    # ANDs into `vector` what the name (None: that of the hello, else absent) and the hello satisfy. `scratch` is twice as
-    # long. Says what could not be read.
+    # ANDs into `vector` what the name (None: that of the hello, else absent) and the hello satisfy. `scratch` is
+    # twice as long. Says what could not be read.
     cdef int narrow(self, uint64_t *vector, uint64_t *scratch, str sni, ClientHello hello) except -1
 
     # Kind of row for the name: absent, malformed, or known with the union of its rows in `scratch`.

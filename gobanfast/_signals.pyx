@@ -25,7 +25,7 @@ cdef class SignalTable:
         absent: uint64, one row: the rules that hold when no signal but the address is known.
         names: NameTable whose values are rows of `name_rows`.
         names_digest: 16 bytes that stand for the patterns and their rows.
-        name_rows: uint64, rows of two halves, the conditions `sni` and `sni_file`: absent, malformed, any other name, sets.
+        name_rows: uint64, rows of two halves, the conditions `sni` and `sni_file`: absent, malformed, any name, sets.
         hello_rows: uint64: absent, malformed, then version (before 1.0, 1.0 .. 1.3) by ECH (none, outer, inner).
         ja4_terms, alpn_terms: uint32 triples (offset in `text`, bytes, row), ascending by (bytes, text).
         ja4_rows, alpn_rows: uint64, row 0 for a value that no rule names.
@@ -131,7 +131,8 @@ cdef class SignalTable:
         if not gbf_name_read(&name, text, nbytes, self._names._table.fold):
             return GBF_ROW_MALFORMED
         memcpy(scratch, gbf_signals_name_row(&self._signals, GBF_ROW_KNOWN), 8 * width)
-        gbf_name_union(&self._names._table, &name, self._signals.name_rows, self._signals.name_row_count, width, scratch)
+        gbf_name_union(&self._names._table, &name, self._signals.name_rows, self._signals.name_row_count, width,
+                       scratch)
         if self._names._regexes is not None:
             for value in self._names._regexes.all(text_of(&name)):
                 if value < self._signals.name_row_count:

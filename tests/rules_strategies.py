@@ -54,8 +54,8 @@ HOSTS = (
     "d.test",
 )
 _PATTERNS = (
-    "a.example", "A.example.", "*.a.example", "**.a.example", ".a.example", ".example", "x*.a.example", "*.c2[0-9]+.top",
-    "re:[ab][.]example", "re:.*[.]top", "b.example",
+    "a.example", "A.example.", "*.a.example", "**.a.example", ".a.example", ".example", "x*.a.example",
+    "*.c2[0-9]+.top", "re:[ab][.]example", "re:.*[.]top", "b.example",
 )  # fmt: skip
 _LISTED = tuple(pattern for pattern in _PATTERNS if not pattern.startswith("re:"))
 PROTOCOLS = ("h2", "http/1.1", "dot", "\xe9")

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gobanfast import Engine, RuleError, Ruleset
-from gobanfast._engine import EngineCore
+from gobanfast._engine import CompiledRules
 from gobanfast._signals import SignalTable
 from gobanfast._tls import ClientHello, parse_client_hello
 from gobanfast.rules.name_lists import read_names
@@ -167,15 +167,11 @@ def test_misuse_raises() -> None:
         engine.decide_many(["192.0.2.1"], out)
     engine.decide_many(["192.0.2.1"], out, others_absent=True)
     assert engine.decide("192.0.2.1").rule == engine.decision(out[0]).rule
+    text = "rules:\n" + "".join(f"- {{id: r{i}, when: any, action: log}}\n" for i in range(70))
+    many = Ruleset.from_text(text, **ANY)
+    arguments = many.overlay.arguments()
     with pytest.raises(ValueError, match="signals with 1 words a vector do not fit rules with 2"):
-        many = Ruleset.from_text(
-            "rules:\n" + "".join(f"- {{id: r{i}, when: any, action: log}}\n" for i in range(70)), **ANY
-        )
-        EngineCore(
-            type(engine.compiled)(
-                many.rules, unparsable="ban", signals=engine.ruleset.signals, **many.overlay.arguments()
-            )
-        )
+        CompiledRules(many.rules, unparsable="ban", signals=engine.ruleset.signals, **arguments)
     with pytest.raises(ValueError, match="arrays of signals do not fit each other"):
         SignalTable(
             words=1, asks=0, absent=b"", names=_no_names(), names_digest=bytes(16), name_rows=b"", hello_rows=b"",
@@ -212,7 +208,8 @@ def test_problems_in_lists_and_rules_come_together(tmp_path: Path) -> None:
 
     assert [
         "rules.yaml:2:44: pattern 'a..b' is not a name: it has an empty label; write single dots",
-        "rules.yaml:3:28: list file 'gone.txt' cannot be read: no such file or directory; paths are relative to the rules file",
+        "rules.yaml:3:28: list file 'gone.txt' cannot be read: no such file or directory; "
+        "paths are relative to the rules file",
         "names.txt:2:1: pattern 'bad..example' is not a name: it has an empty label; write single dots",
         "names.txt:4:1: AdBlock rule '||x' is not one for whole domains; only ||name^ is read",
     ] == [str(problem).removeprefix(f"{tmp_path}/") for problem in caught.value.problems]

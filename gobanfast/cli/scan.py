@@ -192,8 +192,8 @@ def _print(scanned: Scan, networks: AsnTable, top: int, seconds: float) -> None:
             console.print(f"  {fault}", markup=False)
     if scanned.unjudged:
         console.print(
-            f"\nNot judged in full: {', '.join(scanned.unjudged)} ask for a server name or ClientHello, which logs do not "
-            "hold; it counts as absent.",
+            f"\nNot judged in full: {', '.join(scanned.unjudged)} ask for a server name or ClientHello, which "
+            "logs do not hold; it counts as absent.",
             markup=False,
         )
     deciding = f"{total / scanned.seconds_deciding:,.0f}" if scanned.seconds_deciding else "-"

@@ -363,8 +363,8 @@ GBF_INLINE uint32_t gbf_name_lookup(const gbf_name_table *table, const gbf_name 
  * number above `capacity` that would be enough. */
 uint64_t gbf_name_lookup_all(const gbf_name_table *table, const gbf_name *name, uint32_t *values, uint64_t capacity);
 
-/* ORs rows[value], `words` words each, of every pattern that matches into `bits`; a value without a row adds nothing. Never
- * allocates or fails; any number of threads. */
+/* ORs rows[value], `words` words each, of every pattern that matches into `bits`; a value without a row adds nothing.
+ * Never allocates or fails; any number of threads. */
 void gbf_name_union(const gbf_name_table *table, const gbf_name *name, const uint64_t *rows, uint64_t row_count,
                     uint32_t words, uint64_t *bits);
 

@@ -1,10 +1,10 @@
 /* Signals besides the address: the server name and what else a ClientHello says, each as a bit vector of rules.
  *
- * For every signal there are rows of bits, bit i for rule i. The first rows stand for "absent", "malformed" and "there, and
- * nothing that a rule names"; each further row is the set of rules that one name, fingerprint or protocol satisfies, together
- * with those that do not ask. What satisfies several takes the OR of their rows; a request is decided by the AND over all
- * signals. Names of patterns are in a gbf_name_table of their own, whose values are rows. Source: DESIGN.md, "Signals besides
- * the address". */
+ * For every signal there are rows of bits, bit i for rule i. The first rows stand for "absent", "malformed" and "there,
+ * and nothing that a rule names"; each further row is the set of rules that one name, fingerprint or protocol
+ * satisfies, together with those that do not ask. What satisfies several takes the OR of their rows; a request is
+ * decided by the AND over all signals. Patterns of names are in a gbf_name_table of their own, whose values are rows.
+ * Block kind "SIGN". Source: DESIGN.md, "Signals besides the address". */
 #ifndef GBF_SIGNALS_H
 #define GBF_SIGNALS_H
 

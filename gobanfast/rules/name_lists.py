@@ -7,7 +7,8 @@ What a line means is told by the line itself, so formats may be mixed; gzip is r
 - AdBlock domain rule, `||example.com^`: the name and everything below it;
 - dnsmasq, `address=/example.com/example.net/0.0.0.0`, `server=/example.com/`, `local=/example.com/`: the same.
 
-Comments start with `#` at the start of a line or after a blank, or are lines that start with `!` or `;`; so are headers like `[Adblock Plus 2.0]`.
+Comments start with `#` at the start of a line or after a blank, or are lines that start with `!` or `;`, or headers
+like `[Adblock Plus 2.0]`.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from gobanfast.rules.rule import NameList
 MAX_ENTRY = 300  # characters of an entry that messages show; a name has at most 253
 
 # What every hosts file says about the machine itself; nobody means to list these.
-_MACHINE = frozenset(
-    ["localhost", "localhost.localdomain", "local", "broadcasthost", "ip6-localhost", "ip6-loopback", "ip6-localnet", "ip6-mcastprefix", "ip6-allnodes", "ip6-allrouters", "ip6-allhosts", "0.0.0.0"]
-)
+_MACHINE = (
+    "localhost", "localhost.localdomain", "local", "broadcasthost", "ip6-localhost", "ip6-loopback", "ip6-localnet",
+    "ip6-mcastprefix", "ip6-allnodes", "ip6-allrouters", "ip6-allhosts", "0.0.0.0",  # noqa: S104 (no socket is bound)
+)  # fmt: skip
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 _HEADER = re.compile(r"\[(?:adblock|adguard|ublock)[^\]]*\]", re.IGNORECASE)  # "[ab]*" is a pattern
 _DNSMASQ = re.compile(r"(?:address|server|local)=(.*)")
@@ -49,9 +51,7 @@ def read_names(path: Path) -> tuple[NameList, list[Problem]]:
         if literal is not None:
             found.append(literal[1])
             continue
-        if "#" in line:
-            line = _COMMENT.sub("", line)
-        entry = line.strip()
+        entry = (_COMMENT.sub("", line) if "#" in line else line).strip()
         if not entry or entry[0] in "!;" or _HEADER.fullmatch(entry):
             continue
         try:

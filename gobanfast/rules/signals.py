@@ -1,8 +1,8 @@
 """Rules compiled for the signals besides the address: the server name and what else a ClientHello says.
 
-Every condition is one bit of a row. What satisfies conditions (a name pattern, a fingerprint, a protocol) gets the number
-of a row, and equal sets of bits share one; a list of a million names is one bit and one row. `_signals.SignalTable` reads
-what is made here.
+Every condition is one bit of a row. What satisfies conditions (a name pattern, a fingerprint, a protocol) gets the
+number of a row, and equal sets of bits share one; a list of a million names is one bit and one row.
+`_signals.SignalTable` reads what is made here.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ def signal_table(rules: Sequence[Rule]) -> SignalTable | None:
         | ASKS_HELLO * any(rule.when.on_hello for rule in rules)
         | ASKS_JA4 * any(rule.when.on_ja4 for rule in rules)
         | ASKS_ALPN * any(rule.when.alpn is not None for rule in rules),
-        absent=name_rows[0, :words] & name_rows[0, words:] & hello_rows[0],
+        absent=(name_rows[0, :words] & name_rows[0, words:] & hello_rows[0]).data,
         names=names,
         names_digest=names_digest,
-        name_rows=name_rows,
-        hello_rows=hello_rows,
-        ja4_terms=ja4_terms,
-        ja4_rows=ja4_rows,
-        alpn_terms=alpn_terms,
-        alpn_rows=alpn_rows,
+        name_rows=name_rows.data,
+        hello_rows=hello_rows.data,
+        ja4_terms=ja4_terms.data,
+        ja4_rows=ja4_rows.data,
+        alpn_terms=alpn_terms.data,
+        alpn_rows=alpn_rows.data,
         text=text,
     )
 
