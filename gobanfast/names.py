@@ -106,7 +106,7 @@ def _parse_glob(text: str, ascii_text: str) -> Pattern:
     labels = ascii_text.lower().removesuffix(".").split(".")
     tree = labels[0] == "" and len(labels) > 1
     body = labels[1:] if tree else labels
-    if body[0] == "*" and re.search(r"[\[{+]", ascii_text):
+    if not tree and body[0] == "*" and re.search(r"[\[{+]", ascii_text):
         body[0] = "**"  # with classes or quantifiers, a leading "*." means any number of labels
     if "" in body:
         raise ValueError(f"pattern {text!r} has an empty label; write single dots")
