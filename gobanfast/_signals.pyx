@@ -17,7 +17,7 @@ from gobanfast.native cimport (
 
 
 cdef class SignalTable:
-    """Rows of rules for the signals besides the address, and the names that lead to them. Frozen; any number of threads.
+    """Rows of rules for the signals besides the address, and the names that lead to them. Frozen; any threads.
 
     Args:
         words: 64-bit words in one bit vector of the rules.

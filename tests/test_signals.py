@@ -74,7 +74,8 @@ def test_decisions_equal_asking_every_rule(
     """Winner, shadow and log rules for address, name and hello together are those of the slow scan."""
     with tempfile.TemporaryDirectory() as directory:
         source = str(Path(directory) / "rules.yaml")
-        engine = Engine(Ruleset.from_text(as_text(rules, Path(directory)), source=source, asn=FakeAsnTable(table)))  # type: ignore[arg-type]
+        ruleset = Ruleset.from_text(as_text(rules, Path(directory)), source=source, asn=FakeAsnTable(table))  # type: ignore[arg-type]
+    engine = Engine(ruleset)
     for address, (sni, said) in asked:
         plain = address and str(getattr(ipaddress.ip_address(address), "ipv4_mapped", None) or address)
         winner, shadow, logged = decide(rules, plain, table, as_oracle(sni, said))
@@ -136,7 +137,7 @@ def test_explicit_name_wins_over_the_hello() -> None:
 def test_policy_decides_about_unreadable_signals(
     address: str, sni: str | None, said: ClientHello | None, action: str, reason: str | None
 ) -> None:
-    """When no rule decides and a signal that rules ask for cannot be read, `unparsable` does, and the reason says which."""
+    """When no rule decides and a signal that rules ask for cannot be read, `unparsable` does and the reason says so."""
     decision = Engine(Ruleset.from_text(NAMED, **ANY)).decide(address, sni=sni, hello=said)
 
     assert (action, reason) == (decision.action, decision.reason)
@@ -202,14 +203,15 @@ def test_problems_in_lists_and_rules_come_together(tmp_path: Path) -> None:
     """One error carries what is wrong in the rules and in the lists they name."""
     (tmp_path / "names.txt").write_text("good.example\nbad..example\n\n||x\n")
     source = str(tmp_path / "rules.yaml")
-    text = "rules:\n- {id: a, when: {sni_file: names.txt, sni: a..b}, action: ban}\n- {id: b, when: {sni_file: gone.txt}, action: ban}\n"
+    text = "rules:\n- {id: a, when: {sni_file: names.txt, sni: a..b}, action: ban}\n"
+    text += "- {id: b, when: {sni_file: gone.txt}, action: ban}\n"
     with pytest.raises(RuleError) as caught:
         Ruleset.from_text(text, source=source, **ANY)
 
+    hint = "paths are relative to the rules file"
     assert [
         "rules.yaml:2:44: pattern 'a..b' is not a name: it has an empty label; write single dots",
-        "rules.yaml:3:28: list file 'gone.txt' cannot be read: no such file or directory; "
-        "paths are relative to the rules file",
+        "rules.yaml:3:28: list file 'gone.txt' cannot be read: no such file or directory; " + hint,
         "names.txt:2:1: pattern 'bad..example' is not a name: it has an empty label; write single dots",
         "names.txt:4:1: AdBlock rule '||x' is not one for whole domains; only ||name^ is read",
     ] == [str(problem).removeprefix(f"{tmp_path}/") for problem in caught.value.problems]
