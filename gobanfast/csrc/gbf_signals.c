@@ -111,8 +111,7 @@ gbf_status gbf_signals_open(gbf_signals *signals, const void *block, uint64_t nb
     s.hello_rows = gbf_block_section(block, HELLO_ROWS, 8, &hello_words);
     s.name_row_count = name_words / 2 / s.words;
     if (absent_words != s.words || hello_words != (uint64_t)GBF_HELLO_ROWS * s.words ||
-        name_words != s.name_row_count * 2 * s.words ||
-        ((s.asks & GBF_ASKS_NAME) && s.name_row_count <= GBF_ROW_KNOWN))
+        name_words != s.name_row_count * 2 * s.words || ((s.asks & GBF_ASKS_NAME) && s.name_row_count <= GBF_ROW_KNOWN))
         return gbf_refuse(fault, GBF_BAD_FORMAT, "rows of signals do not fit each other", 64);
     if ((status = bind_terms(&s, &s.ja4, block, JA4_TERMS, JA4_ROWS, fault)) != GBF_OK ||
         (status = bind_terms(&s, &s.alpn, block, ALPN_TERMS, ALPN_ROWS, fault)) != GBF_OK)

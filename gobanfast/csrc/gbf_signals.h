@@ -14,9 +14,9 @@
 enum {
     GBF_ROW_ABSENT = 0,
     GBF_ROW_MALFORMED = 1,
-    GBF_ROW_KNOWN = 2,      /* a well-formed value that no rule names */
-    GBF_TLS_VERSIONS = 5,   /* before 1.0, 1.0, 1.1, 1.2, 1.3 and later */
-    GBF_TLS_ECHS = 3,       /* none, outer, inner */
+    GBF_ROW_KNOWN = 2,    /* a well-formed value that no rule names */
+    GBF_TLS_VERSIONS = 5, /* before 1.0, 1.0, 1.1, 1.2, 1.3 and later */
+    GBF_TLS_ECHS = 3,     /* none, outer, inner */
     GBF_HELLO_ROWS = GBF_ROW_KNOWN + GBF_TLS_VERSIONS * GBF_TLS_ECHS,
 };
 
@@ -41,10 +41,10 @@ typedef struct {
 
 typedef struct {
     gbf_terms ja4, alpn;
-    const uint8_t *text;         /* of both */
-    const uint64_t *absent;      /* one row: no signal besides the address is known */
-    const uint64_t *name_rows;   /* rows of 2 x words, because a rule's conditions sni and sni_file are ANDed */
-    const uint64_t *hello_rows;  /* GBF_HELLO_ROWS rows */
+    const uint8_t *text;        /* of both */
+    const uint64_t *absent;     /* one row: no signal besides the address is known */
+    const uint64_t *name_rows;  /* rows of 2 x words, because a rule's conditions sni and sni_file are ANDed */
+    const uint64_t *hello_rows; /* GBF_HELLO_ROWS rows */
     uint64_t name_row_count, text_nbytes;
     uint32_t words, asks;
 } gbf_signals;
