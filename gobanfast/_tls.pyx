@@ -11,7 +11,7 @@ from libc.string cimport memcmp, memcpy, memset
 from gobanfast.native cimport (
     GBF_HELLO_COOKIE, GBF_HELLO_EARLY_DATA, GBF_HELLO_ECH_INNER, GBF_HELLO_ECH_OUTER, GBF_HELLO_INCOMPLETE,
     GBF_HELLO_OK, GBF_HELLO_PSK, GBF_HELLO_TICKET, GBF_JA3_BYTES, GBF_JA4_BYTES, gbf_be16,
-    gbf_hello, gbf_hello_bare, gbf_hello_frame, gbf_hello_gather, gbf_hello_grease, gbf_hello_name_clean,
+    gbf_hello_bare, gbf_hello_gather, gbf_hello_grease, gbf_hello_name_clean,
     gbf_hello_name_flags, gbf_hello_offset, gbf_hello_problem_text, gbf_hello_read, gbf_hello_records, gbf_ja3,
     gbf_ja3_text, gbf_ja4, gbf_ja4_raw, gbf_ja_room, gbf_sha256_kernel, gbf_sha256_pick, gbf_span,
 )
