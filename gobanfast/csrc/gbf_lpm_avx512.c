@@ -8,7 +8,7 @@ GBF_TARGET_BEGIN(
 #include "gbf_cpu.h"
 #include "gbf_lpm_body.h"
 
-const gbf_lpm_kernel gbf_lpm_avx512 = {"avx512",   GBF_CPU_AVX512, find_text,      parse,
+const gbf_lpm_kernel gbf_lpm_avx512 = {"avx512",   GBF_CPU_AVX512, find_text,      find,  parse,
                                        find4_many, find16_many,    find_text_many, verify};
 GBF_TARGET_END
 #endif

@@ -19,6 +19,11 @@ static int parse(const char *text, size_t n, gbf_addr *address)
 #endif
 }
 
+static uint32_t find(const gbf_lpm *t, gbf_addr address)
+{
+    return gbf_addr_is4(address) ? gbf_trie_find4(&t->v4, (uint32_t)address.low) : gbf_trie_find6(&t->v6, address);
+}
+
 static uint32_t find_text(const gbf_lpm *t, const char *text, size_t n, gbf_addr *address)
 {
 #if defined(GBF_KERNEL_V2)
@@ -33,7 +38,7 @@ static uint32_t find_text(const gbf_lpm *t, const char *text, size_t n, gbf_addr
     if (!gbf_addr_parse(text, n, address))
         return GBF_NONE;
 #endif
-    return gbf_addr_is4(*address) ? gbf_trie_find4(&t->v4, (uint32_t)address->low) : gbf_trie_find6(&t->v6, *address);
+    return find(t, *address);
 }
 
 #if defined(GBF_KERNEL_AVX512)

@@ -6,6 +6,7 @@ GBF_TARGET_BEGIN("popcnt,ssse3,sse4.1")
 #include "gbf_cpu.h"
 #include "gbf_lpm_body.h"
 
-const gbf_lpm_kernel gbf_lpm_v2 = {"v2", GBF_CPU_V2, find_text, parse, find4_many, find16_many, find_text_many, verify};
+const gbf_lpm_kernel gbf_lpm_v2 = {"v2",       GBF_CPU_V2,  find_text,      find,  parse,
+                                   find4_many, find16_many, find_text_many, verify};
 GBF_TARGET_END
 #endif

@@ -48,9 +48,7 @@ GBF_INLINE uint32_t gbf_prefix_value(const gbf_prefix *t, uint32_t leaf)
 /* Value of the longest prefix that covers `address`, or GBF_NONE. */
 GBF_INLINE uint32_t gbf_prefix_find(const gbf_prefix *t, gbf_addr address)
 {
-    uint32_t leaf =
-        gbf_addr_is4(address) ? gbf_trie_find4(&t->lpm.v4, (uint32_t)address.low) : gbf_trie_find6(&t->lpm.v6, address);
-    return gbf_prefix_value(t, leaf);
+    return gbf_prefix_value(t, t->kernel->find(&t->lpm, address));
 }
 
 /* Turns `n` leaves into values in place and returns how many are not GBF_NONE. */

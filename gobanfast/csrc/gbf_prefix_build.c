@@ -1,5 +1,7 @@
 #include "gbf_prefix.h"
 
+#include "gbf_cpu.h"
+
 #include <stdlib.h>
 
 enum {
@@ -115,7 +117,7 @@ gbf_status gbf_prefix_build(gbf_prefix_item *items, uint64_t count, uint32_t kin
     if ((status = wide_values(items, count, &values, &value_count)) != GBF_OK ||
         (status = build_tries(&tries, items, count, values, value_count)) != GBF_OK)
         goto done;
-    gbf_prefix trie = {.lpm = tries.lpm, .values = values};
+    gbf_prefix trie = {.lpm = tries.lpm, .kernel = gbf_lpm_pick(gbf_cpu_features()), .values = values};
     if ((status = gbf_list_encode(&list, items, count, &trie)) != GBF_OK)
         goto done;
     gbf_prefix_meta meta = {0, 0};

@@ -116,9 +116,12 @@ static gbf_status sort_families(gbf_prefix_item *items, gbf_prefix_item *sorted,
     return GBF_OK;
 }
 
-static gbf_status check_items(const gbf_prefix_item *items, uint64_t count, gbf_fault *fault)
+/* Refuses items that are no prefixes; *ascending tells whether they are sorted already and all different. */
+static gbf_status check_items(const gbf_prefix_item *items, uint64_t count, int *ascending, gbf_fault *fault)
 {
+    *ascending = 1;
     for (uint64_t i = 0; i < count; i++) {
+        *ascending &= i == 0 || !in_order(&items[i], &items[i - 1]);
         const gbf_prefix_item *item = &items[i];
         if (item->bits > 128)
             return gbf_refuse(fault, GBF_BAD_INPUT, "prefix length is over 128", i);
@@ -132,30 +135,22 @@ static gbf_status check_items(const gbf_prefix_item *items, uint64_t count, gbf_
 
 gbf_status gbf_prefix_sort(gbf_prefix_item *items, uint64_t *count, gbf_fault *fault)
 {
-    gbf_status status = check_items(items, *count, fault);
-    if (status != GBF_OK)
+    int ascending;
+    gbf_status status = check_items(items, *count, &ascending, fault);
+    if (status != GBF_OK || ascending)
         return status;
     uint64_t n = *count, kept = 0;
-    gbf_prefix_item *sorted = items, *spare = NULL;
-    int ordered = 1;
-    for (uint64_t i = 1; i < n && ordered; i++)
-        ordered = in_order(&items[i - 1], &items[i]);
-    if (!ordered) {
-        sorted = spare = malloc(n * sizeof *spare);
-        status = spare != NULL ? sort_families(items, spare, n) : GBF_NO_MEMORY;
-        if (status != GBF_OK) {
-            free(spare);
-            return status;
-        }
-    }
-    for (uint64_t i = 0; i < n; i++) {
+    gbf_prefix_item *sorted = malloc(n * sizeof *sorted);
+    status = sorted != NULL ? sort_families(items, sorted, n) : GBF_NO_MEMORY;
+    for (uint64_t i = 0; status == GBF_OK && i < n; i++) {
         if (i + 1 < n && in_order(&sorted[i + 1], &sorted[i])) /* equal: a later one takes its place */
             continue;
         items[kept++] = sorted[i];
     }
-    free(spare);
-    *count = kept;
-    return GBF_OK;
+    free(sorted);
+    if (status == GBF_OK)
+        *count = kept;
+    return status;
 }
 
 /* ---- ranges ------------------------------------------------------------------------------------------------- */

@@ -88,6 +88,8 @@ typedef struct {
     uint32_t needs; /* gbf_cpu features */
     /* Leaf of the address in text[0..n), which also goes to *address; GBF_NONE when the text is not an address. */
     uint32_t (*find_text)(const gbf_lpm *t, const char *text, size_t n, gbf_addr *address);
+    /* Leaf of an address. */
+    uint32_t (*find)(const gbf_lpm *t, gbf_addr address);
     /* Parses like gbf_addr_parse. */
     int (*parse)(const char *text, size_t n, gbf_addr *address);
     /* leaves[i] for n IPv4 addresses in host order. */
