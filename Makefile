@@ -115,15 +115,15 @@ lint: $(READY) $(VENV)/.group-test $(VENV)/.group-lint
 	  echo "$$compiler $$source"; $$compiler $(C_WARNINGS) -c $$source -o /dev/null || exit 1; done; done
 	@[ -n '$(FUZZ_CC)' ] || echo 'lint: SKIPPED: C warnings of clang (no clang on PATH)'
 
-FUZZ_FLAGS := -std=c11 -g -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -Igobanfast/csrc
+FUZZ_FLAGS := -std=c11 -g -O1 -Wall -Wextra -Werror -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -Igobanfast/csrc
 FUZZ_OBJECTS := $(CSRC:gobanfast/csrc/%.c=build/fuzz/%.o)
 
 build/fuzz/%.o: gobanfast/csrc/%.c $(HEADERS)
 	@mkdir -p $(@D)
-	$(FUZZ_CC) $(FUZZ_FLAGS) -c $< -o $@
+	@$(FUZZ_CC) $(FUZZ_FLAGS) -c $< -o $@
 
 build/fuzz/%: tests/fuzz/%.c $(FUZZ_OBJECTS)
-	$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer $^ -o $@
+	@$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer $^ -o $@
 
 ifneq ($(FUZZ_CC),)
 fuzz: $(FUZZERS:tests/fuzz/%.c=build/fuzz/%)

@@ -73,7 +73,8 @@ static uint64_t ask_rules(const uint8_t *block, uint64_t nbytes, int verify, con
     for (int i = 0; i < 16; i++) {
         char text[64];
         uint32_t record = gbf_rules_record(&rules, text, gbf_addr_format(any_address(&in), text));
-        uint32_t rule = gbf_rules_next(&rules, rules.records[record].class, rules.enforced, 0);
+        const uint64_t *vector = gbf_rules_vector(&rules, rules.records[record].class);
+        uint32_t rule = gbf_rules_next(&rules, vector, rules.enforced, 0);
         sum += rule == GBF_NONE ? 0 : rules.actions[rule];
     }
     return sum;
