@@ -1,4 +1,4 @@
-"""parse_client_hello: what it reads and refuses, JA3, JA4. One file past 500 lines, because all cases share its builder of hellos."""
+"""parse_client_hello, JA3 and JA4. Past 500 lines, because all cases share one builder of hellos."""
 
 from __future__ import annotations
 
