@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import hellos
@@ -31,6 +31,7 @@ def fields_of(hello, *, without=()):
 
 
 @given(message=hellos.messages())
+@example(message=hellos.message([(43, b"\2\0\0")], ciphers=[4865], legacy_version=2, session_id=b""))
 def test_fields_equal_a_naive_reading(message):
     """Every list, the name, ALPN, JA3 and JA4 are what slow code reads off the same bytes."""
     expected = oracle.read(message)

@@ -255,13 +255,13 @@ static int read_lists(const uint8_t *message, uint64_t seen, const uint32_t *fou
     if (SEEN(SUPPORTED_VERSIONS)) {
         if (!whole_list(message, found[SUPPORTED_VERSIONS], 1, 2, &hello->versions))
             return refuse(frame, GBF_HELLO_LIST, found[SUPPORTED_VERSIONS]);
-        uint16_t best = 0;
+        int32_t best = -1; /* a list may name version 0 alone, which is not the same as naming none */
         for (uint32_t i = 0; i < hello->versions.nbytes; i += 2) {
             uint16_t version = gbf_be16(message + hello->versions.at + i);
             if (version > best && !gbf_is_grease(version))
                 best = version;
         }
-        hello->version = best != 0 ? best : hello->legacy_version;
+        hello->version = best >= 0 ? (uint16_t)best : hello->legacy_version;
     }
     hello->flags |= SEEN(SESSION_TICKET) ? GBF_HELLO_TICKET : 0;
     hello->flags |= SEEN(PRE_SHARED_KEY) ? GBF_HELLO_PSK : 0;

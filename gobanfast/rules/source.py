@@ -106,7 +106,10 @@ class _Reader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-            self.report(line, column, f"not YAML: {error.problem}", error.context or "")
+            if "nesting depth" in (error.problem or ""):  # libyaml reads ahead, up to a cap of its own
+                self.report(line, column, f"nested deeper than {MAX_DEPTH} levels")
+            else:
+                self.report(line, column, f"not YAML: {error.problem}", error.context or "")
         except UnicodeEncodeError as error:  # a lone surrogate in text that did not come from a file
             self.report(self.text.count("\n", 0, error.start) + 1, 1, "not YAML: text is not Unicode")
         return None
