@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gobanfast._engine import Decision
+from gobanfast._decision import Decision
 from gobanfast._errors import FormatError, GobanError, Problem, RuleError
 from gobanfast._kernels import kernels
 from gobanfast._names import NameTable

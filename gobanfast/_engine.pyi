@@ -1,80 +1,10 @@
 from collections.abc import Sequence
-from typing import final
 
 from typing_extensions import Buffer
 
-from gobanfast._signals import SignalTable
+from gobanfast._decision import Decision
+from gobanfast._rules import CompiledRules
 from gobanfast._tls import ClientHello
-from gobanfast.rules import Rule
-
-@final
-class CompiledRules:
-    def __init__(
-        self,
-        rules: Sequence[Rule],
-        *,
-        unparsable: str,
-        starts4: Buffer,
-        records4: Buffer,
-        starts6: Buffer,
-        records6: Buffer,
-        record_asn: Buffer,
-        record_class: Buffer,
-        vectors: Buffer,
-        enforced: Buffer,
-        shadow: Buffer,
-        logged: Buffer,
-        actions: Buffer,
-        signals: SignalTable | None = None,
-        kernel: str | None = None,
-    ) -> None: ...
-    @property
-    def rules(self) -> tuple[Rule, ...]: ...
-    @property
-    def unparsable(self) -> int: ...
-    @property
-    def nbytes(self) -> int: ...
-    @property
-    def content_hash(self) -> str: ...
-    @property
-    def record_count(self) -> int: ...
-    @property
-    def signals(self) -> SignalTable | None: ...
-    @property
-    def beyond_address(self) -> tuple[str, ...]: ...
-    @property
-    def kernel(self) -> str: ...
-
-class Decision:
-    @property
-    def address(self) -> str | None: ...
-    @property
-    def sni(self) -> str | None: ...
-    @property
-    def hello(self) -> ClientHello | None: ...
-    @property
-    def action(self) -> str: ...
-    @property
-    def rule(self) -> str | None: ...
-    @property
-    def reason(self) -> str | None: ...
-    @property
-    def duration(self) -> float | None: ...
-    @property
-    def asn(self) -> int | None: ...
-    @property
-    def shadow(self) -> tuple[str, ...]: ...
-    @property
-    def logged(self) -> tuple[str, ...]: ...
-    @property
-    def matched(self) -> tuple[str, ...]: ...
-    @property
-    def compiled(self) -> CompiledRules: ...
-    @property
-    def rule_index(self) -> int | None: ...
-
-@final
-class SignalDecision(Decision): ...
 
 class EngineCore:
     def __init__(self, compiled: CompiledRules) -> None: ...

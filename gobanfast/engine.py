@@ -5,7 +5,8 @@ from __future__ import annotations
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from gobanfast._engine import Decision, EngineCore
+from gobanfast._decision import Decision
+from gobanfast._engine import EngineCore
 
 if TYPE_CHECKING:
     from gobanfast.asn import AsnTable

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from gobanfast import Engine, RuleError, Ruleset
 from gobanfast._address import parse_address
 from gobanfast._block import cpu_levels
-from gobanfast._engine import CompiledRules, EngineCore
+from gobanfast._engine import EngineCore
+from gobanfast._rules import CompiledRules
 from oracle.rules import OracleNetworks, OracleRule, decide
 from rules_fakes import FakeAsnTable
 from rules_strategies import addresses, as_text, networks, rule_lists

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gobanfast import Engine, RuleError, Ruleset
-from gobanfast._engine import CompiledRules
+from gobanfast._rules import CompiledRules
 from gobanfast._signals import SignalTable
 from gobanfast._tls import ClientHello, parse_client_hello
 from gobanfast.rules.name_lists import read_names

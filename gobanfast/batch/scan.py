@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TextIO, TypeVar
 from gobanfast.batch.logs import Chunk, LogFile
 
 if TYPE_CHECKING:
-    from gobanfast._engine import Decision
+    from gobanfast._decision import Decision
     from gobanfast.engine import Engine
 
 Key = TypeVar("Key")

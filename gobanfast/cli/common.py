@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from gobanfast._engine import Decision
+    from gobanfast._decision import Decision
     from gobanfast.asn import AsnTable
     from gobanfast.engine import Engine
 

@@ -27,7 +27,7 @@ from gobanfast._tls import ClientHello, parse_client_hello
 from gobanfast.frontends.proxy import V2_LIMIT, ProxyHeader, parse_proxy_header
 
 if TYPE_CHECKING:
-    from gobanfast._engine import Decision
+    from gobanfast._decision import Decision
     from gobanfast.engine import Engine
 
 log = logging.getLogger("gobanfast.stream")

@@ -33,7 +33,7 @@ from gobanfast._tls import ClientHello, parse_client_hello, parse_handshake
 from gobanfast.frontends.stream import Client, client_of
 
 if TYPE_CHECKING:
-    from gobanfast._engine import Decision
+    from gobanfast._decision import Decision
     from gobanfast.engine import Engine
 
 log = logging.getLogger("gobanfast.tls")

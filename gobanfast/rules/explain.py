@@ -12,7 +12,7 @@ from gobanfast.rules.regex import compile_regex
 from gobanfast.rules.rule import PrefixList, Rule
 
 if TYPE_CHECKING:
-    from gobanfast._engine import Decision
+    from gobanfast._decision import Decision
     from gobanfast.asn import AsnTable
 
 _VERSION_NAMES = {number: name for name, number in TLS_VERSIONS.items()}

@@ -12,7 +12,7 @@ from gobanfast._errors import Problem, RuleError
 from gobanfast.rules.rule import Rule, Unparsable
 
 if TYPE_CHECKING:
-    from gobanfast._engine import CompiledRules
+    from gobanfast._rules import CompiledRules
     from gobanfast._signals import SignalTable
     from gobanfast.asn import AsnTable
     from gobanfast.rules.compile import Overlay
@@ -96,7 +96,7 @@ class Ruleset:
     @cached_property
     def compiled(self) -> CompiledRules:
         """The engine's form of the rules; built on first use."""
-        from gobanfast._engine import CompiledRules
+        from gobanfast._rules import CompiledRules
 
         return CompiledRules(self.rules, unparsable=self.unparsable, signals=self.signals, **self.overlay.arguments())
 

@@ -1,0 +1,30 @@
+from libc.stdint cimport uint32_t, uint64_t
+
+from gobanfast._rules cimport CompiledRules
+from gobanfast._tls cimport ClientHello
+
+cdef enum:
+    INLINE_WORDS = 2  # up to 127 rules, a decision needs no memory besides itself
+
+
+cdef class Decision:
+    cdef CompiledRules _compiled
+    cdef readonly str address
+    cdef const uint64_t *_vector  # the rules that match: in the ruleset, or in a SignalDecision
+    cdef uint32_t _record, _rule
+    cdef int _unread              # index of REASONS
+
+    cdef tuple ids(self, const uint64_t *mask, uint32_t before)
+
+
+cdef class SignalDecision(Decision):
+    cdef str _sni
+    cdef ClientHello _hello
+    cdef bytes _spill             # the combined vector and its scratch, when they do not fit below
+    cdef uint64_t _words[INLINE_WORDS]
+
+    cdef int combine(self, str sni, ClientHello hello) except -1
+
+
+# Decision for a record, for GBF_NONE (the address is not one), or for no address at all (`address` None).
+cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address, str sni, ClientHello hello)
