@@ -4,10 +4,9 @@ from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_WRITABLE, Py_buffer, P
 from libc.stdint cimport uint8_t, uint32_t
 
 from gobanfast.native cimport (
-    GBF_PREFIX_BAD_ADDRESS, GBF_PREFIX_BAD_LENGTH, GBF_PREFIX_FINE, gbf_addr, gbf_addr_format, gbf_addr_is4,
-    gbf_addr_load, gbf_addr_masked, gbf_addr_parse, gbf_addr_parse_prefix, gbf_addr_store, gbf_lpm, gbf_lpm_kernel,
-    gbf_lpm_pick,
-    gbf_prefix_problem,
+    GBF_PREFIX_BAD_ADDRESS, GBF_PREFIX_BAD_LENGTH, GBF_PREFIX_FINE, gbf_addr, gbf_addr_client, gbf_addr_format,
+    gbf_addr_is4, gbf_addr_load, gbf_addr_masked, gbf_addr_parse, gbf_addr_parse_prefix, gbf_addr_store, gbf_lpm,
+    gbf_lpm_kernel, gbf_lpm_pick, gbf_prefix_problem,
 )
 
 from gobanfast._kernels import cpu_features
@@ -77,6 +76,19 @@ def parse_prefix(str text not None, /):
         raise ValueError(prefix_problem(text, problem, address, bits))
     gbf_addr_store(address, packed)
     return packed[:16], bits
+
+
+def client_of(str text not None, /):
+    """Text of the client behind an address: IPv4 itself, also one inside an IPv6 address (NAT64, 6to4, Teredo), else the
+    IPv6 /64. None when `text` is not an address."""
+    cdef gbf_addr address
+    cdef uint32_t bits
+    cdef const char *start
+    cdef size_t n
+    if not gbf_ascii(text, &start, &n) or not gbf_addr_parse(start, n, &address):
+        return None
+    address = gbf_addr_client(address, &bits)
+    return text_of(address) if bits == 128 else prefix_text(address, bits)
 
 
 def parse_prefixes(list texts not None, /):

@@ -48,6 +48,8 @@ cdef extern from "gbf_addr.h" nogil:
     int gbf_addr_parse(const char *text, size_t n, gbf_addr *out)
     gbf_prefix_problem gbf_addr_parse_prefix(const char *text, size_t n, gbf_addr *address, uint32_t *bits)
     gbf_addr gbf_addr_masked(gbf_addr address, uint32_t bits)
+    int gbf_addr_embedded4(gbf_addr address, uint32_t *address4)
+    gbf_addr gbf_addr_client(gbf_addr address, uint32_t *bits)
     size_t gbf_addr_format(gbf_addr address, char *text)
 
 

@@ -64,6 +64,36 @@ GBF_INLINE gbf_addr gbf_addr_masked(gbf_addr a, uint32_t bits)
     return gbf_addr_of(gbf_addr_number(a) & ~gbf_addr_hostmask(bits));
 }
 
+/* 1 and the IPv4 address that an IPv6 address carries: NAT64 64:ff9b::/96 (RFC 6052), 6to4 2002::/16 (RFC 3056), Teredo
+ * 2001::/32 (RFC 4380, the client's address, stored inverted). 0 for any other address. */
+GBF_INLINE int gbf_addr_embedded4(gbf_addr a, uint32_t *address4)
+{
+    if (a.high == UINT64_C(0x0064FF9B00000000) && a.low >> 32 == 0)
+        *address4 = (uint32_t)a.low;
+    else if (a.high >> 48 == 0x2002)
+        *address4 = (uint32_t)(a.high >> 16);
+    else if (a.high >> 32 == 0x20010000)
+        *address4 = ~(uint32_t)a.low;
+    else
+        return 0;
+    return 1;
+}
+
+/* The client behind an address, as a prefix (*bits is 128 or 64): an IPv4 address itself, also one that is carried in an
+ * IPv6 address, because the /64 of NAT64 holds the whole IPv4 Internet and that of Teredo all clients of a server; else
+ * the IPv6 /64, which is what one subscriber has. */
+GBF_INLINE gbf_addr gbf_addr_client(gbf_addr a, uint32_t *bits)
+{
+    uint32_t address4;
+    *bits = 128;
+    if (gbf_addr_is4(a))
+        return a;
+    if (gbf_addr_embedded4(a, &address4))
+        return gbf_addr_from4(address4);
+    *bits = 64;
+    return (gbf_addr){a.high, 0};
+}
+
 /* 1 and *out when the `n` bytes at `text` are an address; 0 otherwise. Reads nothing past text[n - 1]. This is the
  * reference parser: portable, one byte at a time. Kernels have faster ones that agree with it. */
 int gbf_addr_parse(const char *text, size_t n, gbf_addr *out);

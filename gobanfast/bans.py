@@ -1,0 +1,88 @@
+"""Bans and their keys: what is banned, until when and why. A key has one text form, in calls, stores and logs alike."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from gobanfast._address import client_of, format_address, parse_prefix
+
+_ASN = re.compile(r"[aA][sS]([1-9][0-9]{0,9})")
+_FINGERPRINT = re.compile(r"gh1:[0-9a-fA-F]{32}")
+_FORMS = "write an address, a prefix, AS64500, gh1:<32 hex> or gh1:<32 hex>@<client>"
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """One stored ban. Times are Unix seconds; `expires` None means for good.
+
+    `key` is canonical, see `ban_key`. `rule` names the rule or tracker that made the ban, `by` the kind of maker:
+    "manual", "rule", "tracker", "import" or "store". `count` says how often in a row this key was banned; durations
+    grow with it.
+    """
+
+    key: str
+    reason: str = ""
+    rule: str | None = None
+    created: float = 0.0
+    expires: float | None = None
+    count: int = 1
+    by: str = "manual"
+
+
+def ban_key(text: str) -> str:
+    """The canonical form of a ban key.
+
+    | `203.0.113.7`, `2001:db8::1` | an address; `::ffff:203.0.113.7` and `203.0.113.7/32` are the same key |
+    | `203.0.113.0/24`, `2001:db8::/64` | a prefix of any length |
+    | `AS64500` | an origin AS, 1 to 4294967295 |
+    | `gh1:<32 hex>` | a fingerprint |
+    | `gh1:<32 hex>@203.0.113.7`, `@2001:db8::/64` | a fingerprint at one client, see `client_key` |
+
+    Raises:
+        ValueError: `text` is none of these; says what is wrong, with the value, and how to write it.
+    """
+    if text.startswith("gh1:"):
+        fingerprint, at, client = text.partition("@")
+        if not _FINGERPRINT.fullmatch(fingerprint):
+            raise ValueError(f"ban key {text!r} has no fingerprint of 32 hex digits; {_FORMS}")
+        return fingerprint.lower() + (f"@{_client(text, client)}" if at else "")
+    if found := _ASN.fullmatch(text):
+        number = int(found[1])
+        if number > 0xFFFFFFFF:
+            raise ValueError(f"ban key {text!r} has no AS number; write AS1 to AS4294967295")
+        return f"AS{number}"
+    if not text.isascii() or not set(text) & set(".:"):
+        raise ValueError(f"ban key {text!r} is no key; {_FORMS}")
+    return _prefix(text)
+
+
+def client_key(address: str) -> str:
+    """The key of the client behind an address: an IPv4 address itself, of an IPv6 address its /64.
+
+    NAT64 (64:ff9b::/96), 6to4 and Teredo addresses carry the client's IPv4 address, and that is the key: the /64 of
+    NAT64 holds the whole IPv4 Internet.
+
+    Raises:
+        ValueError: `address` is not an address.
+    """
+    key = client_of(address)
+    if key is None:
+        raise ValueError(f"client {address!r} is not an IPv4 or IPv6 address; write it like 192.0.2.1 or 2001:db8::1")
+    return key
+
+
+def _client(text: str, client: str) -> str:
+    prefix = _prefix(client)
+    key = client_key(prefix.partition("/")[0])
+    if key != prefix:
+        raise ValueError(f"ban key {text!r} has {client!r} where a client belongs; write {key}")
+    return key
+
+
+def _prefix(text: str) -> str:
+    packed, bits = parse_prefix(text)
+    address = format_address(packed)
+    if bits == 128:
+        return address
+    return f"{address}/{bits - 96 if '.' in address and bits >= 96 else bits}"
