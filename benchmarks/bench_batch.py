@@ -14,6 +14,7 @@ from benchmarks.rivals.maxminddb_rust_reader import get_many
 from benchmarks.tables import BATCH, Queries, Table, fresh
 
 SUITE = "batch"
+CAPTION = "Batch lookups: million lookups per second, median"
 PACKED4 = ("v4_mix", "v4_zipf", "v4_uniform")
 PACKED6 = ("v6_mix", "v6_zipf")
 TEXT = ("v4_mix", "v6_mix")

@@ -14,6 +14,7 @@ from benchmarks.cases import Case, Data, Row, Subject, str_case, timed
 from benchmarks.tables import CACHE, SEED, Queries, Table
 
 SUITE = "build"
+CAPTION = "Build, load, size and growth: median (best)"
 WHOLE = "whole table"
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 

@@ -13,6 +13,7 @@ from benchmarks.rivals.gobanfast_asn import csv
 from benchmarks.tables import SEED, data_folder
 
 SUITE = "decide"
+CAPTION = "Decisions: ns median (times the no-op call / times `dict.get`)"
 GROUPS = ("v4_mix", "v4_zipf", "v6_mix", "v6_zipf")
 WORDS = (
     "hosting", "cloud", "telecom", "university", "mobile", "data ?cent(er|re)", "vpn", "bank", "cable", "wireless",

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
-import pytest
-import xxhash
+from benchmarks.cases import Case, Data, Kind, timed
 
-from gobanfast import _fingerprint
-
+SUITE = "fingerprint"
+CAPTION = "XXH3 of one bytes object: ns median"
 SIZES = (64, 256, 1024, 4096, 16384)
-SUBJECTS: dict[str, Callable[[bytes], int]] = {
-    "64 gobanfast": _fingerprint.xxh3_64,
-    "64 xxhash": xxhash.xxh3_64_intdigest,
-    "128 gobanfast": _fingerprint.xxh3_128,
-    "128 xxhash": xxhash.xxh3_128_intdigest,
-}
+COUNT = 20_000
+
+Hash = Callable[[bytes], int]
 
 
-@pytest.mark.parametrize("nbytes", SIZES)
-@pytest.mark.parametrize("subject", SUBJECTS)
-def test_hash(benchmark: Any, subject: str, nbytes: int) -> None:
-    """One hash of `nbytes` bytes; compare subjects of the same width inside a group."""
-    data = random.Random(nbytes).randbytes(nbytes)
-    width = subject.split(maxsplit=1)[0]
-    benchmark.group = f"xxh3-{width} {nbytes} bytes"
+def hash_each(target: Hash, items: list[bytes]) -> None:
+    for item in items:
+        target(item)
 
-    assert SUBJECTS[f"{width} xxhash"](data) == benchmark(SUBJECTS[subject], data)
+
+def cases(data: Data) -> Iterator[Case]:
+    import xxhash
+
+    from gobanfast import _fingerprint
+
+    subjects: list[tuple[str, Kind, Hash]] = [
+        ("gobanfast XXH3-64", "ours", _fingerprint.xxh3_64),
+        ("gobanfast XXH3-128", "ours", _fingerprint.xxh3_128),
+        ("xxhash XXH3-64", "peer", xxhash.xxh3_64_intdigest),
+        ("xxhash XXH3-128", "peer", xxhash.xxh3_128_intdigest),
+    ]
+    for nbytes in SIZES:
+        items = [random.Random(nbytes).randbytes(nbytes)] * COUNT
+        for name, kind, target in subjects:
+            run = partial(hash_each, target)
+            yield Case(SUITE, f"{nbytes} bytes", name, kind, COUNT, partial(list, items), run, "int")
+
+
+def test_case(benchmark: Any, case: Case) -> None:
+    """One case alone, for pytest-benchmark's statistics; the record comes from `python -m benchmarks.run`."""
+    timed(benchmark, case)

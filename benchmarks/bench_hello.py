@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.cases import Case, Data, Kind, timed
 
 SUITE = "hello"
+CAPTION = "One ClientHello read: ns median (times the no-op call)"
 CAPTURE = Path(__file__).parents[1] / "tests" / "cases" / "hello" / "openssl_alpn.bin"
 BROWSER = "hello/imp_chrome145.bin"
 COUNT, SLOW_COUNT = 20_000, 200
@@ -113,7 +114,7 @@ def cases(data: Data) -> Iterator[Case]:
 
     for group, hello in hellos().items():
         floor = partial(call_each, noop)
-        yield Case(SUITE, group, "noop", "yardstick", COUNT, partial(fresh_texts, COUNT), floor, "None")
+        yield Case(SUITE, group, "no-op call", "yardstick", COUNT, partial(fresh_texts, COUNT), floor, "None")
         ours: list[tuple[str, Callable[[list[bytes]], None], str]] = [
             ("gobanfast sni+alpn", ours_each, "str, tuple of str"),
             ("gobanfast ja4", ours_ja4_each, "str"),

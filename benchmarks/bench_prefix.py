@@ -9,6 +9,7 @@ from benchmarks.cases import Case, Data, Subject, str_case, timed
 from benchmarks.tables import fresh
 
 SUITE = "prefix"
+CAPTION = "Single lookups over the whole table: ns median (times the no-op call / times `dict.get`)"
 GROUPS = (
     "v4_mix", "v4_zipf", "v4_uniform", "v4_prefix", "v4_hot", "v6_mix", "v6_zipf", "v6_uniform", "v6_prefix", "v6_hot",
 )  # fmt: skip

@@ -13,6 +13,7 @@ from benchmarks.cases import Case, Data, Row, Subject, contains_each, str_case, 
 from benchmarks.tables import QUERIES, SEED, Queries, from_rows
 
 SUITE = "set"
+CAPTION = "Block list as a set, `in`: ns median (times the no-op call / times `dict.get`)"
 GROUP = "v4 blocklist"
 
 

@@ -71,16 +71,6 @@ def _cell(record: dict[str, Any], row: Row) -> str:
     return f"{text} ({' / '.join(ratios)})" if ratios else text
 
 
-CAPTIONS = {
-    "prefix": "Single lookups over the whole table: ns median (times the no-op call / times `dict.get`)",
-    "batch": "Batch lookups: million lookups per second, median",
-    "set": "Block list as a set, `in`: ns median (times the no-op call / times `dict.get`)",
-    "names": "Names: ns median (times the no-op call / times `dict.get`)",
-    "decide": "Decisions: ns median (times the no-op call / times `dict.get`)",
-    "build": "Build, load, size and growth: median (best)",
-}
-
-
 def document(record: dict[str, Any]) -> str:
     """The whole record for a reader."""
     machine = record["machine"]
@@ -106,7 +96,7 @@ def document(record: dict[str, Any]) -> str:
     for line in record["disagreements"]:
         text += f"\nDisagrees: {line}\n"
     for suite in dict.fromkeys(row["suite"] for row in record["rows"]):
-        text += f"\n## {suite}\n\n{CAPTIONS[suite]}\n\n{matrix(record, suite)}"
+        text += f"\n## {suite}\n\n{record['captions'][suite]}\n\n{matrix(record, suite)}"
     return text
 
 

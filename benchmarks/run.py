@@ -18,11 +18,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from benchmarks import report
 from benchmarks.cases import Data, Row, interleave
 
 HERE = Path(__file__).parent
 RECORD = HERE / "record"
-SUITES = ("prefix", "batch", "dpdk", "build", "set", "decide", "hello", "handshake", "names")
+SUITES = tuple(sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py")))
 DISTRIBUTIONS = (
     "gobanfast", "cython", "maxminddb", "maxminddb-rust", "numpy", "py-radix", "pyasn", "pyroaring", "pysubnettree",
     "pytricia",
@@ -62,9 +63,11 @@ def run(suites: Iterable[str], rounds: int, only: str = "") -> dict[str, Any]:
     load_before = os.getloadavg()
     rows: list[Row] = []
     notes: list[str] = []
+    captions: dict[str, str] = {}
     for name in suites:
-        suite = import_module(f"benchmarks.bench_{name}")
         try:
+            suite = import_module(f"benchmarks.bench_{name}")
+            captions[suite.SUITE] = suite.CAPTION
             if hasattr(suite, "disagreements"):
                 notes += suite.disagreements(data)
             for group, cases in groupby(suite.cases(data), key=lambda case: case.group):
@@ -73,8 +76,9 @@ def run(suites: Iterable[str], rounds: int, only: str = "") -> dict[str, Any]:
                     rows += interleave(cases, rounds)
             if hasattr(suite, "facts"):
                 rows += suite.facts(data)
-        except ImportError as error:
+        except Exception as error:  # noqa: BLE001 - the figures of the other suites must not be lost with it
             data.skipped[f"suite {name}"] = f"{type(error).__name__}: {error}"
+            print(f"{name}: {data.skipped[f'suite {name}']}", file=sys.stderr, flush=True)
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": f"python -m benchmarks.run {' '.join(sys.argv[1:])}".strip(),
@@ -86,6 +90,7 @@ def run(suites: Iterable[str], rounds: int, only: str = "") -> dict[str, Any]:
         "rounds": rounds,
         "skipped": data.skipped,
         "disagreements": notes,
+        "captions": captions,
         "rows": [row.as_json() for row in rows],
     }
 
@@ -105,8 +110,6 @@ def _output(command: list[str]) -> str:
 
 
 def main() -> int:
-    from benchmarks import report
-
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("suites", nargs="*", default=SUITES, help=f"of {', '.join(SUITES)}; default all")
     parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds (default 15)")
