@@ -21,33 +21,27 @@ RULES = """
 rules:
   - {id: bad-address, when: {prefix: 127.0.0.66/32}, action: ban, reason: address}
   - {id: bad-proxied, when: {prefix: [203.0.113.0/24, "2001:db8:66::/48"]}, action: ban, reason: proxied}
-  - {id: bad-name, when: {prefix: 192.0.2.1/32}, action: ban, reason: name}
-  - {id: bad-client, when: {prefix: 192.0.2.2/32}, action: ban, reason: client}
-  - {id: no-name, when: {prefix: 192.0.2.3/32}, action: ban, reason: nameless}
+  - {id: bad-name, when: {sni: banned.example}, action: ban, reason: name}
 """
+BAD_CLIENT = "  - {{id: bad-client, when: {{ja4: {}}}, action: ban, reason: client}}\n"
+NO_NAME = "  - {id: no-name, when: {sni: absent}, action: ban, reason: nameless}\n"
 
 
-class StandIn:
-    """Names and fingerprints as addresses, until rules know them."""
+class Switch:
+    """An engine whose rules a test changes under a running server."""
 
     def __init__(self):
         self.engine = Engine(Ruleset.from_text(RULES))
-        self.names, self.fingerprints, self.nameless = {"banned.example"}, set(), False
+        self.decide = self.engine.decide
 
-    def decide(self, address, *, sni=None, hello=None):
-        name = hello.sni if hello is not None else sni
-        if name is not None and name.lower().rstrip(".") in self.names:
-            return self.engine.decide("192.0.2.1")
-        if hello is not None and hello.ja4 in self.fingerprints:
-            return self.engine.decide("192.0.2.2")
-        if name is None and self.nameless:
-            return self.engine.decide("192.0.2.3")
-        return self.engine.decide(address)
+    def rule(self, *more):
+        """Puts the rules in force, with `more` of them behind."""
+        self.engine.swap(Ruleset.from_text(RULES + "".join(more)))
 
 
 @pytest.fixture
 def engine():
-    return StandIn()
+    return Switch()
 
 
 @pytest.fixture(scope="session")

@@ -16,10 +16,12 @@ import weakref
 from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 import servers
+from gobanfast._tls import parse_client_hello
 from gobanfast.frontends import tls
 from gobanfast.frontends.tls import (
     ACCESS_DENIED,
@@ -29,8 +31,8 @@ from gobanfast.frontends.tls import (
     guard,
     handshake_of,
 )
-from hellos import server_name, stream
-from servers import WAIT, in_thread, listening, program, run
+from hellos import from_python, server_name, stream
+from servers import BAD_CLIENT, NO_NAME, WAIT, in_thread, listening, program, run
 
 certificate, engine = servers.certificate, servers.engine
 
@@ -199,10 +201,10 @@ def alert_in(text):
     return next((alert for words, alert in ALERTS.items() if words in text.lower().replace("_", " ")), text)
 
 
-def python_client(port, name, source):
+def python_client(port, name, source, *, protocols=("http/1.1",)):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(protocols)
     raw = socket.create_connection(("127.0.0.1", port), WAIT, (source, 0))
     try:
         with context.wrap_socket(raw, server_hostname=name) as sock:
@@ -267,15 +269,87 @@ def test_real_clients_are_refused_or_served(serve, client, certificate, engine):
         assert ("refused", ACCESS_DENIED) == client(port, "good.example", "127.0.0.66")
         assert ("address", "127.0.0.66") == (seen[-1].decision.reason, seen[-1].decision.address)
 
-        engine.fingerprints.add(body["ja4"])
+        engine.rule(BAD_CLIENT.format(body["ja4"]))
         assert ("refused", ACCESS_DENIED) == client(port, "good.example", "127.0.0.1")
         assert ("client", True) == (seen[-1].decision.reason, seen[-1].refused)
 
-        engine.fingerprints.clear()
+        engine.rule()
         outcome, body = client(port, None, "127.0.0.1")
         assert ("served", None) == (outcome, body["sni"])
-        engine.nameless = True
+        engine.rule(NO_NAME)
         assert ("refused", ACCESS_DENIED) == client(port, None, "127.0.0.1")
+
+
+GUNICORN = """
+import json
+
+from gobanfast import Engine
+from gobanfast.frontends.tls import current_handshake, guard, handshake_of
+
+engine = Engine.load("rules.yaml")
+
+
+def told(handshake):
+    return json.dumps([handshake.address, handshake.sni, handshake.decision.reason])
+
+
+def answer(handshake):
+    body = told(handshake).encode()
+    return body, [("content-length", str(len(body)))]
+
+
+def note(handshake):
+    with open("decisions", "a") as out:
+        print(told(handshake), file=out)
+
+
+def ssl_context(config, default):
+    return guard(default(), engine, on_decision=note)
+
+
+def wsgi(environ, start_response):
+    body, headers = answer(handshake_of(environ["gunicorn.socket"]))
+    start_response("200 OK", headers)
+    return [body]
+
+
+async def asgi(scope, receive, send):
+    body, headers = answer(current_handshake())
+    headers = [(name.encode(), value.encode()) for name, value in headers]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+"""
+
+
+@pytest.mark.parametrize("worker", ["sync", "gthread", "asgi"])
+def test_gunicorn_refuses_or_serves(worker, certificate, tmp_path):
+    """Under gunicorn's workers, clients are refused by name and by JA4 or served, and the application is told."""
+    pytest.importorskip("gunicorn")
+    hello = parse_client_hello(from_python("good.example", ["h2"]))
+    (tmp_path / "guarded.py").write_text(GUNICORN)
+    (tmp_path / "rules.yaml").write_text(servers.RULES + BAD_CLIENT.format(hello.ja4))
+    command = [sys.executable, "-m", "gunicorn", "--chdir", str(tmp_path), "-c", str(tmp_path / "guarded.py")]
+    command += ["--log-level", "critical", "--worker-tmp-dir", str(tmp_path), "--no-control-socket"]
+    command += ["--certfile", str(certificate[0]), "--keyfile", str(certificate[1]), "-k", worker]
+    where = {"PYTHONPATH": str(Path(tls.__file__).parents[2]), **os.environ}
+    with listening() as sock:
+        port = sock.getsockname()[1]
+        command += ["-b", f"fd://{sock.fileno()}", f"guarded:{'asgi' if worker == 'asgi' else 'wsgi'}"]
+        with subprocess.Popen(command, pass_fds=[sock.fileno()], env=where, cwd=tmp_path) as process:
+            try:
+                served = python_client(port, "good.example", "127.0.0.1")
+                named = python_client(port, "banned.example", "127.0.0.1")
+                printed = python_client(port, "good.example", "127.0.0.1", protocols=["h2"])
+            finally:
+                process.terminate()
+
+    seen = [
+        ["127.0.0.1", "good.example", None],
+        ["127.0.0.1", "banned.example", "name"],
+        ["127.0.0.1", "good.example", "client"],
+    ]
+    assert [("served", seen[0]), ("refused", ACCESS_DENIED), ("refused", ACCESS_DENIED)] == [served, named, printed]
+    assert seen == [json.loads(line) for line in (tmp_path / "decisions").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("version", ["--http1.1", "--http2"])

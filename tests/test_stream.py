@@ -21,7 +21,7 @@ from gobanfast.frontends.stream import Listener, client_of
 from gobanfast.frontends.tls import guard, handshake_of
 from hellos import from_python
 from oracle import proxy as oracle
-from servers import WAIT, in_thread, listening, program
+from servers import BAD_CLIENT, WAIT, in_thread, listening, program
 
 certificate, engine = servers.certificate, servers.engine
 
@@ -236,7 +236,7 @@ def test_a_client_hello_is_looked_at_and_left(engine, proxied):
             with sock:
                 assert good == sock.recv(len(good), socket.MSG_WAITALL)
         assert [("Banned.Example.", "ban"), ("good.example", None)] == [(c.hello.sni, c.refusal) for c in seen]
-        engine.fingerprints.add(seen[1].hello.ja4)
+        engine.rule(BAD_CLIENT.format(seen[1].hello.ja4))
         with connect(target, data=header + good):
             accept_nobody(target)
         assert "client" == seen[2].decision.reason
@@ -549,6 +549,36 @@ def wait_for(port, process):
     raise AssertionError(
         f"HAProxy did not start: {process.stderr.read().decode() if process.poll() is not None else ''}"
     )
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_haproxy_passes_tls_through(engine, version, tmp_path):
+    """Behind HAProxy that does not end TLS, the PROXY header names the client and the peeked ClientHello its host."""
+    haproxy = program("haproxy")
+    how = f"send-proxy{'-v2' if version == 2 else ''}"
+    good, bad = from_python("good.example", ["h2"]), from_python("banned.example", ["h2"])
+    with listener(engine, hello=True, trust=PROXIES) as (target, seen):
+        port = free_port()
+        text = HAPROXY[: HAPROXY.index("frontend tls")]
+        text = text.format(folder=tmp_path, how=how, plain=port, target=target.getsockname()[1])
+        (tmp_path / "haproxy.cfg").write_text(text)
+        command = [haproxy, "-db", "-q", "-f", str(tmp_path / "haproxy.cfg")]
+        with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+            try:
+                wait_for(port, process)
+                with socket.create_connection(("127.0.0.1", port), WAIT, ("127.0.0.9", 0)) as near:
+                    near.sendall(good)
+                    sock, address = target.accept()
+                    with sock:
+                        assert (near.getsockname(), good) == (address, sock.recv(len(good), socket.MSG_WAITALL))
+                with socket.create_connection(("127.0.0.1", port), WAIT, ("127.0.0.9", 0)) as near:
+                    near.sendall(bad)
+                    accept_nobody(target)
+            finally:
+                process.terminate()
+                process.wait(WAIT)
+    told = [(c.address, c.hello.sni, c.decision.reason) for c in seen if c.hello is not None]
+    assert [("127.0.0.9", "good.example", None), ("127.0.0.9", "banned.example", "name")] == told
 
 
 @pytest.mark.parametrize(

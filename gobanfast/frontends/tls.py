@@ -13,6 +13,17 @@ from `sni_callback`; `self_check()` says what works here.
 How the address is got: from the socket, or the `stream.Listener` it came from; under asyncio, from the transport of the
 SSLProtocol that asked for the SSLObject. Elsewhere (uvloop, a BIO loop of one's own) it is unknown: rules that ask for
 an address do not match then, and the HTTP layer is to decide again with it.
+
+Where the guarded context goes in:
+
+    asyncio      start_server(..., ssl=guard(context, engine))
+    http.server  server.socket = guard(context, engine).wrap_socket(server.socket, server_side=True)
+    uvicorn      Config(..., ssl_context_factory=lambda config, default: guard(default(), engine))
+    hypercorn    a subclass of Config whose create_ssl_context returns guard(super().create_ssl_context(), engine)
+    gunicorn     def ssl_context(config, default): return guard(default(), engine)   # in its configuration file
+
+gunicorn's own workers (sync, gthread, asgi) ask that function. `uvicorn.workers.UvicornWorker` does not and would serve
+unguarded: give a subclass `CONFIG_KWARGS = {"ssl_context_factory": ...}`.
 """
 
 from __future__ import annotations
