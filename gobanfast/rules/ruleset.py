@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gobanfast._signals import SignalTable
     from gobanfast.asn import AsnTable
     from gobanfast.rules.compile import Overlay
+    from gobanfast.rules.settings import Settings
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -30,6 +31,7 @@ class Ruleset:
         overlay: the compiled arrays for the address.
         signals: the compiled rows for everything else; None when no rule asks for more than the address.
         source: where the rules came from.
+        settings: what the file says about bans, trackers, score and fingerprints.
     """
 
     rules: tuple[Rule, ...]
@@ -39,6 +41,7 @@ class Ruleset:
     signals: SignalTable | None
     source: str
     asn: AsnTable
+    settings: Settings
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, asn: AsnTable | None = None) -> Ruleset:
@@ -73,7 +76,7 @@ class Ruleset:
         from gobanfast.rules.source import read
 
         root = read(text, source)
-        written, unparsable, problems = schema.check(root, source)
+        written, unparsable, settings, problems = schema.check(root, source)
         if problems:
             # The rules file first, then the lists it names, each in order.
             raise RuleError(
@@ -91,7 +94,7 @@ class Ruleset:
         except ValueError as error:
             raise RuleError(_misfits(rules, source, str(error))) from None
         warnings = lint.lint(root, source, rules, arrays, starter=starter)
-        return cls(rules, unparsable, tuple(warnings), arrays, signals, source, asn)
+        return cls(rules, unparsable, tuple(warnings), arrays, signals, source, asn, settings)
 
     @cached_property
     def compiled(self) -> CompiledRules:
@@ -107,6 +110,7 @@ class Ruleset:
 
         digest = hashlib.blake2b(digest_size=16)
         digest.update(self.unparsable.encode())
+        digest.update(repr(astuple(self.settings)).encode())  # astuple, because repr hides the key
         for rule in self.rules:
             facts = (rule.id, rule.action, rule.mode, rule.duration, rule.priority, rule.reason)
             digest.update(repr(facts).encode())

@@ -29,6 +29,8 @@ from gobanfast.rules.fields import (
 )
 from gobanfast.rules.founding import FoundingRule
 from gobanfast.rules.rule import Action, Conditions, Mode, NameList, NamePattern, PrefixList, Rule, Unparsable
+from gobanfast.rules.settings import Settings
+from gobanfast.rules.settings_schema import SECTIONS, SettingsText
 from gobanfast.rules.source import Node
 
 
@@ -96,7 +98,7 @@ class RuleText(Model):
         )  # fmt: skip
 
 
-class RulesFile(Model):
+class RulesFile(SettingsText):
     """The whole file."""
 
     version: Literal[1] = 1
@@ -107,36 +109,41 @@ class RulesFile(Model):
 
 _MODELS: dict[tuple[str, ...], type[Model]] = {
     (): RulesFile, ("rules",): RuleText, ("rules", "when"): When, ("ban_rules",): FoundingRule,
+    **SECTIONS,
 }  # fmt: skip
 _MEANT = {
     "cidr": "prefix", "ip": "prefix", "duration": "for", "asn_prefix": "asn", "asn_regex": "asn_name",
     "host": "sni", "domain": "sni", "server_name": "sni", "tls_version": "tls_version_below",
 }  # fmt: skip
-_KINDS = {"string": "text", "int": "a whole number", "list": "a list", "dict": "a mapping", "model": "a mapping"}
+_KINDS = {
+    "string": "text", "int": "a whole number", "bool": "true or false", "list": "a list", "dict": "a mapping",
+    "model": "a mapping",
+}  # fmt: skip
 
 
-def check(root: Node, source: str) -> tuple[list[Rule], Unparsable, list[Problem]]:
-    """Rules in file order, the action for an unparsable address, and every problem.
+def check(root: Node, source: str) -> tuple[list[Rule], Unparsable, Settings, list[Problem]]:
+    """Rules in file order, the action for an unparsable address, the other settings, and every problem.
 
     The rules are complete only if no problem is an error.
     """
     reading = Reading(Path(source).parent)
     rules: list[Rule] = []
     unparsable: Unparsable = "challenge"
+    settings = Settings()
     problems: list[Problem] = []
     try:
         file = RulesFile.model_validate(root.value, context=reading)
     except ValidationError as error:
         problems += [_problem(root, source, details) for details in error.errors(include_url=False)]
     else:
-        unparsable = file.unparsable
+        unparsable, settings = file.unparsable, file.settings()
         for index, text in enumerate(file.rules):
             rules.append(text.rule(source, *root.place(("rules", index))))
         for index, founding in enumerate(file.ban_rules):
             rules.append(founding.rule(source, *root.place(("ban_rules", index)), index))
     problems += reading.problems
     problems += _across(root, source)
-    return rules, unparsable, problems
+    return rules, unparsable, settings, problems
 
 
 def _across(root: Node, source: str) -> list[Problem]:

@@ -1,0 +1,116 @@
+"""What a rules file says besides its rules; an absent section leaves its part off, or at the defaults below."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gobanfast.rules.rule import PrefixList
+
+FINGERPRINT_FIELDS = (
+    "user-agent", "accept", "accept-language", "accept-encoding", "sec-ch-ua", "sec-ch-ua-mobile", "sec-ch-ua-platform",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Escalation:
+    """How long the next ban of a key lasts: `factor` times the last one, up to `cap` seconds.
+
+    `jitter` is the share of the length that is random, so that nobody can wait for the minute. A key that was free for
+    `memory` seconds starts again at one.
+    """
+
+    factor: float = 2.0
+    cap: float = 7 * 86400.0
+    jitter: float = 0.1
+    memory: float = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class BanSettings:
+    """Section `bans:`. `ipv6_client` is the length of the prefix that counts as one IPv6 client."""
+
+    capacity: int = 1_000_000
+    on_full: Literal["refuse", "evict"] = "refuse"
+    escalate: Escalation | None = None
+    ipv6_client: Literal[64, 56, 48] = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """`limit` or more within `window` seconds; `duration` is that of a ban, None with a challenge."""
+
+    window: float
+    limit: int
+    action: Literal["ban", "challenge"]
+    duration: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Surge:
+    """More than `over` percent of what the client did in the `baseline` seconds before, and `min_requests` at least.
+
+    Both are counted per window of a tenth of the baseline.
+    """
+
+    over: int
+    baseline: float
+    min_requests: int
+    action: Literal["ban", "challenge"]
+    duration: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerSettings:
+    """Section `trackers:`; None is a tracker that is off. `exempt_asn` holds inclusive ranges of AS numbers.
+
+    `on_saturated` is the action for a client of which the trackers cannot tell whether it is below the limits.
+    """
+
+    capacity: int = 10_000
+    distinct_fingerprints: Limit | None = None
+    request_rate: Limit | None = None
+    surge: Surge | None = None
+    exempt_asn: tuple[tuple[int, int], ...] = ()
+    exempt_prefix: PrefixList | None = None
+    on_saturated: Literal["challenge", "allow"] = "allow"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreSettings:
+    """Section `score:`. `asn_risk` holds (first AS, last AS, risk), ascending and disjoint."""
+
+    sni: float = 0.40
+    header: float = 0.35
+    asn: float = 0.25
+    window: int = 300
+    percentile: float = 95.0
+    deviations: float = 0.05
+    floor: float = 0.60
+    ceiling: float = 0.80
+    min_samples: int = 100
+    max_step: float = 0.001
+    learn: Literal["unflagged", "all"] = "unflagged"
+    naive: bool = False
+    scope: Literal["global", "host"] = "global"
+    asn_risk: tuple[tuple[int, int, float], ...] = ()
+    unknown_asn: float = 0.25
+    mode: Literal["enforce", "shadow"] = "enforce"
+
+
+@dataclass(frozen=True, slots=True)
+class FingerprintSettings:
+    """Section `fingerprint:`. `fields` are the headers whose values count; `key` makes fingerprints private."""
+
+    fields: tuple[str, ...] = FINGERPRINT_FIELDS
+    key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All sections; None where the file leaves one out that is off by default."""
+
+    bans: BanSettings = BanSettings()
+    trackers: TrackerSettings | None = None
+    score: ScoreSettings | None = None
+    fingerprint: FingerprintSettings = FingerprintSettings()

@@ -1,0 +1,313 @@
+"""The sections of a rules file besides its rules, as pydantic models: what people write in, `Settings` out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, PlainValidator, model_validator
+from pydantic_core import PydanticCustomError
+
+from gobanfast.rules.fields import AsnRanges, Model, Prefixes, checked
+from gobanfast.rules.rule import PrefixList
+from gobanfast.rules.settings import (
+    FINGERPRINT_FIELDS,
+    BanSettings,
+    Escalation,
+    FingerprintSettings,
+    Limit,
+    ScoreSettings,
+    Settings,
+    Surge,
+    TrackerSettings,
+)
+from gobanfast.rules.values import parse_asn, parse_duration
+
+MAX_CLIENTS = 10_000_000
+MAX_BANS = 100_000_000
+MAX_COUNT = 65_535  # what a tracker counts to
+MAX_FINGERPRINTS = 1_024
+DEFAULT_BAN = 600.0
+
+_FIELD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}", re.ASCII)  # RFC 9110 token
+_PRIVATE = ("x-forwarded-for", "forwarded", "x-real-ip", "cf-connecting-ip", "referer", "cookie", "authorization")
+
+
+def whole(name: str, low: int, high: int) -> Callable[[Any], int]:
+    """Validator of a whole number from `low` to `high`."""
+
+    def parse(value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError(f"{name} {_shown(value)} is out of range; write a whole number from {low} to {high}")
+        return value
+
+    return checked(parse)
+
+
+def number(name: str, low: float, high: float) -> Callable[[Any], float]:
+    """Validator of a number from `low` to `high`."""
+
+    def parse(value: Any) -> float:
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError(f"{name} {_shown(value)} is out of range; write a number from {low:g} to {high:g}")
+        return float(value)
+
+    return checked(parse)
+
+
+def seconds(name: str, low: float, high: float) -> Callable[[Any], float]:
+    """Validator of a duration from `low` to `high` seconds; never "permanent"."""
+
+    def parse(value: Any) -> float:
+        duration = parse_duration(value)
+        if duration is None or not low <= duration <= high:
+            raise ValueError(f"{name} {_shown(value)} is out of range; write {_span(low)} to {_span(high)}")
+        return duration
+
+    return checked(parse)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (list, dict)):
+        return "of several values"
+    return repr(value)[:80] if isinstance(value, str) else "nothing" if value is None else str(value).lower()
+
+
+def _span(duration: float) -> str:
+    units = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+    unit, name = next((unit, name) for unit, name in units if duration >= unit)
+    return f"{duration / unit:g}{name}"
+
+
+def header_name(value: Any) -> str:
+    if not isinstance(value, str) or not _FIELD.fullmatch(value):
+        raise ValueError(f"field {_shown(value)} is no header name; write user-agent, accept or the like")
+    if value.lower() in _PRIVATE:
+        raise ValueError(f"field '{value}' is different for each client or request; leave it out")
+    return value.lower()
+
+
+def fingerprint_fields(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not 1 <= len(value) <= 32:
+        raise ValueError("fields is not a list of 1 to 32 header names; leave it out for the usual ones")
+    names = tuple(header_name(item) for item in value)
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"field '{twice}' is listed twice; once is enough")
+    return names
+
+
+def secret(value: Any) -> str:
+    if not isinstance(value, str) or not 16 <= len(value.encode("utf-8", "replace")) <= 1024:
+        raise ValueError("key is not text of 16 to 1024 bytes; write a random one, quoted")
+    return value
+
+
+def risks(value: Any) -> tuple[tuple[int, int, float], ...]:
+    if not isinstance(value, dict):
+        raise ValueError("asn_risk is not a mapping; write AS64500: 0.9, one a line")
+    found = []
+    for text, risk in value.items():
+        first, last = parse_asn(text)
+        if not isinstance(risk, (int, float)) or isinstance(risk, bool) or not 0 <= risk <= 1:
+            raise ValueError(f"risk {_shown(risk)} of '{text}' is out of range; write a number from 0 to 1")
+        found.append((first, last, float(risk)))
+    found.sort()
+    for before, after in pairwise(found):
+        if after[0] <= before[1]:
+            raise ValueError(f"asn_risk has two values for AS{after[0]}; make the ranges disjoint")
+    return tuple(found)
+
+
+def refuse(text: str) -> PydanticCustomError:
+    """The error of a model whose values do not fit each other."""
+    return PydanticCustomError("value", "{text}", {"text": text})
+
+
+def an_empty_section(value: Any) -> Any:
+    """A key with nothing after it is a section of defaults."""
+    return {} if value is None else value
+
+
+Window = Annotated[float, PlainValidator(seconds("window", 1, 3600))]
+BanSeconds = Annotated[float | None, PlainValidator(seconds("for", 1, 366 * 86400))]
+Action = Literal["ban", "challenge"]
+
+
+class EscalateText(Model):
+    factor: Annotated[float, PlainValidator(number("factor", 1, 100))] = 2.0
+    cap: Annotated[float, PlainValidator(seconds("cap", 1, 100 * 366 * 86400))] = 7 * 86400.0
+    jitter: Annotated[float, PlainValidator(number("jitter", 0, 1))] = 0.1
+    memory: Annotated[float, PlainValidator(seconds("memory", 1, 366 * 86400))] = 86400.0
+
+
+class BansText(Model):
+    """Section `bans:`."""
+
+    capacity: Annotated[int, PlainValidator(whole("capacity", 1, MAX_BANS))] = 1_000_000
+    on_full: Literal["refuse", "evict"] = "refuse"
+    escalate: Annotated[EscalateText | None, BeforeValidator(an_empty_section)] = None
+    ipv6_client: Literal[64, 56, 48] = 64
+
+    def settings(self) -> BanSettings:
+        steps = None if self.escalate is None else Escalation(**dict(self.escalate))
+        return BanSettings(self.capacity, self.on_full, steps, self.ipv6_client)
+
+
+class Acting(Model):
+    """What every tracker says it does. A ban without `for` lasts ten minutes."""
+
+    action: Action = "challenge"
+    lasts: BanSeconds = Field(default=None, alias="for")
+
+    @model_validator(mode="after")
+    def only_a_ban_lasts(self) -> Self:
+        if self.action == "challenge" and self.lasts is not None:
+            raise refuse("'for' on action 'challenge'; only a ban lasts, remove it")
+        return self
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds of the ban; None with a challenge."""
+        return (self.lasts or DEFAULT_BAN) if self.action == "ban" else None
+
+
+class DistinctText(Acting):
+    window: Window = 60.0
+    limit: Annotated[int, PlainValidator(whole("limit", 2, MAX_FINGERPRINTS))] = 50
+    action: Action = "ban"
+
+
+class RateText(Acting):
+    window: Window = 10.0
+    limit: Annotated[int, PlainValidator(whole("limit", 2, MAX_COUNT))]
+
+
+class SurgeText(Acting):
+    over: Annotated[int, PlainValidator(whole("over", 101, 100_000))] = 300
+    baseline: Annotated[float, PlainValidator(seconds("baseline", 60, 86400))] = 600.0
+    min_requests: Annotated[int, PlainValidator(whole("min_requests", 2, MAX_COUNT))] = 100
+
+
+class ExemptText(Model):
+    asn: AsnRanges = Field(default_factory=list)
+    prefix: Prefixes = Field(default_factory=list)
+
+
+class TrackersText(Model):
+    """Section `trackers:`; a tracker is on when it is named."""
+
+    capacity: Annotated[int, PlainValidator(whole("capacity", 8, MAX_CLIENTS))] = 10_000
+    distinct_fingerprints: Annotated[DistinctText | None, BeforeValidator(an_empty_section)] = None
+    request_rate: Annotated[RateText | None, BeforeValidator(an_empty_section)] = None
+    surge: Annotated[SurgeText | None, BeforeValidator(an_empty_section)] = None
+    exempt: ExemptText = ExemptText()
+    on_saturated: Literal["challenge", "allow"] = "allow"
+
+    @model_validator(mode="after")
+    def one_at_least(self) -> Self:
+        if self.distinct_fingerprints is None and self.request_rate is None and self.surge is None:
+            raise refuse("trackers names none; write distinct_fingerprints: {limit: 50}, request_rate or surge")
+        return self
+
+    def settings(self) -> TrackerSettings:
+        surge = None
+        if self.surge is not None:
+            numbers = self.surge.over, self.surge.baseline, self.surge.min_requests
+            surge = Surge(*numbers, self.surge.action, self.surge.duration)
+        addresses = b"".join(address for address, _ in self.exempt.prefix)
+        prefixes = PrefixList(addresses, bytes(bits for _, bits in self.exempt.prefix))
+        return TrackerSettings(
+            self.capacity, _limit(self.distinct_fingerprints), _limit(self.request_rate), surge,
+            tuple(self.exempt.asn), prefixes if self.exempt.prefix else None, self.on_saturated,
+        )  # fmt: skip
+
+
+def _limit(text: DistinctText | RateText | None) -> Limit | None:
+    return None if text is None else Limit(text.window, text.limit, text.action, text.duration)
+
+
+class WeightsText(Model):
+    sni: Annotated[float, PlainValidator(number("weight", 0, 1))] = 0.40
+    header: Annotated[float, PlainValidator(number("weight", 0, 1))] = 0.35
+    asn: Annotated[float, PlainValidator(number("weight", 0, 1))] = 0.25
+
+    @model_validator(mode="after")
+    def sum_is_one(self) -> Self:
+        total = self.sni + self.header + self.asn
+        if abs(total - 1) > 1e-9:
+            raise refuse(f"weights sum to {total:g}, not 1; write sni: 0.40, header: 0.35, asn: 0.25 or the like")
+        return self
+
+
+class ScoreText(Model):
+    """Section `score:`."""
+
+    weights: WeightsText = WeightsText()
+    window: Annotated[int, PlainValidator(whole("window", 10, 10_000))] = 300
+    percentile: Annotated[float, PlainValidator(number("percentile", 0, 100))] = 95.0
+    deviations: Annotated[float, PlainValidator(number("deviations", 0, 10))] = 0.05
+    floor: Annotated[float, PlainValidator(number("floor", 0, 1))] = 0.60
+    ceiling: Annotated[float, PlainValidator(number("ceiling", 0, 1))] = 0.80
+    min_samples: Annotated[int, PlainValidator(whole("min_samples", 1, 10_000))] = 100
+    max_step: Annotated[float, PlainValidator(number("max_step", 0.0001, 1))] = 0.001
+    learn: Literal["unflagged", "all"] = "unflagged"
+    naive: bool = False
+    scope: Literal["global", "host"] = "global"
+    asn_risk: Annotated[tuple[tuple[int, int, float], ...], PlainValidator(checked(risks))] = ()
+    unknown_asn: Annotated[float, PlainValidator(number("unknown_asn", 0, 1))] = 0.25
+    mode: Literal["enforce", "shadow"] = "enforce"
+
+    @model_validator(mode="after")
+    def fits(self) -> Self:
+        if self.floor > self.ceiling:
+            raise refuse(f"floor {self.floor:g} is above ceiling {self.ceiling:g}; swap them")
+        if self.min_samples > self.window:
+            raise refuse(f"min_samples {self.min_samples} is more than window {self.window}; the score would stay cold")
+        guards = sorted(self.model_fields_set & {"floor", "ceiling", "min_samples", "max_step", "learn"})
+        if self.naive and guards:
+            raise refuse(f"naive has no guards, and {guards[0]} is one; remove one of them")
+        return self
+
+    def settings(self) -> ScoreSettings:
+        values = dict(self)
+        weights = values.pop("weights")
+        return ScoreSettings(**dict(weights), **values)
+
+
+class FingerprintText(Model):
+    """Section `fingerprint:`."""
+
+    fields: Annotated[tuple[str, ...], PlainValidator(checked(fingerprint_fields))] = FINGERPRINT_FIELDS
+    key: Annotated[str | None, PlainValidator(checked(secret))] = None
+
+    def settings(self) -> FingerprintSettings:
+        return FingerprintSettings(self.fields, self.key)
+
+
+class SettingsText(Model):
+    """The sections, as keys of the whole file."""
+
+    bans: Annotated[BansText, BeforeValidator(an_empty_section)] = BansText()
+    trackers: Annotated[TrackersText | None, BeforeValidator(an_empty_section)] = None
+    score: Annotated[ScoreText | None, BeforeValidator(an_empty_section)] = None
+    fingerprint: Annotated[FingerprintText, BeforeValidator(an_empty_section)] = FingerprintText()
+
+    def settings(self) -> Settings:
+        return Settings(
+            self.bans.settings(),
+            None if self.trackers is None else self.trackers.settings(),
+            None if self.score is None else self.score.settings(),
+            self.fingerprint.settings(),
+        )
+
+
+SECTIONS: dict[tuple[str, ...], type[Model]] = {
+    ("bans",): BansText, ("bans", "escalate"): EscalateText, ("trackers",): TrackersText,
+    ("trackers", "distinct_fingerprints"): DistinctText, ("trackers", "request_rate"): RateText,
+    ("trackers", "surge"): SurgeText, ("trackers", "exempt"): ExemptText, ("score",): ScoreText,
+    ("score", "weights"): WeightsText, ("fingerprint",): FingerprintText,
+}  # fmt: skip
+"""Where a model is in the file, for hints about unknown keys."""
