@@ -14,7 +14,8 @@ class GobanError(Exception):
 class Problem:
     """One thing that is wrong in a text a person wrote, and where.
 
-    `line` and `column` count from 1; 0 means "the whole file". `severity` is "error" or "warning".
+    `line` and `column` count from 1; 0 means "the whole file". `severity` is "error" or "warning". `code` names the
+    kind of a warning ("shadowed-rule"), for programs; the kinds are listed in docs/rules.md.
     """
 
     source: str
@@ -23,6 +24,7 @@ class Problem:
     message: str
     hint: str = ""
     severity: str = "error"
+    code: str = ""
 
     def __str__(self) -> str:
         text = f"{self.source}:{self.line}:{self.column}: {self.message}"

@@ -95,10 +95,10 @@ SURFACE: dict[str, set[str]] = {
         "save",
         "verify",
     },
-    "Problem": {"column", "hint", "line", "message", "severity", "source"},
+    "Problem": {"code", "column", "hint", "line", "message", "severity", "source"},
     "Rule": {"action", "column", "duration", "id", "line", "mode", "order", "priority", "reason", "source", "when"},
     "RuleError": set(),
-    "Ruleset": {"compiled", "content_hash", "from_text", "load", "nbytes"},
+    "Ruleset": {"content_hash", "failures", "from_text", "load", "nbytes"},
     "kernels": set(),
     "parse_client_hello": set(),
 }

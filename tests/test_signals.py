@@ -172,7 +172,7 @@ def test_misuse_raises() -> None:
     many = Ruleset.from_text(text, **ANY)
     arguments = many.overlay.arguments()
     with pytest.raises(ValueError, match="signals with 1 words a vector do not fit rules with 2"):
-        CompiledRules(many.rules, unparsable="ban", signals=engine.ruleset.signals, **arguments)
+        CompiledRules(many.rules, unparsable="ban", signals=engine.ruleset.compiled.signals, **arguments)
     with pytest.raises(ValueError, match="arrays of signals do not fit each other"):
         SignalTable(
             words=1, asks=0, absent=b"", names=_no_names(), names_digest=bytes(16), name_rows=b"", hello_rows=b"",

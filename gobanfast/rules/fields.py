@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, ValidationInfo
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PlainValidator,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+)
 from pydantic_core import PydanticCustomError
 
 from gobanfast._address import parse_prefix
 from gobanfast._errors import Problem
 from gobanfast.names import parse_pattern
+from gobanfast.rules.inputs import Inputs
 from gobanfast.rules.lists import ListError, read_list
 from gobanfast.rules.name_lists import read_names
 from gobanfast.rules.regex import compile_regex
@@ -37,6 +46,16 @@ class Reading:
     problems: list[Problem] = field(default_factory=list)
     lists: dict[Path, PrefixList] = field(default_factory=dict)
     names: dict[Path, NameList] = field(default_factory=dict)
+    inputs: Inputs = field(default_factory=Inputs)
+    sets: Mapping[str, Mapping[str, Any] | None] | None = None  # by name: values by key; None: the set has problems
+    used: set[tuple[str, str]] = field(default_factory=set)  # (set, key) pairs that conditions name
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The values of a set, in the place where "@name" stands."""
+
+    values: list[Any]
 
 
 def checked(parse: Callable[[Any], T]) -> Callable[[Any], T]:
@@ -51,12 +70,48 @@ def checked(parse: Callable[[Any], T]) -> Callable[[Any], T]:
     return validate
 
 
-def one_or_more(value: Any) -> Any:
+def listed(parse: Callable[[Any], T]) -> Callable[[Any, ValidationInfo], T | Members]:
+    """`checked(parse)` for the values of a condition that sets can list too: "@name" stands for those of a set."""
+    validate_one = checked(parse)
+
+    def validate(value: Any, info: ValidationInfo) -> T | Members:
+        if isinstance(value, str) and value.startswith("@"):
+            return checked(lambda text: members(text[1:], info))(value)
+        return validate_one(value)
+
+    return validate
+
+
+def members(name: str, info: ValidationInfo) -> Members:
+    """What the set `name` lists under the key being validated. ValueError: no such set, or it lists nothing there."""
+    key, reading = str(info.field_name), info.context
+    if not isinstance(reading, Reading):
+        raise TypeError("rules are validated with a Reading as context")
+    if reading.sets is None:
+        raise ValueError(f"'@{name}' inside a set; a set lists values, not other sets")
+    if name not in reading.sets:
+        known = ", ".join(sorted(reading.sets)) or "there are none"
+        raise ValueError(f"no set is called '{name}'; sets: {known}")
+    found = reading.sets[name]
+    reading.used.add((name, key))
+    if found is not None and not found.get(key):
+        keys = ", ".join(key for key, values in found.items() if values)
+        raise ValueError(f"set '{name}' has no {key}; it has {keys}, write '@{name}' there")
+    return Members([] if found is None else list(found[key]))
+
+
+def one_or_more(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """A list of values from one or several, with the members of sets in the place of their names."""
     if isinstance(value, list):
         if not value:
-            raise ValueError("an empty list matches nothing; remove the condition or give it a value")
-        return value
-    return [value]
+            text = "an empty list matches nothing; remove the condition or give it a value"
+            raise PydanticCustomError("value", "{text}", {"text": text})
+    else:
+        value = [value]
+    flat: list[Any] = []
+    for item in handler(value):
+        flat += item.values if isinstance(item, Members) else [item]
+    return flat
 
 
 def prefix(value: Any) -> tuple[bytes, int]:
@@ -134,15 +189,18 @@ L = TypeVar("L", PrefixList, NameList)
 
 
 def list_file(value: Any, info: ValidationInfo, known: Callable[[Reading], dict[Path, L]],
-              read: Callable[[Path], tuple[L, list[Problem]]]) -> L:  # fmt: skip
+              read: Callable[[Path], tuple[L, list[Problem]]]) -> L | Members:  # fmt: skip
     """What `read` finds in the list file `value`, once per file; problems inside it go to the Reading."""
     reading = info.context
     if not isinstance(reading, Reading):
         raise TypeError("rules are validated with a Reading as context")
+    if isinstance(value, str) and value.startswith("@"):
+        return checked(lambda text: members(text[1:], info))(value)
     if not isinstance(value, str) or not value or "\0" in value:
         raise PydanticCustomError("value", "{text}", {"text": f"list file {value!r} is not a path"})
     path, lists = reading.directory / value, known(reading)
     if path not in lists:
+        reading.inputs.add(path)
         try:
             lists[path], problems = read(path)
         except ListError as error:
@@ -152,28 +210,88 @@ def list_file(value: Any, info: ValidationInfo, known: Callable[[Reading], dict[
     return lists[path]
 
 
-def prefix_list(value: Any, info: ValidationInfo) -> PrefixList:
+def prefix_list(value: Any, info: ValidationInfo) -> PrefixList | Members:
     return list_file(value, info, lambda reading: reading.lists, read_list)
 
 
-def name_list(value: Any, info: ValidationInfo) -> NameList:
+def name_list(value: Any, info: ValidationInfo) -> NameList | Members:
     return list_file(value, info, lambda reading: reading.names, read_names)
 
 
-Several = BeforeValidator(checked(one_or_more))
-AsnRanges = Annotated[list[Annotated[tuple[int, int], PlainValidator(checked(parse_asn))]], Several]
-Regexes = Annotated[list[Annotated[str, PlainValidator(checked(regex))]], Several]
-Prefixes = Annotated[list[Annotated[tuple[bytes, int], PlainValidator(checked(prefix))]], Several]
-PrefixLists = Annotated[list[Annotated[PrefixList, PlainValidator(prefix_list)]], Several]
-Snis = Annotated[list[Annotated[str, PlainValidator(checked(sni))]], Several]
-NameLists = Annotated[list[Annotated[NameList, PlainValidator(name_list)]], Several]
-Ja4s = Annotated[list[Annotated[str, PlainValidator(checked(ja4))]], Several]
-Ja4Prefixes = Annotated[list[Annotated[str, PlainValidator(checked(ja4_prefix))]], Several]
-Protocols = Annotated[list[Annotated[str, PlainValidator(checked(alpn))]], Several]
-TlsVersion = Annotated[int | None, PlainValidator(checked(tls_version))]
-Echs = Annotated[list[Annotated[str, PlainValidator(checked(ech))]], Several]
-Identifier = Annotated[str, PlainValidator(checked(identifier))]
-Duration = Annotated[float | None, PlainValidator(checked(parse_duration))]
+def schema(description: str, item: dict[str, Any] | None = None, *, several: bool = True) -> WithJsonSchema:
+    """What editors are told of a field: an item, text if not said otherwise, or a list of them."""
+    item = {"type": "string"} if item is None else item
+    forms = {"anyOf": [item, {"type": "array", "items": item, "minItems": 1}]} if several else item
+    return WithJsonSchema({**forms, "description": description})
+
+
+Several = WrapValidator(one_or_more)
+AsnRanges = Annotated[
+    list[Annotated[tuple[int, int], PlainValidator(listed(parse_asn))]],
+    Several,
+    schema("AS numbers: 15169, AS15169, or a range 64512-65534; '@set'", {"type": ["integer", "string"]}),
+]
+Regexes = Annotated[
+    list[Annotated[str, PlainValidator(listed(regex))]],
+    Several,
+    schema("RE2 patterns, case ignored, searched in 'AS<number> <name>'; '@set'"),
+]
+Prefixes = Annotated[
+    list[Annotated[tuple[bytes, int], PlainValidator(listed(prefix))]],
+    Several,
+    schema("IPv4 or IPv6 prefixes or addresses; '@set'"),
+]
+PrefixLists = Annotated[
+    list[Annotated[PrefixList, PlainValidator(prefix_list)]],
+    Several,
+    schema("files with a prefix a line, relative to this file; '@set'"),
+]
+Snis = Annotated[
+    list[Annotated[str, PlainValidator(listed(sni))]],
+    Several,
+    schema("name patterns, or the words absent and malformed; '@set'"),
+]
+NameLists = Annotated[
+    list[Annotated[NameList, PlainValidator(name_list)]],
+    Several,
+    schema("files with name patterns, hosts, AdBlock or dnsmasq lines, relative to this file; '@set'"),
+]
+Ja4s = Annotated[
+    list[Annotated[str, PlainValidator(listed(ja4))]],
+    Several,
+    schema("whole JA4 fingerprints; '@set'"),
+]
+Ja4Prefixes = Annotated[
+    list[Annotated[str, PlainValidator(listed(ja4_prefix))]],
+    Several,
+    schema("beginnings of JA4 fingerprints; '@set'"),
+]
+Protocols = Annotated[
+    list[Annotated[str, PlainValidator(listed(alpn))]],
+    Several,
+    schema("protocols that the client offers (ALPN): h2, http/1.1; '@set'"),
+]
+TlsVersion = Annotated[
+    int | None,
+    PlainValidator(checked(tls_version)),
+    schema("1.0, 1.1, 1.2 or 1.3: nothing from this version on is offered", {"type": ["string", "number"]},
+           several=False),
+]  # fmt: skip
+Echs = Annotated[
+    list[Annotated[str, PlainValidator(checked(ech))]],
+    Several,
+    schema("encrypted ClientHello", {"enum": list(ECH_WORDS)}),
+]
+Identifier = Annotated[
+    str,
+    PlainValidator(checked(identifier)),
+    schema("name of the rule, one of a kind", {"type": "string", "minLength": 1, "maxLength": 100}, several=False),
+]
+Duration = Annotated[
+    float | None,
+    PlainValidator(checked(parse_duration)),
+    schema("90s, 1h30m, 500ms, 7d, 2w or permanent", several=False),
+]
 
 
 class Model(BaseModel):

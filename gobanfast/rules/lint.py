@@ -9,31 +9,35 @@ from gobanfast._errors import Problem
 
 if TYPE_CHECKING:
     from gobanfast.rules.compile import Overlay
+    from gobanfast.rules.files import Document
     from gobanfast.rules.rule import Rule
-    from gobanfast.rules.source import Node
 
 WIDE = 1 << 24  # addresses; a /8
 
 
-def lint(root: Node, source: str, rules: Sequence[Rule], overlay: Overlay, *, starter: bool) -> list[Problem]:
-    """Warnings about loaded rules, in file order; `rules` and `overlay` share their order."""
-    found = [*_founding_traps(root, source), *_wide(rules, overlay)]
+def lint(
+    documents: Sequence[Document], rules: Sequence[Rule], overlay: Overlay, *, starter: bool
+) -> list[Problem]:  # fmt: skip
+    """Warnings about loaded rules; `rules` and `overlay` share their order."""
+    found = [*_founding_traps(documents), *_wide(rules, overlay)]
     if starter:
         found += _starter(rules)
-    return sorted(found, key=lambda problem: (problem.line, problem.column))
+    return found
 
 
-def _warning(source: str, line: int, column: int, message: str, hint: str) -> Problem:
-    return Problem(source, line, column, message, hint, "warning")
+def _warning(source: str, line: int, column: int, code: str, message: str, hint: str) -> Problem:
+    return Problem(source, line, column, message, hint, "warning", code)
 
 
-def _founding_traps(root: Node, source: str) -> list[Problem]:
+def _founding_traps(documents: Sequence[Document]) -> list[Problem]:
     found = []
-    for index, entry in enumerate(root.value.get("ban_rules", [])):
-        if "asn_prefix" in entry:
-            line, column = root.key_place(("ban_rules", index, "asn_prefix"))
-            message = f"asn_prefix '{entry['asn_prefix']}' is an AS number, not a text prefix"
-            found.append(_warning(source, line, column, message, "write asn: under rules: to say so"))
+    for document in documents:
+        for index, entry in enumerate(document.root.value.get("ban_rules", [])):
+            if "asn_prefix" in entry:
+                place = document.root.key_place(("ban_rules", index, "asn_prefix"))
+                message = f"asn_prefix '{entry['asn_prefix']}' is an AS number, not a text prefix"
+                hint = "write asn: under rules: to say so"
+                found.append(_warning(document.source, *place, "asn-prefix", message, hint))
     return found
 
 
@@ -42,7 +46,14 @@ def _starter(rules: Sequence[Rule]) -> list[Problem]:
         if rule.when.on_asn:
             message = f"rule '{rule.id}' asks for an AS, and the starter table only knows well-known networks"
             return [
-                _warning(rule.source, rule.line, rule.column, message, "build a full table with gobanfast asn build")
+                _warning(
+                    rule.source,
+                    rule.line,
+                    rule.column,
+                    "starter-table",
+                    message,
+                    "build a full table with gobanfast asn build",
+                )
             ]
     return []
 
@@ -62,5 +73,6 @@ def _wide(rules: Sequence[Rule], overlay: Overlay) -> list[Problem]:
         covered = int(weights[held(vectors, bit)].sum())
         if covered > WIDE:
             message = f"rule '{rule.id}' covers {covered} IPv4 addresses, {covered / (1 << 32):.1%} of all"
-            found.append(_warning(rule.source, rule.line, rule.column, message, "check its prefixes and AS conditions"))
+            hint = "check its prefixes and AS conditions"
+            found.append(_warning(rule.source, rule.line, rule.column, "wide-rule", message, hint))
     return found

@@ -123,6 +123,6 @@ class Rule:
     when: Conditions
 
     @property
-    def order(self) -> tuple[bool, int, int, int]:
-        """Sorts rules into decision order: `allow` first, then priority, then place in the file."""
-        return self.action != "allow", self.priority, self.line, self.column
+    def order(self) -> tuple[bool, int]:
+        """Sorts rules, which are by place, into decision order: `allow` first, then priority."""
+        return self.action != "allow", self.priority

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import BeforeValidator, Field, PlainValidator, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from gobanfast._errors import Problem
+from gobanfast.rules.case import Case, Expected
 from gobanfast.rules.fields import (
     AsnRanges,
     Duration,
@@ -24,10 +27,16 @@ from gobanfast.rules.fields import (
     Protocols,
     Reading,
     Regexes,
+    Several,
     Snis,
     TlsVersion,
+    checked,
+    schema,
 )
+from gobanfast.rules.files import Document
 from gobanfast.rules.founding import FoundingRule
+from gobanfast.rules.inputs import Inputs
+from gobanfast.rules.problems import problem
 from gobanfast.rules.rule import Action, Conditions, Mode, NameList, NamePattern, PrefixList, Rule, Unparsable
 from gobanfast.rules.settings import Settings
 from gobanfast.rules.settings_schema import SECTIONS, SettingsText
@@ -43,6 +52,12 @@ def condition(value: Any) -> Any:
             "value", "{text}", {"text": "when has no condition; write 'when: any' to match everything"}
         )
     return value
+
+
+def joined(lists: Iterable[PrefixList]) -> PrefixList:
+    """All prefixes of several lists."""
+    lists = list(lists)
+    return PrefixList(b"".join(item.addresses for item in lists), b"".join(item.lengths for item in lists))
 
 
 class When(Model):
@@ -62,9 +77,7 @@ class When(Model):
 
     def conditions(self) -> Conditions:
         inline = PrefixList(b"".join(address for address, _ in self.prefix), bytes(bits for _, bits in self.prefix))
-        files = PrefixList(
-            b"".join(item.addresses for item in self.prefix_file), b"".join(item.lengths for item in self.prefix_file)
-        )
+        files = joined(self.prefix_file)
         return Conditions(
             prefix=inline if self.prefix else None,
             prefix_file=files if self.prefix_file else None,
@@ -98,124 +111,234 @@ class RuleText(Model):
         )  # fmt: skip
 
 
-class RulesFile(SettingsText):
-    """The whole file."""
+class SetText(Model):
+    """One entry of `sets:`; `@name` under a condition stands for what the set lists under the same key."""
+
+    prefix: Prefixes = Field(default_factory=list)
+    prefix_file: PrefixLists = Field(default_factory=list)
+    asn: AsnRanges = Field(default_factory=list)
+    asn_name: Regexes = Field(default_factory=list)
+    sni: Snis = Field(default_factory=list)
+    sni_file: NameLists = Field(default_factory=list)
+    ja4: Ja4s = Field(default_factory=list)
+    ja4_prefix: Ja4Prefixes = Field(default_factory=list)
+    alpn: Protocols = Field(default_factory=list)
+
+
+def set_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+        raise ValueError(f"set name '{name[:80]}' is not one; use 1 to 64 of A-Z a-z 0-9 _ . -")
+    return name
+
+
+def raw_headers(value: Any) -> list[tuple[str, str]]:
+    """Pairs from a mapping of names to a text or several."""
+    if not isinstance(value, dict):
+        raise ValueError("headers are a mapping; write headers: {user-agent: curl/8.5.0}")
+    pairs: list[tuple[str, str]] = []
+    for name, texts in value.items():
+        for text in texts if isinstance(texts, list) else [texts]:
+            if not isinstance(text, str):
+                raise ValueError(f"header {name} is {text!r}, not text; quote it")
+            if not (name + text).isprintable() or any(ord(char) > 255 for char in name + text):
+                raise ValueError(f"header {name} has characters that no header has")
+            pairs.append((name, text))
+    return pairs
+
+
+class CaseText(Model):
+    """One entry of `tests:`."""
+
+    address: str | None = None
+    sni: str | None = None
+    headers: Annotated[
+        list[tuple[str, str]] | None,
+        PlainValidator(checked(raw_headers)),
+        schema("header names and values", {"type": "object"}, several=False),
+    ] = None
+    method: str | None = None
+    path: str | None = None
+    expect: Expected
+    rule: str | None = Field(default=None, description="id of the rule that must decide; null: that none does")
+
+    @model_validator(mode="after")
+    def asks_something(self) -> CaseText:
+        if not self.model_fields_set - {"expect", "rule"}:
+            text = "test describes no request; give it an address, sni, headers, method or path"
+            raise PydanticCustomError("value", "{text}", {"text": text})
+        return self
+
+    def case(self, source: str, line: int, column: int) -> Case:
+        rule = (self.rule or "") if "rule" in self.model_fields_set else None
+        headers = None if self.headers is None else tuple(self.headers)
+        return Case(
+            source, line, column, self.expect, self.address, self.sni, headers, self.method, self.path, rule
+        )  # fmt: skip
+
+
+def trusted(value: Any) -> Any:
+    """`trust: [10.0.0.0/8]` is short for `trust: {prefix: [10.0.0.0/8]}`."""
+    return {"prefix": value} if isinstance(value, (str, list)) else value
+
+
+class TrustText(Model):
+    """`trust:`, the peers whose word about the client is believed."""
+
+    prefix: Prefixes = Field(default_factory=list)
+    prefix_file: PrefixLists = Field(default_factory=list)
+
+    def prefixes(self) -> PrefixList:
+        return joined([PrefixList(b"".join(a for a, _ in self.prefix), bytes(n for _, n in self.prefix)),
+                       *self.prefix_file])  # fmt: skip
+
+
+Includes = Annotated[list[str], Several, schema("files or globs, relative to this file")]
+
+
+class RulesPart(Model):
+    """A file that others include."""
 
     version: Literal[1] = 1
-    unparsable: Unparsable = "challenge"
+    include: Includes = Field(default_factory=list)
+    sets: dict[str, Any] = Field(default_factory=dict)
     rules: list[RuleText] = Field(default_factory=list)
     ban_rules: list[FoundingRule] = Field(default_factory=list)
+    tests: list[CaseText] = Field(default_factory=list)
+
+
+class RulesFile(RulesPart, SettingsText):
+    """The rules file: what a part has, and what is said once for all."""
+
+    unparsable: Unparsable = "challenge"
+    trust: Annotated[TrustText, BeforeValidator(trusted)] = Field(default_factory=TrustText)
 
 
 _MODELS: dict[tuple[str, ...], type[Model]] = {
-    (): RulesFile, ("rules",): RuleText, ("rules", "when"): When, ("ban_rules",): FoundingRule,
-    **SECTIONS,
-}  # fmt: skip
-_MEANT = {
-    "cidr": "prefix", "ip": "prefix", "duration": "for", "asn_prefix": "asn", "asn_regex": "asn_name",
-    "host": "sni", "domain": "sni", "server_name": "sni", "tls_version": "tls_version_below",
-}  # fmt: skip
-_KINDS = {
-    "string": "text", "int": "a whole number", "bool": "true or false", "list": "a list", "dict": "a mapping",
-    "model": "a mapping",
+    (): RulesPart, ("rules",): RuleText, ("rules", "when"): When, ("ban_rules",): FoundingRule, ("tests",): CaseText,
+    ("trust",): TrustText, ("root",): RulesFile, **SECTIONS,
 }  # fmt: skip
 
 
-def check(root: Node, source: str) -> tuple[list[Rule], Unparsable, Settings, list[Problem]]:
-    """Rules in file order, the action for an unparsable address, the other settings, and every problem.
+@dataclass(slots=True)
+class Checked:
+    """What the documents of a ruleset say. It is complete only if no problem is an error.
 
-    The rules are complete only if no problem is an error.
+    `rules` are in the order of the documents, and within one by place; `unused` are sets that nothing names.
     """
-    reading = Reading(Path(source).parent)
-    rules: list[Rule] = []
+
+    rules: list[Rule] = field(default_factory=list)
+    cases: list[Case] = field(default_factory=list)
     unparsable: Unparsable = "challenge"
-    settings = Settings()
-    problems: list[Problem] = []
+    settings: Settings = field(default_factory=Settings)
+    trust: PrefixList = field(default_factory=lambda: PrefixList(b"", b""))
+    problems: list[Problem] = field(default_factory=list)
+    unused: list[Problem] = field(default_factory=list)
+
+
+def check(documents: list[Document], inputs: Inputs) -> Checked:
+    """What `documents` say, the first being the rules file, and every problem of theirs."""
+    found = Checked()
+    first = Reading(Path(documents[0].source).parent, found.problems, inputs=inputs)
+    sets: dict[str, dict[str, Any] | None] = {}
+    places: dict[str, Problem] = {}
+    for document in documents:
+        _read_sets(document, replace(first, directory=Path(document.source).parent), sets, places)
+    shared = replace(first, sets=sets)
+    for document in documents:
+        _read(document, replace(shared, directory=Path(document.source).parent), found, document is documents[0])
+    used = {name for name, _ in shared.used}
+    found.unused = [place for name, place in places.items() if name not in used]
+    found.problems += _across(documents)
+    return found
+
+
+def _read_sets(
+    document: Document, reading: Reading, sets: dict[str, dict[str, Any] | None], places: dict[str, Problem]
+) -> None:
+    """Adds the sets of one document; a set that is wrong is None, so that it is known to exist."""
+    root, source = document.root, document.source
+    written = root.value.get("sets") if isinstance(root.value, dict) else None
+    for name, value in written.items() if isinstance(written, dict) else ():
+        line, column = root.key_place(("sets", name))
+        place = Problem(source, line, column, f"set '{name}' is not used", "name it in a condition: '@" + name + "'")
+        if name in places:
+            where = f"{places[name].source}:{places[name].line}"
+            reading.problems.append(replace(place, message=f"duplicate set '{name}'", hint=f"first at {where}"))
+            continue
+        places[name] = replace(place, severity="warning", code="unused-set")
+        sets[name] = None
+        try:
+            checked_name = set_name(name)
+            text = SetText.model_validate(value, context=reading)
+        except ValidationError as error:
+            models: dict[tuple[str, ...], type[Model]] = {**_MODELS, ("sets", name): SetText}
+            reading.problems += [
+                problem(root, source, details, models, ("sets", name)) for details in error.errors(include_url=False)
+            ]
+        except ValueError as error:
+            message, _, hint = str(error).partition("; ")
+            reading.problems.append(replace(place, message=message, hint=hint))
+        else:
+            sets[checked_name] = {key: getattr(text, key) for key in SetText.model_fields if key in text.model_fields_set}
+
+
+def _read(document: Document, reading: Reading, found: Checked, is_root: bool) -> None:
+    root, source = document.root, document.source
     try:
-        file = RulesFile.model_validate(root.value, context=reading)
+        part = (RulesFile if is_root else RulesPart).model_validate(root.value, context=reading)
     except ValidationError as error:
-        problems += [_problem(root, source, details) for details in error.errors(include_url=False)]
-    else:
-        unparsable, settings = file.unparsable, file.settings()
-        for index, text in enumerate(file.rules):
-            rules.append(text.rule(source, *root.place(("rules", index))))
-        for index, founding in enumerate(file.ban_rules):
-            rules.append(founding.rule(source, *root.place(("ban_rules", index)), index))
-    problems += reading.problems
-    problems += _across(root, source)
-    return rules, unparsable, settings, problems
+        models: dict[tuple[str, ...], type[Model]] = {**_MODELS, (): RulesFile if is_root else RulesPart}
+        found.problems += [problem(root, source, details, models) for details in error.errors(include_url=False)]
+        return
+    if isinstance(part, RulesFile):
+        found.unparsable, found.settings = part.unparsable, part.settings()
+        found.trust = part.trust.prefixes()
+    rules = [text.rule(source, *root.place(("rules", index))) for index, text in enumerate(part.rules)]
+    founding = sum(rule.id.startswith("ban_rules[") for rule in found.rules)  # earlier files count on
+    for index, entry in enumerate(part.ban_rules):
+        rules.append(entry.rule(source, *root.place(("ban_rules", index)), founding + index))
+    found.rules += sorted(rules, key=lambda rule: (rule.line, rule.column))
+    found.cases += [case.case(source, *root.place(("tests", index))) for index, case in enumerate(part.tests)]
 
 
-def _across(root: Node, source: str) -> list[Problem]:
+def _across(documents: list[Document]) -> list[Problem]:
     """What no single value shows; works on the raw data, so it is found beside every other problem."""
     problems: list[Problem] = []
-    data = root.value if isinstance(root.value, dict) else {}
-    if isinstance(root.value, dict) and "rules" not in data and "ban_rules" not in data:
+    root, source = documents[0].root, documents[0].source
+    if isinstance(root.value, dict) and not {"rules", "ban_rules", "include"} & root.value.keys():
         problems.append(Problem(source, root.line, root.column, "the file has no rules", "write a list under rules:"))
 
-    seen: dict[str, int] = {}
-    entries = data.get("rules")
-    for index, entry in enumerate(entries if isinstance(entries, list) else []):
-        if not isinstance(entry, dict):
-            continue
-        line, column = root.place(("rules", index, "id"))
-        name = entry.get("id")
-        if isinstance(name, str) and name in seen:
-            problems.append(Problem(source, line, column, f"duplicate id '{name}'", f"first on line {seen[name]}"))
-        elif isinstance(name, str):
-            seen[name] = line
-        if "for" in entry and entry.get("action") in ("allow", "challenge", "log"):
-            line, column = root.key_place(("rules", index, "for"))
-            message = f"'for' on action '{entry['action']}'"
-            problems.append(Problem(source, line, column, message, "only a ban lasts, remove it"))
+    seen: dict[str, tuple[str, int]] = {}
+    expected: list[Problem] = []
+    for document in documents:
+        for index, entry in _entries(document.root, "rules"):
+            line, column = document.root.place(("rules", index, "id"))
+            name = entry.get("id")
+            if isinstance(name, str) and name in seen:
+                where, first = seen[name]
+                hint = f"first on line {first}" if where == document.source else f"first at {where}:{first}"
+                problems.append(Problem(document.source, line, column, f"duplicate id '{name}'", hint))
+            elif isinstance(name, str):
+                seen[name] = (document.source, line)
+            if "for" in entry and entry.get("action") in ("allow", "challenge", "log"):
+                line, column = document.root.key_place(("rules", index, "for"))
+                message = f"'for' on action '{entry['action']}'"
+                problems.append(Problem(document.source, line, column, message, "only a ban lasts, remove it"))
+        for index, entry in _entries(document.root, "tests"):
+            if isinstance(entry.get("rule"), str) and not entry["rule"].startswith("ban_rules["):
+                place = document.root.place(("tests", index, "rule"))
+                expected.append(Problem(document.source, *place, entry["rule"]))
+    problems += [
+        replace(place, message=f"no rule is called '{place.message}'")
+        for place in expected
+        if place.message not in seen
+    ]
     return problems
 
 
-def _problem(root: Node, source: str, error: ErrorDetails) -> Problem:
-    path, kind = error["loc"], error["type"]
-    line, column = root.place(path)
-    if kind == "extra_forbidden":
-        line, column = root.key_place(path)
-        return Problem(source, line, column, f"unknown key '{path[-1]}'", _hint_for_key(path))
-    if kind == "missing":
-        hint = "write 'when: any' to match everything" if path[-1] == "when" else ""
-        return Problem(source, line, column, f"missing key '{path[-1]}'", hint)
-    if kind == "value":
-        message, _, hint = error["ctx"]["text"].partition("; ")
-        return Problem(source, line, column, message, hint)
-    if kind == "literal_error":
-        value, expected = error["input"], error["ctx"]["expected"]
-        near = _near(str(value), [choice.strip("'") for choice in expected.replace(" or ", ", ").split(", ")])
-        message = f"{path[-1]} is {_quoted(value)}, not {expected}"
-        return Problem(source, line, column, message, f"did you mean '{near}'?" if near else "")
-    wanted = _KINDS.get(kind.removesuffix("_type"))
-    if wanted:
-        hint = "quote it" if wanted == "text" and not isinstance(error["input"], (list, dict)) else ""
-        name = next((step for step in reversed(path) if isinstance(step, str)), "the file")
-        return Problem(source, line, column, f"{name} is {_quoted(error['input'])}, not {wanted}", hint)
-    return Problem(source, line, column, f"{path[-1]} is {_quoted(error['input'])}; {error['msg'].lower()}")
-
-
-def _hint_for_key(path: tuple[int | str, ...]) -> str:
-    model = _MODELS.get(tuple(step for step in path[:-1] if isinstance(step, str)), RulesFile)
-    known = [info.alias or name for name, info in model.model_fields.items()]
-    key = str(path[-1])
-    if model is RuleText and key in When.model_fields:
-        return f"'{key}' belongs under when:"
-    near = _MEANT.get(key)
-    near = near if near in known else _near(key, known)
-    return f"did you mean '{near}'?" if near else f"known keys: {', '.join(known)}"
-
-
-def _near(text: str, choices: list[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(text, choices, 1)), None)
-
-
-def _quoted(value: object) -> str:
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    if value is None:
-        return "nothing"
-    return f"'{value[:80]}'" if isinstance(value, str) else str(value).lower()
+def _entries(root: Node, key: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The entries of a list in the file that are mappings, with their indexes."""
+    entries = root.value.get(key) if isinstance(root.value, dict) else None
+    for index, entry in enumerate(entries if isinstance(entries, list) else []):
+        if isinstance(entry, dict):
+            yield index, entry

@@ -1,0 +1,82 @@
+"""What a ruleset was read from: every file and every glob, so that a change of any of them can be told."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(slots=True)
+class Inputs:
+    """Files by absolute path with a digest of their content (None: could not be read), and globs with their matches."""
+
+    files: dict[str, str | None] = field(default_factory=dict)
+    globs: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+
+    def add(self, path: str | os.PathLike[str]) -> None:
+        """Notes a file, before it is read: a change while it is read then shows as a change since."""
+        self.files[os.path.abspath(path)] = _digest(path)
+
+    def match(self, directory: Path, pattern: str) -> list[Path]:
+        """The files that `pattern` matches in `directory`, in natural order: 9.yaml comes before 10.yaml."""
+        found = _matches(os.path.abspath(directory), pattern)
+        self.globs[os.path.abspath(directory), pattern] = found
+        return [directory / name for name in found]
+
+    def changed(self) -> bool:
+        """Whether a file has other content now, or a glob other matches. Cost: reads every file."""
+        return any(_digest(path) != digest for path, digest in self.files.items()) or any(
+            _matches(*key) != found for key, found in self.globs.items()
+        )
+
+    def marks(self) -> tuple[object, ...]:
+        """What the file system says of the files, cheaply: unequal marks mean that something was written."""
+        seen: list[object] = [_matches(*key) for key in self.globs]
+        for path in self.files:
+            try:
+                state = os.stat(path)
+            except OSError:
+                seen.append(None)
+            else:
+                seen.append((state.st_ino, state.st_dev, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
+        return tuple(seen)
+
+    def directories(self) -> set[str]:
+        """Directories in which a change can be one of the inputs: of the files as named, and of what they link to."""
+        found = {os.path.dirname(path) for path in self.files}
+        found |= {os.path.dirname(os.path.realpath(path)) for path in self.files}
+        found |= {os.path.dirname(os.path.join(directory, pattern)) for directory, pattern in self.globs}
+        return {directory for directory in found if os.path.isdir(directory)}
+
+    def digest(self) -> str:
+        """32 hex digits over paths and contents."""
+        total = hashlib.blake2b(digest_size=16)
+        for path, content in sorted(self.files.items()):
+            total.update(f"{path}\0{content}\0".encode("utf-8", "surrogateescape"))
+        return total.hexdigest()
+
+
+def is_glob(text: str) -> bool:
+    """Whether a path is a pattern for several."""
+    return glob.has_magic(text)
+
+
+def _digest(path: str | os.PathLike[str]) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError:
+        return None
+
+
+def _matches(directory: str, pattern: str) -> tuple[str, ...]:
+    return tuple(sorted(glob.glob(pattern, root_dir=directory), key=_natural))
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """Sorts digits by value and the rest as text."""
+    return [(int(step), "") if step.isdecimal() else (0, step) for step in re.split(r"([0-9]+)", text)]

@@ -1,0 +1,81 @@
+"""What validation found, in the words and at the places of the file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from gobanfast._errors import Problem
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic_core import ErrorDetails
+
+    from gobanfast.rules.source import Node
+
+Models = Mapping[tuple[str, ...], type["BaseModel"]]
+
+_MEANT = {
+    "cidr": "prefix", "ip": "prefix", "duration": "for", "asn_prefix": "asn", "asn_regex": "asn_name",
+    "host": "sni", "domain": "sni", "server_name": "sni", "tls_version": "tls_version_below", "includes": "include",
+}  # fmt: skip
+_KINDS = {
+    "string": "text", "int": "a whole number", "bool": "true or false", "list": "a list", "dict": "a mapping",
+    "model": "a mapping",
+}  # fmt: skip
+
+
+def problem(root: Node, source: str, error: ErrorDetails, models: Models, above: Sequence[str | int] = ()) -> Problem:
+    """The problem that pydantic found; `above` is the path to what it validated, `models` the model at every path."""
+    path, kind = (*above, *error["loc"]), error["type"]
+    line, column = root.place(path)
+    if kind == "extra_forbidden":
+        line, column = root.key_place(path)
+        return Problem(source, line, column, f"unknown key '{path[-1]}'", _hint_for_key(path, models))
+    if kind == "missing":
+        hint = "write 'when: any' to match everything" if path[-1] == "when" else ""
+        return Problem(source, line, column, f"missing key '{path[-1]}'", hint)
+    if kind == "value":
+        message, _, hint = error["ctx"]["text"].partition("; ")
+        return Problem(source, line, column, message, hint)
+    if kind == "literal_error":
+        value, expected = error["input"], error["ctx"]["expected"]
+        near = _near(str(value), [choice.strip("'") for choice in expected.replace(" or ", ", ").split(", ")])
+        message = f"{path[-1]} is {quoted(value)}, not {expected}"
+        return Problem(source, line, column, message, f"did you mean '{near}'?" if near else "")
+    wanted = _KINDS.get(kind.removesuffix("_type"))
+    if wanted:
+        hint = "quote it" if wanted == "text" and not isinstance(error["input"], (list, dict)) else ""
+        name = next((step for step in reversed(path) if isinstance(step, str)), "the file")
+        return Problem(source, line, column, f"{name} is {quoted(error['input'])}, not {wanted}", hint)
+    return Problem(source, line, column, f"{path[-1]} is {quoted(error['input'])}; {error['msg'].lower()}")
+
+
+def _hint_for_key(path: tuple[int | str, ...], models: Models) -> str:
+    where = tuple(step for step in path[:-1] if isinstance(step, str))
+    key = str(path[-1])
+    model = models.get(where, models[()])
+    known = [info.alias or name for name, info in model.model_fields.items()]
+    if where == ("rules",) and key in models["rules", "when"].model_fields:
+        return f"'{key}' belongs under when:"
+    if where == () and key in models["root",].model_fields:
+        return f"'{key}' belongs in the file that includes this one"
+    near = _MEANT.get(key)
+    near = near if near in known else _near(key, known)
+    return f"did you mean '{near}'?" if near else f"known keys: {', '.join(known)}"
+
+
+def _near(text: str, choices: list[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(text, choices, 1)), None)
+
+
+def quoted(value: object) -> str:
+    """A value as messages show it."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if value is None:
+        return "nothing"
+    return f"'{value[:80]}'" if isinstance(value, str) else str(value).lower()
