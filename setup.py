@@ -27,6 +27,7 @@ EXTENSIONS = {
     "_address": LPM,
     "_asn": [*PREFIX, "gbf_asn", "gbf_asn_build", "gbf_asn_csv"],
     "_block": BLOCK,
+    "_columns": [*BLOCK, *NAME, "gbf_columns"],
     "_decision": [],
     "_engine": [],
     "_fingerprint": ["gbf_cpu", *XXH3],

@@ -47,7 +47,7 @@ cdef class EngineCore:
         """What `decide` would answer, without touching live state. (No live state exists yet: the two agree.)"""
         return answer(self.compiled, address, sni, hello)
 
-    def decide_many(self, addresses, out, /, *, bint others_absent=False):
+    def records(self, addresses, out, /, *, bint others_absent=False):
         """Record index of each address into `out`; `decision(index)` says what a record means.
 
         Args:

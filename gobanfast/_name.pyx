@@ -77,7 +77,7 @@ cdef Py_ssize_t ask_regexes(object regexes, const uint8_t **texts, const uint64_
     return matched
 
 
-cdef Py_ssize_t lookup_list(const gbf_name_table *table, tuple names, uint32_t *out, object regexes) except -1:
+cdef Py_ssize_t lookup_list(name_run run, void *context, tuple names, uint32_t *out, object regexes) except -1:
     cdef const uint8_t *texts[CHUNK]
     cdef uint64_t nbytes[CHUNK]
     cdef const char *start
@@ -88,30 +88,37 @@ cdef Py_ssize_t lookup_list(const gbf_name_table *table, tuple names, uint32_t *
         size = min(<Py_ssize_t>CHUNK, count - first)
         for i in range(size):
             name = names[first + i]
-            texts[i] = NULL
+            texts[i], nbytes[i] = NULL, name is not None
             if name is not None and gbf_ascii(name, &start, &n):
                 texts[i] = <const uint8_t *>start
                 nbytes[i] = n
-        matched += <Py_ssize_t>gbf_name_lookup_batch(table, texts, nbytes, <uint64_t>size, out + first)
+        matched += ran(run(context, texts, nbytes, <uint64_t>size, <uint64_t>first))
         if regexes is not None:
             matched += ask_regexes(regexes, texts, nbytes, size, out + first)
     return matched
 
 
-cdef Py_ssize_t lookup_column(const gbf_name_table *table, const gbf_strings *column, uint32_t *out,
+cdef Py_ssize_t ran(Py_ssize_t answer) except -1:
+    if answer < 0:
+        raise MemoryError()
+    return answer
+
+
+cdef Py_ssize_t lookup_column(name_run run, void *context, const gbf_strings *column, uint64_t row, uint32_t *out,
                               object regexes) except -1:
     cdef const uint8_t *texts[CHUNK]
     cdef uint64_t nbytes[CHUNK]
     cdef uint8_t scratch[256 * CHUNK]
     cdef uint64_t first = 0, size
-    cdef Py_ssize_t matched = 0
+    cdef Py_ssize_t matched = 0, answer
     while first < column.count:
         size = min(<uint64_t>CHUNK, column.count - first)
         with nogil:
             gbf_strings_get(column, first, size, texts, nbytes, scratch)
-            matched += <Py_ssize_t>gbf_name_lookup_batch(table, texts, nbytes, size, out + first)
+            answer = run(context, texts, nbytes, size, row + first)
+        matched += ran(answer)
         if regexes is not None:
-            matched += ask_regexes(regexes, texts, nbytes, <Py_ssize_t>size, out + first)
+            matched += ask_regexes(regexes, texts, nbytes, <Py_ssize_t>size, out + row + first)
         first += size
     return matched
 
@@ -129,17 +136,17 @@ cdef int need_rows(Py_ssize_t room, uint64_t rows) except -1:
     return 0
 
 
-cdef Py_ssize_t lookup_arrow(const gbf_name_table *table, object names, uint32_t *out, Py_ssize_t room,
+cdef Py_ssize_t lookup_arrow(name_run run, void *context, object names, uint32_t *out, Py_ssize_t room,
                              object regexes) except -1:
     schema_capsule, array_capsule = names.__arrow_c_array__()
     cdef ArrowSchema *schema = <ArrowSchema *>PyCapsule_GetPointer(schema_capsule, "arrow_schema")
     cdef ArrowArray *array = <ArrowArray *>PyCapsule_GetPointer(array_capsule, "arrow_array")
     cdef gbf_strings column = gbf_strings_from_arrow(arrow_form(schema), array)
     need_rows(room, column.count)
-    return lookup_column(table, &column, out, regexes)
+    return lookup_column(run, context, &column, 0, out, regexes)
 
 
-cdef Py_ssize_t lookup_stream(const gbf_name_table *table, object names, uint32_t *out, Py_ssize_t room,
+cdef Py_ssize_t lookup_stream(name_run run, void *context, object names, uint32_t *out, Py_ssize_t room,
                               object regexes) except -1:
     capsule = names.__arrow_c_stream__()
     cdef ArrowArrayStream *stream = <ArrowArrayStream *>PyCapsule_GetPointer(capsule, "arrow_array_stream")
@@ -165,13 +172,13 @@ cdef Py_ssize_t lookup_stream(const gbf_name_table *table, object names, uint32_
             column = gbf_strings_from_arrow(form, &array)
             if column.count > <uint64_t>room - rows:
                 raise ValueError(f"out has {room} items for more names")
-            matched += lookup_column(table, &column, out + rows, regexes)
+            matched += lookup_column(run, context, &column, rows, out, regexes)
             rows += column.count
         finally:
             array.release(&array)
 
 
-cdef Py_ssize_t lookup_array(const gbf_name_table *table, const Py_buffer *source, uint32_t *out, Py_ssize_t room,
+cdef Py_ssize_t lookup_array(name_run run, void *context, const Py_buffer *source, uint32_t *out, Py_ssize_t room,
                              object regexes) except -1:
     cdef gbf_strings column
     cdef bytes format = source.format
@@ -186,30 +193,47 @@ cdef Py_ssize_t lookup_array(const gbf_name_table *table, const Py_buffer *sourc
     column.bytes = <const uint8_t *>source.buf
     column.count = <uint64_t>(source.len // source.itemsize) if source.itemsize > 0 else 0
     need_rows(room, column.count)
-    return lookup_column(table, &column, out, regexes)
+    return lookup_column(run, context, &column, 0, out, regexes)
+
+
+cdef Py_ssize_t run_strings(name_run run, void *context, object names, uint32_t *out, Py_ssize_t room,
+                            object regexes) except -1:
+    cdef Py_buffer source
+    if hasattr(names, "__arrow_c_array__"):
+        return lookup_arrow(run, context, names, out, room, regexes)
+    if hasattr(names, "__arrow_c_stream__"):
+        return lookup_stream(run, context, names, out, room, regexes)
+    kind = getattr(getattr(names, "dtype", None), "kind", "O")
+    if kind in "SU" and PyObject_CheckBuffer(names):
+        PyObject_GetBuffer(names, &source, PyBUF_ND | PyBUF_FORMAT)
+        try:
+            return lookup_array(run, context, &source, out, room, regexes)
+        finally:
+            PyBuffer_Release(&source)
+    texts = tuple(names)
+    need_rows(room, len(texts))
+    return lookup_list(run, context, texts, out, regexes)
+
+
+cdef struct lookup_context:
+    const gbf_name_table *table
+    uint32_t *out
+
+
+cdef Py_ssize_t run_lookup(void *context, const uint8_t **texts, const uint64_t *nbytes, uint64_t count,
+                           uint64_t first) noexcept nogil:
+    cdef lookup_context *c = <lookup_context *>context
+    return <Py_ssize_t>gbf_name_lookup_batch(c.table, texts, nbytes, count, c.out + first)
 
 
 cdef Py_ssize_t lookup_strings(const gbf_name_table *table, object names, object out, object regexes) except -1:
-    cdef Py_buffer target, source
-    cdef uint32_t *values
+    cdef Py_buffer target
+    cdef lookup_context context
     PyObject_GetBuffer(out, &target, PyBUF_WRITABLE | PyBUF_ND | PyBUF_FORMAT)
     try:
         if target.itemsize != 4:
             raise ValueError(f"out holds items of {target.itemsize} bytes, not uint32")
-        values = <uint32_t *>target.buf
-        if hasattr(names, "__arrow_c_array__"):
-            return lookup_arrow(table, names, values, target.len // 4, regexes)
-        if hasattr(names, "__arrow_c_stream__"):
-            return lookup_stream(table, names, values, target.len // 4, regexes)
-        kind = getattr(getattr(names, "dtype", None), "kind", "O")
-        if kind in "SU" and PyObject_CheckBuffer(names):
-            PyObject_GetBuffer(names, &source, PyBUF_ND | PyBUF_FORMAT)
-            try:
-                return lookup_array(table, &source, values, target.len // 4, regexes)
-            finally:
-                PyBuffer_Release(&source)
-        texts = tuple(names)
-        need_rows(target.len // 4, len(texts))
-        return lookup_list(table, texts, values, regexes)
+        context.table, context.out = table, <uint32_t *>target.buf
+        return run_strings(run_lookup, &context, names, context.out, target.len // 4, regexes)
     finally:
         PyBuffer_Release(&target)

@@ -101,7 +101,7 @@ cdef class CompiledRules:
 
     @property
     def record_count(self):
-        """Number of records; `Engine.decide_many` gives numbers below it."""
+        """Number of records; `Engine.records` gives numbers below it."""
         return self._rules.record_count
 
     @property

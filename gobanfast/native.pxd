@@ -1,5 +1,5 @@
 # The only `cdef extern` declarations of C kernels in the project.
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 
 cdef extern from "gbf_base.h" nogil:
@@ -345,6 +345,9 @@ cdef extern from "gbf_strings.h" nogil:
         const char *format
         void (*release)(ArrowSchema *) noexcept
     ctypedef struct ArrowArray "struct ArrowArray":
+        int64_t length
+        int64_t offset
+        const void **buffers
         void (*release)(ArrowArray *) noexcept
     ctypedef struct ArrowArrayStream "struct ArrowArrayStream":
         int (*get_schema)(ArrowArrayStream *, ArrowSchema *) noexcept
@@ -363,6 +366,28 @@ cdef extern from "gbf_strings.h" nogil:
     gbf_strings gbf_strings_from_arrow(gbf_string_form form, const ArrowArray *array)
     void gbf_strings_get(const gbf_strings *column, uint64_t first, uint64_t count, const uint8_t **texts,
                          uint64_t *nbytes, uint8_t *scratch)
+
+
+cdef extern from "gbf_columns.h" nogil:
+    enum: GBF_COLUMNS_MAX
+    ctypedef struct gbf_classes:
+        uint64_t *vectors
+        uint32_t count
+    gbf_status gbf_classes_start(gbf_classes *c, uint32_t words, const uint64_t *absent, const uint64_t *malformed)
+    void gbf_classes_free(gbf_classes *c)
+    int gbf_columns_names(const gbf_signals *signals, const gbf_name_table *names, gbf_classes *classes,
+                          const uint8_t **texts, const uint64_t *nbytes, uint64_t count, uint64_t *scratch,
+                          uint32_t *out)
+    ctypedef struct gbf_column:
+        const uint32_t *classes
+        const uint64_t *vectors
+    ctypedef struct gbf_rows:
+        uint8_t *actions
+        uint32_t *rules
+        uint32_t *asns
+    void gbf_columns_decide(const gbf_rules *r, const uint64_t *base, uint8_t unparsable, const uint32_t *records,
+                            uint64_t n, const gbf_column *columns, uint32_t column_count, uint32_t *winners,
+                            const gbf_rows *out)
 
 
 cdef extern from "gbf_set.h" nogil:

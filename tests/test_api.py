@@ -55,7 +55,7 @@ SURFACE: dict[str, set[str]] = {
         "shadow",
         "sni",
     },
-    "Engine": {"explain", "load", "ruleset", "swap"},
+    "Engine": {"decide_many", "explain", "load", "ruleset", "swap"},
     "FormatError": set(),
     "GobanError": set(),
     "NameTable": {

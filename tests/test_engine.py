@@ -47,7 +47,7 @@ def test_decisions_equal_asking_every_rule(rules: list[OracleRule], table: Oracl
         compiled = CompiledRules(ruleset.rules, unparsable="challenge", kernel=level, **ruleset.overlay.arguments())
         engine = EngineCore(compiled)
         records = memoryview(bytearray(4 * len(asked))).cast("I")
-        engine.decide_many(asked, records)
+        engine.records(asked, records)
         for address, record in zip(asked, records, strict=True):
             plain = ipaddress.ip_address(address)
             unmapped = str(getattr(plain, "ipv4_mapped", None) or plain)
@@ -57,7 +57,7 @@ def test_decisions_equal_asking_every_rule(rules: list[OracleRule], table: Oracl
                 assert expected == seen
         packed = b"".join(parse_address(address) or b"" for address in asked)
         again = memoryview(bytearray(4 * len(asked))).cast("I")
-        engine.decide_many(packed, again)
+        engine.records(packed, again)
         assert records.tolist() == again.tolist()
         absent = engine.decide(None)
         assert expected_decision(rules, None, table) == (
@@ -192,7 +192,7 @@ def test_threads_see_old_or_new_rules_never_a_mixture(engine: Engine) -> None:
             for _ in range(200):
                 decision = engine.decide("198.51.100.7")
                 seen.add((decision.action, decision.rule, decision.reason, decision.duration))
-            engine.decide_many(packed, out)  # detaches: a swap may free the old rules meanwhile
+            engine.records(packed, out)  # detaches: a swap may free the old rules meanwhile
             torn.update(set(out.tolist()) if len(set(out.tolist())) > 1 else ())
 
     threads = [threading.Thread(target=ask) for _ in range(4)]

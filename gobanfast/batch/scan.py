@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Key = TypeVar("Key")
 
-MALFORMED = 0xFFFFFFFF  # what decide_many writes for text that is no address
+MALFORMED = 0xFFFFFFFF  # what Engine.records writes for text that is no address
 MOST_CLIENTS = 1 << 18  # distinct clients counted at a time, about 40 MB
 FAULTS_KEPT = 5
 
@@ -137,7 +137,7 @@ class Scan:
         addresses = chunk.addresses
         records = np.empty(len(addresses), np.uint32)
         start = perf_counter()
-        self._engine.decide_many(addresses, records.data, others_absent=True)
+        self._engine.records(addresses, records.data, others_absent=True)
         self.seconds_deciding += perf_counter() - start
         self.lines += len(addresses)
 

@@ -32,6 +32,7 @@ static const uint8_t *narrow(const uint8_t *item, uint64_t width, uint64_t *nbyt
 {
     while (width > 0 && gbf_load32(item + 4 * (width - 1)) == 0)
         width--;
+    *nbytes = width;
     if (width > 255)
         return NULL;
     uint32_t all = 0;
@@ -40,7 +41,6 @@ static const uint8_t *narrow(const uint8_t *item, uint64_t width, uint64_t *nbyt
         all |= c;
         scratch[i] = (uint8_t)c;
     }
-    *nbytes = width;
     return all < 128 ? scratch : NULL;
 }
 

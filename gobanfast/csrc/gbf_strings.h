@@ -52,7 +52,7 @@ typedef struct {
 gbf_string_form gbf_strings_arrow_form(const char *format);
 gbf_strings gbf_strings_from_arrow(gbf_string_form form, const struct ArrowArray *array);
 
-/* Points texts[i], nbytes[i] at items first..first+count-1; NULL for a null item or one no name can be. `scratch` holds count x 256
+/* Points texts[i], nbytes[i] at items first..first+count-1; NULL for a null item (0 bytes) or one no name can be. `scratch` holds count x 256
  * bytes, for UCS-4. */
 void gbf_strings_get(const gbf_strings *column, uint64_t first, uint64_t count, const uint8_t **texts, uint64_t *nbytes,
                      uint8_t *scratch);
