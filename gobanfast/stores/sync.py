@@ -1,0 +1,528 @@
+"""Keeps the bans of an engine and a store in step; the engine never waits for the store.
+
+A ban that the engine makes is in its table at once, and in a queue of this process. One thread writes the queue to the
+store in batches; another reads what changed in the store and puts it into the table. Both start when the sync does, and
+anew in a child made by fork.
+
+**In which order.** The store's order is the truth. While a key waits in the queue, what the store says about it is held
+back, because our write comes after it; once it is written, the store's own record of that write (or a later one) brings
+the table in line. A ban lifted here cannot come back from an older message, and one made here cannot be lifted by one.
+
+**Acknowledged** means: `flush()` returned True, so everything queued before it is in the store, and durable there.
+
+**Clocks.** The table counts on a clock that no one sets; a store can only use the time of day. If that jumps by more
+than 5 s, times are translated on their way in and out, so a jump lifts nothing here; and the bans in the table are
+written anew with the time they have left, since to others they look expired, or too long.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Literal, Protocol
+
+from gobanfast._errors import GobanError
+from gobanfast._fork import watch_forks
+from gobanfast.bans import Ban
+from gobanfast.stores.breaker import Breaker
+from gobanfast.stores.record import in_force, later
+from gobanfast.stores.store import Change, Cursor, Store
+
+log = logging.getLogger("gobanfast.stores")
+
+OnOutage = Literal["local", "open", "closed"]
+Write = tuple[int, bool, Ban | None]  # number, lift what there is, set this
+POLICIES = ("local", "open", "closed")
+QUEUE = 65_536  # keys
+BATCH = 512
+WATCH = 0.5  # seconds a look for changes waits
+LONGEST_PAUSE = 2.0  # seconds between looks while the store does not answer
+JUMP = 5.0  # seconds
+PURGE = 60.0  # seconds
+EVERYTHING = ("0.0.0.0/0", "::/0")  # what policy "closed" bans; allow rules still win
+
+
+class BanTable(Protocol):
+    """What a sync needs of `gobanfast._bans.BanTable`."""
+
+    def put(self, ban: Ban) -> bool: ...
+    def unban(self, key: str) -> Ban | None: ...
+    def get(self, key: str) -> Ban | None: ...
+    def bans(self) -> Iterator[Ban]: ...
+
+
+class SyncedEngine(Protocol):
+    """What a sync needs of `Engine`."""
+
+    @property
+    def ban_table(self) -> BanTable: ...
+    @property
+    def on_ban(self) -> list[Callable[[Ban], object]]: ...
+    @property
+    def on_unban(self) -> list[Callable[[str], object]]: ...
+
+
+def attach(engine: SyncedEngine, store: Store | str, *, on_outage: OnOutage = "local", wait: float = 2.0) -> Sync:
+    """A running Sync: from now on `engine` and `store` (or the store a URI names) have the same bans.
+
+    Waits up to `wait` seconds for the bans that the store holds; goes on without them if it does not answer.
+    """
+    if isinstance(store, str):
+        from gobanfast.stores import open_store
+
+        store = open_store(store)
+    sync = Sync(engine, store, on_outage=on_outage)
+    sync.start()
+    sync.ready(wait)
+    return sync
+
+
+class Sync:
+    """The tie between one engine and one store; `attach` makes and starts one.
+
+    Args:
+        on_outage: what holds while the store does not answer. "local": the bans known here go on, and new ones are
+            written later. "open": bans that the store holds are not enforced until it answers. "closed": everyone is
+            banned whom no rule allows.
+        queue: keys that may wait for the store. When it is full, a new ban is not queued but counted (`dropped`), and
+            written from the table once the store answers; only one that has expired by then is never written.
+        clock, steady: time of day and a clock that is never set, in seconds.
+    Threads: any number. Forks: the child's threads start by themselves; what the parent had queued, the parent writes.
+    """
+
+    def __init__(
+        self,
+        engine: SyncedEngine,
+        store: Store,
+        *,
+        on_outage: OnOutage = "local",
+        queue: int = QUEUE,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if on_outage not in POLICIES:
+            raise ValueError(f"on_outage={on_outage!r} is not one of {', '.join(POLICIES)}")
+        self.engine, self.store, self.on_outage = engine, store, on_outage
+        self.writes, self.reads = Breaker(steady), Breaker(steady)
+        self.outage = False
+        self.counts = dict.fromkeys(
+            ("written", "applied", "refused", "dropped", "resyncs", "clock_jumps", "outages", "forks"), 0
+        )
+        self._room = queue
+        self._clock, self._steady = clock, steady
+        self._offset = clock() - steady()  # the table's own offset is fixed at about the same time
+        self._shift = 0.0  # seconds the time of day has moved away from it
+        self._overflowed = False
+        self._cursor: Cursor | None = None
+        self._reread = False  # the reading thread is to read all of the store
+        self._set_aside: list[Ban] = []  # by policy "open"
+        self._started = self._stopping = False
+        self._fresh()
+        # To be written, oldest first, each with the number of changes queued up to it: a later change of the same key
+        # takes its place, so all up to that number are written when it is.
+        self._queue: dict[str, Write] = {}
+        self._in_flight: dict[str, Write] = {}
+        self._unseen: dict[str, int] = {}  # written at this position, not yet seen again
+        self._held: dict[str, Change] = {}  # came while the key was in the queue or in flight
+        engine.on_ban.append(self._banned)
+        engine.on_unban.append(self._unbanned)
+
+    def start(self) -> None:
+        """Starts the two threads of this process, unless they run."""
+        with self._lock:
+            if self._started or self._stopping:
+                return
+            self._started = True
+            self._warn_if_alone()
+            watch_forks(self)
+            atexit.register(self.close)
+            self._run_threads()
+
+    def ready(self, timeout: float) -> bool:
+        """Whether the bans of the store are in the table, after waiting up to `timeout` seconds."""
+        return self._read_once.wait(timeout)
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """True when everything queued before is durable in the store; False if that takes over `timeout` seconds."""
+        with self._lock:
+            target = self._queued
+            self._wake.set()
+            return self._progress.wait_for(lambda: self._written_up_to() >= target, timeout)
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Flushes for up to `timeout` seconds, stops the threads, closes the store and lets go of the engine."""
+        with self._lock:
+            if self._stopping:
+                return
+            started = self._started
+        if started and not self.outage and not self.flush(timeout):
+            log.error("%s: %d changes were not written in %g s", self.store.uri, len(self._queue), timeout)
+        self._stopping = True
+        self._stop.set()
+        self._wake.set()
+        for thread in self._threads:
+            thread.join(timeout)
+        self.store.close()
+        if self._banned in self.engine.on_ban:
+            self.engine.on_ban.remove(self._banned)
+        if self._unbanned in self.engine.on_unban:
+            self.engine.on_unban.remove(self._unbanned)
+        atexit.unregister(self.close)
+
+    def health(self) -> dict[str, Any]:
+        """How the tie is doing: for metrics, readiness probes and `engine.status()`. Asks nobody, returns at once."""
+        return {
+            "store": self.store.uri,
+            "shared": self.store.shared,
+            "on_outage": self.on_outage,
+            "outage": self.outage,
+            "writes": self.writes.state,
+            "reads": self.reads.state,
+            "error": self.writes.error or self.reads.error,
+            "write_seconds": self.writes.baseline,
+            "queue": len(self._queue) + len(self._in_flight),
+            "queue_room": self._room,
+            "synced": self._read_once.is_set(),
+            "running": self._started and all(thread.is_alive() for thread in self._threads),
+            "clock_shift": self._shift,
+            **self.counts,
+        }
+
+    # ---- the engine's side: called where decisions are made, so nothing here waits for I/O
+
+    def _banned(self, ban: Ban) -> None:
+        self._enqueue(ban.key, ban)
+
+    def _unbanned(self, key: str) -> None:
+        self._enqueue(key, None)
+
+    def _enqueue(self, key: str, ban: Ban | None) -> None:
+        with self._lock:
+            # Bans can be made up for from the table, lifted keys cannot: they have the same room again.
+            room = self._room if ban is not None else 2 * self._room
+            if len(self._queue) >= room and key not in self._queue:
+                self._drop()
+                return
+            self._queued += 1
+            number, lift, _ = self._queue.get(key, (self._queued, False, None))
+            self._queue[key] = number, lift or ban is None, ban
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def _drop(self) -> None:
+        self.counts["dropped"] += 1
+        if not self._overflowed:
+            log.error("%s: queue of %d changes is full; further ones are dropped", self.store.uri, self._room)
+        self._overflowed = True
+
+    # ---- the writing thread
+
+    def _write_loop(self) -> None:
+        purged = self._steady()
+        while not self._stop.is_set():
+            if not self._queue:
+                self._wake.wait(1.0)
+            self._wake.clear()
+            while self._queue and not self._stop.is_set():
+                pause = self.writes.wait()
+                if pause:
+                    self._stop.wait(min(pause, 0.1))
+                else:
+                    self._write_batch()
+            if self._steady() - purged > PURGE and not self.outage:
+                purged = self._steady()
+                self._purge()
+
+    def _write_batch(self) -> None:
+        with self._lock:
+            batch = {key: self._queue.pop(key) for key in list(islice(self._queue, BATCH))}
+            self._in_flight = batch
+        now = self._clock()
+        shift = self._shift_at(now)
+        writes: list[tuple[str, Ban | None]] = []
+        for key, (_, lift, ban) in batch.items():
+            writes += [(key, None)] if lift else []
+            writes += [(key, _shifted(ban, shift))] if ban is not None else []
+        started = self._steady()
+        try:
+            first = self.store.apply(writes, now=now)
+        except Exception as error:  # noqa: BLE001 - whatever a store raises, the thread goes on
+            with self._lock:
+                for key in batch.keys() & self._queue.keys():
+                    _, lift, ban = self._queue.pop(key)
+                    batch[key] = batch[key][0], batch[key][1] or lift, ban
+                self._queue = batch | self._queue
+                self._in_flight = {}
+            self._failed(self.writes, error)
+            return
+        self.writes.success(self._steady() - started)
+        with self._lock:
+            self._in_flight = {}
+            self.counts["written"] += len(batch)
+            caught_up = [self._settle(key, first) for key in batch if key not in self._queue]
+            self._flushed = batch[next(reversed(batch))][0]
+            self._progress.notify_all()
+        for change in caught_up:
+            if change is not None:
+                self._apply(change)
+        self._judge()
+
+    def _settle(self, key: str, first: int) -> Change | None:
+        """A change of the key that came while it was being written and is not older; else notes to wait for one."""
+        held = self._held.pop(key, None)
+        if held is not None and held.position >= first:
+            return held
+        self._unseen[key] = first
+        return None
+
+    def _written_up_to(self) -> int:
+        return self._queued if not self._queue and not self._in_flight else self._flushed
+
+    def _purge(self) -> None:
+        if self._shift:
+            return  # one jump of the clock must not empty the store
+        try:
+            self.store.purge(now=self._clock())
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed(self.writes, error)
+
+    # ---- the reading thread
+
+    def _read_loop(self) -> None:
+        pause = 0.05
+        while not self._stop.is_set():
+            started = self._steady()
+            try:
+                self._look_at_clock()
+                if self._reread and self._cursor is not None:
+                    self._cursor = self._cursor._replace(position=-1)
+                self._reread = False
+                found = self.store.watch(self._cursor, timeout=WATCH)
+                if found.gap:
+                    self._resync(found.gap)
+                else:
+                    for change in found.changes:
+                        if (ours := self._admit(change)) is not None:
+                            self._apply(ours)
+                self._cursor = found.cursor
+            except Exception as error:  # noqa: BLE001 - as above
+                self._failed(self.reads, error)
+                self._stop.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                continue
+            pause = 0.05
+            self.reads.success(max(0.0, self._steady() - started - WATCH))
+            self._judge()
+            self._read_once.set()
+
+    def _admit(self, change: Change) -> Change | None:
+        """The change, or None if one of ours to the same key comes after it."""
+        with self._lock:
+            if change.key in self._queue or change.key in self._in_flight:
+                self._held[change.key] = change
+                return None
+            written = self._unseen.get(change.key)
+            if written is not None:
+                if change.position < written:
+                    return None
+                del self._unseen[change.key]
+        return change
+
+    def _apply(self, change: Change) -> None:
+        if self.outage and self.on_outage == "open":
+            return  # all of the store is read when it is over
+        table, ban = self.engine.ban_table, change.ban
+        with self._at_rest:
+            self.counts["applied"] += 1
+            if ban is not None:
+                found = table.get(change.key)
+                if found is None or not later(found, _shifted(ban, 1.0 - self._shift_at(self._clock()))):
+                    self._put(ban)
+                    return
+            table.unban(change.key)  # lifted; or lifted and made again, shorter
+            if ban is not None:
+                self._put(ban)
+
+    def _put(self, ban: Ban) -> None:
+        now = self._clock()
+        with self._at_rest:
+            if in_force(ban, now) and not self.engine.ban_table.put(_shifted(ban, -self._shift_at(now))):
+                self.counts["refused"] += 1
+
+    def _resync(self, gap: str) -> None:
+        """Reads the whole store. What is in the table and not there was lifted by others; or the store is empty, new to
+        us or incomplete, and gets it from us."""
+        with self._lock:
+            offer = gap in {"first", "replaced"} or self._overflowed
+            self._overflowed = False
+            self._unseen.clear()
+            self._held.clear()
+        known: dict[str, Ban] = {}
+        for ban in self.store.scan(now=self._clock()):
+            with self._lock:
+                ours = ban.key in self._queue or ban.key in self._in_flight
+            if not ours:
+                self._put(ban)
+            known[ban.key] = ban
+        self.counts["resyncs"] += 1
+        if gap != "first":
+            log.warning("%s: read again as a whole (%s), %d bans", self.store.uri, gap, len(known))
+        shift = self._shift_at(self._clock())
+        for ban in self._table_bans():
+            if ban.key in EVERYTHING and ban.by == "store":
+                continue
+            stored = known.get(ban.key)
+            if offer and (stored is None or later(_shifted(ban, shift), stored)):
+                self._offer(ban)
+            elif stored is None and not offer:
+                with self._lock:
+                    ours = ban.key in self._queue or ban.key in self._in_flight or ban.key in self._unseen
+                if not ours:
+                    with self._at_rest:
+                        self.engine.ban_table.unban(ban.key)
+
+    def _offer(self, ban: Ban, *, instead: bool = False) -> None:
+        """Queues a ban of the table, `instead` of what the store has; waits for room, so called by the reader only."""
+        while len(self._queue) >= self._room and not self._stop.is_set():
+            if self.outage:
+                self._overflowed = True  # again when it is over
+                return
+            self._stop.wait(0.01)
+        with self._lock:
+            if instead:
+                self._enqueue(ban.key, None)
+            self._enqueue(ban.key, ban)
+
+    def _table_bans(self) -> list[Ban]:
+        with self._at_rest:
+            return list(self.engine.ban_table.bans())
+
+    # ---- outages
+
+    def _failed(self, breaker: Breaker, error: Exception) -> None:
+        if not isinstance(error, GobanError):
+            log.error("%s: %s", self.store.uri, error, exc_info=error)
+        breaker.failure(str(error))
+        self._judge()
+
+    def _judge(self) -> None:
+        """Notes the beginning or the end of an outage."""
+        with self._at_rest:
+            out = self.writes.state != "closed" or self.reads.state != "closed"
+            if out == self.outage:
+                return
+            self.outage = out
+            if out:
+                self.counts["outages"] += 1
+                error = self.writes.error or self.reads.error
+                log.error("store outage, policy %r: %s", self.on_outage, error)
+                self._enter_outage()
+            else:
+                log.warning("%s: the store answers again; %d changes wait", self.store.uri, len(self._queue))
+                self._leave_outage()
+
+    def _enter_outage(self) -> None:
+        table = self.engine.ban_table
+        if self.on_outage == "closed":
+            for key in EVERYTHING:
+                table.put(Ban(key, "store outage", None, self._steady() + self._offset, None, 1, "store"))
+        elif self.on_outage == "open":
+            self._set_aside = list(table.bans())
+            for ban in self._set_aside:
+                table.unban(ban.key)
+
+    def _leave_outage(self) -> None:
+        table = self.engine.ban_table
+        if self.on_outage == "closed":
+            for key in EVERYTHING:
+                found = table.get(key)
+                if found is not None and found.by == "store":
+                    table.unban(key)
+        aside, self._set_aside = self._set_aside, []
+        for ban in aside:
+            table.put(ban)
+        if self._overflowed or self.on_outage == "open":
+            self._reread = True
+
+    # ---- clocks
+
+    def _shift_at(self, wall: float) -> float:
+        """Seconds to add to a time of the table to make it a time of day; 0.0 while the clock was not set."""
+        shift = wall - self._steady() - self._offset
+        return shift if abs(shift) > JUMP else 0.0
+
+    def _look_at_clock(self) -> None:
+        shift = self._shift_at(self._clock())
+        if abs(shift - self._shift) > JUMP:
+            self.counts["clock_jumps"] += 1
+            log.warning(
+                "the clock was set by %+.1f s; bans are written again with their remaining time", shift - self._shift
+            )
+            self._shift = shift
+            for ban in self._table_bans():
+                self._offer(ban, instead=True)
+
+    # ---- processes
+
+    def _fresh(self) -> None:
+        """Locks and events of this process."""
+        self._lock = threading.RLock()
+        self._at_rest = threading.RLock()  # held while a thread of ours is in the table, so that no fork meets it there
+        self._progress = threading.Condition(self._lock)
+        self._wake, self._stop, self._read_once = threading.Event(), threading.Event(), threading.Event()
+        self._queued = self._flushed = 0  # changes ever queued; how many of them are known to be written
+        self._threads: list[threading.Thread] = []
+
+    def _run_threads(self) -> None:
+        for target, name in ((self._write_loop, "write"), (self._read_loop, "read")):
+            thread = threading.Thread(target=target, name=f"gobanfast-store-{name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _warn_if_alone(self) -> None:
+        spawned = multiprocessing.parent_process() is not None
+        workers = os.environ.get("WEB_CONCURRENCY", "")
+        if not self.store.shared and (spawned or (workers.isdecimal() and int(workers) > 1)):
+            self._warn_of_memory()
+
+    def _warn_of_memory(self) -> None:
+        log.warning(
+            "store %s is not shared: each of several workers keeps its own bans; use sqlite:PATH", self.store.uri
+        )
+
+    def before_fork(self) -> None:
+        """See `ForkAware`."""
+        self._at_rest.acquire()
+        self._lock.acquire()
+
+    def after_fork(self, child: bool) -> None:
+        """See `ForkAware`."""
+        if not child:
+            self.counts["forks"] += 1
+            self._lock.release()
+            self._at_rest.release()
+            if self.counts["forks"] == 2 and not self.store.shared:
+                self._warn_of_memory()
+            return
+        synced = self._read_once.is_set()
+        self._fresh()
+        self._queue, self._in_flight, self._unseen, self._held = {}, {}, {}, {}
+        self.counts = dict.fromkeys(self.counts, 0)
+        if synced:
+            self._read_once.set()
+        if self._started and not self._stopping:
+            self._run_threads()
+
+
+def _shifted(ban: Ban, seconds: float) -> Ban:
+    if not seconds:
+        return ban
+    expires = None if ban.expires is None else ban.expires + seconds
+    return replace(ban, created=ban.created + seconds, expires=expires)

@@ -1,0 +1,127 @@
+"""An engine of bans only, slow and obvious, and the servers that tests of stores need."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from contextlib import suppress
+
+import pytest
+
+from gobanfast.bans import Ban, ban_key
+
+WAIT = 20  # generous seconds for what should take milliseconds
+
+
+class FakeTable:
+    """Bans in a dict; the later expiry wins."""
+
+    def __init__(self, capacity=1_000_000):
+        self.found = {}
+        self.capacity = capacity
+
+    def put(self, ban):
+        old = self.get(ban.key)
+        if old is not None and (old.expires is None or (ban.expires is not None and ban.expires <= old.expires)):
+            return True
+        if old is None and len(self.found) >= self.capacity:
+            return False
+        self.found[ban.key] = ban
+        return True
+
+    def unban(self, key):
+        return self.found.pop(key, None)
+
+    def get(self, key):
+        ban = self.found.get(key)
+        return ban if ban is not None and (ban.expires is None or ban.expires > time.time()) else None
+
+    def bans(self):
+        return iter([ban for ban in list(self.found.values()) if self.get(ban.key)])
+
+
+class FakeEngine:
+    """The part of an engine that stores see."""
+
+    def __init__(self, capacity=1_000_000):
+        self.ban_table = FakeTable(capacity)
+        self.on_ban, self.on_unban = [], []
+
+    def ban(self, key, *, duration=None, reason="", rule=None):
+        now = time.time()
+        ban = Ban(ban_key(key), reason, rule, now, None if duration is None else now + duration, 1, "manual")
+        self.ban_table.put(ban)
+        for call in self.on_ban:
+            call(ban)
+        return ban
+
+    def unban(self, key):
+        found = self.ban_table.unban(ban_key(key))
+        for call in self.on_unban:
+            call(ban_key(key))
+        return found
+
+    def banned(self, key):
+        return self.ban_table.get(key) is not None
+
+
+def eventually(happened, seconds=WAIT):
+    """Whether `happened()` comes true, asked until then."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+class Redis:
+    """A redis-server of a test's own."""
+
+    def __init__(self, folder, *options):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.folder, self.options = folder, options
+        self.uri = f"redis://127.0.0.1:{self.port}/0"
+        self.process = None
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(
+            [shutil.which("redis-server"), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder),
+             "--appendonly", "no", *self.options],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert eventually(self.answers)
+
+    def answers(self):
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1) as sock:
+            sock.sendall(b"PING\r\n")
+            return sock.recv(16).startswith(b"+PONG")
+        return False
+
+    def kill(self):
+        self.process.send_signal(signal.SIGCONT)
+        self.process.kill()
+        self.process.wait(WAIT)
+
+    def hang(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture
+def redis_server(tmp_path):
+    """A running Redis; skips where there is none to run."""
+    pytest.importorskip("redis")
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not on PATH")
+    server = Redis(tmp_path)
+    yield server
+    server.kill()

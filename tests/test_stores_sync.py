@@ -1,0 +1,566 @@
+"""Engines and a store in step: propagation, order, outages of every kind, forks and clocks. Decisions always go on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from gobanfast.bans import Ban
+from gobanfast.stores import StoreError, attach, open_store
+from gobanfast.stores.memory import MemoryStore
+from gobanfast.stores.sync import Sync
+from stores_fakes import WAIT, FakeEngine, Redis, eventually, redis_server  # noqa: F401 - a fixture
+
+
+@pytest.fixture
+def syncs():
+    """Makes attached engines and closes them at the end: syncs(store, ...) -> (engine, sync)."""
+    made = []
+
+    def make(store, **options):
+        engine = FakeEngine()
+        made.append(attach(engine, store, **options))
+        return engine, made[-1]
+
+    yield make
+    for sync in made:
+        sync.close(0.2)
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def place(request, tmp_path):
+    """What several engines can share: a store object, or a URI."""
+    if request.param == "memory":
+        return MemoryStore()
+    if request.param == "sqlite":
+        return f"sqlite:{tmp_path / 'bans.db'}"
+    return request.getfixturevalue("redis_server").uri
+
+
+def test_bans_and_lifts_reach_other_engines(place, syncs):
+    """A ban of one is enforced by the other, with all that was known of it; so is its end."""
+    one, sync = syncs(place)
+    two, other = syncs(place)
+    made = one.ban("203.0.113.7", duration=3600, reason="x", rule="r")
+
+    assert sync.flush()
+    assert eventually(lambda: two.banned("203.0.113.7"))
+    assert made == two.ban_table.get("203.0.113.7")
+    two.unban("203.0.113.7")
+    assert eventually(lambda: not one.banned("203.0.113.7"))
+    assert other.flush()
+    assert {"queue": 0, "outage": False, "dropped": 0, "writes": "closed", "reads": "closed"}.items() <= (
+        other.health().items()
+    )
+
+
+def test_a_new_engine_starts_with_what_is_stored(place, syncs):
+    """Attaching brings the stored bans in before it returns, and stores those the engine had already."""
+    one, sync = syncs(place)
+    one.ban("203.0.113.7")
+    one.ban("AS64500", duration=600)
+    assert sync.flush()
+    engine = FakeEngine()
+    engine.ban("198.51.100.1")
+    late = attach(engine, place)
+    try:
+        assert {"203.0.113.7", "AS64500", "198.51.100.1"} == {ban.key for ban in engine.ban_table.bans()}
+        assert eventually(lambda: one.banned("198.51.100.1"))
+    finally:
+        late.close()
+
+
+def test_a_shorter_ban_after_a_lift_replaces_the_longer(place, syncs):
+    """Lifted and made again in one breath, a ban may be shorter everywhere, though a longer one is never shortened."""
+    one, sync = syncs(place)
+    two, _ = syncs(place)
+    one.ban("AS64500", duration=9000)
+    assert sync.flush()
+    assert eventually(lambda: two.banned("AS64500"))
+    one.unban("AS64500")
+    short = one.ban("AS64500", duration=60)
+
+    assert eventually(lambda: short == two.ban_table.get("AS64500"))
+    one.on_ban[0](Ban("AS64500", expires=time.time() + 30))
+    assert sync.flush()
+    assert short == two.ban_table.get("AS64500")
+
+
+def test_everyone_ends_with_the_same_bans(place, syncs):
+    """Four engines ban and lift the same few keys at once; when they are done, all tables are the store's."""
+    engines = [syncs(place) for _ in range(4)]
+    keys = [f"10.0.0.{n}" for n in range(8)]
+
+    def work(engine, seed):
+        for n in range(120):
+            key = keys[(n * 7 + seed) % len(keys)]
+            if (n + seed) % 3:
+                engine.ban(key, duration=1000 + n)
+            else:
+                engine.unban(key)
+            time.sleep(0.0005)
+
+    threads = [threading.Thread(target=work, args=(engine, seed)) for seed, (engine, _) in enumerate(engines)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(sync.flush(WAIT) for _, sync in engines)
+    stored = open_store(place) if isinstance(place, str) else place
+
+    def settled():
+        expected = {ban.key: ban.expires for ban in stored.scan()}
+        return all(expected == {ban.key: ban.expires for ban in engine.ban_table.bans()} for engine, _ in engines)
+
+    assert eventually(settled)
+
+
+def test_expired_bans_are_not_brought_in(place, syncs):
+    """What is over when it is read stays out; what ends later ends by itself."""
+    one, sync = syncs(place)
+    one.ban("203.0.113.7", duration=0.3)
+    one.ban("203.0.113.8", duration=60)
+    sync.flush()
+    time.sleep(0.4)
+    two, _ = syncs(place)
+
+    assert ["203.0.113.8"] == [ban.key for ban in two.ban_table.bans()]
+
+
+# ---- a store that fails on command
+
+
+class Broken(MemoryStore):
+    """A memory store that can be down."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = False
+
+    def apply(self, writes, *, now=None):
+        if self.down:
+            raise StoreError("broken: down")
+        return super().apply(writes, now=now)
+
+    def watch(self, cursor, *, timeout):
+        if self.down:
+            raise StoreError("broken: down")
+        return super().watch(cursor, timeout=min(timeout, 0.05))
+
+
+@contextmanager
+def outage(store, *syncs):
+    store.down = True
+    assert eventually(lambda: all(sync.outage for sync in syncs))
+    yield
+    store.down = False
+    assert eventually(lambda: not any(sync.outage for sync in syncs))
+
+
+def test_policy_local_goes_on_with_what_is_known(syncs):
+    """Bans known before and made during an outage hold; the others learn of them when it is over."""
+    store = Broken()
+    (one, sync), (two, other) = syncs(store), syncs(store)
+    one.ban("203.0.113.7")
+    assert eventually(lambda: two.banned("203.0.113.7"))
+    with outage(store, sync, other):
+        one.ban("203.0.113.8")
+        two.unban("203.0.113.7")
+        assert not sync.flush(0.05)
+        assert (True, True, False) == (one.banned("203.0.113.7"), one.banned("203.0.113.8"), two.banned("203.0.113.8"))
+        assert {"outage": True, "queue": 1, "error": "broken: down", "outages": 1}.items() <= sync.health().items()
+
+    assert eventually(lambda: two.banned("203.0.113.8") and not one.banned("203.0.113.7"))
+    assert sync.flush()
+
+
+def test_policy_open_enforces_no_stored_ban_until_the_store_answers(syncs):
+    """Open: what cannot be confirmed is not enforced; new bans are, and all come back."""
+    store = Broken()
+    one, sync = syncs(store, on_outage="open")
+    one.ban("203.0.113.7")
+    assert sync.flush()
+    with outage(store, sync):
+        assert eventually(lambda: not one.banned("203.0.113.7"))
+        one.ban("203.0.113.8")
+        assert one.banned("203.0.113.8")
+
+    assert eventually(lambda: one.banned("203.0.113.7") and one.banned("203.0.113.8"))
+    assert sync.flush()
+    assert {"203.0.113.7", "203.0.113.8"} == {ban.key for ban in store.scan()}
+
+
+def test_policy_closed_bans_everyone_until_the_store_answers(syncs):
+    """Closed: during an outage whole families are banned here, and nowhere else."""
+    store = Broken()
+    one, sync = syncs(store, on_outage="closed")
+    with outage(store, sync):
+        assert eventually(lambda: one.banned("0.0.0.0/0") and one.banned("::/0"))
+        assert "store outage" == one.ban_table.get("::/0").reason
+
+    assert eventually(lambda: not one.banned("0.0.0.0/0") and not one.banned("::/0"))
+    assert [] == list(store.scan())
+
+
+def test_a_full_queue_drops_loudly_and_makes_up_for_it(syncs, caplog):
+    """What does not fit the queue is counted, logged, and written from the table after the outage."""
+    store = Broken()
+    engine = FakeEngine()
+    sync = Sync(engine, store, queue=10)
+    sync.start()
+    try:
+        assert sync.ready(WAIT)
+        with outage(store, sync):
+            for n in range(30):
+                engine.ban(f"10.0.0.{n}")
+            engine.unban("10.0.0.1")
+            assert 20 == sync.health()["dropped"]
+            assert 1 == sum("queue of 10 changes is full" in text for text in caplog.messages)
+        expected = {f"10.0.0.{n}" for n in range(30) if n != 1}
+        assert eventually(lambda: expected == {ban.key for ban in store.scan()})
+        assert expected == {ban.key for ban in engine.ban_table.bans()}
+    finally:
+        sync.close()
+
+
+def test_errors_that_no_one_foresaw_do_not_stop_the_threads(syncs, caplog):
+    """A store that raises anything at all is a store that fails."""
+    store = Broken()
+    _, sync = syncs(store)
+    store.watch = lambda cursor, *, timeout: 1 / 0
+    assert eventually(lambda: sync.outage)
+    del store.watch
+
+    assert eventually(lambda: not sync.outage)
+    assert sync.health()["running"]
+    assert "division by zero" in caplog.text
+
+
+# ---- clocks
+
+
+def test_a_clock_that_jumps_lifts_nothing(syncs):
+    """Set ahead by a day, a host's clock ends no ban in its table, and the store gets them again with the time left."""
+    store, wall = MemoryStore(), [0.0]
+    engine = FakeEngine()
+    sync = Sync(engine, store, clock=lambda: time.time() + wall[0])
+    sync.start()
+    try:
+        assert sync.ready(WAIT)
+        engine.ban("203.0.113.7", duration=600)
+        assert sync.flush()
+        wall[0] = 86_400.0
+        assert not store.exists("203.0.113.7", now=time.time() + wall[0])
+        assert eventually(lambda: sync.health()["clock_jumps"] == 1)
+        assert sync.flush()
+        assert engine.banned("203.0.113.7")
+        assert 590 < store.get("203.0.113.7").expires - time.time() - wall[0] < 610
+        store.set(Ban("203.0.113.8", expires=time.time() + wall[0] + 300))
+        assert eventually(lambda: engine.banned("203.0.113.8"))
+        assert 290 < engine.ban_table.get("203.0.113.8").expires - time.time() < 310
+    finally:
+        sync.close()
+
+
+def test_a_clock_set_back_makes_no_ban_longer_here(syncs):
+    """Set back by a day, times in the store look a day ahead; in the table nothing changes."""
+    store, wall = MemoryStore(), [0.0]
+    engine = FakeEngine()
+    sync = Sync(engine, store, clock=lambda: time.time() + wall[0])
+    sync.start()
+    try:
+        assert sync.ready(WAIT)
+        ban = engine.ban("203.0.113.7", duration=600)
+        assert sync.flush()
+        wall[0] = -86_400.0
+        assert eventually(lambda: sync.health()["clock_jumps"] == 1)
+        assert sync.flush()
+        assert ban.expires == engine.ban_table.get("203.0.113.7").expires
+        engine.ban("203.0.113.9", duration=60)
+        assert sync.flush()
+        assert 50 < store.get("203.0.113.9", now=time.time() + wall[0]).expires - time.time() - wall[0] < 70
+    finally:
+        sync.close()
+
+
+# ---- SQLite
+
+
+def test_sqlite_locked_read_only_and_replaced(tmp_path, syncs):
+    """While another process holds the lock, decisions go on and bans wait; a replaced file gets the bans from us."""
+    path = tmp_path / "bans.db"
+    one, sync = syncs(f"sqlite:{path}")
+    one.ban("203.0.113.7")
+    assert sync.flush()
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    one.ban("203.0.113.8")
+    assert not sync.flush(1.5)
+    assert one.banned("203.0.113.8")
+    assert eventually(lambda: "database is locked" in sync.health()["error"])
+    holder.execute("ROLLBACK")
+    holder.close()
+    assert sync.flush(WAIT)
+
+    for name in ("bans.db", "bans.db-wal", "bans.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    with open_store(f"sqlite:{path}").__class__(path)._open() as db:
+        db.execute("SELECT 1")
+    assert eventually(lambda: {"203.0.113.7", "203.0.113.8"} == {b.key for b in open_store(f"sqlite:{path}").scan()})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the test gives up root to meet a file it may not write")
+def test_sqlite_read_only(tmp_path):
+    """A file that may be read and not written: stored bans hold, new ones hold here, and health says what is wrong."""
+    store = open_store(f"sqlite:{tmp_path / 'bans.db'}")
+    store.set(Ban("203.0.113.7"))
+    store.close()
+    code = """
+import os, secrets, sqlite3, sys, time
+sys.path.insert(0, sys.argv[2])
+from stores_fakes import FakeEngine, eventually
+from gobanfast.stores import attach
+os.setuid(65534)
+engine = FakeEngine()
+sync = attach(engine, sys.argv[1])
+engine.ban("203.0.113.8")
+assert eventually(lambda: engine.banned("203.0.113.7"))
+assert eventually(lambda: sync.outage), sync.health()
+assert not sync.flush(0.1) and engine.banned("203.0.113.8")
+print(sync.health()["error"])
+sync.close(0.1)
+"""
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == 0 and not folder.stat().st_mode & 0o005:
+            folder.chmod(folder.stat().st_mode | 0o055)
+    # The write-ahead log's index has to be there, because a reader without write access cannot make it.
+    keeper = sqlite3.connect(tmp_path / "bans.db")
+    keeper.execute("SELECT * FROM state").fetchall()
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"sqlite:{tmp_path / 'bans.db'}", os.path.dirname(__file__)],
+        capture_output=True, text=True, timeout=2 * WAIT, check=False,
+    )  # fmt: skip
+    keeper.close()
+
+    assert (0, "") == (done.returncode, done.stderr.replace("store outage", "")[:0]), done.stderr
+    assert "readonly database" in done.stdout
+
+
+def test_sqlite_on_a_full_disk(tmp_path):
+    """When the file cannot grow, decisions go on, nothing is lost, and all is written once there is room."""
+    code = """
+import resource, signal, sys
+sys.path.insert(0, sys.argv[2])
+from stores_fakes import FakeEngine, eventually
+from gobanfast.stores import attach
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+engine = FakeEngine()
+sync = attach(engine, sys.argv[1])
+engine.ban("203.0.113.7")
+assert sync.flush()
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
+for n in range(5000):
+    engine.ban(f"10.0.{n >> 8}.{n & 255}", reason="x" * 100)
+assert eventually(lambda: sync.outage), sync.health()
+print(sync.health()["error"])
+assert engine.banned("10.0.1.1") and not sync.flush(0.1)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert sync.flush(20)
+assert 5001 == sum(1 for _ in sync.store.scan())
+sync.close()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"sqlite:{tmp_path / 'bans.db'}", os.path.dirname(__file__)],
+        capture_output=True, text=True, timeout=3 * WAIT, check=False,
+    )  # fmt: skip
+
+    assert 0 == done.returncode, done.stderr
+    assert "full" in done.stdout or "disk I/O error" in done.stdout
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+# ---- Redis
+
+
+def test_redis_killed_and_restarted_empty(redis_server, syncs):  # noqa: F811
+    """Without Redis decisions go on; an empty one that comes in its place gets every ban again, from each engine."""
+    (one, sync), (two, other) = syncs(redis_server.uri), syncs(redis_server.uri)
+    one.ban("203.0.113.7")
+    assert eventually(lambda: two.banned("203.0.113.7"))
+    redis_server.kill()
+    one.ban("203.0.113.8", duration=600)
+    two.ban("203.0.113.9")
+    assert eventually(lambda: sync.outage and other.outage)
+    assert one.banned("203.0.113.7") and one.banned("203.0.113.8") and two.banned("203.0.113.7")  # noqa: PT018
+    redis_server.start()
+
+    everything = {"203.0.113.7", "203.0.113.8", "203.0.113.9"}
+    for engine in (one, two):
+        assert eventually(lambda: everything == {ban.key for ban in engine.ban_table.bans()})  # noqa: B023
+    assert eventually(lambda: everything == {ban.key for ban in open_store(redis_server.uri).scan()})
+    assert eventually(lambda: not sync.outage and not other.outage)
+
+
+def test_redis_hangs(redis_server, syncs):  # noqa: F811
+    """A stopped Redis costs decisions nothing: a ban is in force at once, and written when it goes on."""
+    one, sync = syncs(redis_server.uri)
+    redis_server.hang()
+    started = time.monotonic()
+    for n in range(100):
+        one.ban(f"10.0.0.{n}")
+    assert one.banned("10.0.0.99")
+    assert time.monotonic() - started < 1  # the server's timeout; the calls take microseconds
+    assert eventually(lambda: sync.outage)
+    redis_server.go_on()
+
+    assert sync.flush(WAIT)
+    assert 100 == sum(1 for _ in sync.store.scan())
+
+
+def test_redis_is_full(redis_server, syncs):  # noqa: F811
+    """At maxmemory with noeviction, reads go on, writes wait, and the reason is in the health report."""
+    one, sync = syncs(redis_server.uri)
+    one.ban("203.0.113.7")
+    assert sync.flush()
+    sync.store._ask("CONFIG", "SET", "maxmemory", "1000000")
+    one.ban("203.0.113.8")
+    assert eventually(lambda: sync.outage)
+    assert "maxmemory" in sync.health()["error"]
+    assert one.banned("203.0.113.7") and one.banned("203.0.113.8")  # noqa: PT018
+    sync.store._ask("CONFIG", "SET", "maxmemory", "0")
+
+    assert sync.flush(WAIT)
+    assert sync.store.exists("203.0.113.8")
+
+
+def test_redis_stream_trimmed_while_away(redis_server, syncs):  # noqa: F811
+    """Who missed more than the stream keeps reads the whole store, lifted keys included."""
+    one, sync = syncs(redis_server.uri)
+    one.ban("203.0.113.7")
+    assert sync.flush()
+    watcher = open_store(redis_server.uri)
+    cursor = watcher.watch(None, timeout=0).cursor
+    watcher.apply([("203.0.113.7", None), ("203.0.113.8", Ban("203.0.113.8")), ("203.0.113.9", Ban("203.0.113.9"))])
+    watcher._ask("XTRIM", "gobanfast:changes", "MAXLEN", "1")
+
+    assert "trimmed" == watcher.watch(cursor, timeout=0).gap
+    sync._cursor = cursor
+    assert eventually(lambda: {"203.0.113.8", "203.0.113.9"} == {ban.key for ban in one.ban_table.bans()})
+
+
+# ---- processes
+
+
+def test_a_child_made_by_fork_syncs_by_itself(tmp_path, syncs):
+    """Threads start anew in a child, over a connection of its own; each sees the other's bans."""
+    place = f"sqlite:{tmp_path / 'bans.db'}"
+    engine, sync = syncs(place)
+    engine.ban("203.0.113.7")
+    children = []
+    for n in range(2):
+        child = os.fork()
+        if child == 0:
+            engine.ban(f"198.51.100.{n}")
+            fine = eventually(lambda: engine.banned("198.51.100.0") and engine.banned("198.51.100.1"))
+            fine = fine and eventually(lambda: engine.banned("192.0.2.1")) and sync.health()["running"]
+            os._exit(0 if fine and sync.flush() else 1)
+        children.append(child)
+    engine.ban("192.0.2.1")
+    statuses = [os.waitpid(child, 0)[1] for child in children]
+
+    assert [0, 0] == statuses
+    assert eventually(lambda: engine.banned("198.51.100.0") and engine.banned("198.51.100.1"))
+    assert {"203.0.113.7", "198.51.100.0", "198.51.100.1", "192.0.2.1"} == {ban.key for ban in sync.store.scan()}
+
+
+def test_forks_under_load_never_hang(tmp_path, syncs):
+    """Forking again and again while bans are written and read leaves parent and children working."""
+    engine, sync = syncs(f"sqlite:{tmp_path / 'bans.db'}")
+    stop = threading.Event()
+
+    def load():
+        n = 0
+        while not stop.is_set():
+            n += 1
+            engine.ban(f"10.0.{n >> 8 & 255}.{n & 255}")
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        for n in range(10):
+            child = os.fork()
+            if child == 0:
+                engine.ban(f"192.0.2.{n}")
+                os._exit(0 if sync.flush(WAIT) else 1)
+            assert (child, 0) == os.waitpid(child, 0)
+    finally:
+        stop.set()
+        thread.join()
+
+    assert eventually(lambda: all(engine.banned(f"192.0.2.{n}") for n in range(10)))
+
+
+def test_several_workers_with_memory_are_warned(caplog):
+    """A second fork of a process whose store is memory says that the workers share nothing."""
+    engine = FakeEngine()
+    sync = attach(engine, "memory:")
+    try:
+        for _ in range(2):
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+            os.waitpid(child, 0)
+    finally:
+        sync.close()
+
+    assert 1 == sum("store memory: is not shared" in text for text in caplog.messages)
+
+
+def test_closing_lets_go(tmp_path):
+    """After close no thread runs, no hook is left, and everything was written."""
+    engine = FakeEngine()
+    before = threading.active_count()
+    sync = attach(engine, f"sqlite:{tmp_path / 'bans.db'}")
+    engine.ban("203.0.113.7")
+    sync.close()
+
+    assert (before, [], []) == (threading.active_count(), engine.on_ban, engine.on_unban)
+    assert open_store(f"sqlite:{tmp_path / 'bans.db'}").exists("203.0.113.7")
+
+
+def test_wrong_policy_is_refused():
+    """A policy that is none is named with those that are."""
+    with pytest.raises(ValueError, match="on_outage='maybe' is not one of local, open, closed"):
+        Sync(FakeEngine(), MemoryStore(), on_outage="maybe")
+
+
+def test_a_store_that_is_down_from_the_start(tmp_path, caplog):
+    """Attaching to a store that does not answer returns, and takes it up when it comes."""
+    caplog.set_level(logging.WARNING)
+    pytest.importorskip("redis")
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not on PATH")
+    running = Redis(tmp_path)
+    running.kill()
+    engine = FakeEngine()
+    sync = attach(engine, running.uri, wait=0.2)
+    try:
+        engine.ban("203.0.113.7")
+        assert not sync.ready(0)
+        assert eventually(lambda: sync.outage)
+        running.start()
+        assert sync.flush(WAIT)
+    finally:
+        sync.close()
+        running.kill()
