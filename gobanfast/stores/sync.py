@@ -461,13 +461,11 @@ class Sync:
     def _look_at_clock(self) -> None:
         shift = self._shift_at(self._clock())
         if abs(shift - self._shift) > JUMP:
-            self.counts["clock_jumps"] += 1
-            log.warning(
-                "the clock was set by %+.1f s; bans are written again with their remaining time", shift - self._shift
-            )
+            log.warning("the clock was set by %+.1f s; bans are written anew", shift - self._shift)
             self._shift = shift
             for ban in self._table_bans():
                 self._offer(ban, instead=True)
+            self.counts["clock_jumps"] += 1
 
     # ---- processes
 
