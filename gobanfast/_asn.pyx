@@ -170,6 +170,19 @@ cdef class AsnBlock:
         table.source = block.path
         return table
 
+    @classmethod
+    def of_block(cls, Block block not None, *, str source not None, bint verify=True):
+        """Table in `block`, which it keeps; checks and errors as for `load`."""
+        cdef AsnBlock table = cls.__new__(cls)
+        table.open(block, verify)
+        table.source = source
+        return table
+
+    @property
+    def block(self):
+        """The bytes of the table."""
+        return self._block
+
     cdef int open(self, Block block, bint verify) except -1:
         cdef gbf_fault fault
         raise_for(gbf_prefix_open(&self._table, block.data, block.nbytes, GBF_ASN_KIND, verify, pick_kernel(None),

@@ -8,7 +8,10 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
 
-from gobanfast.native cimport GBF_BAD_INPUT, GBF_NO_MEMORY, GBF_OK, gbf_block_nbytes, gbf_cpu_cap
+from gobanfast.native cimport (
+    GBF_BAD_INPUT, GBF_NO_MEMORY, GBF_OK, gbf_block_build, gbf_block_nbytes, gbf_block_open, gbf_cpu_cap, gbf_part,
+    gbf_section,
+)
 
 from gobanfast._errors import FormatError
 
@@ -76,6 +79,13 @@ cdef int raise_for(gbf_status status, const gbf_fault *fault, str path) except -
     raise FormatError(path, fault.offset, fault.what.decode())
 
 
+cdef uint32_t tag_of(str tag) except 0:
+    cdef bytes text = tag.encode()
+    if len(text) != 4:
+        raise ValueError(f"tag {tag!r} has not four bytes")
+    return text[0] | text[1] << 8 | text[2] << 16 | <uint32_t>text[3] << 24
+
+
 cdef class Block:
     """One table's bytes. Immutable; lives as long as any table that reads it."""
 
@@ -131,7 +141,60 @@ cdef class Block:
         block.path = "<memory>"
         return block
 
-    def save(self, path):
+    @staticmethod
+    def view(data):
+        """Block over the buffer `data`, which it keeps alive; a copy when `data` does not lie on 64 bytes, as a section
+        of a mapped block does. Nothing in it has been checked yet."""
+        cdef Block block = Block.__new__(Block)
+        PyObject_GetBuffer(data, &block._view, PyBUF_SIMPLE)
+        if <size_t>block._view.buf % 64:
+            return Block.copy(data)
+        block.data = <const uint8_t *>block._view.buf
+        block.nbytes = <uint64_t>block._view.len
+        block.path = "<memory>"
+        return block
+
+    @staticmethod
+    def build(str kind not None, parts):
+        """Sealed block of `kind` (four characters) whose sections are the (tag, buffer) pairs `parts`, copied."""
+        cdef gbf_part wanted[16]
+        cdef Py_buffer views[16]
+        cdef uint32_t count = 0, i
+        cdef void *data = NULL
+        cdef gbf_status status
+        try:
+            for tag, buffer in parts:
+                if count == 16:
+                    raise ValueError("more than 16 parts in a block")
+                PyObject_GetBuffer(buffer, &views[count], PyBUF_SIMPLE)
+                wanted[count] = gbf_part(tag_of(tag), 1, views[count].buf, <uint64_t>views[count].len)
+                count += 1
+            status = gbf_block_build(wanted, count, tag_of(kind), &data)
+        finally:
+            for i in range(count):
+                PyBuffer_Release(&views[i])
+        raise_for(status, NULL, "")
+        return Block.adopt(data)
+
+    def parts(self, str kind not None, *, bint verify):
+        """Dict of the byte sections of this block, by tag, as views; FormatError unless it is a sound block of `kind`.
+
+        With `verify` the hash over the whole block is checked; what is in the sections is for their readers to check.
+        """
+        cdef gbf_fault fault
+        cdef gbf_section section
+        cdef uint32_t i
+        raise_for(gbf_block_open(self.data, self.nbytes, tag_of(kind), verify, &fault), &fault, self.path)
+        found = {}
+        whole = memoryview(self)
+        for i in range((<const uint32_t *>(self.data + 36))[0]):
+            memcpy(&section, self.data + 64 + i * sizeof(section), sizeof(section))
+            tag = (<const uint8_t *>&section.tag)[:4]
+            if section.item_bytes == 1 and tag.isascii():
+                found[tag.decode()] = whole[section.offset:section.offset + section.nbytes]
+        return found
+
+    def save(self, path, *, int mode=0o644):
         """Writes the block to `path`: temporary file beside it, fsync, rename. Readers of an old file keep it."""
         import tempfile  # here, because `import gobanfast` must stay light
 
@@ -143,7 +206,7 @@ cdef class Block:
                 file.write(memoryview(self))
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
+            os.chmod(temporary, mode)
             os.replace(temporary, target)
         except BaseException:
             os.unlink(temporary)

@@ -16,3 +16,7 @@ cdef class NameTable:
 
     # Value for the name text[0..nbytes), 0xFFFFFFFF when nothing matches; *malformed tells that it is no name.
     cdef uint32_t find(self, const uint8_t *text, uint64_t nbytes, bint *malformed) except? 0xFFFFFFFE
+
+
+# The table in `block`, which it keeps; what `NameTable.load` checks is checked.
+cdef NameTable names_of_block(Block block, bint verify)

@@ -297,3 +297,10 @@ cdef class NameTable:
 
     def __repr__(self):
         return f"<NameTable of {len(self)} patterns, {self.nbytes} bytes>"
+
+
+cdef NameTable names_of_block(Block block, bint verify):
+    cdef NameTable table = NameTable.__new__(NameTable)
+    table._kernel = gbf_name_kernel_pick(<uint32_t>cpu_features(None))
+    table.bind(block, verify)
+    return table

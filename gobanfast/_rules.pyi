@@ -1,8 +1,9 @@
-from collections.abc import Sequence
-from typing import final
+from collections.abc import Mapping, Sequence
+from typing import Self, final
 
 from typing_extensions import Buffer
 
+from gobanfast._block import Block
 from gobanfast._signals import SignalTable
 from gobanfast.rules import Rule
 
@@ -27,6 +28,17 @@ class CompiledRules:
         signals: SignalTable | None = None,
         kernel: str | None = None,
     ) -> None: ...
+    @classmethod
+    def of_blocks(
+        cls,
+        rules: Sequence[Rule],
+        blocks: Mapping[str, Block],
+        *,
+        unparsable: str,
+        verify: bool = True,
+        kernel: str | None = None,
+    ) -> Self: ...
+    def blocks(self) -> dict[str, Block]: ...
     @property
     def rules(self) -> tuple[Rule, ...]: ...
     @property

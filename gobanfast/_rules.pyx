@@ -11,6 +11,8 @@ from gobanfast.native cimport (
     gbf_addr, gbf_addr_load, gbf_fault, gbf_range, gbf_record, gbf_rules_build, gbf_rules_open, gbf_rules_source,
 )
 
+from gobanfast._errors import FormatError
+
 cdef tuple UNPARSABLE = ("allow", "challenge", "ban")
 
 
@@ -88,6 +90,35 @@ cdef class CompiledRules:
         self.rules = tuple(rules)
         self.signals = signals
         self.unparsable = UNPARSABLE.index(unparsable)
+
+    @classmethod
+    def of_blocks(cls, rules, blocks, *, str unparsable not None, bint verify=True, kernel=None):
+        """The rules whose `blocks` these are; `rules` as for the constructor.
+
+        Every index is checked, with `verify` the content hashes too. Raises FormatError for blocks that are damaged or
+        do not fit each other.
+        """
+        cdef CompiledRules compiled = CompiledRules.__new__(CompiledRules)
+        cdef Block block = blocks["RULE"]
+        cdef gbf_fault fault
+        raise_for(gbf_rules_open(&compiled._rules, block.data, block.nbytes, verify, pick_kernel(kernel), &fault),
+                  &fault, block.path)
+        compiled._block = block
+        compiled.rules = tuple(rules)
+        compiled.unparsable = UNPARSABLE.index(unparsable)
+        if <Py_ssize_t>compiled._rules.rule_count != len(compiled.rules):
+            raise FormatError(block.path, 0, f"{compiled._rules.rule_count} compiled rules for {len(rules)} rules")
+        if "SIGN" in blocks:
+            compiled.signals = SignalTable.of_blocks(blocks, verify=verify)
+            if compiled.signals.words != compiled._rules.words:
+                raise FormatError(block.path, 0, "signals do not fit the rules")
+        elif any([rule.when.on_signals for rule in compiled.rules]):
+            raise FormatError(block.path, 0, "rules ask for signals, and there are none")
+        return compiled
+
+    def blocks(self):
+        """Dict of the blocks that `of_blocks` takes, by tag."""
+        return {"RULE": self._block, **({} if self.signals is None else self.signals.blocks())}
 
     @property
     def nbytes(self):

@@ -1,5 +1,9 @@
+from collections.abc import Mapping
+from typing import Self
+
 from typing_extensions import Buffer
 
+from gobanfast._block import Block
 from gobanfast._names import NameTable
 
 class SignalTable:
@@ -19,6 +23,9 @@ class SignalTable:
         alpn_rows: Buffer,
         text: bytes,
     ) -> None: ...
+    @classmethod
+    def of_blocks(cls, blocks: Mapping[str, Block], *, verify: bool = True) -> Self: ...
+    def blocks(self) -> dict[str, Block]: ...
     @property
     def nbytes(self) -> int: ...
     @property

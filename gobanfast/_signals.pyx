@@ -6,7 +6,7 @@ from libc.string cimport memcpy
 from gobanfast._address cimport gbf_ascii
 from gobanfast._block cimport Block, raise_for
 from gobanfast._name cimport text_of
-from gobanfast._names cimport NameTable
+from gobanfast._names cimport NameTable, names_of_block
 from gobanfast._tls cimport ClientHello
 from gobanfast.native cimport (
     GBF_ASKS_ALPN, GBF_ASKS_HELLO, GBF_ASKS_JA4, GBF_ASKS_NAME, GBF_HELLO_OK, GBF_HELLO_ROWS, GBF_ROW_ABSENT,
@@ -14,6 +14,8 @@ from gobanfast.native cimport (
     gbf_signals_and_alpn, gbf_signals_and_hello, gbf_signals_and_ja4, gbf_signals_and_name, gbf_signals_build,
     gbf_signals_name_row, gbf_signals_open, gbf_signals_source, gbf_term,
 )
+
+from gobanfast._errors import FormatError
 
 
 cdef class SignalTable:
@@ -66,6 +68,24 @@ cdef class SignalTable:
         raise_for(gbf_signals_open(&self._signals, self._block.data, self._block.nbytes, False, &fault), &fault,
                   self._block.path)
         self._names = names
+
+    @classmethod
+    def of_blocks(cls, blocks, *, bint verify=True):
+        """The table whose `blocks` these are. Every index is checked, with `verify` the content hashes too; FormatError
+        for blocks that are damaged or do not fit each other."""
+        cdef SignalTable table = SignalTable.__new__(SignalTable)
+        cdef Block block = blocks["SIGN"]
+        cdef gbf_fault fault
+        raise_for(gbf_signals_open(&table._signals, block.data, block.nbytes, verify, &fault), &fault, block.path)
+        if "NAME" not in blocks:
+            raise FormatError(block.path, 0, "signals without their names")
+        table._block = block
+        table._names = names_of_block(blocks["NAME"], verify)
+        return table
+
+    def blocks(self):
+        """Dict of the blocks that `of_blocks` takes, by tag."""
+        return {"SIGN": self._block, "NAME": self._names._block}
 
     @property
     def nbytes(self):

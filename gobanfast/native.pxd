@@ -21,6 +21,11 @@ cdef extern from "gbf_block.h" nogil:
         uint32_t item_bytes
         const void *data
         uint64_t nbytes
+    ctypedef struct gbf_section:
+        uint32_t tag
+        uint32_t item_bytes
+        uint64_t offset
+        uint64_t nbytes
     gbf_status gbf_block_build(const gbf_part *parts, uint32_t count, uint32_t kind, void **block)
     gbf_status gbf_block_open(const void *data, uint64_t nbytes, uint32_t kind, int check_hash, gbf_fault *fault)
     uint64_t gbf_block_nbytes(const void *block)

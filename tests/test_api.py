@@ -98,7 +98,7 @@ SURFACE: dict[str, set[str]] = {
     "Problem": {"code", "column", "hint", "line", "message", "severity", "source"},
     "Rule": {"action", "column", "duration", "id", "line", "mode", "order", "priority", "reason", "source", "when"},
     "RuleError": set(),
-    "Ruleset": {"content_hash", "failures", "from_text", "load", "nbytes"},
+    "Ruleset": {"content_hash", "failures", "from_text", "load", "nbytes", "save"},
     "kernels": set(),
     "parse_client_hello": set(),
 }

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+COMPILED_MAGIC = b"\x89GBF\r\n\x1a\n"
+
 
 @dataclass(slots=True)
 class Inputs:
@@ -66,8 +68,13 @@ def is_glob(text: str) -> bool:
 
 
 def _digest(path: str | os.PathLike[str]) -> str | None:
+    """Hash of a file's content; of a compiled one, its header, which has the hash of the rest."""
     try:
         with open(path, "rb") as file:
+            head = file.read(64)
+            if head.startswith(COMPILED_MAGIC):
+                return head.hex()
+            file.seek(0)
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     except OSError:
         return None

@@ -279,7 +279,8 @@ def _read_sets(
             message, _, hint = str(error).partition("; ")
             reading.problems.append(replace(place, message=message, hint=hint))
         else:
-            sets[checked_name] = {key: getattr(text, key) for key in SetText.model_fields if key in text.model_fields_set}
+            given = [key for key in SetText.model_fields if key in text.model_fields_set]
+            sets[checked_name] = {key: getattr(text, key) for key in given}
 
 
 def _read(document: Document, reading: Reading, found: Checked, is_root: bool) -> None:

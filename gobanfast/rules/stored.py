@@ -1,0 +1,257 @@
+"""The compiled ruleset as one file, `rules.gbf`: what an engine needs, in blocks that are mapped and shared.
+
+A block of kind "RSET" holds the blocks of the engine as they are (RULE, SIGN, NAME), the names of the ASes in them
+(ASNN), what people wrote (META: rules, settings and inline tests as JSON) and the lists that rules name (LIST), which
+only `explain` reads. HASH is over META and the headers of the blocks, each of which has the hash of its content: so
+opening checks everything a decision depends on, and a list is checked when it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from gobanfast._block import Block
+from gobanfast._errors import FormatError, Problem
+from gobanfast.rules.case import Case
+from gobanfast.rules.inputs import COMPILED_MAGIC, Inputs
+from gobanfast.rules.rule import NameList, PrefixList, Rule, Unparsable
+from gobanfast.rules.settings import Settings
+
+if TYPE_CHECKING:
+    from gobanfast.asn import AsnTable
+    from gobanfast.rules.ruleset import Ruleset
+
+KIND = "RSET"
+FORMAT = 1  # of META
+_ENGINE = ("RULE", "SIGN", "NAME")
+
+
+def save(ruleset: Ruleset, path: str | os.PathLike[str]) -> None:
+    """Writes `ruleset` to `path`: a temporary file beside it, fsync, rename.
+
+    A ruleset with a fingerprint key is written for its owner alone to read, because the key is in the file.
+    """
+    lists = bytearray()
+    meta = {
+        "format": FORMAT,
+        "source": ruleset.source,
+        "unparsable": ruleset.unparsable,
+        "rules": [_plain(rule, lists) for rule in ruleset.rules],
+        "settings": _plain(ruleset.settings, lists),
+        "trust": _plain(ruleset.trust, lists),
+        "tests": [_plain(case, lists) for case in ruleset.tests],
+        "problems": [_plain(problem, lists) for problem in ruleset.problems],
+        "inputs": ruleset.inputs.digest(),
+    }
+    text = json.dumps(meta, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    blocks = {**ruleset.compiled.blocks(), "ASNN": _network_names(ruleset).block}
+    whole = Block.build(
+        KIND, [("HASH", _digest(text, blocks)), ("META", text), *blocks.items(), ("LIST", bytes(lists))]
+    )  # fmt: skip
+    whole.save(path, mode=0o644 if ruleset.settings.fingerprint.key is None else 0o600)
+
+
+def load(path: str | os.PathLike[str], *, verify: bool = True) -> Ruleset:
+    """The ruleset that `save` wrote to `path`, mapped read-only: processes share its pages.
+
+    Rule texts and every index are checked before the first decision, whatever `verify` says; with it the content hashes
+    of the tables too. Raises OSError, or FormatError (path, offset): cut short, damaged, foreign or too new.
+    """
+    from gobanfast._rules import CompiledRules
+    from gobanfast.asn import AsnTable
+    from gobanfast.rules.ruleset import Ruleset
+
+    name = os.fspath(path)
+    parts = Block.map(path).parts(KIND, verify=False)
+    try:
+        text = bytes(parts["META"])
+        blocks = {tag: Block.view(parts[tag]) for tag in (*_ENGINE, "ASNN") if tag in parts}
+        if bytes(parts["HASH"]) != _digest(text, blocks):
+            raise FormatError(name, 0, "hash of the ruleset does not match")
+        meta = json.loads(text.decode("utf-8", "surrogatepass"))
+        if meta["format"] != FORMAT:
+            raise FormatError(name, 0, f"ruleset has format {meta['format']}, this gobanfast reads {FORMAT}")
+        lists = parts["LIST"]
+        rules = tuple(_value(Rule, rule, lists) for rule in meta["rules"])
+        unparsable: Unparsable = _value(Unparsable, meta["unparsable"], lists)
+        compiled = CompiledRules.of_blocks(rules, blocks, unparsable=unparsable, verify=verify)
+        inputs = Inputs()
+        inputs.add(path)
+        return Ruleset(
+            rules=rules,
+            unparsable=unparsable,
+            settings=_value(Settings, meta["settings"], lists),
+            trust=_value(PrefixList, meta["trust"], lists),
+            tests=tuple(_value(Case, case, lists) for case in meta["tests"]),
+            problems=tuple(_value(Problem, problem, lists) for problem in meta["problems"]),
+            compiled=compiled,
+            overlay=None,
+            source=str(meta["source"]),
+            asn=AsnTable.of_block(blocks["ASNN"], source=name, verify=verify),
+            inputs=inputs,
+        )
+    except FormatError as error:  # the blocks inside do not know the file
+        raise FormatError(name, error.offset, str(error).partition(": ")[2].rpartition(" at offset")[0]) from None
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise FormatError(name, 0, f"description of the ruleset is damaged ({error})") from None
+
+
+def is_stored(path: str | os.PathLike[str]) -> bool:
+    """Whether the file can be read and begins like a compiled one."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(COMPILED_MAGIC)) == COMPILED_MAGIC
+    except OSError:
+        return False
+
+
+def _digest(text: bytes, blocks: Mapping[str, Block]) -> bytes:
+    """Hash over META and the headers of the blocks."""
+    digest = hashlib.blake2b(text, digest_size=32)
+    for tag in sorted(blocks):
+        digest.update(tag.encode() + bytes(memoryview(blocks[tag])[:64]))
+    return digest.digest()
+
+
+def _network_names(ruleset: Ruleset) -> AsnTable:
+    """The names of the ASes that addresses can have in these rules, as a table without prefixes."""
+    import numpy as np
+
+    from gobanfast.asn import AsnTable
+
+    if ruleset.overlay is None:
+        return ruleset.asn
+    known = np.unique(ruleset.overlay.record_asn).tolist()
+    names = ((asn, ruleset.asn.name(asn)) for asn in known if asn)
+    return AsnTable.from_arrays(b"", b"", b"", [(asn, name) for asn, name in names if name])
+
+
+# ---- dataclasses as plain JSON values; what has its default is left out, so that new fields can be added
+
+
+def _plain(value: Any, lists: bytearray) -> Any:
+    if isinstance(value, PrefixList):
+        return _put(lists, bytes(value.addresses) + bytes(value.lengths))
+    if isinstance(value, NameList):
+        return _put(lists, value.text.encode())
+    if is_dataclass(value):
+        kept = {}
+        for field in fields(value):
+            member = getattr(value, field.name)
+            if field.default is MISSING or member != field.default:
+                kept[field.name] = _plain(member, lists)
+        return kept
+    if isinstance(value, tuple):
+        return [_plain(item, lists) for item in value]
+    return value
+
+
+def _put(lists: bytearray, data: bytes) -> list[int | str]:
+    lists += data
+    return [len(lists) - len(data), len(data), hashlib.blake2b(data, digest_size=16).hexdigest()]
+
+
+def _value(kind: Any, plain: Any, lists: memoryview) -> Any:
+    return _reader(kind)(plain, lists)
+
+
+@cache
+def _reader(kind: Any) -> Callable[[Any, memoryview], Any]:
+    """Turns a plain value back into one of type `kind`; raises ValueError, TypeError or KeyError for any other."""
+    origin, inside = get_origin(kind), get_args(kind)
+    if kind in (PrefixList, NameList):
+        made = StoredPrefixes if kind is PrefixList else StoredNames
+        return lambda plain, lists: made(lists, *plain)
+    if is_dataclass(kind):
+        return _dataclass_reader(kind)
+    if origin is Literal:
+        return lambda plain, _: inside[inside.index(plain)]
+    if origin in (Union, types.UnionType):
+        readers = [_reader(member) for member in inside if member is not types.NoneType]
+        if len(readers) != 1:
+            raise TypeError(f"{kind} has several meanings")
+        return lambda plain, lists: None if plain is None else readers[0](plain, lists)
+    if origin is tuple and inside[-1] is Ellipsis:
+        reader = _reader(inside[0])
+        return lambda plain, lists: tuple([reader(item, lists) for item in _checked(list, plain)])
+    if origin is tuple:
+        several = [_reader(member) for member in inside]
+        return lambda plain, lists: tuple([read(item, lists) for read, item in zip(several, plain, strict=True)])
+    if kind is float:
+        return lambda plain, _: float(plain)
+    return lambda plain, _: _checked(kind, plain)
+
+
+def _dataclass_reader(kind: Any) -> Callable[[Any, memoryview], Any]:
+    hints = get_type_hints(kind)
+    readers = {field.name: _reader(hints[field.name]) for field in fields(kind)}
+    return lambda plain, lists: kind(**{name: readers[name](member, lists) for name, member in plain.items()})
+
+
+def _checked(kind: type, plain: Any) -> Any:
+    if type(plain) is not kind:
+        raise ValueError(f"{plain!r:.80} is not {kind.__name__}")
+    return plain
+
+
+class StoredPrefixes(PrefixList):
+    """A PrefixList that stays in the file until something asks for it."""
+
+    __slots__ = ("_count", "_read")
+
+    _read: Callable[[], bytes]
+    _count: int
+
+    def __init__(self, data: memoryview, at: int, nbytes: int, digest: str) -> None:
+        object.__setattr__(self, "_read", _lazy(data, at, nbytes, digest))
+        object.__setattr__(self, "_count", nbytes // 17)
+
+    @property
+    def addresses(self) -> bytes:
+        """As PrefixList. FormatError when the file was damaged."""
+        return self._read()[: 16 * self._count]
+
+    @property
+    def lengths(self) -> bytes:
+        """As PrefixList. FormatError when the file was damaged."""
+        return self._read()[16 * self._count :]
+
+    def __len__(self) -> int:
+        return self._count
+
+
+class StoredNames(NameList):
+    """A NameList that stays in the file until something asks for it."""
+
+    __slots__ = ("_read",)
+
+    _read: Callable[[], bytes]
+
+    def __init__(self, data: memoryview, at: int, nbytes: int, digest: str) -> None:
+        object.__setattr__(self, "_read", _lazy(data, at, nbytes, digest))
+
+    @property
+    def text(self) -> str:
+        """As NameList. FormatError when the file was damaged."""
+        return self._read().decode()
+
+
+def _lazy(data: memoryview, at: int, nbytes: int, digest: str) -> Callable[[], bytes]:
+    """Reads bytes of the file when called, and checks them."""
+    if not 0 <= at <= at + nbytes <= len(data):
+        raise ValueError("a list lies outside the file")
+
+    def read() -> bytes:
+        found = bytes(data[at : at + nbytes])
+        if hashlib.blake2b(found, digest_size=16).hexdigest() != digest:
+            raise FormatError("<compiled rules>", at, "list of a rule is damaged")
+        return found
+
+    return read
