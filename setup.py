@@ -26,6 +26,7 @@ SET = ["gbf_set_avx512", "gbf_set_build", "gbf_set_scalar", "gbf_set_v2"]
 EXTENSIONS = {
     "_address": LPM,
     "_asn": [*PREFIX, "gbf_asn", "gbf_asn_build", "gbf_asn_csv"],
+    "_bans": ["gbf_addr", "gbf_bans"],
     "_block": BLOCK,
     "_columns": [*BLOCK, *NAME, "gbf_columns"],
     "_decision": [],

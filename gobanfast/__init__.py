@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gobanfast._bans import BanTable
 from gobanfast._decision import Decision
 from gobanfast._errors import FormatError, GobanError, Problem, RuleError
 from gobanfast._kernels import kernels
@@ -10,11 +11,14 @@ from gobanfast._prefix import PrefixTable
 from gobanfast._set import PrefixSet
 from gobanfast._tls import ClientHello, parse_client_hello
 from gobanfast.asn import AsnTable
+from gobanfast.bans import Ban
 from gobanfast.engine import Engine
 from gobanfast.rules import Rule, Ruleset
 
 __all__ = [
     "AsnTable",
+    "Ban",
+    "BanTable",
     "ClientHello",
     "Decision",
     "Engine",

@@ -78,16 +78,16 @@ def parse_prefix(str text not None, /):
     return packed[:16], bits
 
 
-def client_of(str text not None, /):
-    """Text of the client behind an address: IPv4 itself, also one inside an IPv6 address (NAT64, 6to4, Teredo), else the
-    IPv6 /64. None when `text` is not an address."""
+def client_of(str text not None, uint32_t bits6=64, /):
+    """Text of the client behind an address: IPv4 itself, also one inside an IPv6 address (NAT64, 6to4, Teredo), else
+    the IPv6 prefix of `bits6` bits, 1 to 64. None when `text` is not an address."""
     cdef gbf_addr address
     cdef uint32_t bits
     cdef const char *start
     cdef size_t n
     if not gbf_ascii(text, &start, &n) or not gbf_addr_parse(start, n, &address):
         return None
-    address = gbf_addr_client(address, &bits)
+    address = gbf_addr_client(address, bits6, &bits)
     return text_of(address) if bits == 128 else prefix_text(address, bits)
 
 

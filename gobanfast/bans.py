@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
-from gobanfast._address import client_of, format_address, parse_prefix
+from gobanfast._address import client_of, format_address, parse_address, parse_prefix
 
 _ASN = re.compile(r"[aA][sS]([1-9][0-9]{0,9})")
 _FINGERPRINT = re.compile(r"gh1:[0-9a-fA-F]{32}")
@@ -54,11 +55,13 @@ def ban_key(text: str) -> str:
         return f"AS{number}"
     if not text.isascii() or not set(text) & set(".:"):
         raise ValueError(f"ban key {text!r} is no key; {_FORMS}")
+    if packed := parse_address(text):
+        return format_address(packed)
     return _prefix(text)
 
 
-def client_key(address: str) -> str:
-    """The key of the client behind an address: an IPv4 address itself, of an IPv6 address its /64.
+def client_key(address: str, *, ipv6: Literal[64, 56, 48] = 64) -> str:
+    """The key of the client behind an address: an IPv4 address itself, of an IPv6 address its /64 (or `ipv6`).
 
     NAT64 (64:ff9b::/96), 6to4 and Teredo addresses carry the client's IPv4 address, and that is the key: the /64 of
     NAT64 holds the whole IPv4 Internet.
@@ -66,7 +69,7 @@ def client_key(address: str) -> str:
     Raises:
         ValueError: `address` is not an address.
     """
-    key = client_of(address)
+    key = client_of(address, ipv6)
     if key is None:
         raise ValueError(f"client {address!r} is not an IPv4 or IPv6 address; write it like 192.0.2.1 or 2001:db8::1")
     return key
@@ -74,10 +77,11 @@ def client_key(address: str) -> str:
 
 def _client(text: str, client: str) -> str:
     prefix = _prefix(client)
-    key = client_key(prefix.partition("/")[0])
+    address, _, bits = prefix.partition("/")
+    key = client_of(address, int(bits)) if bits in ("48", "56") else client_of(address)
     if key != prefix:
         raise ValueError(f"ban key {text!r} has {client!r} where a client belongs; write {key}")
-    return key
+    return prefix
 
 
 def _prefix(text: str) -> str:

@@ -54,8 +54,82 @@ cdef extern from "gbf_addr.h" nogil:
     gbf_prefix_problem gbf_addr_parse_prefix(const char *text, size_t n, gbf_addr *address, uint32_t *bits)
     gbf_addr gbf_addr_masked(gbf_addr address, uint32_t bits)
     int gbf_addr_embedded4(gbf_addr address, uint32_t *address4)
-    gbf_addr gbf_addr_client(gbf_addr address, uint32_t *bits)
+    gbf_addr gbf_addr_client(gbf_addr address, uint32_t bits6, uint32_t *bits)
     size_t gbf_addr_format(gbf_addr address, char *text)
+
+
+cdef extern from "gbf_lock.h" nogil:
+    ctypedef struct gbf_lock:
+        pass
+    void gbf_lock_take(gbf_lock *lock)
+    void gbf_lock_open(gbf_lock *lock)
+
+
+cdef extern from "gbf_bans.h" nogil:
+    const uint32_t GBF_BAN_IP4
+    const uint32_t GBF_BAN_ASN
+    const uint32_t GBF_BAN_FINGERPRINT
+    const uint32_t GBF_BAN_FINGERPRINT_AT4
+    const uint32_t GBF_BAN_FINGERPRINT_AT6
+    const uint64_t GBF_BAN_EPOCH
+    const uint64_t GBF_BAN_FOREVER
+    const int GBF_BANS_COPY
+    ctypedef struct gbf_ban_key:
+        uint64_t word[3]
+        uint32_t kind
+    ctypedef struct gbf_ban:
+        gbf_ban_key key
+        uint64_t expires
+        uint64_t created
+        uint32_t count
+        uint16_t reason
+        uint16_t rule
+        uint8_t by
+    ctypedef struct gbf_bans_policy:
+        double factor
+        double jitter
+        uint64_t cap_ms
+        uint64_t memory_ms
+        uint64_t seed
+        uint32_t evict
+    ctypedef struct gbf_bans_counts:
+        uint64_t added
+        uint64_t extended
+        uint64_t lifted
+        uint64_t ended
+        uint64_t refused
+        uint64_t evicted
+        uint32_t active
+        uint32_t remembered
+    ctypedef struct gbf_bans:
+        uint32_t capacity
+        gbf_lock lock
+    ctypedef enum gbf_ban_outcome:
+        GBF_BAN_REFUSED
+        GBF_BAN_ADDED
+        GBF_BAN_EXTENDED
+        GBF_BAN_KEPT
+    gbf_bans *gbf_bans_new(uint32_t capacity, const gbf_bans_policy *policy, const uint64_t *random)
+    void gbf_bans_free(gbf_bans *t)
+    gbf_ban_outcome gbf_bans_ban(gbf_bans *t, const gbf_ban_key *key, uint64_t duration_ms, const gbf_ban *why,
+                                 int escalate, uint64_t now, gbf_ban *out)
+    gbf_ban_outcome gbf_bans_put(gbf_bans *t, const gbf_ban *ban, uint64_t now)
+    int gbf_bans_lift(gbf_bans *t, const gbf_ban_key *key, uint64_t now, gbf_ban *out)
+    int gbf_bans_extend(gbf_bans *t, const gbf_ban_key *key, uint64_t expires, uint64_t now, gbf_ban *out)
+    uint32_t gbf_bans_purge(gbf_bans *t, uint64_t now, uint32_t limit, int *more)
+    int gbf_bans_copy(gbf_bans *t, uint32_t *cursor, gbf_ban *out, uint32_t *count, uint64_t now)
+    int gbf_bans_texts(gbf_bans *t, uint32_t *cursor, uint8_t *used)
+    void gbf_bans_configure(gbf_bans *t, const gbf_bans_policy *policy)
+    gbf_bans_counts gbf_bans_count(gbf_bans *t)
+    uint64_t gbf_bans_nbytes(gbf_bans *t)
+    gbf_ban_key gbf_ban_prefix(gbf_addr address, uint32_t bits)
+    gbf_ban_key gbf_ban_client(gbf_addr address, uint32_t bits6)
+    gbf_ban_key gbf_ban_asn(uint32_t asn)
+    gbf_ban_key gbf_ban_fingerprint(const uint64_t *fingerprint)
+    gbf_ban_key gbf_ban_fingerprint_at(const uint64_t *fingerprint, gbf_addr address, uint32_t bits6)
+    int gbf_bans_find(const gbf_bans *t, const gbf_addr *address, uint32_t asn, const uint64_t *fingerprint,
+                      uint64_t now, gbf_ban *best)
+    int gbf_bans_get(const gbf_bans *t, const gbf_ban_key *key, uint64_t now, gbf_ban *out)
 
 
 cdef extern from "gbf_trie.h" nogil:

@@ -9,6 +9,24 @@ import gobanfast
 # Public name -> its public members on the class (not inherited ones; instance attributes are in the docstrings).
 SURFACE: dict[str, set[str]] = {
     "AsnTable": {"asns", "describe", "from_arrays", "from_csv", "from_mmdb", "ranges", "starter"},
+    "Ban": {"by", "count", "created", "expires", "key", "reason", "rule"},
+    "BanTable": {
+        "ban",
+        "bans",
+        "capacity",
+        "configure",
+        "drift",
+        "extend",
+        "get",
+        "lookup",
+        "nbytes",
+        "purge",
+        "put",
+        "resync",
+        "saturated",
+        "stats",
+        "unban",
+    },
     "ClientHello": {
         "alpn",
         "ciphers",

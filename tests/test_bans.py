@@ -57,6 +57,9 @@ KEYS = [
     ("gh1:" + HEX.upper(), "gh1:" + HEX),
     (f"gh1:{HEX}@::ffff:203.0.113.7", f"gh1:{HEX}@203.0.113.7"),
     (f"gh1:{HEX}@2001:DB8:0::/64", f"gh1:{HEX}@2001:db8::/64"),
+    (f"gh1:{HEX}@2001:db8::/56", f"gh1:{HEX}@2001:db8::/56"),
+    (f"gh1:{HEX}@2001:db8::/48", f"gh1:{HEX}@2001:db8::/48"),
+    ("fe80::1%eth0", "fe80::1"),
     ("0.0.0.0/0", "0.0.0.0/0"),
     ("::/0", "::/0"),
     ("::ffff:0:0/96", "0.0.0.0/0"),
@@ -86,6 +89,10 @@ BAD_KEYS = [
     (
         f"gh1:{HEX}@10.0.0.0/8",
         f"ban key 'gh1:{HEX}@10.0.0.0/8' has '10.0.0.0/8' where a client belongs; write 10.0.0.0",
+    ),
+    (
+        f"gh1:{HEX}@2001:db8::/32",
+        f"ban key 'gh1:{HEX}@2001:db8::/32' has '2001:db8::/32' where a client belongs; write 2001:db8::/64",
     ),
 ]
 

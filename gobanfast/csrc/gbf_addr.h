@@ -79,10 +79,10 @@ GBF_INLINE int gbf_addr_embedded4(gbf_addr a, uint32_t *address4)
     return 1;
 }
 
-/* The client behind an address, as a prefix (*bits is 128 or 64): an IPv4 address itself, also one that is carried in an
- * IPv6 address, because the /64 of NAT64 holds the whole IPv4 Internet and that of Teredo all clients of a server; else
- * the IPv6 /64, which is what one subscriber has. */
-GBF_INLINE gbf_addr gbf_addr_client(gbf_addr a, uint32_t *bits)
+/* The client behind an address, as a prefix (*bits is 128 or `bits6`): an IPv4 address itself, also one that is carried in
+ * an IPv6 address, because the /64 of NAT64 holds the whole IPv4 Internet and that of Teredo all clients of a server; else
+ * the IPv6 prefix of `bits6` bits (1..64), which is what one subscriber has. */
+GBF_INLINE gbf_addr gbf_addr_client(gbf_addr a, uint32_t bits6, uint32_t *bits)
 {
     uint32_t address4;
     *bits = 128;
@@ -90,8 +90,8 @@ GBF_INLINE gbf_addr gbf_addr_client(gbf_addr a, uint32_t *bits)
         return a;
     if (gbf_addr_embedded4(a, &address4))
         return gbf_addr_from4(address4);
-    *bits = 64;
-    return (gbf_addr){a.high, 0};
+    *bits = bits6;
+    return (gbf_addr){a.high & ~UINT64_C(0) << (64 - bits6), 0};
 }
 
 /* 1 and *out when the `n` bytes at `text` are an address; 0 otherwise. Reads nothing past text[n - 1]. This is the

@@ -1,0 +1,59 @@
+from collections.abc import Callable, Iterator
+from typing import Literal, final
+
+from gobanfast.bans import Ban
+from gobanfast.rules.settings import Escalation
+
+BY: tuple[str, ...]
+
+@final
+class BanTable:
+    def __init__(
+        self,
+        *,
+        capacity: int = 1_000_000,
+        on_full: Literal["refuse", "evict"] = "refuse",
+        escalate: Escalation | None = None,
+        clock: Callable[[], float] | None = None,
+        offset: float | None = None,
+        seed: int | None = None,
+    ) -> None: ...
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def saturated(self) -> bool: ...
+    @property
+    def drift(self) -> float: ...
+    def ban(
+        self,
+        key: str,
+        *,
+        duration: float | None,
+        reason: str = "",
+        rule: str | None = None,
+        by: str = "manual",
+        now: float | None = None,
+    ) -> Ban | None: ...
+    def put(self, ban: Ban, *, now: float | None = None) -> bool: ...
+    def unban(self, key: str, *, now: float | None = None) -> Ban | None: ...
+    def get(self, key: str, *, now: float | None = None) -> Ban | None: ...
+    def lookup(
+        self,
+        address: str | None = None,
+        *,
+        asn: int = 0,
+        fingerprint: str | None = None,
+        now: float | None = None,
+    ) -> Ban | None: ...
+    def extend(self, key: str, *, expires: float | None, now: float | None = None) -> Ban | None: ...
+    def bans(self, *, now: float | None = None) -> Iterator[Ban]: ...
+    def purge(self, *, now: float | None = None) -> int: ...
+    def configure(
+        self, *, escalate: Escalation | None = None, on_full: Literal["refuse", "evict"] = "refuse"
+    ) -> None: ...
+    def resync(self) -> float: ...
+    def stats(self) -> dict[str, int]: ...
+    def __contains__(self, key: str, /) -> bool: ...
+    def __len__(self) -> int: ...
