@@ -38,7 +38,6 @@ cdef class BanTable:
     cdef double to_unix(self, uint64_t ms) noexcept
     cdef uint64_t from_unix(self, double seconds) except? 0
     cdef uint64_t moment(self, object now) except? 0
-    cdef int64_t wall_offset(self) except? -1
     cdef int read_policy(self, object escalate, str on_full, gbf_bans_policy *policy) except -1
     cdef uint32_t number(self, str text) except? 0
     cdef int sweep(self) except -1

@@ -2,7 +2,6 @@
 
 import os
 import time
-import weakref
 from _thread import allocate_lock
 
 cimport cython
@@ -21,6 +20,7 @@ from gobanfast.native cimport (
     gbf_bans_texts, gbf_lock_open, gbf_lock_take,
 )
 
+from gobanfast._fork import watch_forks
 from gobanfast.bans import Ban, ban_key
 
 BY = ("manual", "rule", "tracker", "import", "store")
@@ -97,7 +97,7 @@ cdef class BanTable:
             row made by a rule or tracker lasts `factor` times as long as asked, and so on up to `cap` seconds, plus a
             random share up to `jitter`. A key free for `memory` seconds starts again. None: as long as asked.
         clock: engine seconds, when a call gets no `now=`; any number that does not go backwards.
-        offset: Unix seconds at engine second 0; None takes what the two clocks say now. See `resync`.
+        offset: Unix seconds at engine second 0; None takes what the two clocks say now.
         seed: draws the jitter: the same seed, key and count give the same length.
     Times inside are whole milliseconds of the engine's clock. A jump of the wall clock changes nothing in the table.
     Threads: any number may read and write; readers take no lock. A child of fork has the bans its parent had.
@@ -117,15 +117,14 @@ cdef class BanTable:
             raise ValueError(f"capacity={capacity!r} is not 1 to {MOST_BANS}")
         self._seed = int.from_bytes(os.urandom(8), "little") if seed is None else seed & 0xFFFFFFFFFFFFFFFF
         self._clock = time.monotonic if clock is None else clock
-        self._offset_ms = self.wall_offset() if offset is None else round(offset * 1000)
+        self._offset_ms = round(1000 * (time.time() - self._clock() if offset is None else offset))
         self._texts, self._numbers, self._spare = [""], {}, []
         self.read_policy(escalate, on_full, &policy)
         memcpy(random, <const char *>secret, sizeof(random))
         self._bans = gbf_bans_new(capacity, &policy, random)
         if self._bans == NULL:
             raise MemoryError()
-        with _forking:
-            _tables.add(self)
+        watch_forks(self)
 
     def __dealloc__(self):
         gbf_bans_free(self._bans)
@@ -142,9 +141,6 @@ cdef class BanTable:
             if not 1 <= policy.factor <= 1000 or not 0 <= policy.jitter <= 1:
                 raise ValueError(f"{escalate!r} does not fit; factor is 1 to 1000, jitter 0 to 1")
         return 0
-
-    cdef int64_t wall_offset(self) except? -1:
-        return round(1000 * (time.time() - self._clock()))
 
     # ---- times
 
@@ -169,18 +165,9 @@ cdef class BanTable:
         return <double>(<int64_t>(ms - GBF_BAN_EPOCH) + self._offset_ms) / 1000
 
     @property
-    def drift(self):
-        """Seconds that the wall clock has moved against the engine's since `offset` was set; 5 and more is a jump."""
-        return (self.wall_offset() - self._offset_ms) / 1000
-
-    def resync(self):
-        """`drift`, after making it 0: bans go on as long as before, and their Unix times are right again.
-
-        For after a correction of the wall clock or a suspended machine; the table never does this by itself.
-        """
-        cdef int64_t offset_ms = self.wall_offset(), moved = offset_ms - self._offset_ms
-        self._offset_ms = offset_ms
-        return moved / 1000
+    def offset(self):
+        """Unix seconds at engine second 0, fixed when the table was made: Unix times in and out go through it."""
+        return self._offset_ms / 1000
 
     # ---- texts of reasons and rule ids
 
@@ -366,6 +353,18 @@ cdef class BanTable:
         self.read_policy(escalate, on_full, &policy)
         gbf_bans_configure(self._bans, &policy)
 
+    # ---- fork: the one who forks holds every lock, so that what the child inherits is whole and nobody's
+
+    def before_fork(self):
+        """See `ForkAware`."""
+        self._lock.acquire()
+        gbf_lock_take(&self._bans.lock)
+
+    def after_fork(self, child):
+        """See `ForkAware`."""
+        gbf_lock_open(&self._bans.lock)
+        self._lock.release()
+
     # ---- figures
 
     @property
@@ -402,31 +401,3 @@ cdef uint8_t by_number(str by) except? 0:
     if by not in BY:
         raise ValueError(f"by={by!r} is not one of {', '.join(BY)}")
     return BY.index(by)
-
-
-# ---- fork: the one who forks holds every lock, so that what the child inherits is whole and nobody's
-
-_tables = weakref.WeakSet()
-_forking = allocate_lock()
-_held = []
-
-
-def _before_fork():
-    cdef BanTable table
-    _forking.acquire()
-    _held[:] = _tables
-    for table in _held:
-        table._lock.acquire()
-        gbf_lock_take(&table._bans.lock)
-
-
-def _after_fork():
-    cdef BanTable table
-    for table in _held:
-        gbf_lock_open(&table._bans.lock)
-        table._lock.release()
-    _held.clear()
-    _forking.release()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
