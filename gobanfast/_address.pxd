@@ -1,5 +1,5 @@
 # What every table does with the address argument of a lookup, inline in each extension.
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from gobanfast.native cimport GBF_NONE, gbf_addr, gbf_lpm, gbf_lpm_kernel, gbf_prefix_problem
 
@@ -43,9 +43,22 @@ cdef enum batch_form:
     BATCH_PACKED  # n x 16 bytes in network order, IPv4 mapped
     BATCH_TEXT    # const char *[n], with lengths
 
+cdef inline size_t row_bytes(batch_form form) noexcept nogil:
+    return 4 if form == BATCH_UINT32 else 16 if form == BATCH_PACKED else sizeof(const char *)
+
 # Answers `n` addresses at `rows` out of `table` into `out`; returns how many matched. `lengths` is for texts only.
 ctypedef size_t (*batch_run)(const void *table, batch_form form, const void *rows, const uint32_t *lengths, size_t n,
                              void *out) noexcept nogil
+
+# Leaves of `n` addresses at `rows`.
+cdef inline void find_many(const gbf_lpm *lpm, const gbf_lpm_kernel *kernel, batch_form form, const void *rows,
+                           const uint32_t *lengths, size_t n, uint32_t *leaves) noexcept nogil:
+    if form == BATCH_UINT32:
+        kernel.find4_many(lpm, <const uint32_t *>rows, n, leaves)
+    elif form == BATCH_PACKED:
+        kernel.find16_many(lpm, <const uint8_t *>rows, n, leaves)
+    else:
+        kernel.find_text_many(lpm, <const char *const *>rows, lengths, n, leaves)
 
 # Runs `addresses` (uint32 buffer, n x 16 bytes, or list of str) through `run` into `out`, a writable buffer of n items
 # of `item_bytes`. Returns the sum of what `run` returned. Detaches from the interpreter for large buffers.

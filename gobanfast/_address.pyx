@@ -180,14 +180,7 @@ cdef struct lpm_table:
 
 cdef size_t run_leaves(const void *table, batch_form form, const void *rows, const uint32_t *lengths, size_t n,
                        void *out) noexcept nogil:
-    cdef const gbf_lpm *lpm = (<const lpm_table *>table).lpm
-    cdef const gbf_lpm_kernel *kernel = (<const lpm_table *>table).kernel
-    if form == BATCH_UINT32:
-        kernel.find4_many(lpm, <const uint32_t *>rows, n, <uint32_t *>out)
-    elif form == BATCH_PACKED:
-        kernel.find16_many(lpm, <const uint8_t *>rows, n, <uint32_t *>out)
-    else:
-        kernel.find_text_many(lpm, <const char *const *>rows, lengths, n, <uint32_t *>out)
+    find_many((<const lpm_table *>table).lpm, (<const lpm_table *>table).kernel, form, rows, lengths, n, <uint32_t *>out)
     return n
 
 

@@ -9,8 +9,8 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy
 
 from gobanfast.native cimport (
-    GBF_BAD_INPUT, GBF_NO_MEMORY, GBF_OK, gbf_block_build, gbf_block_nbytes, gbf_block_open, gbf_cpu_cap, gbf_part,
-    gbf_section,
+    GBF_BAD_INPUT, GBF_NO_MEMORY, GBF_OK, gbf_block_allocate, gbf_block_build, gbf_block_nbytes, gbf_block_open,
+    gbf_cpu_cap, gbf_part, gbf_section,
 )
 
 from gobanfast._errors import FormatError
@@ -33,10 +33,6 @@ cdef extern from *:
     const char *__VERSION__
     int GBF_OPTIMIZED
     int GBF_BEYOND_BASELINE
-
-
-cdef extern from "<stdlib.h>":
-    void *aligned_alloc(size_t alignment, size_t size)
 
 
 def build_info():
@@ -130,7 +126,7 @@ cdef class Block:
         cdef Py_buffer view
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
-            block._owned = aligned_alloc(64, (<size_t>view.len + 127) & ~<size_t>63)
+            block._owned = gbf_block_allocate(<uint64_t>view.len + 64)
             if block._owned == NULL:
                 raise MemoryError()
             memcpy(block._owned, view.buf, <size_t>view.len)

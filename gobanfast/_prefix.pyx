@@ -6,7 +6,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
 from gobanfast._address cimport (
-    find_leaf, leaves_many, pick_kernel, prefix_problem, prefix_text, read_prefix,
+    batch_form, find_leaf, find_many, pick_kernel, prefix_problem, prefix_text, read_prefix, row_bytes, run_many,
 )
 from gobanfast._block cimport Block, raise_for
 from gobanfast.native cimport (
@@ -18,13 +18,29 @@ from gobanfast.native cimport (
 cdef uint32_t KIND = GBF_TAG(b"P", b"F", b"X", b" ")
 
 
+cdef size_t ROUND = 16384  # addresses looked up before their leaves, still in the second-level cache, become values
+
+
+cdef size_t run_values(const void *table, batch_form form, const void *rows, const uint32_t *lengths, size_t n,
+                       void *out) noexcept nogil:
+    cdef const gbf_prefix *prefixes = <const gbf_prefix *>table
+    cdef const char *row = <const char *>rows
+    cdef uint32_t *values = <uint32_t *>out
+    cdef size_t size, matched = 0
+    while n > 0:
+        size = n if n < ROUND else ROUND
+        find_many(&prefixes.lpm, prefixes.kernel, form, row, lengths, size, values)
+        matched += gbf_prefix_values(prefixes, values, size)
+        row += size * row_bytes(form)
+        if lengths != NULL:
+            lengths += size
+        values += size
+        n -= size
+    return matched
+
+
 cdef Py_ssize_t values_many(const gbf_prefix *table, object addresses, object out) except -1:
-    cdef Py_buffer target
-    leaves_many(&table.lpm, table.kernel, addresses, out)
-    PyObject_GetBuffer(out, &target, PyBUF_SIMPLE)
-    cdef size_t matched = gbf_prefix_values(table, <uint32_t *>target.buf, <size_t>(target.len // 4))
-    PyBuffer_Release(&target)
-    return <Py_ssize_t>matched
+    return run_many(run_values, table, addresses, out, 4)
 
 
 cdef gbf_prefix_item *reserve(gbf_prefix_item *rows, Py_ssize_t count) except NULL:

@@ -28,6 +28,7 @@ cdef extern from "gbf_block.h" nogil:
         uint64_t nbytes
     gbf_status gbf_block_build(const gbf_part *parts, uint32_t count, uint32_t kind, void **block)
     gbf_status gbf_block_open(const void *data, uint64_t nbytes, uint32_t kind, int check_hash, gbf_fault *fault)
+    void *gbf_block_allocate(uint64_t nbytes)
     uint64_t gbf_block_nbytes(const void *block)
     const void *gbf_block_section(const void *block, uint32_t tag, uint32_t item_bytes, uint64_t *count)
 

@@ -36,13 +36,13 @@ static void put64(uint8_t *p, uint64_t v)
     memcpy(p, &v, sizeof v);
 }
 
-/* Memory for a block. Large ones ask for huge pages: a lookup in a table of a few megabytes touches two or three random
- * pages, and each 4 KB page that the TLB does not hold costs a page walk. */
-static void *allocate(uint64_t nbytes)
+/* Large blocks ask for huge pages: a lookup in a table of a few megabytes touches two or three random pages, and each
+ * 4 KB page that the TLB does not hold costs a page walk. */
+void *gbf_block_allocate(uint64_t nbytes)
 {
     const uint64_t huge = UINT64_C(1) << 21;
     if (nbytes < huge)
-        return aligned_alloc(64, nbytes);
+        return aligned_alloc(64, round64(nbytes));
     uint64_t rounded = (nbytes + huge - 1) & ~(huge - 1);
     void *memory = aligned_alloc(huge, rounded);
 #if defined(MADV_HUGEPAGE)
@@ -57,7 +57,7 @@ gbf_status gbf_block_build(const gbf_part *parts, uint32_t count, uint32_t kind,
     uint64_t nbytes = round64(DIRECTORY + (uint64_t)count * sizeof(gbf_section));
     for (uint32_t i = 0; i < count; i++)
         nbytes += round64(parts[i].nbytes);
-    uint8_t *b = allocate(nbytes);
+    uint8_t *b = gbf_block_allocate(nbytes);
     if (b == NULL)
         return GBF_NO_MEMORY;
     uint64_t at = round64(DIRECTORY + (uint64_t)count * sizeof(gbf_section));

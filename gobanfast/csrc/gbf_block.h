@@ -36,6 +36,9 @@ typedef struct {
     uint64_t nbytes;
 } gbf_part;
 
+/* Memory for a block of `nbytes` bytes, 64-byte aligned; NULL when there is none. The caller frees it. */
+void *gbf_block_allocate(uint64_t nbytes);
+
 /* Builds a sealed block of `count` parts (1..64). On GBF_OK the caller frees *block. */
 gbf_status gbf_block_build(const gbf_part *parts, uint32_t count, uint32_t kind, void **block);
 

@@ -9,6 +9,7 @@
 #endif
 
 #define BLOCK 256 /* addresses in flight: 256 direct entries and node lines fit the first-level cache */
+#define AHEAD 4   /* blocks between the addresses that are read and those that are asked for */
 
 static int parse(const char *text, size_t n, gbf_addr *address)
 {
@@ -67,8 +68,9 @@ GBF_INLINE void prefetch_nodes(const uint32_t *words, const uint32_t *index, siz
         GBF_PREFETCH(words + index[k]);
 }
 
-/* Leaves of up to BLOCK IPv4 addresses: all direct entries first (their node lines prefetched), then the nodes. */
-static void block4(const gbf_trie *t, const uint32_t *addresses, size_t n, uint32_t *leaves)
+/* Leaves of up to BLOCK IPv4 addresses: all direct entries first (their node lines prefetched), then the nodes. The block
+ * to come is at `ahead`. */
+static void block4(const gbf_trie *t, const uint32_t *addresses, size_t n, const uint32_t *ahead, uint32_t *leaves)
 {
     const __m512i low31 = _mm512_set1_epi32(0x7FFFFFFF);
     const __m128i direct_shift = _mm_cvtsi32_si128((int)(32 - t->direct_bits));
@@ -77,6 +79,7 @@ static void block4(const gbf_trie *t, const uint32_t *addresses, size_t n, uint3
         uint32_t index[16];
         __mmask16 live = n - i >= 16 ? 0xFFFF : (__mmask16)((1u << (n - i)) - 1);
         __m512i address = _mm512_maskz_loadu_epi32(live, addresses + i);
+        GBF_PREFETCH(ahead + i);
         __m512i entry = _mm512_i32gather_epi32(_mm512_srl_epi32(address, direct_shift), t->direct, 4);
         _mm512_mask_storeu_epi32(leaves + i, live, entry);
         _mm512_storeu_si512(index, _mm512_maskz_and_epi32(_mm512_movepi32_mask(entry), entry, low31));
@@ -171,11 +174,13 @@ GBF_INLINE void prefetch_node(const uint32_t *words, uint32_t entry)
     GBF_PREFETCH(words + (entry & child & ~GBF_CHILD));
 }
 
-static void block4(const gbf_trie *t, const uint32_t *addresses, size_t n, uint32_t *leaves)
+static void block4(const gbf_trie *t, const uint32_t *addresses, size_t n, const uint32_t *ahead, uint32_t *leaves)
 {
     uint32_t down = 32 - t->direct_bits;
     for (size_t i = 0; i < n; i++) {
         uint32_t entry = t->direct[addresses[i] >> down];
+        if (i % 16 == 0)
+            GBF_PREFETCH(ahead + i);
         leaves[i] = entry;
         prefetch_node(t->words, entry);
     }
@@ -232,12 +237,10 @@ static void block6(const gbf_trie *t, const gbf_addr *addresses, size_t n, uint3
 
 static void find4_many(const gbf_lpm *t, const uint32_t *addresses, size_t n, uint32_t *leaves)
 {
-    uint32_t down = 32 - t->v4.direct_bits;
     for (size_t i = 0; i < n; i += BLOCK) {
         size_t size = n - i < BLOCK ? n - i : BLOCK;
-        for (size_t k = i + BLOCK; k < n && k < i + 2 * BLOCK; k++)
-            GBF_PREFETCH(t->v4.direct + (addresses[k] >> down));
-        block4(&t->v4, addresses + i, size, leaves + i);
+        const uint32_t *ahead = addresses + (n - i >= (AHEAD + 1) * BLOCK ? i + AHEAD * BLOCK : i);
+        block4(&t->v4, addresses + i, size, ahead, leaves + i);
     }
 }
 

@@ -74,13 +74,21 @@ static void values_to_leaves(gbf_range *ranges, uint64_t count, const uint32_t *
 
 size_t gbf_prefix_values(const gbf_prefix *t, uint32_t *leaves, size_t n)
 {
-    size_t matched = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t value = gbf_prefix_value(t, leaves[i]);
-        leaves[i] = value;
-        matched += value != GBF_NONE;
+    size_t none = 0;
+    if (t->values == NULL) {
+        for (size_t i = 0; i < n;
+             i++) { /* a loop for vectors: GBF_NO_LEAF and GBF_NONE are what is not above 0 after + 1 */
+            uint32_t absent = (int32_t)(leaves[i] + 1) <= 0;
+            leaves[i] |= 0u - absent;
+            none += absent;
+        }
+        return n - none;
     }
-    return matched;
+    for (size_t i = 0; i < n; i++) {
+        leaves[i] = gbf_prefix_value(t, leaves[i]);
+        none += leaves[i] == GBF_NONE;
+    }
+    return n - none;
 }
 
 /* ---- block -------------------------------------------------------------------------------------------------- */
