@@ -63,15 +63,17 @@ $(VENV)/.group-%: pyproject.toml $(VENV)/.python
 	$(PIP) --group $*
 	@touch $@
 
-# The editable install makes the first build; later ones compile only what changed. A change of setup.py may change
-# compiler flags, which time stamps of sources do not show: then all is built anew.
+# The editable install makes the first build; later ones compile only what changed. Time stamps of sources do not show
+# other compiler flags or directives: when the lines of setup.py that have them differ, all is built anew.
 $(VENV)/.installed: pyproject.toml $(VENV)/.group-build
 	$(PIP) --no-build-isolation --editable '.[cli]'
 	@touch $@
 
-FLAGS_CHANGED = $(and $(wildcard $(VENV)/.built),$(filter setup.py,$?))
+FLAGS := $(shell grep -E 'FLAGS|DIRECTIVES' setup.py | cksum | tr -d ' ')
+FORCED = $(filter-out $(FLAGS),$(file <$(VENV)/.flags))
 $(VENV)/.built: $(VENV)/.installed setup.py $(GLUE) $(CSRC) $(HEADERS)
-	$(if $(FLAGS_CHANGED),CYTHON_FORCE_REGEN=1) $(BIN)/python setup.py --quiet build_ext --inplace $(if $(FLAGS_CHANGED),--force)
+	$(if $(FORCED),CYTHON_FORCE_REGEN=1) $(BIN)/python setup.py --quiet build_ext --inplace $(if $(FORCED),--force)
+	@echo $(FLAGS) >$(VENV)/.flags
 	@touch $@
 
 READY := $(VENV)/.built
