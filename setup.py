@@ -38,6 +38,7 @@ EXTENSIONS = {
     "_rules": [*BLOCK, *LPM, "gbf_rules_build", "gbf_trie"],
     "_set": [*BLOCK, "gbf_addr", "gbf_prefix_sort", *SET],
     "_signals": [*BLOCK, *NAME, "gbf_signals"],
+    "_trackers": ["gbf_addr", "gbf_tracker"],
     "_tls": ["gbf_cpu", "gbf_hello", "gbf_ja", "gbf_md5", "gbf_sha256", "gbf_sha256_sha"],
 }
 

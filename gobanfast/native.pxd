@@ -537,3 +537,67 @@ cdef extern from "gbf_signals.h" nogil:
     void gbf_signals_and_alpn(const gbf_signals *s, const gbf_hello *hello, uint64_t *vector, uint64_t *scratch)
     gbf_status gbf_signals_build(const gbf_signals_source *source, void **block)
     gbf_status gbf_signals_open(gbf_signals *signals, const void *block, uint64_t nbytes, int verify, gbf_fault *fault)
+
+
+cdef extern from "gbf_exempt.h" nogil:
+    ctypedef struct gbf_addr_range:
+        gbf_addr first
+        gbf_addr last
+    ctypedef struct gbf_asn_range:
+        uint32_t first
+        uint32_t last
+    ctypedef struct gbf_exempt:
+        const gbf_addr_range *addresses
+        const gbf_asn_range *asns
+        uint32_t address_count
+        uint32_t asn_count
+    int gbf_exempt_covers(const gbf_exempt *e, gbf_addr address, uint32_t asn)
+
+
+cdef extern from "gbf_tracker.h" nogil:
+    const uint32_t GBF_TRACKER_WAYS
+    enum:
+        GBF_TRIP_DISTINCT
+        GBF_TRIP_RATE
+        GBF_TRIP_SURGE
+        GBF_TRIP_UNSURE
+    ctypedef struct gbf_tracker_limits:
+        uint32_t capacity
+        uint32_t distinct_limit
+        uint32_t distinct_window_ms
+        uint32_t rate_limit
+        uint32_t rate_window_ms
+        uint32_t surge_percent
+        uint32_t surge_min
+        uint32_t surge_baseline_ms
+    ctypedef struct gbf_tracker_answer:
+        uint32_t tripped
+        uint32_t tracked
+        uint32_t distinct
+        uint32_t distinct_most
+        uint32_t requests
+        uint32_t requests_most
+        uint32_t surge_now
+        uint32_t surge_base
+    ctypedef struct gbf_tracker_stats:
+        uint64_t clients
+        uint64_t admitted
+        uint64_t evicted
+        uint64_t refused
+        uint64_t unsure
+    ctypedef struct gbf_tracker_set:
+        pass
+    ctypedef struct gbf_tracker:
+        uint64_t set_count
+        uint64_t nbytes
+        gbf_tracker_set *sets
+    gbf_status gbf_tracker_open(gbf_tracker *t, const gbf_tracker_limits *limits, const uint8_t *key, gbf_fault *fault)
+    void gbf_tracker_close(gbf_tracker *t)
+    void gbf_tracker_note(gbf_tracker *t, gbf_addr client, uint64_t fingerprint, uint64_t now_ms,
+                          gbf_tracker_answer *out)
+    void gbf_tracker_peek(gbf_tracker *t, gbf_addr client, uint64_t fingerprint, uint64_t now_ms,
+                          gbf_tracker_answer *out)
+    int gbf_tracker_forget(gbf_tracker *t, gbf_addr client)
+    void gbf_tracker_read_stats(gbf_tracker *t, gbf_tracker_stats *out)
+    void gbf_tracker_take_all(gbf_tracker *t)
+    void gbf_tracker_open_all(gbf_tracker *t)
