@@ -36,6 +36,7 @@ EXTENSIONS = {
     "_names": [*BLOCK, *NAME, "gbf_name_build", "gbf_name_dfa"],
     "_prefix": PREFIX,
     "_rules": [*BLOCK, *LPM, "gbf_rules_build", "gbf_trie"],
+    "_score": ["gbf_score", "gbf_window"],
     "_set": [*BLOCK, "gbf_addr", "gbf_prefix_sort", *SET],
     "_signals": [*BLOCK, *NAME, "gbf_signals"],
     "_trackers": ["gbf_addr", "gbf_tracker"],

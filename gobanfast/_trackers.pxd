@@ -1,6 +1,6 @@
 from libc.stdint cimport uint32_t
 
-from gobanfast.native cimport gbf_addr, gbf_addr_client, gbf_addr_masked, gbf_exempt, gbf_tracker
+from gobanfast.native cimport gbf_addr, gbf_addr_client, gbf_exempt, gbf_tracker
 
 
 cdef class Trackers:
@@ -20,5 +20,4 @@ cdef class Exemption:
 # The key under which a client is tracked.
 cdef inline gbf_addr tracked_client(gbf_addr address, uint32_t ipv6_bits) noexcept nogil:
     cdef uint32_t bits
-    cdef gbf_addr client = gbf_addr_client(address, &bits)
-    return gbf_addr_masked(client, ipv6_bits) if bits == 64 and ipv6_bits != 64 else client
+    return gbf_addr_client(address, ipv6_bits, &bits)

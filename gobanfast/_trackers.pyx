@@ -108,7 +108,7 @@ cdef class Trackers:
         return tracked_client(parsed, self.ipv6_bits)
 
     def stats(self):
-        """Counters since creation: clients, admitted, evicted (not idle), refused, unsure. Cost: a pass over the sets."""
+        """Counters: clients, admitted, evicted (not idle), refused, unsure. Costs a pass over the sets."""
         cdef gbf_tracker_stats stats
         gbf_tracker_read_stats(&self.tracker, &stats)
         return {"clients": stats.clients, "admitted": stats.admitted, "evicted": stats.evicted,

@@ -601,3 +601,64 @@ cdef extern from "gbf_tracker.h" nogil:
     void gbf_tracker_read_stats(gbf_tracker *t, gbf_tracker_stats *out)
     void gbf_tracker_take_all(gbf_tracker *t)
     void gbf_tracker_open_all(gbf_tracker *t)
+
+
+cdef extern from "gbf_window.h" nogil:
+    ctypedef struct gbf_window_rules:
+        uint32_t window
+        double percentile
+        double deviations
+        uint32_t naive
+        uint32_t learn_all
+        uint32_t min_samples
+        double floor
+        double ceiling
+        double max_step
+    ctypedef struct gbf_window:
+        uint32_t count
+    ctypedef struct gbf_window_answer:
+        double threshold
+        uint32_t flagged
+    uint64_t gbf_window_bytes(const gbf_window_rules *rules)
+    void gbf_window_set(gbf_window *w, const gbf_window_rules *rules, void *memory)
+    double gbf_window_score(const gbf_window_rules *rules, double score)
+    void gbf_window_rate(gbf_window *w, const gbf_window_rules *rules, double score, gbf_window_answer *out)
+
+
+cdef extern from "gbf_score.h" nogil:
+    enum:
+        GBF_SCORE_SNI
+        GBF_SCORE_HEADER
+        GBF_SCORE_ASN
+    ctypedef struct gbf_asn_risk:
+        uint32_t first
+        uint32_t last
+        double risk
+    ctypedef struct gbf_score_rules:
+        double weight[3]
+        gbf_window_rules window
+        uint32_t per_host
+        double unknown_asn
+        const gbf_asn_risk *risks
+        uint32_t risk_count
+    ctypedef struct gbf_score_input:
+        uint64_t name
+        uint64_t fingerprint
+        uint64_t host
+        uint32_t asn
+        uint32_t present
+    ctypedef struct gbf_score_answer:
+        double score
+        double threshold
+        double coverage
+        double part[3]
+        uint32_t flagged
+    ctypedef struct gbf_score:
+        uint64_t nbytes
+    gbf_score *gbf_score_new(const gbf_score_rules *rules, const uint8_t *key)
+    void gbf_score_free(gbf_score *s)
+    void gbf_score_rate(gbf_score *s, const gbf_score_input *input, gbf_score_answer *out)
+    void gbf_score_peek(gbf_score *s, const gbf_score_input *input, gbf_score_answer *out)
+    double gbf_score_risk(const gbf_score *s, uint32_t asn)
+    void gbf_score_take_all(gbf_score *s)
+    void gbf_score_open_all(gbf_score *s)

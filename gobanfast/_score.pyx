@@ -1,0 +1,165 @@
+"""Scorer: how unusual a request is, and whether so much so that it is challenged."""
+
+import hashlib
+import os
+from collections import namedtuple
+
+from libc.math cimport isnan
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
+
+from gobanfast.native cimport (
+    GBF_SCORE_ASN, GBF_SCORE_HEADER, GBF_SCORE_SNI, gbf_asn_risk, gbf_score_answer, gbf_score_free, gbf_score_input,
+    gbf_score_new, gbf_score_open_all, gbf_score_peek, gbf_score_rate, gbf_score_risk, gbf_score_rules,
+    gbf_score_take_all, gbf_window_answer, gbf_window_bytes, gbf_window_rate, gbf_window_score, gbf_window_set,
+)
+
+from gobanfast._fork import watch_forks
+
+ScoreAnswer = namedtuple("ScoreAnswer", "score threshold coverage sni header asn flagged")
+
+
+cdef class Scorer:
+    """The score of each request and the threshold it is held against.
+
+    Args:
+        settings: a ScoreSettings, or anything with its attributes.
+        key: makes the hashes, and so every answer, the same in every run; None: random.
+    Threads: any number may call everything.
+    Cost: 140 KB, and 1.2 KB for each window of 300 scores.
+    Source: csrc/DESIGN.md, "Score".
+    """
+
+    def __init__(self, settings, *, bytes key=None):
+        cdef gbf_score_rules rules
+        cdef gbf_asn_risk *risks
+        cdef Py_ssize_t i
+        cdef bytes digest = os.urandom(32) if key is None else hashlib.shake_256(key).digest(32)
+        if self.score != NULL:
+            raise TypeError("a scorer is made once")
+        window_rules(settings, &rules.window)
+        rules.weight[0], rules.weight[1], rules.weight[2] = settings.sni, settings.header, settings.asn
+        rules.per_host = settings.scope == "host"
+        rules.unknown_asn = settings.unknown_asn
+        rules.risk_count = <uint32_t>len(settings.asn_risk)
+        risks = <gbf_asn_risk *>malloc((rules.risk_count + 1) * sizeof(gbf_asn_risk))
+        if risks == NULL:
+            raise MemoryError()
+        try:
+            for i, (first, last, risk) in enumerate(settings.asn_risk):
+                risks[i] = gbf_asn_risk(first, last, risk)
+            rules.risks = risks
+            self.score = gbf_score_new(&rules, <const uint8_t *><const char *>digest)
+        finally:
+            free(risks)
+        if self.score == NULL:
+            raise MemoryError()
+        self.per_host = rules.per_host
+        watch_forks(self)
+
+    def __dealloc__(self):
+        gbf_score_free(self.score)
+
+    def rate(self, *, name=None, fingerprint=None, asn=None, uint64_t host=0):
+        """Scores one request and learns from it.
+
+        Args:
+            name: 64 bits of a hash of the server name; None: absent.
+            fingerprint: 64 bits of the fingerprint; None: absent.
+            asn: origin AS, 0 when none is known; None: there is no address.
+            host: 64 bits of a hash of the host; matters with `scope: host`.
+        """
+        cdef gbf_score_input given
+        cdef gbf_score_answer answer
+        fill(&given, name, fingerprint, asn, host)
+        gbf_score_rate(self.score, &given, &answer)
+        return answer_of(&answer)
+
+    def peek(self, *, name=None, fingerprint=None, asn=None, uint64_t host=0):
+        """What `rate` would answer, without learning."""
+        cdef gbf_score_input given
+        cdef gbf_score_answer answer
+        fill(&given, name, fingerprint, asn, host)
+        gbf_score_peek(self.score, &given, &answer)
+        return answer_of(&answer)
+
+    def risk(self, uint32_t asn):
+        """The risk that settings give an AS."""
+        return gbf_score_risk(self.score, asn)
+
+    @property
+    def nbytes(self):
+        """Bytes, fixed at creation."""
+        return self.score.nbytes
+
+    def before_fork(self):
+        """Takes every lock, so that what a child inherits is whole."""
+        gbf_score_take_all(self.score)
+
+    def after_fork(self, bint child):
+        """Opens the locks again, in parent and child alike."""
+        gbf_score_open_all(self.score)
+
+
+cdef int fill(gbf_score_input *given, name, fingerprint, asn, uint64_t host) except -1:
+    memset(given, 0, sizeof(gbf_score_input))
+    given.host = host
+    if name is not None:
+        given.name, given.present = name, GBF_SCORE_SNI
+    if fingerprint is not None:
+        given.fingerprint, given.present = fingerprint, given.present | GBF_SCORE_HEADER
+    if asn is not None:
+        given.asn, given.present = asn, given.present | GBF_SCORE_ASN
+    return 0
+
+
+cdef object answer_of(const gbf_score_answer *answer):
+    return ScoreAnswer(
+        answer.score, known(answer.threshold), answer.coverage, known(answer.part[0]), known(answer.part[1]),
+        known(answer.part[2]), answer.flagged != 0,
+    )
+
+
+cdef object known(double x):
+    return None if isnan(x) else x
+
+
+cdef int window_rules(settings, gbf_window_rules *rules) except -1:
+    rules.window, rules.min_samples = settings.window, settings.min_samples
+    rules.percentile, rules.deviations = settings.percentile, settings.deviations
+    rules.floor, rules.ceiling, rules.max_step = settings.floor, settings.ceiling, settings.max_step
+    rules.naive, rules.learn_all = settings.naive, settings.learn == "all"
+    return 0
+
+
+cdef class ScoreWindow:
+    """The threshold alone, over scores that come from elsewhere. Not for more than one thread.
+
+    Args:
+        settings: a ScoreSettings, or anything with its attributes.
+    """
+
+    def __init__(self, settings):
+        if self._memory != NULL:
+            raise TypeError("a window is made once")
+        window_rules(settings, &self._rules)
+        self._memory = calloc(1, gbf_window_bytes(&self._rules))
+        if self._memory == NULL:
+            raise MemoryError()
+        gbf_window_set(&self._window, &self._rules, self._memory)
+
+    def __dealloc__(self):
+        free(self._memory)
+
+    def rate(self, double score):
+        """(threshold, flagged) for a score from 0 to 1, which is learned; the threshold is None while cold."""
+        cdef gbf_window_answer answer
+        if not 0 <= score <= 1:
+            raise ValueError(f"score {score} is out of range; give 0 to 1")
+        gbf_window_rate(&self._window, &self._rules, gbf_window_score(&self._rules, score), &answer)
+        return known(answer.threshold), answer.flagged != 0
+
+    def __len__(self):
+        """Scores in the window."""
+        return self._window.count

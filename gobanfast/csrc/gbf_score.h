@@ -1,0 +1,84 @@
+/* The score of a request: how surprising its name and its fingerprint are, and how risky its origin AS; and the
+ * threshold above which it is challenged. The formula, the guards and their bounds: DESIGN.md, "Score".
+ *
+ * Answers depend on the key and on the requests before, never on a clock: the same requests replayed give the same
+ * answers. Threads: any number may call; one lock per window, counts are relaxed atomics. Fork: gbf_score_take_all. */
+#ifndef GBF_SCORE_H
+#define GBF_SCORE_H
+
+#include "gbf_counts.h"
+#include "gbf_lock.h"
+#include "gbf_window.h"
+
+#define GBF_SCORE_SCOPES 64u /* windows, when hosts have their own; more hosts than that share */
+
+enum {
+    GBF_SCORE_SNI = 1,
+    GBF_SCORE_HEADER = 2,
+    GBF_SCORE_ASN = 4,
+};
+
+typedef struct {
+    uint32_t first, last; /* inclusive AS numbers */
+    double risk;
+} gbf_asn_risk;
+
+typedef struct {
+    double weight[3]; /* of name, fingerprint, AS; their sum is 1 */
+    gbf_window_rules window;
+    uint32_t per_host; /* 1: a window for each host, 0: one for all */
+    double unknown_asn;
+    const gbf_asn_risk *risks; /* ascending, disjoint; copied */
+    uint32_t risk_count;
+} gbf_score_rules;
+
+typedef struct {
+    uint64_t name;        /* any hash of the server name; matters where `present` has GBF_SCORE_SNI */
+    uint64_t fingerprint; /* the same for GBF_SCORE_HEADER */
+    uint64_t host;        /* a hash of the host whose window it is; per_host only */
+    uint32_t asn;         /* origin AS, 0: none known; GBF_SCORE_ASN */
+    uint32_t present;     /* GBF_SCORE_* */
+} gbf_score_input;
+
+typedef struct {
+    double score;     /* 0..1; 0 when nothing is present */
+    double threshold; /* NaN while the window is cold */
+    double coverage;  /* sum of the weights present, 0..1 */
+    double part[3];   /* name, fingerprint, AS; NaN where absent */
+    uint32_t flagged; /* 1: score >= threshold */
+} gbf_score_answer;
+
+typedef struct {
+    gbf_lock lock;
+    gbf_window window;
+} gbf_score_scope;
+
+typedef struct {
+    gbf_counts names, fingerprints;
+    double weight[3], unknown_asn;
+    gbf_window_rules rules;
+    uint64_t key[4];
+    gbf_score_scope *scopes;
+    uint32_t scope_count, risk_count;
+    gbf_asn_risk *risks;
+    uint64_t nbytes;
+} gbf_score;
+
+/* A score with all its memory, or NULL. `key` is 32 random bytes, or fixed ones for replay. The rules were checked. */
+gbf_score *gbf_score_new(const gbf_score_rules *rules, const uint8_t key[32]);
+void gbf_score_free(gbf_score *s);
+
+/* Scores one request and learns from it. */
+void gbf_score_rate(gbf_score *s, const gbf_score_input *in, gbf_score_answer *out);
+
+/* What rate would answer; changes nothing. */
+void gbf_score_peek(gbf_score *s, const gbf_score_input *in, gbf_score_answer *out);
+
+/* The risk of an AS: its entry, or the prior of all others. */
+double gbf_score_risk(const gbf_score *s, uint32_t asn);
+
+/* Around a fork: every lock is taken before and opened after, in parent and child. */
+void gbf_score_take_all(gbf_score *s);
+void gbf_score_open_all(gbf_score *s);
+
+#endif

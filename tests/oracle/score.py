@@ -1,0 +1,98 @@
+"""The score and its threshold, from exact counts and numpy over the last scores."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gobanfast.rules.settings import ScoreSettings
+
+PARTS = 4095  # a guarded window keeps scores in such parts
+
+
+@dataclass
+class OracleWindow:
+    """The article's formula; with the guards, unless `naive`."""
+
+    settings: ScoreSettings
+    scores: deque[float] = field(init=False)
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        self.scores = deque(maxlen=self.settings.window)
+
+    def formula(self) -> float:
+        values = np.array(self.scores)
+        return float(np.percentile(values, self.settings.percentile) + self.settings.deviations * np.std(values))
+
+    def rate(self, score: float) -> tuple[float | None, bool]:
+        rules = self.settings
+        if rules.naive:
+            self.scores.append(score)
+            threshold = self.formula()
+            return threshold, score >= threshold
+        score = math.floor(score * PARTS + 0.5) / PARTS
+        cold = len(self.scores) < rules.min_samples
+        known = None if cold else self.threshold
+        flagged = known is not None and score >= known
+        if not flagged or rules.learn == "all":
+            self.scores.append(score)
+            if len(self.scores) >= rules.min_samples:
+                wanted = min(max(self.formula(), rules.floor), rules.ceiling)
+                if self.threshold is None:
+                    self.threshold = wanted
+                else:
+                    self.threshold += min(max(wanted - self.threshold, -rules.max_step), rules.max_step)
+        return known, flagged
+
+
+@dataclass
+class OracleScorer:
+    """Scores from counts that are exact and never age."""
+
+    settings: ScoreSettings
+    names: Counter[int] = field(default_factory=Counter)
+    fingerprints: Counter[int] = field(default_factory=Counter)
+    window: OracleWindow = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.window = OracleWindow(self.settings)
+
+    @staticmethod
+    def surprise(counts: Counter[int], value: int) -> float:
+        categories = counts.total() + len(counts) + 1
+        if categories == 1:
+            return 1.0
+        probability = (counts[value] + 1) / categories
+        return max(0.0, -math.log2(probability) / math.log2(categories))
+
+    def risk(self, asn: int) -> float:
+        listed = [risk for first, last, risk in self.settings.asn_risk if first <= asn <= last]
+        return listed[0] if listed else self.settings.unknown_asn
+
+    def rate(
+        self, name: int | None, fingerprint: int | None, asn: int | None
+    ) -> tuple[float, float, float | None, bool]:
+        """Score, coverage, threshold, flagged."""
+        rules = self.settings
+        parts = []
+        if name is not None:
+            parts.append((rules.sni, self.surprise(self.names, name)))
+        if fingerprint is not None:
+            parts.append((rules.header, self.surprise(self.fingerprints, fingerprint)))
+        if asn is not None:
+            parts.append((rules.asn, self.risk(asn)))
+        coverage = sum(weight for weight, _ in parts)
+        if not parts or coverage == 0:
+            return 0.0, 0.0, None, False
+        score = sum(weight * part for weight, part in parts) / coverage
+        threshold, flagged = self.window.rate(score)
+        if not flagged or rules.naive or rules.learn == "all":
+            if name is not None:
+                self.names[name] += 1
+            if fingerprint is not None:
+                self.fingerprints[fingerprint] += 1
+        return score, coverage, threshold, flagged
