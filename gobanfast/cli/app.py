@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from gobanfast import __version__
 from gobanfast._errors import GobanError
-from gobanfast.cli import asn, bench, check, explain, hello, rules, scan
+from gobanfast.cli import asn, bans, bench, check, explain, hello, rules, scan
 
 EXIT_CODES = (
     "Exit status: 0 fine; 1 something to see (lint findings, a --fail-on action); 2 wrong usage or unusable input; "
@@ -69,3 +69,4 @@ app.command("bench")(bench.bench)
 app.command("hello", epilog=EXIT_CODES)(hello.hello)
 app.add_typer(rules.app, name="rules")
 app.add_typer(asn.app, name="asn")
+app.add_typer(bans.app, name="bans")

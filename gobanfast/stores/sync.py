@@ -263,15 +263,16 @@ class Sync:
             self._failed(self.writes, error)
             return
         self.writes.success(self._steady() - started)
-        with self._lock:
-            self._in_flight = {}
-            self.counts["written"] += len(batch)
-            caught_up = [self._settle(key, first) for key in batch if key not in self._queue]
-            self._flushed = batch[next(reversed(batch))][0]
-            self._progress.notify_all()
-        for change in caught_up:
-            if change is not None:
-                self._apply(change)
+        with self._at_rest:  # the reader must not come between, with a newer change of a key that was held back
+            with self._lock:
+                self._in_flight = {}
+                self.counts["written"] += len(batch)
+                caught_up = [self._settle(key, first) for key in batch if key not in self._queue]
+                self._flushed = batch[next(reversed(batch))][0]
+                self._progress.notify_all()
+            for change in caught_up:
+                if change is not None:
+                    self._apply(change)
         self._judge()
 
     def _settle(self, key: str, first: int) -> Change | None:
@@ -300,17 +301,18 @@ class Sync:
         while not self._stop.is_set():
             started = self._steady()
             try:
-                self._look_at_clock()
                 if self._reread and self._cursor is not None:
                     self._cursor = self._cursor._replace(position=-1)
                 self._reread = False
                 found = self.store.watch(self._cursor, timeout=WATCH)
+                self._look_at_clock()  # before anything is applied: what we write anew is then newer than what came
                 if found.gap:
                     self._resync(found.gap)
                 else:
                     for change in found.changes:
-                        if (ours := self._admit(change)) is not None:
-                            self._apply(ours)
+                        with self._at_rest:
+                            if self._admit(change):
+                                self._apply(change)
                 self._cursor = found.cursor
             except Exception as error:  # noqa: BLE001 - as above
                 self._failed(self.reads, error)
@@ -322,18 +324,18 @@ class Sync:
             self._judge()
             self._read_once.set()
 
-    def _admit(self, change: Change) -> Change | None:
-        """The change, or None if one of ours to the same key comes after it."""
+    def _admit(self, change: Change) -> bool:
+        """Whether no change of ours to the same key comes after this one."""
         with self._lock:
             if change.key in self._queue or change.key in self._in_flight:
                 self._held[change.key] = change
-                return None
+                return False
             written = self._unseen.get(change.key)
             if written is not None:
                 if change.position < written:
-                    return None
+                    return False
                 del self._unseen[change.key]
-        return change
+        return True
 
     def _apply(self, change: Change) -> None:
         if self.outage and self.on_outage == "open":
@@ -366,10 +368,9 @@ class Sync:
             self._held.clear()
         known: dict[str, Ban] = {}
         for ban in self.store.scan(now=self._clock()):
-            with self._lock:
-                ours = ban.key in self._queue or ban.key in self._in_flight
-            if not ours:
-                self._put(ban)
+            with self._at_rest:
+                if not self._is_ours(ban.key):
+                    self._put(ban)
             known[ban.key] = ban
         self.counts["resyncs"] += 1
         if gap != "first":
@@ -382,11 +383,14 @@ class Sync:
             if offer and (stored is None or later(_shifted(ban, shift), stored)):
                 self._offer(ban)
             elif stored is None and not offer:
-                with self._lock:
-                    ours = ban.key in self._queue or ban.key in self._in_flight or ban.key in self._unseen
-                if not ours:
-                    with self._at_rest:
+                with self._at_rest:
+                    if not self._is_ours(ban.key):
                         self.engine.ban_table.unban(ban.key)
+
+    def _is_ours(self, key: str) -> bool:
+        """Whether a change of ours to this key is under way."""
+        with self._lock:
+            return key in self._queue or key in self._in_flight or key in self._unseen
 
     def _offer(self, ban: Ban, *, instead: bool = False) -> None:
         """Queues a ban of the table, `instead` of what the store has; waits for room, so called by the reader only."""
@@ -472,7 +476,9 @@ class Sync:
     def _fresh(self) -> None:
         """Locks and events of this process."""
         self._lock = threading.RLock()
-        self._at_rest = threading.RLock()  # held while a thread of ours is in the table, so that no fork meets it there
+        # Held while a thread of ours is in the table: one at a time, in the store's order, and no fork meets it there.
+        # Whoever needs both takes it before `_lock`, which is all that the engine's threads ever wait for.
+        self._at_rest = threading.RLock()
         self._progress = threading.Condition(self._lock)
         self._wake, self._stop, self._read_once = threading.Event(), threading.Event(), threading.Event()
         self._queued = self._flushed = 0  # changes ever queued; how many of them are known to be written

@@ -1,0 +1,240 @@
+"""`gobanfast bans`: the bans in a store, from the command line. Running engines follow within a moment."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gobanfast.cli.common import AsJson, output, table
+
+if TYPE_CHECKING:
+    from gobanfast.bans import Ban
+    from gobanfast.stores import Store
+
+BATCH = 5000
+
+app = typer.Typer(help="List, add, lift, import and export the bans in a store.", no_args_is_help=True)
+
+Uri = Annotated[
+    str,
+    typer.Option(
+        "--store", "-s", envvar="GOBANFAST_STORE", metavar="URI", help="sqlite:PATH, redis://host:port/db, unix://PATH."
+    ),
+]
+Keys = Annotated[
+    list[str], typer.Argument(metavar="KEY...", help="Addresses, prefixes, AS64500, gh1:<32 hex>[@<client>].")
+]
+
+
+@app.command("list")
+def list_bans(
+    store: Uri,
+    begins: Annotated[str, typer.Option("--begins", metavar="TEXT", help="Only keys that begin with this.")] = "",
+    rule: Annotated[str | None, typer.Option("--rule", metavar="ID", help="Only bans that this rule made.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the bans in force, the latest last."""
+    from gobanfast.stores import encode_ban
+
+    found = [ban for ban in opened(store).scan(begins) if rule is None or ban.rule == rule]
+    found.sort(key=lambda ban: (ban.created, ban.key))
+    if as_json:
+        for ban in found:
+            typer.echo(encode_ban(ban))
+        return
+    rows = [
+        (ban.key, ending(ban), ban.rule or ban.by, ban.reason, str(ban.count), moment(ban.created)) for ban in found
+    ]
+    output().print(table("", ["key", "until", "by", "reason", "times", "made"], rows))
+    typer.echo(f"{len(found)} bans", err=True)
+
+
+@app.command("add")
+def add(
+    keys: Keys,
+    store: Uri,
+    duration: Annotated[
+        str, typer.Option("--for", metavar="DURATION", help="How long: 90s, 1h30m, 7d or permanent.")
+    ] = "1h",
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; shown wherever the ban is.")] = "",
+) -> None:
+    """Ban keys. A longer ban of the same key stays."""
+    from gobanfast.bans import Ban
+    from gobanfast.rules.values import parse_duration
+
+    try:
+        seconds = parse_duration(duration)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--for") from None
+    now = time.time()
+    expires = None if seconds is None else now + seconds
+    opened(store).apply([(key, Ban(key, reason, None, now, expires, 1, "manual")) for key in canonical(keys)], now=now)
+
+
+@app.command("remove")
+def remove(keys: Keys, store: Uri) -> None:
+    """Lift the bans of keys; status 1 if one of them had none."""
+    bans = opened(store)
+    absent = [key for key in canonical(keys) if not bans.delete(key)]
+    for key in absent:
+        typer.echo(f"{key}: not banned", err=True)
+    if absent:
+        raise typer.Exit(1)
+
+
+@app.command("import")
+def import_bans(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="Lists of bans.")],
+    store: Uri,
+    form: Annotated[
+        str,
+        typer.Option("--format", "-f", help="auto, jsonl, plain, fail2ban (database or client output), crowdsec."),
+    ] = "auto",
+    duration: Annotated[
+        str | None,
+        typer.Option(
+            "--for", metavar="DURATION", help="How long bans without an end of their own last; none: for good."
+        ),
+    ] = None,
+) -> None:
+    """Store the bans of lists; status 1 if an entry cannot be read. What is already banned for longer stays."""
+    from gobanfast.rules.values import parse_duration
+    from gobanfast.stores.formats import READERS, Imported, read_bans
+
+    if form not in {"auto", *READERS}:
+        raise typer.BadParameter(f"{form!r} is not one of auto, {', '.join(READERS)}", param_hint="--format")
+    try:
+        seconds = None if duration is None else parse_duration(duration)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--for") from None
+    bans, now, wrong = opened(store), time.time(), 0
+    for path in files:
+        found = Imported()
+        for batch in batches(read_bans(path, form, found, now=now), BATCH):
+            bans.apply([(ban.key, bounded(ban, seconds, now)) for ban in batch], now=now)
+        for problem in found.problems:
+            typer.echo(str(problem), err=True)
+        wrong += found.wrong
+        typer.echo(f"{path}: {found.bans} bans, {found.skipped} skipped, {found.wrong} wrong", err=True)
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command("export")
+def export(
+    store: Uri,
+    form: Annotated[str, typer.Option("--format", "-f", help="jsonl, plain or crowdsec.")] = "jsonl",
+    to: Annotated[
+        Path | None, typer.Option("--to", dir_okay=False, help="File to write; else standard output.")
+    ] = None,
+) -> None:
+    """Write all bans in force as a list."""
+    from gobanfast.stores.formats import WRITERS, write_bans
+
+    if form not in WRITERS:
+        raise typer.BadParameter(f"{form!r} is not one of {', '.join(WRITERS)}", param_hint="--format")
+    found = opened(store).scan()
+    if to is None:
+        write_bans(found, sys.stdout, form, now=time.time())
+        return
+    part = to.with_name(f"{to.name}.part")
+    with part.open("w", encoding="utf-8") as file:
+        written = write_bans(found, file, form, now=time.time())
+    part.replace(to)
+    typer.echo(f"{to}: {written} bans", err=True)
+
+
+@app.command("undo")
+def undo(
+    store: Uri,
+    rule: Annotated[str, typer.Option("--rule", metavar="ID", help="The rule or tracker whose bans are lifted.")],
+    since: Annotated[
+        str,
+        typer.Option("--since", metavar="TIME", help="Made since: 1h30m (ago), or 2026-11-26T12:00 (with zone: Z)."),
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be lifted.")] = False,
+) -> None:
+    """Lift exactly the bans that a rule made since a time; prints their keys."""
+    bans, now = opened(store), time.time()
+    start = since_when(since, now)
+    found = [ban for ban in bans.scan() if ban.rule == rule and ban.created >= start]
+    if not dry_run:
+        for batch in batches(found, BATCH):
+            bans.apply([(ban.key, None) for ban in batch], now=now)
+    for ban in found:
+        typer.echo(ban.key)
+    typer.echo(f"{len(found)} bans {'would be ' if dry_run else ''}lifted", err=True)
+
+
+def opened(uri: str) -> Store:
+    """The store; a usage error for a URI that names none, or one that no other process sees."""
+    from gobanfast.stores import open_store
+
+    try:
+        store = open_store(uri)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--store") from None
+    if not store.shared:
+        raise typer.BadParameter(f"{uri} is another process's own; use sqlite:PATH or redis://", param_hint="--store")
+    return store
+
+
+def canonical(keys: list[str]) -> list[str]:
+    """The keys in their one form; one usage error for all that are none."""
+    from gobanfast.bans import ban_key
+
+    done, wrong = [], []
+    for key in keys:
+        try:
+            done.append(ban_key(key))
+        except ValueError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise typer.BadParameter("\n".join(wrong))
+    return done
+
+
+def bounded(ban: Ban, seconds: float | None, now: float) -> Ban:
+    """The ban, with an end if it has none and `seconds` says so."""
+    from dataclasses import replace
+
+    return replace(ban, expires=now + seconds) if ban.expires is None and seconds is not None else ban
+
+
+def since_when(text: str, now: float) -> float:
+    """Unix seconds of an ISO 8601 time (local without a zone), or of a duration before `now`."""
+    from gobanfast.rules.values import parse_duration
+
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        pass
+    try:
+        ago = parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}; or an ISO 8601 time", param_hint="--since") from None
+    return 0.0 if ago is None else now - ago
+
+
+def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """The items in lists of up to `size`."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def ending(ban: Ban) -> str:
+    """When a ban ends, as people read it."""
+    return "for good" if ban.expires is None else moment(ban.expires)
+
+
+def moment(seconds: float) -> str:
+    """A time in UTC, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
