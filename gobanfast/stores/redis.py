@@ -35,7 +35,7 @@ CHUNK = 1000  # keys of one SCAN, entries of one XREAD
 
 # KEYS: meta, stream, then a name for each change. ARGV: a name for the store if it has none, KEPT, then three for each
 # change: milliseconds to live (0: for good, -1: lift, -2: extend for good, below: extend to -n - 2), record, key.
-# Returns the store's name and the number of the first change. The later expiry stays.
+# Returns the store's name and the number of the first change. The later expiry stays, as the records say it.
 SCRIPT = """
 local name = redis.call('HGET', KEYS[1], 'store')
 if not name then
@@ -44,6 +44,13 @@ if not name then
     redis.call('DEL', KEYS[2])
 end
 local first = tonumber(redis.call('HGET', KEYS[1], 'seq')) + 1
+local function stays(old, new)
+    local known, ends = pcall(function() return cjson.decode(old)['expires'] end)
+    if not known or ends == nil then return false end
+    if ends == cjson.null then return true end
+    new = cjson.decode(new)['expires']
+    return new ~= cjson.null and ends >= new
+end
 for i = 3, #KEYS do
     local at = 3 * i - 6
     local left, record = tonumber(ARGV[at]), ARGV[at + 1]
@@ -52,13 +59,13 @@ for i = 3, #KEYS do
         redis.call('DEL', KEYS[i])
         record = ''
     else
-        local has = redis.call('PTTL', KEYS[i])
+        local old = redis.call('GET', KEYS[i])
         if left < -1 then
-            write = has ~= -2
+            write = old ~= false
             left = -left - 2
         end
-        if has == -1 or (left > 0 and has >= left) then
-            record = redis.call('GET', KEYS[i])
+        if old and stays(old, record) then
+            record = old
         elseif write and left == 0 then
             redis.call('SET', KEYS[i], record)
         elseif write then
