@@ -18,6 +18,12 @@ cdef inline Decision answer(CompiledRules compiled, str address, str sni, Client
     return decide_record(compiled, record, address, sni, hello)
 
 
+cdef int observe(object candidate, str address, str sni, ClientHello hello) except -1:
+    if candidate is not None:  # another thread may have ended the trial since the caller looked
+        candidate.observe(address, sni=sni, hello=hello)
+    return 0
+
+
 cdef class EngineCore:
     """The hot half of `gobanfast.Engine`: one reference to compiled rules, and the calls that read it."""
 
@@ -41,6 +47,8 @@ cdef class EngineCore:
         Cost: two to five cache lines and one small object, a line or two for each pattern that covers the name, and
         what `hello.ja4` costs if a rule asks for it. `re:` patterns run in RE2. Any number of threads.
         """
+        if self.candidate is not None:
+            observe(self.candidate, address, sni, hello)
         return answer(self.compiled, address, sni, hello)
 
     def peek(self, str address, /, *, str sni=None, ClientHello hello=None):

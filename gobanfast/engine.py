@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from gobanfast.asn import AsnTable
     from gobanfast.columns import Columns
     from gobanfast.rules import Ruleset
+    from gobanfast.rules.differences import Budget
+    from gobanfast.rules.watch import Watcher
 
 
 class Engine(EngineCore):
@@ -23,32 +25,81 @@ class Engine(EngineCore):
         old or new, never a mixture.
     """
 
-    __slots__ = ("ruleset",)
+    __slots__ = ("_boot_problems", "ruleset", "watcher")
 
     def __init__(self, ruleset: Ruleset) -> None:
         super().__init__(ruleset.compiled)
         self.ruleset = ruleset
+        self.watcher: Watcher | None = None
+        self._boot_problems: tuple[str, ...] = ()
 
     @classmethod
-    def load(cls, path: str | PathLike[str], *, asn: AsnTable | None = None) -> Engine:
-        """Engine for the rules file at `path`.
+    def load(
+        cls, path: str | PathLike[str], *, asn: AsnTable | None = None, last_good: str | PathLike[str] | None = None
+    ) -> Engine:
+        """Engine for the rules file at `path`; its inline tests are run.
 
         Args:
-            path: rules in YAML.
+            path: rules in YAML, or compiled.
             asn: origin AS of every address; None takes the starter table of well-known networks.
+            last_good: where the compiled rules are kept. While they are those of `path` they are loaded in place of
+                compiling it; when `path` is broken they are in force instead, `status()` says so, and the log.
         Raises:
-            RuleError: with every problem of the file.
-            OSError: the file cannot be read.
+            RuleError: with every problem of the file, or every inline test that fails.
+            FormatError: a compiled file that cannot be used.
         """
-        from gobanfast.rules import Ruleset
+        from gobanfast.rules.inputs import Inputs
+        from gobanfast.rules.last_good import boot
 
-        return cls(Ruleset.load(path, asn=asn))
+        ruleset, problems = boot(path, asn=asn, last_good=last_good, inputs=Inputs())
+        engine = cls(ruleset)
+        engine._boot_problems = problems
+        return engine
 
     def swap(self, ruleset: Ruleset) -> None:
         """Puts `ruleset` in force; compiling it happens before, in the calling thread. `generation` grows by one."""
         compiled = ruleset.compiled
         self.ruleset = ruleset
         self._swap(compiled)
+
+    def watch(
+        self, path: str | PathLike[str], *, asn: AsnTable | None = None, last_good: str | PathLike[str] | None = None,
+        budget: Budget | None = None, interval: float = 1.0,
+    ) -> Watcher:  # fmt: skip
+        """Follows the rules file at `path` and all it names from now on; the thread that does is started.
+
+        Args:
+            path, asn, last_good: as for `load`; the same as there.
+            budget: puts every change on trial beside the rules in force before it takes their place.
+            interval: seconds between looks where the watchfiles package (extra `watch`) is missing.
+        A forked child follows on its own. `status()` and the logger "gobanfast.rules" tell what happens; `close` the
+        watcher to end it.
+        """
+        from gobanfast.rules.watch import Watcher
+
+        if self.watcher is not None:
+            self.watcher.close()
+        watcher = Watcher(self, path, asn=asn, last_good=last_good, budget=budget, interval=interval)
+        if self._boot_problems:
+            watcher.mark_stale(self._boot_problems)
+        self.watcher = watcher
+        watcher.start()
+        return watcher
+
+    def status(self) -> dict[str, Any]:
+        """What is in force, and whether it is what the files say, as JSON values."""
+        watcher = self.watcher
+        problems = self._boot_problems if watcher is None else watcher.problems
+        return {
+            "generation": self.generation,
+            "content_hash": self.ruleset.content_hash,
+            "source": self.ruleset.source,
+            "rules": len(self.ruleset.rules),
+            "warnings": len(self.ruleset.problems),
+            "stale": bool(problems),
+            "problems": list(problems),
+            "reload": None if watcher is None else watcher.status(),
+        }
 
     def decide_many(self, addresses: Any, /, *, sni: Any = None) -> Columns:
         """Columns of answers, one a row, by the rules alone: bans, trackers and scores are neither asked nor told.

@@ -17,6 +17,7 @@ class FakeAsnTable:
     def __init__(self, networks: OracleNetworks | None = None) -> None:
         self.networks = networks or OracleNetworks()
         self.describe = self.networks.describe
+        self.content_hash = "fake"
 
     def ranges(self) -> tuple[Any, Any, Any, Any]:
         starts4, asn4 = self._family(ipaddress.IPv4Address, 1 << 32)

@@ -74,7 +74,7 @@ SURFACE: dict[str, set[str]] = {
         "shadow",
         "sni",
     },
-    "Engine": {"decide_many", "explain", "load", "ruleset", "swap"},
+    "Engine": {"decide_many", "explain", "load", "ruleset", "status", "swap", "watch", "watcher"},
     "FormatError": set(),
     "GobanError": set(),
     "NameTable": {

@@ -54,13 +54,6 @@ class Inputs:
         found |= {os.path.dirname(os.path.join(directory, pattern)) for directory, pattern in self.globs}
         return {directory for directory in found if os.path.isdir(directory)}
 
-    def digest(self) -> str:
-        """32 hex digits over paths and contents."""
-        total = hashlib.blake2b(digest_size=16)
-        for path, content in sorted(self.files.items()):
-            total.update(f"{path}\0{content}\0".encode("utf-8", "surrogateescape"))
-        return total.hexdigest()
-
 
 def is_glob(text: str) -> bool:
     """Whether a path is a pattern for several."""

@@ -37,7 +37,8 @@ class Ruleset:
         compiled: the engine's form of the rules.
         overlay: the arrays it was made from; None when it was loaded compiled.
         source: where the rules came from.
-        inputs: every file that was read for it.
+        inputs: every file that was read for it; for one that was loaded compiled, every file it was compiled from.
+        made_over: hash of the AS table.
     """
 
     rules: tuple[Rule, ...]
@@ -51,6 +52,7 @@ class Ruleset:
     source: str
     asn: AsnTable
     inputs: Inputs
+    made_over: str
 
     @classmethod
     def load(
@@ -122,7 +124,7 @@ class Ruleset:
         compiled = CompiledRules(rules, unparsable=found.unparsable, signals=signals, **arrays.arguments())
         return cls(
             rules, found.unparsable, found.settings, found.trust, tuple(found.cases),
-            tuple(_by_place(warnings, tree)), compiled, arrays, source, asn, tree.inputs,
+            tuple(_by_place(warnings, tree)), compiled, arrays, source, asn, tree.inputs, asn.content_hash,
         )  # fmt: skip
 
     def failures(self) -> list[Problem]:

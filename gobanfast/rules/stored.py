@@ -48,7 +48,11 @@ def save(ruleset: Ruleset, path: str | os.PathLike[str]) -> None:
         "trust": _plain(ruleset.trust, lists),
         "tests": [_plain(case, lists) for case in ruleset.tests],
         "problems": [_plain(problem, lists) for problem in ruleset.problems],
-        "inputs": ruleset.inputs.digest(),
+        "inputs": {
+            "files": ruleset.inputs.files,
+            "globs": [[*key, list(found)] for key, found in ruleset.inputs.globs.items()],
+        },
+        "made_over": ruleset.made_over,
     }
     text = json.dumps(meta, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
     blocks = {**ruleset.compiled.blocks(), "ASNN": _network_names(ruleset).block}
@@ -82,8 +86,10 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> Ruleset:
         rules = tuple(_value(Rule, rule, lists) for rule in meta["rules"])
         unparsable: Unparsable = _value(Unparsable, meta["unparsable"], lists)
         compiled = CompiledRules.of_blocks(rules, blocks, unparsable=unparsable, verify=verify)
-        inputs = Inputs()
-        inputs.add(path)
+        inputs = Inputs(
+            {str(file): digest for file, digest in meta["inputs"]["files"].items()},
+            {(directory, pattern): tuple(found) for directory, pattern, found in meta["inputs"]["globs"]},
+        )
         return Ruleset(
             rules=rules,
             unparsable=unparsable,
@@ -93,6 +99,7 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> Ruleset:
             problems=tuple(_value(Problem, problem, lists) for problem in meta["problems"]),
             compiled=compiled,
             overlay=None,
+            made_over=str(meta["made_over"]),
             source=str(meta["source"]),
             asn=AsnTable.of_block(blocks["ASNN"], source=name, verify=verify),
             inputs=inputs,

@@ -1,0 +1,46 @@
+"""A candidate ruleset beside the one in force: live requests are answered by both, and the difference is counted."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from typing import TYPE_CHECKING, Any
+
+from gobanfast._engine import EngineCore
+from gobanfast.rules.differences import Budget, Differences
+
+if TYPE_CHECKING:
+    from gobanfast.rules.ruleset import Ruleset
+
+
+class Trial:
+    """What `Engine.candidate` is while new rules are on trial. The rules alone are compared: bans and trackers are not.
+
+    Args:
+        old: the rules in force.
+        new: the candidate.
+        budget: how much may differ, and how long the trial lasts.
+    Threads: `observe` may be called by any number.
+    """
+
+    def __init__(self, old: Ruleset, new: Ruleset, budget: Budget) -> None:
+        self.budget = budget
+        self.differences = Differences()
+        self.full = threading.Event()  # enough requests were compared
+        self.errors = 0
+        self._old, self._new = EngineCore(old.compiled), EngineCore(new.compiled)
+        self._lock = threading.Lock()
+        self._turn = itertools.count()
+
+    def observe(self, address: str | None, **signals: Any) -> None:
+        """Compares the answers to one request, given as to `peek`. Never raises: it runs inside `decide`."""
+        if next(self._turn) % self.budget.sample or self.full.is_set():
+            return
+        try:
+            old, new = self._old.peek(address, **signals), self._new.peek(address, **signals)
+            with self._lock:
+                self.differences.add(old, new)
+                if self.differences.compared >= self.budget.requests:
+                    self.full.set()
+        except Exception:  # noqa: BLE001 - the decision that was asked for must not fail with its shadow
+            self.errors += 1

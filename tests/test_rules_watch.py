@@ -1,0 +1,406 @@
+"""Rules that follow their files: what is taken, refused, or tried first, and what never happens on the way."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gobanfast import AsnTable, Engine, RuleError
+from gobanfast.rules import Ruleset
+from gobanfast.rules.differences import Budget
+from gobanfast.rules.watch import Watcher
+
+RULES = "rules:\n- {{id: net, when: {{prefix: 192.0.2.0/24}}, action: {action}}}\n"
+TEST = "tests: [{{address: 192.0.2.1, expect: {expect}}}]\n"
+
+
+def put(path: Path, text: str) -> None:
+    """Replaces a file as editors that know what they do: another file, renamed."""
+    temporary = path.with_name(".swap")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def eventually(holds: Callable[[], object], seconds: float = 10.0) -> bool:
+    """Whether something becomes true in time."""
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    path = tmp_path / "etc/rules.yaml"
+    path.parent.mkdir()
+    path.write_text(RULES.format(action="ban"))
+    return path
+
+
+@pytest.fixture(params=["watchfiles", "polling"])
+def engine(rules: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """An engine that watches `rules`, in both ways there are to notice a change."""
+    if request.param == "polling":
+        monkeypatch.setitem(sys.modules, "watchfiles", None)
+    else:
+        pytest.importorskip("watchfiles", reason="needs the extra watch")
+    engine = Engine.load(rules)
+    with engine.watch(rules, interval=0.05):
+        time.sleep(0.1)
+        yield engine
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def action(engine: Engine) -> str:
+    return engine.decide("192.0.2.1").action
+
+
+# ---- what is noticed
+
+
+@pytest.mark.parametrize("how", ["rename", "in place", "vim", "same time"])
+def test_a_change_is_taken_however_it_is_written(engine: Engine, rules: Path, how: str) -> None:
+    """Written in place, renamed over, moved away and written anew, or with the old modification time."""
+    text, old = RULES.format(action="challenge"), rules.stat()
+    if how == "rename":
+        put(rules, text)
+    elif how == "vim":
+        rules.rename(rules.with_name("rules.yaml~"))
+        rules.write_text(text)
+        rules.with_name("rules.yaml~").unlink()
+    else:
+        rules.write_text(text)
+    if how == "same time":
+        os.utime(rules, ns=(old.st_atime_ns, old.st_mtime_ns))
+
+    assert eventually(lambda: action(engine) == "challenge")
+    assert (2, False) == (engine.generation, engine.status()["stale"])
+
+
+def test_a_configmap_swap_is_taken(tmp_path: Path) -> None:
+    """Kubernetes changes what the link ..data points to; the files themselves are never written."""
+    pytest.importorskip("watchfiles", reason="needs the extra watch")
+    for name, what in (("..one", "ban"), ("..two", "challenge")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rules.yaml").write_text(RULES.format(action=what))
+    (tmp_path / "..data").symlink_to("..one")
+    (tmp_path / "rules.yaml").symlink_to("..data/rules.yaml")
+    engine = Engine.load(tmp_path / "rules.yaml")
+    with engine.watch(tmp_path / "rules.yaml"):
+        (tmp_path / "..tmp").symlink_to("..two")
+        (tmp_path / "..tmp").rename(tmp_path / "..data")
+        shutil.rmtree(tmp_path / "..one")
+
+        assert eventually(lambda: action(engine) == "challenge")
+
+
+def test_lists_and_included_files_count(engine: Engine, rules: Path) -> None:
+    """A change of a list, and a new file that a glob matches, are changes; so are those of a file included since."""
+    (rules.parent / "d").mkdir()
+    (rules.parent / "list").write_text("198.51.100.0/24\n")
+    put(rules, "include: d/*.yaml\nrules: [{id: a, when: {prefix_file: list}, action: ban}]")
+    assert eventually(lambda: engine.generation == 2)
+    (rules.parent / "list").write_text("192.0.2.0/24\n")
+    assert eventually(lambda: action(engine) == "ban")
+    (rules.parent / "d/one.yaml").write_text("rules: [{id: b, when: any, action: challenge, priority: 1}]")
+    assert eventually(lambda: action(engine) == "challenge")
+    (rules.parent / "d/one.yaml").write_text("rules: [{id: b, when: any, action: allow}]")
+    assert eventually(lambda: action(engine) == "allow")
+
+
+def test_only_content_counts(engine: Engine, rules: Path) -> None:
+    """A touched file, and another file beside it, change nothing."""
+    for _ in range(3):
+        rules.touch()
+        (rules.parent / "other").write_text(str(time.time()))
+        time.sleep(0.2)
+
+    assert (1, 0) == (engine.generation, engine.status()["reload"]["reloads"])
+
+
+# ---- what is refused
+
+
+def test_bad_rules_change_nothing_and_are_seen(engine: Engine, rules: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Errors and failed tests keep the old rules: status, log and counters say why, until the file is good again."""
+    for number, (bad, why) in enumerate(
+        (
+            ("rules: [{id: a}]", ":1:9: missing key 'when'"),
+            ("", ":1:1: the file is empty"),
+            (RULES.format(action="ban") + TEST.format(expect="allow"), ":3:9: test expects allow, the rules say ban"),
+        ),
+        1,
+    ):
+        put(rules, bad)
+        assert eventually(lambda count=number: engine.watcher.failures == count)  # type: ignore[misc]
+        status = engine.status()
+        assert (True, 1, "ban") == (status["stale"], engine.generation, action(engine))
+        assert str(rules) + why in status["problems"][0]
+        assert status["reload"]["stale_since"] <= time.time()
+    assert 3 == len([record for record in caplog.records if record.levelno == logging.ERROR])
+    put(rules, RULES.format(action="challenge"))
+
+    assert eventually(lambda: action(engine) == "challenge")
+    assert (False, []) == (engine.status()["stale"], engine.status()["problems"])
+
+
+def test_a_deleted_file_changes_nothing(engine: Engine, rules: Path) -> None:
+    """Without its file the engine goes on and says so; with its directory gone too; and takes the file that comes."""
+    shutil.rmtree(rules.parent)
+    assert eventually(lambda: engine.status()["stale"])
+    assert "ban" == action(engine)
+    rules.parent.mkdir()
+    put(rules, RULES.format(action="challenge"))
+
+    assert eventually(lambda: action(engine) == "challenge")
+
+
+def test_a_file_cut_while_it_is_written_is_waited_for(engine: Engine, rules: Path) -> None:
+    """A slow writer is waited for: no half of its file is ever in force."""
+    text = RULES.format(action="challenge") + "".join(
+        f"- {{id: r{n}, when: {{prefix: 10.0.{n}.0/24}}, action: ban}}\n" for n in range(20)
+    )
+    with rules.open("w") as file:
+        for line in text.splitlines(keepends=True):
+            file.write(line)
+            file.flush()
+            time.sleep(0.01)
+
+    assert eventually(lambda: action(engine) == "challenge")
+    assert (2, 21) == (engine.generation, len(engine.ruleset.rules))
+
+
+def test_a_file_replaced_all_the_time_is_read_at_last(engine: Engine, rules: Path) -> None:
+    """A hundred changes a second: some are taken, within the ceiling, whole; the last one in the end."""
+    stop = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stop.wait(0.01):
+            number += 1
+            put(rules, f"rules: [{{id: r{number}, when: {{prefix: 192.0.2.0/24}}, action: ban}}]")
+        put(rules, RULES.format(action="challenge"))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    taken = eventually(lambda: engine.generation > 1)
+    stop.set()
+    writer.join()
+
+    assert taken
+    assert engine.generation < 10
+    assert eventually(lambda: action(engine) == "challenge")
+    assert not engine.status()["stale"]
+
+
+# ---- the last good rules
+
+
+def test_a_restart_with_a_broken_file_boots_on_the_last_good_rules(rules: Path, tmp_path: Path) -> None:
+    """What was in force is kept, compiled; it is used when the file is broken, and only then it is stale."""
+    kept = tmp_path / "kept.gbf"
+    engine = Engine.load(rules, last_good=kept)
+    with engine.watch(rules, last_good=kept):
+        put(rules, RULES.format(action="challenge"))
+        assert eventually(lambda: action(engine) == "challenge")
+    rules.write_text("rules: [")
+    with pytest.raises(RuleError):
+        Engine.load(rules)
+
+    booted = Engine.load(rules, last_good=kept)
+
+    assert ("challenge", True) == (action(booted), booted.status()["stale"])
+    assert "not YAML" in booted.status()["problems"][0]
+    with booted.watch(rules, last_good=kept):
+        assert booted.status()["stale"]
+        put(rules, RULES.format(action="ban"))
+        assert eventually(lambda: action(booted) == "ban")
+        assert not booted.status()["stale"]
+
+
+def test_workers_compile_once(rules: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the kept rules are those of the file they are mapped; after a change they are compiled, once."""
+    compiled: list[str] = []
+    load = Ruleset.load.__func__  # type: ignore[attr-defined]
+
+    def counted(cls: type[Ruleset], path: Path, **kwargs: Any) -> Ruleset:
+        compiled.append(str(path))
+        return load(cls, path, **kwargs)
+
+    monkeypatch.setattr(Ruleset, "load", classmethod(counted))
+    kept = tmp_path / "kept.gbf"
+    first, second = Engine.load(rules, last_good=kept), Engine.load(rules, last_good=kept)
+    assert (1, first.ruleset.content_hash) == (len(compiled), second.ruleset.content_hash)
+    put(rules, RULES.format(action="challenge"))
+
+    assert "challenge" == action(Engine.load(rules, last_good=kept))
+    assert 2 == len(compiled)
+
+
+# ---- on trial
+
+
+def watched(rules: Path, budget: Budget) -> tuple[Engine, Watcher]:
+    """An engine and a watcher without a thread: `check` is called by the test."""
+    engine = Engine.load(rules)
+    return engine, Watcher(engine, rules, budget=budget)
+
+
+def with_traffic(engine: Engine, watcher: Watcher, changed: int) -> bool:
+    """`check`, while of a hundred requests `changed` come from the network the rules are about."""
+    stop = threading.Event()
+
+    def ask() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            engine.decide("192.0.2.1" if number % 100 < changed else "198.51.100.1")
+
+    client = threading.Thread(target=ask)
+    client.start()
+    try:
+        return watcher.check()
+    finally:
+        stop.set()
+        client.join()
+
+
+@pytest.mark.parametrize(("changed", "promoted"), [(4, True), (7, False)])
+def test_a_candidate_within_its_budget_is_promoted_and_one_above_is_rolled_back(
+    rules: Path, changed: int, promoted: bool
+) -> None:
+    """With 4 % other decisions new rules come into force, with 7 % the old ones stay; both leave the same report."""
+    rules.write_text("rules: []")
+    engine, watcher = watched(rules, Budget(requests=2000, seconds=10))
+    rules.write_text(RULES.format(action="ban"))
+
+    assert promoted == with_traffic(engine, watcher, changed)
+    report = watcher.report
+    assert report is not None
+    assert (promoted, not promoted) == (report["promoted"], watcher.stale)
+    assert abs(report["differing"] / report["compared"] - changed / 100) < 0.005
+    assert [{"old": None, "new": "net", "requests": report["differing"]}] == report["rules"]
+    assert {"old": "allow", "new": "ban", "requests": report["differing"]} in report["actions"]
+    assert ("192.0.2.1", "ban") == (report["examples"][0]["address"], report["examples"][0]["new"])
+    assert ("ban" if promoted else "allow") == action(engine)
+    assert engine.candidate is None
+    if not promoted:
+        assert "rolled back: 7.0% of 2000 requests differ, the budget is 5.0%" in watcher.problems[0]
+        assert not watcher.check()  # the same file is not tried again
+
+
+def test_a_budget_may_be_set_per_action(rules: Path) -> None:
+    """Few bans may be too many where challenges are not."""
+    rules.write_text("rules: []")
+    engine, watcher = watched(rules, Budget(share=0.5, actions={"ban": 0.01}, requests=500))
+    rules.write_text(RULES.format(action="ban"))
+    assert not with_traffic(engine, watcher, 4)
+    assert "requests newly get ban, the budget is 1.0%" in watcher.problems[0]
+    rules.write_text(RULES.format(action="challenge"))
+
+    assert with_traffic(engine, watcher, 4)
+
+
+def test_without_traffic_nothing_speaks_against_a_candidate(rules: Path) -> None:
+    """The time runs out and the rules come into force; with no requests there is no difference."""
+    engine, watcher = watched(rules, Budget(seconds=0.2))
+    rules.write_text(RULES.format(action="challenge"))
+
+    assert watcher.check()
+    assert "challenge" == action(engine)
+
+
+def test_a_newer_change_ends_the_trial(rules: Path) -> None:
+    """What is on trial when the file changes again is dropped for the newer one."""
+    engine = Engine.load(rules)
+    with engine.watch(rules, budget=Budget(seconds=60), interval=0.05):
+        put(rules, RULES.format(action="challenge"))
+        assert eventually(lambda: engine.candidate is not None)
+        put(rules, RULES.format(action="ban") + "# the same decisions\n")
+        assert eventually(lambda: engine.candidate is None and engine.generation == 2)
+        assert "ban" == action(engine)
+
+
+def test_budgets_are_parts() -> None:
+    """5 for five percent is refused, and so are actions that do not exist."""
+    for wrong in ({"share": 5}, {"actions": {"bann": 0.1}}, {"requests": 0}, {"seconds": 0}, {"sample": 0}):
+        with pytest.raises(ValueError, match="budget"):
+            Budget(**wrong)
+
+
+# ---- processes, memory, readers
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_follows_on_its_own(rules: Path) -> None:
+    """The thread of the parent does not exist in a child; the child starts its own."""
+    engine = Engine.load(rules)
+    with engine.watch(rules, interval=0.05):
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if eventually(lambda: action(engine) == "challenge", 20) else 1)
+        time.sleep(0.2)
+        put(rules, RULES.format(action="challenge"))
+
+        assert eventually(lambda: action(engine) == "challenge")
+        assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/statm")
+def test_a_thousand_reloads_leak_nothing_and_tear_nothing(rules: Path) -> None:
+    """Memory stays, and every decision is one of the two rulesets whole: action, rule and reason belong together."""
+    rule = "- {{id: {0}{2}, when: {{prefix: 192.0.{2}.0/24, sni: .{0}.example}}, action: {1}, reason: {0}}}\n"
+    texts = [
+        "rules:\n" + "".join(rule.format(name, action, number) for number in range(4))
+        for name, action in (("a", "ban"), ("b", "challenge"))
+    ]
+    rules.write_text(texts[0])
+    networks = AsnTable.from_arrays(b"", b"", b"")
+    engine = Engine.load(rules, asn=networks)
+    watcher = Watcher(engine, rules, asn=networks)
+    stop, torn, asked = threading.Event(), [], [0]
+    whole = (("ban", "a2", "a"), ("challenge", "b2", "b"), ("allow", None, None))
+
+    def ask() -> None:
+        while not stop.is_set():
+            for sni in ("x.a.example", "x.b.example"):
+                d = engine.decide("192.0.2.1", sni=sni)
+                asked[0] += 1
+                if (d.action, d.rule, d.reason) not in whole:
+                    torn.append(d)
+            time.sleep(0.005)
+
+    clients = [threading.Thread(target=ask) for _ in range(2)]
+    for client in clients:
+        client.start()
+    memory = []
+    for number in range(1, 1001):
+        rules.write_text(texts[number % 2])
+        assert watcher.check()
+        if number % 100 == 0:
+            gc.collect()
+            memory.append(resident())
+    stop.set()
+    for client in clients:
+        client.join()
+
+    assert ([], 1001) == (torn, engine.generation)
+    assert asked[0] > 200
+    assert max(memory[2:]) - memory[1] < 4 << 20
