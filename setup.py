@@ -32,6 +32,7 @@ EXTENSIONS = {
     "_decision": [],
     "_engine": [],
     "_fingerprint": ["gbf_cpu", *XXH3],
+    "_headers": ["gbf_cpu", "gbf_headers", "gbf_headers_build", *XXH3],
     "_name": [*BLOCK, *NAME, "gbf_strings"],
     "_names": [*BLOCK, *NAME, "gbf_name_build", "gbf_name_dfa"],
     "_prefix": PREFIX,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gobanfast._bans import BanTable
 from gobanfast._decision import Decision
 from gobanfast._errors import FormatError, GobanError, Problem, RuleError
+from gobanfast._headers import fingerprint
 from gobanfast._kernels import kernels
 from gobanfast._names import NameTable
 from gobanfast._prefix import PrefixTable
@@ -13,6 +14,7 @@ from gobanfast._tls import ClientHello, parse_client_hello
 from gobanfast.asn import AsnTable
 from gobanfast.bans import Ban
 from gobanfast.engine import Engine
+from gobanfast.headers import Headers, normalize_headers
 from gobanfast.rules import Rule, Ruleset
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "Engine",
     "FormatError",
     "GobanError",
+    "Headers",
     "NameTable",
     "PrefixSet",
     "PrefixTable",
@@ -31,7 +34,9 @@ __all__ = [
     "Rule",
     "RuleError",
     "Ruleset",
+    "fingerprint",
     "kernels",
+    "normalize_headers",
     "parse_client_hello",
 ]
 __version__ = "0.1.0"

@@ -77,6 +77,22 @@ SURFACE: dict[str, set[str]] = {
     "Engine": {"decide_many", "explain", "load", "ruleset", "status", "swap", "watch", "watcher"},
     "FormatError": set(),
     "GobanError": set(),
+    "Headers": {
+        "authority",
+        "case_known",
+        "fingerprint",
+        "has_cookie",
+        "method",
+        "order_known",
+        "pairs",
+        "path",
+        "problem",
+        "protocol",
+        "pseudo_known",
+        "repeated",
+        "scheme",
+        "ua_family",
+    },
     "NameTable": {
         "content_hash",
         "from_bytes",
@@ -118,7 +134,9 @@ SURFACE: dict[str, set[str]] = {
     "Rule": {"action", "column", "duration", "id", "line", "mode", "order", "priority", "reason", "source", "when"},
     "RuleError": set(),
     "Ruleset": {"content_hash", "failures", "from_text", "load", "nbytes", "save"},
+    "fingerprint": set(),
     "kernels": set(),
+    "normalize_headers": set(),
     "parse_client_hello": set(),
 }
 

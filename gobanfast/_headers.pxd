@@ -1,0 +1,21 @@
+from libc.stdint cimport uint8_t, uint32_t
+
+from gobanfast.native cimport gbf_header_plan, gbf_headers
+
+
+cdef class HeaderPlan:
+    cdef gbf_header_plan _plan
+    cdef readonly tuple names
+    cdef readonly tuple fields
+    cdef readonly tuple slots  # of `names`, in their order
+    cdef readonly bint keyed
+
+
+# Reads `headers` (list or tuple of pairs of bytes, or a WSGI environ) into `out`; with `fingerprint` gh1 too. `flags`
+# are what is known beforehand: GBF_HEADERS_HTTP1 or _HTTP2. The caller calls gbf_headers_free(), even if this raises.
+# Texts in `out` are borrowed from the objects in `headers`: they hold until other Python code may run.
+cdef int scan(object headers, const gbf_header_plan *plan, gbf_headers *out, bint fingerprint,
+              uint32_t flags) except -1
+
+# "gh1:..." of scanned headers, None when they had a problem.
+cdef str print_of(const gbf_headers *scanned)

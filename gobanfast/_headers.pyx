@@ -1,0 +1,343 @@
+"""Header scan and fingerprint: pairs of bytes or a WSGI environ in, slots and gh1 out."""
+
+cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.dict cimport PyDict_Next
+from cpython.ref cimport PyObject
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memset
+
+from functools import lru_cache
+
+from gobanfast._kernels import cpu_features
+
+from gobanfast.native cimport (
+    GBF_BAD_INPUT, GBF_HEADERS_BAD_VALUE, GBF_HEADERS_CASE, GBF_HEADERS_FINE, GBF_HEADERS_HTTP1, GBF_HEADERS_HTTP2,
+    GBF_HEADERS_MOST, GBF_HEADERS_ORDER, GBF_HEADERS_PSEUDO, GBF_HEADERS_SECRET, GBF_HEADERS_TOO_MANY,
+    GBF_HEADER_COOKIE, GBF_HEADER_FIELDS, GBF_HEADER_HOST, GBF_HEADER_METHOD, GBF_HEADER_NO_SLOT, GBF_HEADER_PATH,
+    GBF_HEADER_PROTOCOL, GBF_HEADER_SCHEME, GBF_HEADER_SLOTS, GBF_HEADER_USER_AGENT, GBF_OK, GBF_PRINT_BYTES,
+    gbf_fault, gbf_header_path, gbf_header_plan, gbf_header_plan_build, gbf_header_plan_free, gbf_header_slot,
+    gbf_header_tally, gbf_header_text, gbf_header_ua, gbf_headers, gbf_headers_add, gbf_headers_add_cgi,
+    gbf_headers_finish, gbf_headers_free, gbf_headers_print, gbf_headers_set, gbf_headers_start, gbf_headers_text,
+    gbf_status, gbf_xxh3_pick,
+)
+
+cdef extern from *:
+    """
+    /* Borrowed parts of a pair, without a reference count touched: 0 when it is no pair of bytes. */
+    static inline int gbf_pair(PyObject *pair, const uint8_t **name, Py_ssize_t *name_bytes, const uint8_t **value,
+                               Py_ssize_t *value_bytes)
+    {
+        PyObject *first, *second;
+        if (PyTuple_Check(pair) && PyTuple_GET_SIZE(pair) == 2) {
+            first = PyTuple_GET_ITEM(pair, 0);
+            second = PyTuple_GET_ITEM(pair, 1);
+        } else if (PyList_Check(pair) && PyList_GET_SIZE(pair) == 2) {
+            first = PyList_GET_ITEM(pair, 0);
+            second = PyList_GET_ITEM(pair, 1);
+        } else {
+            return 0;
+        }
+        if (!PyBytes_Check(first) || !PyBytes_Check(second))
+            return 0;
+        *name = (const uint8_t *)PyBytes_AS_STRING(first);
+        *name_bytes = PyBytes_GET_SIZE(first);
+        *value = (const uint8_t *)PyBytes_AS_STRING(second);
+        *value_bytes = PyBytes_GET_SIZE(second);
+        return 1;
+    }
+    /* The characters of a str as Latin-1, borrowed; 0 when it has others. */
+    static inline int gbf_latin1(PyObject *text, const uint8_t **start, Py_ssize_t *n)
+    {
+        if (!PyUnicode_Check(text) || PyUnicode_KIND(text) != PyUnicode_1BYTE_KIND)
+            return 0;
+        *start = (const uint8_t *)PyUnicode_1BYTE_DATA(text);
+        *n = PyUnicode_GET_LENGTH(text);
+        return 1;
+    }
+    #define gbf_rows_of(rows) PySequence_Fast_ITEMS(rows)
+    #define gbf_row_count(rows) PySequence_Fast_GET_SIZE(rows)
+    """
+    int gbf_pair(PyObject *pair, const uint8_t **name, Py_ssize_t *name_bytes, const uint8_t **value,
+                 Py_ssize_t *value_bytes) noexcept
+    int gbf_latin1(PyObject *text, const uint8_t **start, Py_ssize_t *n) noexcept
+    PyObject **gbf_rows_of(object rows) noexcept
+    Py_ssize_t gbf_row_count(object rows) noexcept
+    str PyUnicode_New(Py_ssize_t size, Py_UCS4 most)
+    void *PyUnicode_DATA(object text) noexcept
+
+FIELDS = (
+    "user-agent", "accept", "accept-language", "accept-encoding", "sec-ch-ua", "sec-ch-ua-mobile",
+    "sec-ch-ua-platform",
+)
+"""The headers whose values are in a fingerprint when nothing else is asked for."""
+
+UA_FAMILIES = (
+    "bot", "edge", "opera", "firefox", "chrome", "safari", "curl", "wget", "python", "go", "java", "other",
+)
+"""What a user agent may claim to be; where it claims several, the first of these counts."""
+
+PROBLEMS = (
+    None, "more than 256 headers", "more than 65536 bytes of names and values", "a name that is no token",
+    "a control byte in a value", "a pseudo header out of place", "upper case in an HTTP/2 name",
+    "two hosts",
+)
+
+
+@cython.final
+cdef class HeaderPlan:
+    """Which headers are looked for, and what makes a fingerprint. Frozen; any number of threads.
+
+    Args:
+        names: headers that get a slot besides the fields; lower case, up to 64 bytes each.
+        fields: headers whose values are in the fingerprint; at most 32.
+        key: makes fingerprints private: who has not got it can neither make nor check one. None: shareable ones.
+    Raises:
+        ValueError: a name that is not a lower-case token, too many, or a field that no fingerprint may have.
+    """
+
+    def __init__(self, names=(), fields=FIELDS, *, bytes key=None):
+        cdef gbf_header_text asked[GBF_HEADER_SLOTS]
+        cdef gbf_header_text wanted[GBF_HEADER_FIELDS]
+        cdef uint8_t slots[GBF_HEADER_SLOTS]
+        cdef gbf_fault fault
+        cdef gbf_status status
+        cdef bytes secret = None
+        cdef const uint8_t *secret_data = NULL
+        cdef uint32_t features = 0
+        if self.names is not None:
+            raise RuntimeError("a HeaderPlan is frozen")
+        asked_texts = [name.encode() for name in names]
+        field_texts = [name.encode() for name in fields]
+        if len(asked_texts) > GBF_HEADER_SLOTS or len(field_texts) > GBF_HEADER_FIELDS:
+            raise ValueError(f"{len(asked_texts)} names and {len(field_texts)} fields; at most {GBF_HEADER_SLOTS} and "
+                             f"{GBF_HEADER_FIELDS} have room")
+        for i in range(len(asked_texts)):
+            asked[i] = text_span(asked_texts[i])
+        for i in range(len(field_texts)):
+            wanted[i] = text_span(field_texts[i])
+        if key is not None:
+            secret = secret_of(key)
+            secret_data = secret
+            features = <uint32_t>cpu_features(None)
+        status = gbf_header_plan_build(&self._plan, asked, <uint32_t>len(asked_texts), wanted,
+                                       <uint32_t>len(field_texts), secret_data,
+                                       gbf_xxh3_pick(features), slots, &fault)
+        if status != GBF_OK:
+            memset(&self._plan, 0, sizeof(gbf_header_plan))
+            if status == GBF_BAD_INPUT:
+                name = (asked_texts + field_texts)[fault.offset].decode()
+                raise ValueError(f"header {name!r} {fault.what.decode()}")
+            raise MemoryError()
+        self.names, self.fields, self.keyed = tuple(names), tuple(fields), key is not None
+        self.slots = tuple([slots[i] for i in range(len(asked_texts))])
+
+    def __dealloc__(self):
+        gbf_header_plan_free(&self._plan)
+
+    def fingerprint(self, headers, /):
+        """The gh1 fingerprint of headers, as `gobanfast.fingerprint`, by the fields and key of this plan."""
+        cdef gbf_headers scanned
+        try:
+            scan(headers, &self._plan, &scanned, True, 0)
+            return print_of(&scanned)
+        finally:
+            gbf_headers_free(&scanned)
+
+    def value(self, headers, str name not None, /):
+        """Bytes that a header comes to (repeated values joined), None when it is not there or nothing can be read.
+
+        Raises:
+            KeyError: a name that the plan has no slot for.
+        """
+        cdef gbf_headers scanned
+        cdef bytes text = name.encode()
+        cdef uint32_t slot = gbf_header_slot(&self._plan, <const uint8_t *><const char *>text, <uint32_t>len(text))
+        if slot == GBF_HEADER_NO_SLOT:
+            raise KeyError(name)
+        try:
+            scan(headers, &self._plan, &scanned, False, 0)
+            return slot_bytes(&scanned, slot)
+        finally:
+            gbf_headers_free(&scanned)
+
+    def facts(self, headers, http=None, /):
+        """Everything the scan finds, as a dict: what `normalize_headers` makes an object of."""
+        cdef gbf_headers scanned
+        cdef uint32_t flags = 0
+        if http is not None:
+            flags = GBF_HEADERS_HTTP1 if http[:1] == "1" else GBF_HEADERS_HTTP2
+        try:
+            scan(headers, &self._plan, &scanned, True, flags)
+            path = slot_bytes(&scanned, GBF_HEADER_PATH)
+            if path is not None:
+                path = span_bytes(gbf_header_path(scanned.slots[GBF_HEADER_PATH])) or None
+            return {
+                "method": slot_bytes(&scanned, GBF_HEADER_METHOD),
+                "authority": slot_bytes(&scanned, GBF_HEADER_HOST),
+                "path": path,
+                "scheme": slot_bytes(&scanned, GBF_HEADER_SCHEME),
+                "protocol": slot_bytes(&scanned, GBF_HEADER_PROTOCOL),
+                "order_known": bool(scanned.tally.flags & GBF_HEADERS_ORDER),
+                "case_known": bool(scanned.tally.flags & GBF_HEADERS_CASE),
+                "pseudo_known": bool(scanned.tally.flags & GBF_HEADERS_PSEUDO),
+                "has_cookie": bool(scanned.tally.seen >> GBF_HEADER_COOKIE & 1),
+                "ua_family": family_of(&scanned),
+                "problem": PROBLEMS[scanned.problem],
+                "fingerprint": print_of(&scanned),
+            }
+        finally:
+            gbf_headers_free(&scanned)
+
+
+cdef inline gbf_header_text text_span(bytes text):
+    cdef gbf_header_text span
+    span.at, span.nbytes = text, <uint32_t>min(len(text), <Py_ssize_t>0xFFFF)
+    return span
+
+
+cdef bytes span_bytes(gbf_header_text span):
+    return PyBytes_FromStringAndSize(<const char *>span.at, span.nbytes)
+
+
+cdef bytes slot_bytes(const gbf_headers *scanned, uint32_t slot):
+    if scanned.problem != GBF_HEADERS_FINE or not scanned.tally.seen >> slot & 1:
+        return None
+    return span_bytes(scanned.slots[slot])
+
+
+cdef str family_of(const gbf_headers *scanned):
+    if scanned.problem != GBF_HEADERS_FINE or not scanned.tally.seen >> GBF_HEADER_USER_AGENT & 1:
+        return None
+    return UA_FAMILIES[gbf_header_ua(scanned.slots[GBF_HEADER_USER_AGENT])]
+
+
+cdef bytes secret_of(bytes key):
+    """The XXH3 secret of a key: SHAKE-256, so that no part of the secret says anything about another or the key."""
+    from hashlib import shake_256
+
+    return shake_256(b"gobanfast gh1\0" + key).digest(GBF_HEADERS_SECRET)
+
+
+cdef str print_of(const gbf_headers *scanned):
+    if scanned.problem != GBF_HEADERS_FINE:
+        return None
+    text = PyUnicode_New(GBF_PRINT_BYTES, 127)
+    gbf_headers_text(scanned.fingerprint, <char *>PyUnicode_DATA(text))
+    return text
+
+
+cdef int scan(object headers, const gbf_header_plan *plan, gbf_headers *out, bint fingerprint,
+              uint32_t flags) except -1:
+    cdef gbf_status status
+    if isinstance(headers, (list, tuple)):
+        gbf_headers_start(out, flags | GBF_HEADERS_ORDER)
+        status = scan_rows(gbf_rows_of(headers), gbf_row_count(headers), plan, out)
+    else:
+        gbf_headers_start(out, flags)
+        if not isinstance(headers, dict):
+            raise TypeError(f"headers is {type(headers).__name__}, not a list of (name, value) bytes or a WSGI environ")
+        status = scan_environ(headers, plan, out)
+    if status == GBF_OK:
+        status = gbf_headers_finish(plan, out)
+    if status == GBF_OK and fingerprint and out.problem == GBF_HEADERS_FINE:
+        status = gbf_headers_print(plan, out)
+    if status != GBF_OK:
+        raise MemoryError()
+    return 0
+
+
+cdef inline gbf_status scan_rows(PyObject **rows, Py_ssize_t count, const gbf_header_plan *plan,
+                                 gbf_headers *out) except *:
+    cdef const uint8_t *name = NULL
+    cdef const uint8_t *value = NULL
+    cdef Py_ssize_t name_bytes = 0, value_bytes = 0, i
+    cdef gbf_header_tally tally = out.tally
+    cdef gbf_status status = GBF_OK
+    if count > GBF_HEADERS_MOST:
+        out.problem = GBF_HEADERS_TOO_MANY
+        return GBF_OK
+    for i in range(count):
+        if not gbf_pair(rows[i], &name, &name_bytes, &value, &value_bytes):
+            raise TypeError(f"header {i} is {repr(<object>rows[i])[:80]}, not a pair of bytes (name, value)")
+        status = gbf_headers_add(plan, out, &tally, name, <uint64_t>name_bytes, value, <uint64_t>value_bytes)
+        if status != GBF_OK or out.problem != GBF_HEADERS_FINE:
+            break
+    out.tally = tally
+    return status
+
+
+cdef gbf_status scan_environ(dict environ, const gbf_header_plan *plan, gbf_headers *out) except *:
+    cdef const uint8_t *name = NULL
+    cdef const uint8_t *value = NULL
+    cdef Py_ssize_t name_bytes = 0, value_bytes = 0, at = 0, count = 0
+    cdef PyObject *key
+    cdef PyObject *held
+    cdef gbf_header_tally tally = out.tally
+    cdef gbf_status status = GBF_OK
+    cdef uint32_t slot
+    while status == GBF_OK and out.problem == GBF_HEADERS_FINE and PyDict_Next(environ, &at, &key, &held):
+        if not gbf_latin1(key, &name, &name_bytes):
+            continue
+        slot = cgi_slot(name, name_bytes)
+        if slot == GBF_HEADER_NO_SLOT:
+            continue
+        if not gbf_latin1(held, &value, &value_bytes):
+            out.problem = GBF_HEADERS_BAD_VALUE
+        elif slot != GBF_HEADER_SLOTS:
+            if value_bytes > 0:
+                gbf_headers_set(out, slot, value, <uint32_t>min(value_bytes, <Py_ssize_t>0xFFFFFFF))
+                tally.seen |= out.tally.seen
+        elif count == GBF_HEADERS_MOST:
+            out.problem = GBF_HEADERS_TOO_MANY
+        elif name[0] == 72:  # HTTP_
+            count += 1
+            status = gbf_headers_add_cgi(plan, out, &tally, name + 5, <uint64_t>(name_bytes - 5), value,
+                                         <uint64_t>value_bytes)
+        elif value_bytes > 0:  # CGI has CONTENT_LENGTH even where the request has none
+            count += 1
+            status = gbf_headers_add_cgi(plan, out, &tally, name, <uint64_t>name_bytes, value, <uint64_t>value_bytes)
+    out.tally = tally
+    return status
+
+
+cdef uint32_t cgi_slot(const uint8_t *name, Py_ssize_t nbytes) noexcept:
+    """GBF_HEADER_SLOTS for a header, the slot of method and path, GBF_HEADER_NO_SLOT for everything else."""
+    if nbytes > 5 and memcmp(name, b"HTTP_", 5) == 0:
+        return GBF_HEADER_SLOTS
+    if nbytes == 12 and memcmp(name, b"CONTENT_TYPE", 12) == 0:
+        return GBF_HEADER_SLOTS
+    if nbytes == 14 and memcmp(name, b"CONTENT_LENGTH", 14) == 0:
+        return GBF_HEADER_SLOTS
+    if nbytes == 14 and memcmp(name, b"REQUEST_METHOD", 14) == 0:
+        return GBF_HEADER_METHOD
+    if nbytes == 9 and memcmp(name, b"PATH_INFO", 9) == 0:
+        return GBF_HEADER_PATH
+    return GBF_HEADER_NO_SLOT
+
+
+_default = HeaderPlan()
+
+
+@lru_cache(8)
+def plan_of(key, fields):
+    """A HeaderPlan for these; the last few are kept."""
+    return HeaderPlan((), fields, key=key)
+
+
+def fingerprint(headers, /, *, key=None, fields=None):
+    """"gh1:" and 32 hex digits that name the kind of client these headers come from; None when they cannot be read.
+
+    Args:
+        headers: list of (name, value) bytes in the order received, or a WSGI environ (which keeps no order, so
+            its fingerprints are others than those of lists).
+        key: bytes that make the fingerprint private; without it anyone can compute the same one.
+        fields: names of the headers whose values count; None takes FIELDS.
+    Raises:
+        TypeError: headers of another type. ValueError: a field that cannot be one.
+    Cost: about 15 ns a header. A key or fields cost a new HeaderPlan unless it was the last one used; keep your own.
+    Source: csrc/DESIGN.md, "Fingerprint gh1".
+    """
+    if key is None and fields is None:
+        return (<HeaderPlan>_default).fingerprint(headers)
+    return plan_of(key, FIELDS if fields is None else tuple(fields)).fingerprint(headers)
