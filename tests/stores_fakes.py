@@ -1,4 +1,4 @@
-"""An engine of bans only, slow and obvious, and the servers that tests of stores need."""
+"""An engine of bans only, and the servers that tests of stores need."""
 
 from __future__ import annotations
 
@@ -11,49 +11,21 @@ from contextlib import suppress
 
 import pytest
 
-from gobanfast.bans import Ban, ban_key
+from gobanfast._bans import BanTable
+from gobanfast.bans import ban_key
 
 WAIT = 20  # generous seconds for what should take milliseconds
 
 
-class FakeTable:
-    """Bans in a dict; the later expiry wins."""
-
-    def __init__(self, capacity=1_000_000):
-        self.found = {}
-        self.capacity = capacity
-
-    def put(self, ban):
-        old = self.get(ban.key)
-        if old is not None and (old.expires is None or (ban.expires is not None and ban.expires <= old.expires)):
-            return True
-        if old is None and len(self.found) >= self.capacity:
-            return False
-        self.found[ban.key] = ban
-        return True
-
-    def unban(self, key):
-        return self.found.pop(key, None)
-
-    def get(self, key):
-        ban = self.found.get(key)
-        return ban if ban is not None and (ban.expires is None or ban.expires > time.time()) else None
-
-    def bans(self):
-        return iter([ban for ban in list(self.found.values()) if self.get(ban.key)])
-
-
 class FakeEngine:
-    """The part of an engine that stores see."""
+    """The part of an engine that stores see: a real table and the hooks."""
 
-    def __init__(self, capacity=1_000_000):
-        self.ban_table = FakeTable(capacity)
+    def __init__(self):
+        self.ban_table = BanTable()
         self.on_ban, self.on_unban = [], []
 
     def ban(self, key, *, duration=None, reason="", rule=None):
-        now = time.time()
-        ban = Ban(ban_key(key), reason, rule, now, None if duration is None else now + duration, 1, "manual")
-        self.ban_table.put(ban)
+        ban = self.ban_table.ban(ban_key(key), duration=duration, reason=reason, rule=rule)
         for call in self.on_ban:
             call(ban)
         return ban
