@@ -137,6 +137,13 @@ cdef class ClientHello:
         return self._frame.end
 
     @property
+    def message(self):
+        """The handshake message, of which `parse_handshake` makes the same hello; None when no whole one was found."""
+        if self._owner is None or self._frame.records > 1:
+            return self._owner
+        return self._owner[self._frame.end - self._frame.message_bytes:self._frame.end]
+
+    @property
     def fragmented(self):
         """True if the hello was spread over several records. No browser does that over TCP."""
         return self._frame.records > 1

@@ -42,6 +42,7 @@ SURFACE: dict[str, set[str]] = {
         "ja4",
         "ja4_r",
         "legacy_version",
+        "message",
         "nbytes",
         "need",
         "offset",

@@ -1,0 +1,1 @@
+"""What an engine says of itself: the decision log (`log`), metrics (`metrics`)."""

@@ -1,0 +1,104 @@
+"""A line of the decision log, decided again."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gobanfast._errors import FormatError, GobanError
+
+if TYPE_CHECKING:
+    from gobanfast._decision import Decision
+    from gobanfast.rules import Ruleset
+
+COMPARED = ("action", "rule", "reason", "asn", "shadow", "logged")
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What came of deciding a line again.
+
+    Attributes:
+        line: the members of the line.
+        decision: the decision now.
+        differences: member -> (as logged, now); empty when the decision is reproduced.
+        notes: what had to be taken from the line, because it was live state then.
+    """
+
+    line: dict[str, Any]
+    decision: Decision
+    differences: dict[str, tuple[Any, Any]]
+    notes: tuple[str, ...]
+
+
+def find_line(lines: Iterable[str], id: str, source: str = "log") -> dict[str, Any]:  # noqa: A002 - its name in the log
+    """The line with this id.
+
+    Raises:
+        FormatError: the line with it is not one of a decision, or of another version.
+        GobanError: there is none.
+    """
+    offset = 0
+    for text in lines:
+        if id in text:
+            try:
+                line = json.loads(text)
+            except ValueError as error:
+                raise FormatError(source, offset, f"line is not JSON ({error})") from None
+            if isinstance(line, dict) and line.get("id") == id:
+                if line.get("v") != 1 or line.get("kind") != "decision":
+                    raise FormatError(source, offset, f"line of version {line.get('v')!r}, this release reads 1")
+                return line
+        offset += len(text.encode("utf-8", "surrogateescape"))
+    raise GobanError(f"{source}: no decision has the id {id!r}")
+
+
+def replay(line: dict[str, Any], ruleset: Ruleset) -> Replay:
+    """Decides a line again, by the rules it was decided by.
+
+    Raises:
+        GobanError: the line has pseudonyms in place of signals, or was decided by other rules.
+    """
+    from gobanfast._tls import parse_handshake
+    from gobanfast.bans import Ban
+    from gobanfast.engine import Engine
+
+    if line["pseudonyms"] is not None:
+        raise GobanError(f"decision {line['id']} was logged with pseudonyms; what it was made of is not in the log")
+    if line["ruleset"] != ruleset.compiled.content_hash:
+        raise GobanError(
+            f"decision {line['id']} was made by ruleset {line['ruleset']}, {ruleset.source} is "
+            f"{ruleset.compiled.content_hash}; give the rules of that time"
+        )
+    signals, cause, notes = line["signals"], line.get("cause"), []
+    given: dict[str, Any] = {"sni": signals["sni"]}
+    if signals["hello"] is not None:
+        given["hello"] = parse_handshake(base64.b64decode(signals["hello"]))
+        if given["sni"] == given["hello"].sni:
+            del given["sni"]
+    for name in ("method", "path", "http"):
+        if signals[name] is not None:
+            given[name] = signals[name]
+    if signals["headers"] is not None:
+        given["headers"] = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in signals["headers"]]
+    engine: Any = Engine(ruleset)
+    if cause == "ban":
+        notes.append(f"the ban of {line['ban']} is taken from the log")
+        engine.ban_table.put(Ban(line["ban"], line["reason"] or "", line["rule"], 0.0, None))
+    decision = engine.peek(signals["address"], **given)
+    compared: tuple[str, ...] = COMPARED
+    if cause in {"tracker", "score"}:
+        notes.append(f"the state of the {cause} then is not in the log; compared is what the rules say")
+        compared = ("asn", "shadow", "logged")
+        if cause == "score" and not line["score"] >= line["threshold"]:
+            raise GobanError(f"decision {line['id']} says score {line['score']} under threshold {line['threshold']}")
+    differences = {}
+    for name in compared:
+        now = getattr(decision, name)
+        now = list(now) if isinstance(now, tuple) else now
+        if now != line[name]:
+            differences[name] = (line[name], now)
+    return Replay(line, decision, differences, tuple(notes))
