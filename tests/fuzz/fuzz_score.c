@@ -1,0 +1,82 @@
+/* Whatever is rated, a guarded window is what recounting its scores says, a threshold stays inside its bounds, and a peek
+ * says what the rating after it says.
+ *
+ * Input: rules, then requests of (what is present, name, fingerprint, AS). */
+#include <math.h>
+#include <stdlib.h>
+
+#include "gbf_score.h"
+
+typedef struct {
+    const uint8_t *at, *end;
+} input;
+
+static uint32_t take(input *in, uint32_t bytes)
+{
+    uint32_t value = 0;
+    for (uint32_t i = 0; i < bytes && in->at < in->end; i++)
+        value |= (uint32_t)*in->at++ << (8 * i);
+    return value;
+}
+
+static void must(int law)
+{
+    if (!law)
+        abort();
+}
+
+static void recount(const gbf_window *w, const gbf_window_rules *rules)
+{
+    const uint16_t *ring = w->ring;
+    uint32_t below = 0, at = 0;
+    uint64_t sum = 0, squares = 0;
+    for (uint32_t i = 0; i < w->count; i++) {
+        below += ring[i] < w->at;
+        at += ring[i] == w->at;
+        sum += ring[i];
+        squares += (uint64_t)ring[i] * ring[i];
+    }
+    must(sum == w->sum && squares == w->squares && w->count <= rules->window);
+    must(w->count == 0 || (below == w->below && at == w->counts[w->at] && below <= w->low && w->low < below + at));
+}
+
+static int same(double a, double b)
+{
+    return a == b || (isnan(a) && isnan(b));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
+{
+    static const uint8_t key[32] = "thirty-two bytes, random enough."; /* no terminator */
+    static const gbf_asn_risk risks[] = {{1, 3, 0.9}, {7, 7, 0}, {9, UINT32_MAX, 1}};
+    input in = {data, data + nbytes};
+    uint32_t choice = take(&in, 1);
+    gbf_score_rules rules = {
+        {0.4, 0.35, 0.25},
+        {1 + take(&in, 1), take(&in, 1) % 101, 0.05, choice & 1, choice >> 1 & 1, 1 + take(&in, 1) % 40, 0.2, 0.9,
+         0.01},
+        choice >> 2 & 1,
+        0.25,
+        risks,
+        3,
+    };
+    gbf_score *s = gbf_score_new(&rules, key);
+    if (s == NULL)
+        return 0;
+    while (in.at < in.end) {
+        gbf_score_input request = {take(&in, 1), take(&in, 1), take(&in, 1) % 4, take(&in, 1) % 12, take(&in, 1) % 8};
+        gbf_score_answer peeked, answer;
+        gbf_score_peek(s, &request, &peeked);
+        gbf_score_rate(s, &request, &answer);
+        must(same(peeked.threshold, answer.threshold) && peeked.score == answer.score);
+        must(peeked.flagged == answer.flagged && answer.score >= 0 && answer.score <= 1 && answer.coverage <= 1);
+        must(rules.window.naive || isnan(answer.threshold) || (answer.threshold >= 0.2 && answer.threshold <= 0.9));
+        must(!isnan(answer.threshold) || !answer.flagged);
+    }
+    for (uint32_t i = 0; i < s->scope_count && !rules.window.naive; i++)
+        recount(&s->scopes[i].window, &rules.window);
+    gbf_score_free(s);
+    return 0;
+}
