@@ -1,16 +1,28 @@
-"""`gobanfast rules`: what is wrong with rules before they run."""
+"""`gobanfast rules`: what is wrong with rules, what they mean and what they would change, before they run."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gobanfast._errors import RuleError
-from gobanfast.cli.common import Asn, load_asn
+from gobanfast.cli.common import AsJson, Asn, Sni, coloured, load_asn, output, table
+
+if TYPE_CHECKING:
+    from gobanfast.asn import AsnTable
+    from gobanfast.rules import Ruleset
+    from gobanfast.rules.rule import Conditions
 
 app = typer.Typer(help="Work on rules files.", no_args_is_help=True)
+
+File = Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="Rules, YAML or compiled.")]
+Files = Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="Rules (YAML).")]
 
 
 @app.callback()
@@ -20,27 +32,177 @@ def options() -> None:
 
 @app.command()
 def lint(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="Rules (YAML).")],
+    files: Files,
     asn: Asn = None,
+    wide: Annotated[
+        float, typer.Option(min=0, max=100, help="Percent of the addresses that a rule may cover unremarked.")
+    ] = 100 / 256,
+    as_json: AsJson = False,
 ) -> None:
     """Print every error and warning as file:line:column; status 1 if there is any, 2 if a file cannot be read."""
     from gobanfast.rules import Ruleset
+    from gobanfast.rules.thorough import findings
 
     networks = load_asn(asn)
     errors = warnings = 0
+    found: list[dict[str, Any]] = []
     for file in files:
         try:
             ruleset = Ruleset.load(file, asn=networks)
         except RuleError as error:
-            problems = error.problems
+            problems = list(error.problems)
         else:
-            problems = ruleset.problems
-            if not problems:
+            problems = [*findings(ruleset, starter=asn is None, share=wide / 100), *ruleset.failures()]
+            if not problems and not as_json:
                 typer.echo(f"{file}: {len(ruleset.rules)} rules, nothing to say")
         for problem in problems:
-            typer.echo(f"{problem} [{problem.severity}]")
             errors += problem.severity == "error"
             warnings += problem.severity != "error"
-    if errors or warnings:
+            if as_json:
+                found.append(asdict(problem))
+            else:
+                code = f" {problem.code}" if problem.code else ""
+                typer.echo(f"{problem} [{problem.severity}{code}]")
+    if as_json:
+        typer.echo(json.dumps({"errors": errors, "warnings": warnings, "problems": found}))
+    elif errors or warnings:
         typer.echo(f"{errors} errors, {warnings} warnings")
+    if errors or warnings:
         raise typer.Exit(1)
+
+
+@app.command("test")
+def run_tests(files: Files, asn: Asn = None) -> None:
+    """Run the inline tests; status 1 if one fails."""
+    networks = load_asn(asn)
+    failed = 0
+    for file in files:
+        ruleset = _load(file, networks)
+        failures = ruleset.failures()
+        failed += len(failures)
+        for problem in failures:
+            typer.echo(str(problem))
+        typer.echo(f"{file}: {len(ruleset.tests) - len(failures)} of {len(ruleset.tests)} tests pass")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command("compile")
+def write_compiled(
+    file: File,
+    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="Where to; rules.gbf by custom.")],
+    asn: Asn = None,
+) -> None:
+    """Write the compiled ruleset, which loads in milliseconds and needs no other file; inline tests must pass."""
+    from gobanfast.rules.last_good import tested
+
+    ruleset = tested(_load(file, load_asn(asn)))
+    ruleset.save(out)
+    size = out.stat().st_size
+    typer.echo(f"{out}: {len(ruleset.rules)} rules, {size:,} bytes, hash {ruleset.content_hash}")
+
+
+@app.command()
+def diff(
+    old: Annotated[Path, typer.Argument(metavar="OLD", exists=True, dir_okay=False, help="Rules, YAML or compiled.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", exists=True, dir_okay=False, help="Rules, YAML or compiled.")],
+    logs: Annotated[
+        list[Path] | None,
+        typer.Option("--log", "-l", exists=True, dir_okay=False, help="Access log; several may be given."),
+    ] = None,
+    asn: Asn = None,
+    budget: Annotated[
+        float | None, typer.Option(min=0, max=100, help="Status 1 only when more percent of the lines differ.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what changes: rules added, removed and changed, and with --log the decisions that differ.
+
+    Status 1 when anything changes; with --budget, when more decisions do than that.
+    """
+    from gobanfast.batch.logs import LogFile
+    from gobanfast.rules.diff import changes, on_logs
+
+    if budget is not None and not logs:
+        raise typer.BadParameter("--budget is about decisions; give it a --log")
+    networks = load_asn(asn)
+    before, after = _load(old, networks), _load(new, networks)
+    found = list(changes(before, after))
+    report: dict[str, Any] = {"changes": [asdict(change) for change in found]}
+    lines = [f"{change.what} {change.name}" + "".join(f"\n  {detail}" for detail in change.details) for change in found]
+    differs = bool(found)
+    if logs:
+        with ExitStack() as stack:
+            opened = [LogFile(stack.enter_context(path.open("rb")), str(path)) for path in logs]
+            differences, bad = on_logs(before, after, opened)
+        report |= {"lines_without_address": bad, "decisions": differences.report()}
+        lines += [*differences.lines()]
+        compared = differences.compared
+        differs = differs if budget is None else bool(compared) and differences.differing / compared > budget / 100
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        typer.echo("\n".join(lines) or "nothing changes")
+    if differs:
+        raise typer.Exit(1)
+
+
+@app.command()
+def explain(
+    file: File,
+    address: Annotated[str | None, typer.Option("--address", help="Explain the decision about this client.")] = None,
+    sni: Sni = None,
+    asn: Asn = None,
+) -> None:
+    """Show the rules in the order in which they decide; with --address, why it is decided as it is."""
+    from gobanfast.engine import Engine
+
+    ruleset = _load(file, load_asn(asn))
+    if address is not None or sni is not None:
+        engine = Engine(ruleset)
+        typer.echo(engine.explain(engine.peek(address, sni=sni)))
+        return
+    rows = []
+    for position, rule in enumerate(ruleset.rules, 1):
+        lasts = "" if rule.duration is None else f"{rule.duration:g} s"
+        mode = "" if rule.mode == "enforce" else rule.mode
+        asks = "; ".join(_asks(rule.when)) or "anything"
+        place = f"{rule.source}:{rule.line}"
+        rows.append([position, rule.id, coloured(rule.action), mode, rule.priority, lasts, asks, place])
+    columns = ["#", "rule", "action", "mode", "priority", "for", "when", "at"]
+    output().print(table("", columns, rows))
+    typer.echo(
+        "Decided by: allow rules, bans in force, the other rules in this order, trackers, score; else allow.\n"
+        f"A signal that rules ask for and that cannot be read: {ruleset.unparsable} (unparsable)."
+    )
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of rules files, for editors."""
+    from gobanfast.rules.json_schema import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+def _load(file: Path, networks: AsnTable) -> Ruleset:
+    """Rules in either form; compiled ones have their own AS table."""
+    from gobanfast.rules import Ruleset
+    from gobanfast.rules.stored import is_stored
+
+    return Ruleset.load(file, asn=None if is_stored(file) else networks)
+
+
+def _asks(when: Conditions) -> Iterator[str]:
+    """The conditions in short: what is asked, and how many values there are, or the one."""
+    from dataclasses import fields
+
+    for field in fields(when):
+        value = getattr(when, field.name)
+        if value is None:
+            continue
+        try:
+            count = len(value)
+        except TypeError:
+            count = 1
+        yield field.name if count == 1 else f"{field.name} ({count})"

@@ -73,9 +73,9 @@ def overlay(rules: Sequence[Rule], asn: AsnTable) -> Overlay:
     """
     starts4, asn4, starts6, asn6 = asn.ranges()
     lists = [(rule, item) for rule, entry in enumerate(rules) for item in entry.when.prefix_lists]
-    split = [_split(item) for _, item in lists]
+    split = [spans(item) for _, item in lists]
     rank4 = _Ranks(np.uint64(1 << 32), [np.asarray(starts4, np.uint64)], [pair[0] for pair in split])
-    rank6 = _Ranks(_LAST6, [_widen(np.ascontiguousarray(starts6))], [pair[1] for pair in split])
+    rank6 = _Ranks(_LAST6, [sortable(np.ascontiguousarray(starts6))], [pair[1] for pair in split])
     cells4, cells6 = len(rank4.positions), len(rank6.positions)
 
     owner = np.array([rule for rule, _ in lists], np.int64)
@@ -148,7 +148,8 @@ def held(matrix: Words, rule: int) -> NDArray[np.bool_]:
 _LAST6 = np.array(b"\x01" + bytes(16), "S17")
 
 
-def _widen(addresses: Array) -> Array:
+def sortable(addresses: Array) -> Array:
+    """IPv6 addresses, n x 16 bytes, as keys that sort."""
     wide = np.zeros((len(addresses), 17), np.uint8)
     wide[:, 1:] = addresses
     return wide.view("S17").reshape(-1)
@@ -159,7 +160,7 @@ def _narrow(keys: Array) -> NDArray[np.uint8]:
     return np.ascontiguousarray(wide[:, 1:])
 
 
-def _split(item: PrefixList) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+def spans(item: PrefixList) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """First key and end of every prefix, IPv4 and IPv6 apart."""
     packed = np.frombuffer(item.addresses, np.uint8).reshape(-1, 16)
     bits = np.frombuffer(item.lengths, np.uint8)
@@ -179,7 +180,7 @@ def _split(item: PrefixList) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     end[:, 1:9] = stop_high.astype(">u8").view(np.uint8).reshape(-1, 8)
     end[:, 9:] = stop_low.astype(">u8").view(np.uint8).reshape(-1, 8)
     end[:, 0] = (bits6 == 0) | (stop_high < high) | ((stop_high == high) & (stop_low <= low))
-    return (start4, stop4), (_widen(packed[~mapped]), end.view("S17").reshape(-1))
+    return (start4, stop4), (sortable(packed[~mapped]), end.view("S17").reshape(-1))
 
 
 class _Ranks:

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from gobanfast.rules.files import Document
     from gobanfast.rules.rule import Rule
 
-WIDE = 1 << 24  # addresses; a /8
+WIDE_SHARE = 1 / 256  # of the IPv4 addresses, a /8, or of the IPv6 ones in use, 2000::/3
 
 
 def lint(
     documents: Sequence[Document], rules: Sequence[Rule], overlay: Overlay, *, starter: bool
 ) -> list[Problem]:  # fmt: skip
     """Warnings about loaded rules; `rules` and `overlay` share their order."""
-    found = [*_founding_traps(documents), *_wide(rules, overlay)]
+    found = [*_founding_traps(documents), *wide(rules, overlay)]
     if starter:
         found += _starter(rules)
     return found
@@ -58,21 +58,31 @@ def _starter(rules: Sequence[Rule]) -> list[Problem]:
     return []
 
 
-def _wide(rules: Sequence[Rule], overlay: Overlay) -> list[Problem]:
+def wide(rules: Sequence[Rule], overlay: Overlay, share: float = WIDE_SHARE) -> list[Problem]:
+    """Warnings about rules that cover more than `share` of the addresses of a family."""
     import numpy as np
 
     from gobanfast.rules.compile import held
 
-    sizes = np.diff(np.append(overlay.starts4.astype(np.int64), 1 << 32))
     vectors = overlay.vectors.reshape(-1, overlay.words)
-    weights = np.bincount(overlay.record_class[overlay.records4], weights=sizes, minlength=len(vectors))
+    sizes4 = np.diff(np.append(overlay.starts4.astype(np.int64), 1 << 32))
+    halves = overlay.starts6.reshape(-1, 16).view(">u8").astype(np.float64)
+    starts6 = np.append(halves[:, 0] + halves[:, 1] / 2.0**64, 2.0**64)  # in networks of 64 bits
+    families = []
+    for name, sizes, records, total in (
+        ("IPv4 addresses", sizes4, overlay.records4, 1 << 32),
+        ("IPv6 networks (/64)", np.diff(starts6), overlay.records6, 1 << 61),
+    ):
+        weights = np.bincount(overlay.record_class[records], weights=sizes, minlength=len(vectors))
+        families.append((name, weights, total))
     found = []
     for bit, rule in enumerate(rules):
         if rule.action in ("allow", "log") or not rule.when.on_address or rule.when.on_signals:
             continue  # `when: any` is spelled out, so it is meant; other signals narrow it by who knows how much
-        covered = int(weights[held(vectors, bit)].sum())
-        if covered > WIDE:
-            message = f"rule '{rule.id}' covers {covered} IPv4 addresses, {covered / (1 << 32):.1%} of all"
-            hint = "check its prefixes and AS conditions"
-            found.append(_warning(rule.source, rule.line, rule.column, "wide-rule", message, hint))
+        for name, weights, total in families:
+            covered = int(weights[held(vectors, bit)].sum())
+            if covered > share * total:
+                message = f"rule '{rule.id}' covers {covered} {name}, {min(1.0, covered / total):.1%} of all"
+                hint = "check its prefixes and AS conditions"
+                found.append(_warning(rule.source, rule.line, rule.column, "wide-rule", message, hint))
     return found

@@ -1,0 +1,60 @@
+"""The rules file as a JSON Schema, for editors: completion, descriptions, and red lines before anything is loaded."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from gobanfast.rules.schema import RulesFile, SetText
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of a rules file and of the files it includes.
+
+    What the schema refuses, loading refuses too; loading knows more (prefixes, regexes, what sets exist).
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about defaults that are no JSON; they are left out
+        _, made = models_json_schema(
+            [(RulesFile, "validation"), (SetText, "validation")], by_alias=True, ref_template="#/$defs/{model}"
+        )
+    definitions = made["$defs"]
+    for name in ("PrefixList", "NameList"):  # what a file is read into
+        definitions.pop(name, None)
+    definitions["When"]["minProperties"] = 1
+    definitions["RuleText"]["properties"]["when"] = {
+        "anyOf": [{"const": "any"}, {"$ref": "#/$defs/When"}],
+        "description": "the conditions, all of which must hold; any: always",
+    }
+    root = definitions.pop("RulesFile")
+    properties = root["properties"]
+    properties["sets"] = {
+        "type": "object",
+        "propertyNames": {"pattern": "^[A-Za-z0-9_.-]{1,64}$"},
+        "additionalProperties": {"$ref": "#/$defs/SetText"},
+        "description": "named lists; '@name' in a condition stands for what the set lists under the same key",
+    }
+    one_or_more = definitions["TrustText"]["properties"]["prefix"]
+    properties["trust"] = {"anyOf": [*one_or_more["anyOf"], {"$ref": "#/$defs/TrustText"}]}
+    for section in ("bans", "fingerprint"):
+        properties[section] = {"anyOf": [properties[section], {"type": "null"}]}
+    schema = {"$schema": DIALECT, "title": "gobanfast rules, version 1", **root, "$defs": definitions}
+    plain: dict[str, Any] = _plain(schema)
+    return plain
+
+
+def _plain(schema: Any, *, named: bool = False) -> Any:
+    """The schema without the titles and defaults that pydantic makes of names; `named`: keys are names of ours."""
+    if isinstance(schema, list):
+        return [_plain(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: _plain(value, named=key in ("properties", "$defs") and not named)
+        for key, value in schema.items()
+        if named or key not in ("title", "default") or value == "gobanfast rules, version 1"
+    }

@@ -1,0 +1,101 @@
+"""Rules that can never decide: everything they match is decided by rules before them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gobanfast._errors import Problem
+from gobanfast.rules.compile import held
+from gobanfast.rules.rule import Conditions, NameList, Rule
+
+if TYPE_CHECKING:
+    from gobanfast.rules.compile import Overlay
+
+MOST_PAIRS = 4_000_000  # of rules whose other signals are compared
+_ON_ADDRESS = {"prefix", "prefix_file", "asn", "asn_name"}  # these are in the overlay
+_ANY_OF = {"sni", "ja4", "ja4_prefix", "alpn", "ech", "method"}  # more values match more
+_NAMED = 3  # rules that a message names
+
+
+def unreachable(rules: Sequence[Rule], overlay: Overlay, *, starter: bool) -> Iterator[Problem]:
+    """A warning for every rule that matches no address, or whose every match is decided before it.
+
+    Exact for conditions on the address. Of other signals an earlier rule must ask for the same or less: what is found
+    is true, and some shadowing is not found. Cost: rules x classes, in numpy; compiles nothing.
+    """
+    vectors = overlay.vectors.reshape(-1, overlay.words)
+    wins = [rule.mode == "enforce" and rule.action != "log" for rule in rules]
+    pairs = len(rules) * sum(rule.when.on_signals for rule in rules)
+    for bit, rule in enumerate(rules):
+        rows = vectors[held(vectors, bit)]
+        if not len(rows):
+            if not (starter and rule.when.on_asn):
+                hint = "its conditions on the address exclude each other, or the AS table knows none of its ASes"
+                yield _warning(rule, "empty-rule", f"rule '{rule.id}' matches no address", hint)
+            continue
+        earlier = [
+            before
+            for before in range(bit)
+            if wins[before]
+            and (not rules[before].when.on_signals or (pairs <= MOST_PAIRS and covers(rules[before].when, rule.when)))
+        ]
+        mask = np.zeros(overlay.words, np.uint64)
+        for before in earlier:
+            mask[before // 64] |= np.uint64(1 << before % 64)
+        hits = rows & mask
+        if not hits.any(axis=1).all():
+            continue
+        shadowing = _first_bits(hits)
+        names = ", ".join(f"'{rules[before].id}'" for before in shadowing[:_NAMED])
+        more = f" and {len(shadowing) - _NAMED} more" if len(shadowing) > _NAMED else ""
+        if rule.action != "allow" and all(rules[before].action == "allow" for before in shadowing):
+            message = f"rule '{rule.id}' can never {rule.action}: everything it matches is allowed by {names}{more}"
+            yield _warning(rule, "contradictory-allow", message, "narrow one of them; allow comes before everything")
+        else:
+            message = f"rule '{rule.id}' can never decide: {names}{more} before it match everything that it matches"
+            yield _warning(rule, "shadowed-rule", message, "give it a smaller priority number, or remove it")
+
+
+def covers(wide: Conditions, narrow: Conditions) -> bool:
+    """Whether `wide` surely holds, besides the address, wherever `narrow` does."""
+    for field in fields(wide):
+        asked = getattr(wide, field.name)
+        if field.name in _ON_ADDRESS or asked is None:
+            continue
+        given = getattr(narrow, field.name)
+        if given is None or not (given == asked or _within(field.name, given, asked)):
+            return False
+    return True
+
+
+def _within(name: str, given: Any, asked: Any) -> bool:
+    if name == "tls_version_below":
+        return bool(given <= asked)
+    if name not in _ANY_OF or isinstance(given, NameList):
+        return False
+    listed = set(asked)
+    return all(value in listed or (name == "sni" and _suffixed(value, listed)) for value in given)
+
+
+def _suffixed(pattern: str, listed: set[str]) -> bool:
+    """Whether a pattern ".suffix" in `listed` covers all that `pattern` does."""
+    if pattern.startswith("re:") or pattern in ("absent", "malformed"):
+        return False
+    key = pattern.lstrip("*").removeprefix(".")
+    labels = key.split(".")
+    tails = [".".join(labels[start:]) for start in range(len(labels))]
+    return any(f".{tail}" in listed for tail in tails if not any(char in tail for char in "*?[]{}+"))
+
+
+def _first_bits(hits: np.ndarray[Any, np.dtype[np.uint64]]) -> list[int]:
+    """For rows of bit vectors the distinct first bits set, ascending."""
+    bits = np.unpackbits(np.ascontiguousarray(hits).view(np.uint8), axis=1, bitorder="little")
+    return [int(bit) for bit in np.unique(bits.argmax(axis=1))]
+
+
+def _warning(rule: Rule, code: str, message: str, hint: str) -> Problem:
+    return Problem(rule.source, rule.line, rule.column, message, hint, "warning", code)

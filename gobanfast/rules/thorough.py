@@ -1,0 +1,173 @@
+"""The lint of `gobanfast rules lint`: what takes too long, or asks for too much, to be looked for at every load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from gobanfast._errors import Problem
+from gobanfast.rules.compile import sortable, spans
+from gobanfast.rules.lint import WIDE_SHARE, wide
+from gobanfast.rules.reach import unreachable
+from gobanfast.rules.regex import compile_regex
+from gobanfast.rules.rule import PrefixList, Rule
+
+if TYPE_CHECKING:
+    from gobanfast.rules.compile import Overlay
+    from gobanfast.rules.ruleset import Ruleset
+
+#: Where clients are not who they seem, or are ourselves.
+SPECIAL = (
+    ("100.64.0.0/10", "shared by the customers of providers (RFC 6598)"),
+    ("10.0.0.0/8", "private"), ("172.16.0.0/12", "private"), ("192.168.0.0/16", "private"), ("fc00::/7", "private"),
+    ("127.0.0.0/8", "this machine"), ("::1/128", "this machine"),
+    ("169.254.0.0/16", "link-local"), ("fe80::/10", "link-local"),
+)  # fmt: skip
+
+MOST_NAMES = 10_000  # of a list file that are held against the public suffixes
+_PROBES = ("", "AS1", "AS4200000000 zq-7 x", "AS65551 Qwerty Ltd.")
+_NAMES = ("a", "zq-7.example", "x1.y2.z3.test", "www.qwerty.co.uk")
+# Without the publicsuffixlist package (extra `lint`): every top-level domain, and these below them.
+_SECOND_LEVEL = {
+    f"{second}.{top}"
+    for top in ("uk", "au", "nz", "za", "jp", "kr", "br", "in", "il", "tr", "mx", "ar", "cn", "tw", "th", "id", "sg")
+    for second in ("com", "co", "net", "org", "gov", "ac", "edu", "or", "ne", "go")
+}  # fmt: skip
+
+
+def findings(ruleset: Ruleset, *, starter: bool, share: float = WIDE_SHARE) -> list[Problem]:
+    """Every warning about a ruleset compiled from text, those of loading among them.
+
+    Args:
+        starter: the AS table is the starter table, which knows few ASes.
+        share: part of the IPv4 addresses, or of the IPv6 ones in use (2000::/3), that a rule may cover unremarked.
+    Cost: rules x classes; seconds for thousands of rules over a whole-Internet table.
+    """
+    overlay = ruleset.overlay
+    if overlay is None:
+        raise ValueError(f"{ruleset.source} is compiled; lint the files it was made from")
+    found = [problem for problem in ruleset.problems if problem.code != "wide-rule"]
+    found += wide(ruleset.rules, overlay, share)
+    found += unreachable(ruleset.rules, overlay, starter=starter)
+    found += _ours(ruleset.rules, overlay, ruleset.trust)
+    for rule in ruleset.rules:
+        found += _public_suffixes(rule)
+        found += _wide_regexes(rule)
+    order: dict[str, int] = {}
+    for path in ruleset.inputs.files:
+        order[path] = len(order)
+    return sorted(found, key=lambda problem: (order.get(problem.source, 0), problem.line, problem.column))
+
+
+def _warning(rule: Rule, code: str, message: str, hint: str) -> Problem:
+    return Problem(rule.source, rule.line, rule.column, message, hint, "warning", code)
+
+
+# ---- address space
+
+
+def _ours(rules: Sequence[Rule], overlay: Overlay, trust: PrefixList) -> Iterator[Problem]:
+    """Rules whose prefixes reach into space that many share, that is private, or whose peers are trusted."""
+    vectors = overlay.vectors.reshape(-1, overlay.words)
+    allowed = np.zeros(overlay.words, np.uint64)
+    for bit, rule in enumerate(rules):
+        if rule.action == "allow" and rule.mode == "enforce" and not rule.when.on_signals:
+            allowed[bit // 64] |= np.uint64(1 << bit % 64)
+    places = [(_packed([prefix]), f"{prefix} ({what})") for prefix, what in SPECIAL]
+    if len(trust):
+        places.append((trust, "prefixes under trust:"))
+    reached: dict[int, list[str]] = {}
+    for prefixes, what in places:
+        rows = vectors[np.unique(_classes(overlay, prefixes))]
+        rows = rows[~(rows & allowed).any(axis=1)]
+        together = np.bitwise_or.reduce(rows, axis=0) if len(rows) else allowed * np.uint64(0)
+        for bit, rule in enumerate(rules):
+            listed = rule.when.prefix_lists and rule.action in ("ban", "challenge")
+            if listed and int(together[bit // 64]) >> bit % 64 & 1:
+                reached.setdefault(bit, []).append(what)
+    for bit, where in sorted(reached.items()):
+        rule = rules[bit]
+        code = "trusted-prefix" if where[-1].endswith("trust:") else "special-prefix"
+        message = f"rule '{rule.id}' can {rule.action} clients in {', '.join(where)}"
+        yield _warning(rule, code, message, "allow them first, or leave that space out")
+
+
+def _packed(prefixes: Iterable[str]) -> PrefixList:
+    from gobanfast._address import parse_prefix
+
+    pairs = [parse_prefix(prefix) for prefix in prefixes]
+    return PrefixList(b"".join(address for address, _ in pairs), bytes(bits for _, bits in pairs))
+
+
+def _classes(overlay: Overlay, prefixes: PrefixList) -> np.ndarray[Any, Any]:
+    """Classes of the ranges that the prefixes meet."""
+    found = []
+    (first4, end4), (first6, end6) = spans(prefixes)
+    for starts, records, first, end in (
+        (overlay.starts4.astype(np.uint64), overlay.records4, first4, end4),
+        (sortable(overlay.starts6), overlay.records6, first6, end6),
+    ):
+        low = np.searchsorted(starts, first, "right") - 1
+        high = np.searchsorted(starts, end, "left")
+        for start, stop in zip(low.tolist(), high.tolist(), strict=True):
+            found.append(overlay.record_class[records[start:stop]])
+    return np.concatenate(found) if found else np.zeros(0, np.uint32)
+
+
+# ---- names
+
+
+class _Suffixes(Protocol):
+    def is_public(self, domain: str) -> bool: ...
+
+
+def _public_suffixes(rule: Rule) -> Iterator[Problem]:
+    if rule.action not in ("ban", "challenge"):
+        return
+    listed: list[str] = list(rule.when.sni or ())
+    if rule.when.sni_file is not None and len(rule.when.sni_file) <= MOST_NAMES:
+        listed += rule.when.sni_file
+    for pattern in listed:
+        key = pattern.lstrip("*").removeprefix(".")
+        if key == pattern or any(char in key for char in "*?[]{}+\\"):
+            continue  # a name of its own, or not literal
+        if _is_public(key):
+            message = f"rule '{rule.id}' covers every name under the public suffix '{key}' ('{pattern}')"
+            yield _warning(rule, "public-suffix", message, "write the names that are meant")
+
+
+@cache
+def _suffixes() -> _Suffixes | None:
+    try:
+        import publicsuffixlist
+    except ImportError:
+        return None
+    suffixes: _Suffixes = publicsuffixlist.PublicSuffixList()
+    return suffixes
+
+
+def _is_public(key: str) -> bool:
+    suffixes = _suffixes()
+    if suffixes is None:
+        return "." not in key or key in _SECOND_LEVEL
+    return bool(suffixes.is_public(key))
+
+
+# ---- regexes
+
+
+def _wide_regexes(rule: Rule) -> Iterator[Problem]:
+    for named in rule.when.asn_name or ():
+        search = compile_regex(named.regex).search
+        if all(search(text) for text in _PROBES):
+            message = f"rule '{rule.id}' has a pattern that matches every AS, '{named.regex}'"
+            yield _warning(rule, "wide-regex", message, "write what the names have that are meant")
+    for pattern in rule.when.sni or ():
+        if pattern.startswith("re:"):
+            search = compile_regex(f"^(?:{pattern[3:]})$").search
+            if search("") or all(search(text) for text in _NAMES):
+                message = f"rule '{rule.id}' has a pattern that matches every name or the empty one, '{pattern}'"
+                yield _warning(rule, "wide-regex", message, "write '**.example.com' or '.example.com'")
