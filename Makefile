@@ -12,11 +12,12 @@ HEADERS := $(wildcard gobanfast/csrc/*.h)
 GLUE := $(wildcard gobanfast/*.pyx gobanfast/*.pxd)
 STUBS := $(wildcard gobanfast/*.pyi)
 FUZZERS := $(wildcard tests/fuzz/*.c)
+RACERS := $(wildcard tests/race/*.c)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: demo test lint format bench fuzz wheel clean help
+.PHONY: demo test lint format bench fuzz race wheel clean help
 
 help:
 	@echo 'make demo    decide the bundled access log with the bundled rules'
@@ -25,6 +26,7 @@ help:
 	@echo 'make format  rewrite Python and C as lint wants them'
 	@echo 'make bench   run the benchmarks, record them; ARGS="prefix --rounds 3"; GOBANFAST_DATA=DIR adds real tables'
 	@echo 'make fuzz    libFuzzer + ASan + UBSan on the C kernels (clang), FUZZ_SECONDS=30 for each target'
+	@echo 'make race    threads that read and write live state, under TSan (clang)'
 	@echo 'make wheel   build a wheel into wheels/dist'
 	@echo 'make clean   remove all that make made, .venv included'
 	@echo 'PYTHON=python3.12 chooses the interpreter, CC=clang the compiler'
@@ -101,7 +103,7 @@ C_COMPILERS := $(shell command -v gcc 2>/dev/null) $(FUZZ_CC)
 format: $(VENV)/.group-lint
 	-$(BIN)/ruff check --quiet --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(CSRC) $(HEADERS) $(FUZZERS)
+	$(BIN)/clang-format -i $(CSRC) $(HEADERS) $(FUZZERS) $(RACERS)
 
 lint: export PATH := $(CURDIR)/$(BIN):$(PATH)
 lint: $(READY) $(VENV)/.group-test $(VENV)/.group-lint
@@ -112,7 +114,7 @@ lint: $(READY) $(VENV)/.group-test $(VENV)/.group-lint
 	python -m mypy.stubtest --concise --mypy-config-file pyproject.toml --ignore-disjoint-bases --ignore-unused-allowlist \
 	  --allowlist tests/stubtest-allowlist.txt $(subst /,.,$(STUBS:.pyi=))
 	cython-lint gobanfast
-	clang-format --dry-run -Werror $(CSRC) $(HEADERS) $(FUZZERS)
+	clang-format --dry-run -Werror $(CSRC) $(HEADERS) $(FUZZERS) $(RACERS)
 	@for compiler in $(C_COMPILERS); do for source in $(CSRC); do \
 	  echo "$$compiler $$source"; $$compiler $(C_WARNINGS) -c $$source -o /dev/null || exit 1; done; done
 	@[ -n '$(FUZZ_CC)' ] || echo 'lint: SKIPPED: C warnings of clang (no clang on PATH)'
@@ -137,6 +139,20 @@ fuzz: $(FUZZERS:tests/fuzz/%.c=build/fuzz/%)
 else
 fuzz:
 	@echo 'fuzz: needs clang with libFuzzer; nothing was fuzzed (Debian: apt-get install clang-14 libclang-rt-14-dev; or set FUZZ_CC)'; exit 1
+endif
+
+RACE_FLAGS := -std=c11 -g -O1 -Wall -Wextra -Werror -pthread -fsanitize=thread -Igobanfast/csrc
+
+build/race/%: tests/race/%.c $(CSRC) $(HEADERS)
+	@mkdir -p $(@D)
+	@$(FUZZ_CC) $(RACE_FLAGS) $< $(CSRC) -o $@
+
+ifneq ($(FUZZ_CC),)
+race: $(RACERS:tests/race/%.c=build/race/%)
+	@for target in $^; do $$target || exit 1; done
+else
+race:
+	@echo 'race: needs clang with TSan; nothing was run (Debian: apt-get install clang-14 libclang-rt-14-dev; or set FUZZ_CC)'; exit 1
 endif
 
 clean:

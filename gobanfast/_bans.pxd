@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from gobanfast.native cimport GBF_BAN_EPOCH, gbf_ban, gbf_ban_key, gbf_bans, gbf_bans_policy
+from gobanfast.native cimport GBF_BAN_EPOCH, gbf_ban, gbf_ban_key, gbf_bans, gbf_bans_counts, gbf_bans_policy
 
 # Who made a ban; the order of BY in _bans.pyx.
 cdef enum ban_by:
@@ -20,7 +20,8 @@ cdef inline uint64_t ban_time(double seconds) noexcept nogil:
 # Only when it returns 1 is there something for Python: `table.ban_of(&ban)`.
 cdef class BanTable:
     cdef gbf_bans *_bans  # lives as long as the object
-    cdef object _clock, _lock
+    cdef object _clock
+    cdef object _lock  # a Python lock, held around every call that takes gbf_bans.lock; see gbf_lock.h, Fork
     cdef int64_t _offset_ms  # Unix milliseconds at engine time 0
     cdef uint64_t _seed
     cdef list _texts  # reasons and rule ids by number; 0 is none
@@ -41,6 +42,7 @@ cdef class BanTable:
     cdef int read_policy(self, object escalate, str on_full, gbf_bans_policy *policy) except -1
     cdef uint32_t number(self, str text) except? 0
     cdef int sweep(self) except -1
+    cdef gbf_bans_counts counts(self)
     cdef tuple chunk(self, uint32_t cursor, uint64_t now)
 
 # The key of a canonical or other text form; ValueError for what is none.

@@ -17,7 +17,7 @@ from gobanfast.native cimport (
     gbf_ban_fingerprint, gbf_ban_fingerprint_at, gbf_ban_key, gbf_ban_prefix, gbf_bans_ban,
     gbf_bans_configure, gbf_bans_copy, gbf_bans_count, gbf_bans_counts, gbf_bans_extend, gbf_bans_find, gbf_bans_free,
     gbf_bans_get, gbf_bans_lift, gbf_bans_nbytes, gbf_bans_new, gbf_bans_policy, gbf_bans_purge, gbf_bans_put,
-    gbf_bans_texts, gbf_lock_open, gbf_lock_take,
+    gbf_bans_texts,
 )
 
 from gobanfast._fork import watch_forks
@@ -246,7 +246,7 @@ cdef class BanTable:
         return self.get(key) is not None
 
     def __len__(self):
-        return gbf_bans_count(self._bans).active
+        return self.counts().active
 
     def bans(self, *, now=None):
         """Iterator over the bans that hold at `now`, in no order. Others may write meanwhile: what is banned from the
@@ -267,7 +267,8 @@ cdef class BanTable:
         if bans == NULL:
             raise MemoryError()
         try:
-            more = gbf_bans_copy(self._bans, &cursor, bans, &count, now)
+            with self._lock:
+                more = gbf_bans_copy(self._bans, &cursor, bans, &count, now)
             return [self.ban_of(&bans[i]) for i in range(count)], cursor if more else None
         finally:
             PyMem_Free(bans)
@@ -322,8 +323,12 @@ cdef class BanTable:
         """The ban of exactly this key, which is lifted and does not count any more; None when there was none."""
         cdef gbf_ban_key wanted
         cdef gbf_ban ban
+        cdef uint64_t moment = self.moment(now)
+        cdef int lifted
         read_key(key, &wanted)
-        return self.ban_of(&ban) if gbf_bans_lift(self._bans, &wanted, self.moment(now), &ban) else None
+        with self._lock:
+            lifted = gbf_bans_lift(self._bans, &wanted, moment, &ban)
+        return self.ban_of(&ban) if lifted else None
 
     def extend(self, str key not None, *, expires, now=None):
         """The ban of exactly this key, in force until Unix time `expires` at least (None: for good); None when there
@@ -331,8 +336,12 @@ cdef class BanTable:
         cdef gbf_ban_key wanted
         cdef gbf_ban ban
         cdef uint64_t until = GBF_BAN_FOREVER if expires is None else self.from_unix(expires)
+        cdef uint64_t moment = self.moment(now)
+        cdef int extended
         read_key(key, &wanted)
-        return self.ban_of(&ban) if gbf_bans_extend(self._bans, &wanted, until, self.moment(now), &ban) else None
+        with self._lock:
+            extended = gbf_bans_extend(self._bans, &wanted, until, moment, &ban)
+        return self.ban_of(&ban) if extended else None
 
     def purge(self, *, now=None):
         """Number of bans that were over at `now` and still took room. Goes in small steps; nobody waits for it.
@@ -342,30 +351,34 @@ cdef class BanTable:
         cdef uint64_t moment = self.moment(now)
         cdef uint64_t ended = 0
         cdef int more = 1
-        with nogil:
-            while more:
-                ended += gbf_bans_purge(self._bans, moment, 64, &more)
+        while more:
+            with self._lock:
+                with nogil:
+                    ended += gbf_bans_purge(self._bans, moment, 1024, &more)
         return ended
 
     def configure(self, *, escalate=None, str on_full not None="refuse"):
         """Puts another policy in force, for bans made from now on; see the class."""
         cdef gbf_bans_policy policy
         self.read_policy(escalate, on_full, &policy)
-        gbf_bans_configure(self._bans, &policy)
+        with self._lock:
+            gbf_bans_configure(self._bans, &policy)
 
-    # ---- fork: the one who forks holds every lock, so that what the child inherits is whole and nobody's
+    # ---- fork: whoever writes or counts has the lock, so while it is held the table is whole
 
     def before_fork(self):
         """See `ForkAware`."""
         self._lock.acquire()
-        gbf_lock_take(&self._bans.lock)
 
     def after_fork(self, child):
         """See `ForkAware`."""
-        gbf_lock_open(&self._bans.lock)
         self._lock.release()
 
     # ---- figures
+
+    cdef gbf_bans_counts counts(self):
+        with self._lock:
+            return gbf_bans_count(self._bans)
 
     @property
     def capacity(self):
@@ -375,17 +388,18 @@ cdef class BanTable:
     @property
     def nbytes(self):
         """Bytes taken so far; what is reserved beyond that has never been touched."""
-        return gbf_bans_nbytes(self._bans)
+        with self._lock:
+            return gbf_bans_nbytes(self._bans)
 
     @property
     def saturated(self):
         """True when there is no room for a ban of a new key. What is over and not yet purged takes room until then."""
-        return gbf_bans_count(self._bans).active == self._bans.capacity
+        return self.counts().active == self._bans.capacity
 
     def stats(self):
         """Figures by name. Now: bans, remembered (ended, but still counting for escalation), capacity, texts. Since the
         table was made: added, extended, lifted, ended, refused, evicted, texts_lost (reasons that found no room)."""
-        cdef gbf_bans_counts counts = gbf_bans_count(self._bans)
+        cdef gbf_bans_counts counts = self.counts()
         return {
             "bans": counts.active, "remembered": counts.remembered, "capacity": self._bans.capacity,
             "texts": len(self._numbers), "added": counts.added, "extended": counts.extended, "lifted": counts.lifted,

@@ -59,13 +59,6 @@ cdef extern from "gbf_addr.h" nogil:
     size_t gbf_addr_format(gbf_addr address, char *text)
 
 
-cdef extern from "gbf_lock.h" nogil:
-    ctypedef struct gbf_lock:
-        pass
-    void gbf_lock_take(gbf_lock *lock)
-    void gbf_lock_open(gbf_lock *lock)
-
-
 cdef extern from "gbf_bans.h" nogil:
     const uint32_t GBF_BAN_IP4
     const uint32_t GBF_BAN_ASN
@@ -104,7 +97,6 @@ cdef extern from "gbf_bans.h" nogil:
         uint32_t remembered
     ctypedef struct gbf_bans:
         uint32_t capacity
-        gbf_lock lock
     ctypedef enum gbf_ban_outcome:
         GBF_BAN_REFUSED
         GBF_BAN_ADDED

@@ -1,11 +1,12 @@
 /* Writing half of gbf_bans.h. Everything here that changes a table does so under its lock. */
+#define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
 #include "gbf_bans.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
-#define LOAD 6            /* entries a bucket, on average; a bucket that waits for its split has up to twice as many */
-#define OVERFLOW_EVERY 16 /* one overflow bucket is reserved for as many buckets; measured need: below 1 in 50 */
-#define SETTLE 8          /* bans that any write ends in passing */
+#define LOAD 6   /* entries a bucket, on average; a bucket that waits for its split has up to twice as many */
+#define SETTLE 8 /* bans that any write ends in passing */
 #define FREE_KIND 255
 #define TIME_MAX GBF_BAN_FOREVER
 
@@ -101,36 +102,31 @@ static void end(gbf_bans_bucket *home)
     atomic_store_explicit(&home->version, load32(&home->version) + 1, memory_order_release);
 }
 
-/* A cleared overflow bucket, or 0. */
+/* A cleared overflow bucket. A chain of n entries has (n - 1) / 14 of them, so one for every 14 that the table can hold
+ * is enough whatever the hashes are. */
 static uint32_t take_overflow(gbf_bans *t)
 {
     uint32_t number = t->free_overflow;
-    if (number != 0) {
+    if (number != 0)
         t->free_overflow = load32(&t->overflow[number].next);
-    } else {
-        if (t->overflow_high == t->overflow_count)
-            return 0;
+    else
         number = ++t->overflow_high;
-    }
     store32(&t->overflow[number].next, 0);
     return number;
 }
 
-/* 0 when the chain is full and no overflow bucket is left. */
-static int chain_add(gbf_bans *t, gbf_bans_bucket *bucket, uint32_t slot)
+static void chain_add(gbf_bans *t, gbf_bans_bucket *bucket, uint32_t slot)
 {
     for (;;) {
         for (uint32_t i = 0; i < GBF_BANS_SLOTS; i++) {
             if (load32(&bucket->slot[i]) == 0) {
                 store32(&bucket->slot[i], slot);
-                return 1;
+                return;
             }
         }
         uint32_t next = load32(&bucket->next);
         if (next == 0) {
             next = take_overflow(t);
-            if (next == 0)
-                return 0;
             store32(&bucket->next, next);
         }
         bucket = &t->overflow[next];
@@ -183,8 +179,7 @@ static uint32_t gather(const gbf_bans *t, const gbf_bans_bucket *bucket, uint64_
     }
 }
 
-/* Splits the next bucket in two. Readers find the old size with the old chain, or the new size with both. The new chain
- * takes no more overflow buckets than the old one gave back, so adding to it cannot fail. */
+/* Splits the next bucket in two. Readers find the old size with the old chain, or the new size with both. */
 static void grow(gbf_bans *t)
 {
     uint64_t size = load64(&t->size), level = size >> 32, split = (uint32_t)size;
@@ -397,16 +392,8 @@ static gbf_ban_outcome insert(gbf_bans *t, const gbf_ban *ban, uint64_t hash)
     for (int i = 0; i < 3; i++)
         store64(&entry->word[i], ban->key.word[i]);
     fill(entry, ban);
-    int added = chain_add(t, home, gbf_bans_tag(t, hash) | number);
+    chain_add(t, home, gbf_bans_tag(t, hash) | number);
     end(home);
-    if (!added) {
-        store64(&entry->until, (uint64_t)FREE_KIND << 8);
-        entry->place = t->free_entry;
-        t->free_entry = number;
-        t->used--;
-        t->counts.refused++;
-        return GBF_BAN_REFUSED;
-    }
     enter_active(t, number, ban->key.kind);
     t->counts.added++;
     uint64_t size = load64(&t->size);
@@ -641,11 +628,21 @@ uint64_t gbf_bans_nbytes(gbf_bans *t)
     return nbytes;
 }
 
-/* `count` items of zero bytes on a cache line of their own: pages that no one has touched take no memory. */
-static void *zeros(void **raw, uint64_t count, uint64_t item_bytes)
+/* Cuts `bytes` off the mapping, on a page of their own. With no mapping yet, only counts. */
+static void *cut(gbf_bans *t, uint64_t bytes)
 {
-    *raw = calloc(1, count * item_bytes + 64);
-    return *raw == NULL ? NULL : (void *)(((uintptr_t)*raw + 63) & ~(uintptr_t)63);
+    void *part = t->mapping == NULL ? NULL : (uint8_t *)t->mapping + t->mapped;
+    t->mapped += (bytes + 4095) & ~UINT64_C(4095);
+    return part;
+}
+
+static void lay_out(gbf_bans *t, uint64_t buckets)
+{
+    t->mapped = 0;
+    t->buckets = cut(t, buckets * sizeof(gbf_bans_bucket));
+    t->overflow = cut(t, (t->capacity / GBF_BANS_SLOTS + 1) * sizeof(gbf_bans_bucket));
+    t->entries = cut(t, ((uint64_t)t->capacity + 1) * sizeof(gbf_bans_entry));
+    t->heap = cut(t, t->capacity * sizeof(uint32_t));
 }
 
 gbf_bans *gbf_bans_new(uint32_t capacity, const gbf_bans_policy *policy, const uint64_t random[10])
@@ -662,18 +659,17 @@ gbf_bans *gbf_bans_new(uint32_t capacity, const gbf_bans_policy *policy, const u
     t->capacity = capacity;
     t->tag_shift = bits;
     t->entry_mask = (UINT32_C(1) << bits) - 1;
-    t->overflow_count = (uint32_t)(buckets / OVERFLOW_EVERY) + 8;
     for (int i = 0; i < 5; i++)
         t->keys[i] = (gbf_u128)random[2 * i] << 64 | random[2 * i + 1];
     t->policy = *policy;
-    t->buckets = zeros(&t->memory[0], buckets, sizeof(gbf_bans_bucket));
-    t->overflow = zeros(&t->memory[1], t->overflow_count + 1, sizeof(gbf_bans_bucket));
-    t->entries = zeros(&t->memory[2], (uint64_t)capacity + 1, sizeof(gbf_bans_entry));
-    t->heap = zeros(&t->memory[3], capacity, sizeof(uint32_t));
-    if (t->buckets == NULL || t->overflow == NULL || t->entries == NULL || t->heap == NULL) {
-        gbf_bans_free(t);
+    /* A mapping and not calloc, which may hand out memory that was used, and clear it: pages nobody touched take none. */
+    lay_out(t, buckets);
+    t->mapping = mmap(NULL, t->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (t->mapping == MAP_FAILED) {
+        free(t);
         return NULL;
     }
+    lay_out(t, buckets);
     return t;
 }
 
@@ -681,7 +677,6 @@ void gbf_bans_free(gbf_bans *t)
 {
     if (t == NULL)
         return;
-    for (int i = 0; i < 4; i++)
-        free(t->memory[i]);
+    munmap(t->mapping, t->mapped);
     free(t);
 }

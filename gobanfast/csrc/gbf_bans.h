@@ -20,7 +20,14 @@
 #include "gbf_lock.h"
 
 /* TSan checks what the language promises, and vector loads have no atomic form: it gets the portable scan. */
-#if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
+#if defined(__has_feature)
+#define GBF_BANS_TSAN __has_feature(thread_sanitizer)
+#elif defined(__SANITIZE_THREAD__)
+#define GBF_BANS_TSAN 1
+#else
+#define GBF_BANS_TSAN 0
+#endif
+#if defined(__SSE2__) && !GBF_BANS_TSAN
 #define GBF_BANS_SSE2 1
 #else
 #define GBF_BANS_SSE2 0
@@ -98,12 +105,13 @@ typedef struct {
     /* What writers touch, under the lock. */
     gbf_lock lock;
     uint32_t capacity, used, active, high; /* entries: all, taken, in force, ever taken */
-    uint32_t free_entry, free_overflow, overflow_high, overflow_count;
+    uint32_t free_entry, free_overflow, overflow_high;
     uint32_t *heap; /* entries in force from the front, ended ones from the back; soonest first */
     uint32_t kinds[GBF_BAN_KINDS];
     gbf_bans_policy policy;
     gbf_bans_counts counts;
-    void *memory[4];
+    void *mapping;
+    uint64_t mapped; /* bytes */
 } gbf_bans;
 
 #define GBF_BANS_ASN (UINT64_C(1) << 33)

@@ -4,9 +4,11 @@
  * holds it never calls Python, never allocates and never waits, hence a thread that finds it taken is served within a
  * few loads unless the holder lost its CPU: after GBF_LOCK_SPINS looks it yields its own at every further one.
  *
- * Fork: a child inherits the lock as it stood, and the thread that would open it is gone. So the one who forks takes every
- * lock before and opens it after, in the parent and in the child (os.register_at_fork); then what a lock guards is
- * whole in the child, too. C code that forks behind Python's back must exec. */
+ * Fork: a child inherits the lock as it stood, and the thread that would open it is gone. Whoever forks must not hold it
+ * from a hook of os.register_at_fork: other Python threads would spin on it with the GIL, which the hooks need to go on.
+ * So either a Python lock, whose waiters let go of the GIL, is taken around every use, and by the hook (bans); or the child
+ * finds the lock taken, opens it and clears what it guarded, if that may be lost. C code that forks behind Python's back
+ * must exec. */
 #ifndef GBF_LOCK_H
 #define GBF_LOCK_H
 
