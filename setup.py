@@ -33,6 +33,7 @@ EXTENSIONS = {
     "_engine": [],
     "_fingerprint": ["gbf_cpu", *XXH3],
     "_headers": ["gbf_cpu", "gbf_headers", "gbf_headers_build", *XXH3],
+    "_http": [],
     "_name": [*BLOCK, *NAME, "gbf_strings"],
     "_names": [*BLOCK, *NAME, "gbf_name_build", "gbf_name_dfa"],
     "_prefix": PREFIX,

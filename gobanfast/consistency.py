@@ -1,0 +1,312 @@
+"""Signals that contradict each other: SNI and host, names that look like others, claims against networks.
+
+Each function answers one question about one request and keeps nothing. None of them says what to do: a mismatch has
+honest causes too (a shared HTTP/2 connection, a browser on a rented machine), so it is a signal, not a ban.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+import unicodedata
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gobanfast._address import parse_address, parse_prefix
+from gobanfast._set import PrefixSet
+
+Agreement = Literal["agree", "coalesced", "differ", "unknown"]
+Claim = Literal["browser", "crawler", "other"]
+
+NAME_LIMIT = 253
+PORT = re.compile(r"[0-9]{0,5}", re.ASCII)
+NAME = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*", re.ASCII)
+
+
+# ---- SNI and host
+
+
+def host_name(authority: str | None) -> str | None:
+    """The host in a Host header or `:authority`, in lower case and without port, brackets and final dot; None if there
+    is none in it."""
+    if not authority or len(authority) > NAME_LIMIT + 8 or "@" in authority:
+        return None
+    host, port = authority, ""
+    if authority.startswith("["):
+        host, bracket, port = authority[1:].partition("]")
+        if not bracket or (port and not port.startswith(":")) or ":" not in host:
+            return None
+        port = port[1:]
+        return host.lower() if parse_address(host) is not None and PORT.fullmatch(port) else None
+    host, _, port = authority.partition(":")
+    host = host.lower().removesuffix(".")
+    return host if PORT.fullmatch(port) and len(host) <= NAME_LIMIT and NAME.fullmatch(host) else None
+
+
+def agreement(sni: str | None, authority: str | None, names: Iterable[str] = ()) -> Agreement:
+    """How the name a TLS connection was opened for goes with the host a request on it asks for.
+
+    "coalesced" is a host that the certificate (`names`, its DNS names) covers besides the SNI: browsers send requests
+    for such hosts over one connection (RFC 9113 section 9.1.1); 421 sends them back if the host is not served there.
+    "unknown": no SNI, no readable host, or a host that is an address, which SNI never holds.
+    """
+    host = host_name(authority)
+    opened = host_name(sni)
+    if host is None or opened is None or parse_address(host) is not None:
+        return "unknown"
+    if host == opened:
+        return "agree"
+    return "coalesced" if any(covers(name, host) for name in names) else "differ"
+
+
+def covers(name: str, host: str) -> bool:
+    """Whether a certificate's DNS name is valid for a host (RFC 9525 section 6.3): `*` stands for one whole label."""
+    name = name.lower().removesuffix(".")
+    if name.startswith("*."):
+        first, _, rest = host.partition(".")
+        return bool(first) and rest == name[2:]
+    return name == host
+
+
+# ---- names that look like others
+
+# What people take for another letter: digits and strokes in place of letters, and letters of other scripts that are
+# drawn alike (a subset of Unicode UTS #39, confusables).
+CONFUSED = str.maketrans(
+    {
+        "0": "o", "1": "l", "i": "l", "|": "l", "3": "e", "4": "a", "5": "s", "7": "t", "8": "b", "9": "g",
+        "а": "a", "в": "b", "с": "c", "ԁ": "d", "е": "e", "һ": "h", "і": "l", "ј": "j", "к": "k", "ӏ": "l", "м": "m",
+        "н": "h", "о": "o", "р": "p", "ԛ": "q", "ѕ": "s", "т": "t", "у": "y", "ѵ": "v", "ԝ": "w", "х": "x", "α": "a",
+        "β": "b", "ε": "e", "ι": "l", "κ": "k", "ν": "v", "ο": "o", "ρ": "p", "τ": "t", "υ": "u", "χ": "x", "ı": "l",
+        "ł": "l", "ø": "o", "đ": "d", "ħ": "h", "ɡ": "g", "ɑ": "a", "ß": "b", "-": None, "_": None,
+    }
+)  # fmt: skip
+PAIRS = (("rn", "m"), ("vv", "w"), ("cl", "d"))
+LONG = 5  # letters of the longest label: shorter names are too near to too many others for edits to mean anything
+
+
+def skeleton(name: str) -> str:
+    """What a name looks like at a glance: equal skeletons are easily taken for each other. Dots stay."""
+    letters = unicodedata.normalize("NFD", decoded(name.lower().removesuffix(".")))
+    shape = "".join(letter for letter in letters if not unicodedata.combining(letter)).translate(CONFUSED)
+    for pair, letter in PAIRS:
+        shape = shape.replace(pair, letter)
+    return shape
+
+
+def decoded(name: str) -> str:
+    """The name with its A-labels in Unicode, where they are valid."""
+    if "xn--" not in name:
+        return name
+    import idna
+
+    labels = []
+    for label in name.split("."):
+        try:
+            labels.append(idna.decode(label) if label.startswith("xn--") else label)
+        except idna.IDNAError:
+            labels.append(label)
+    return ".".join(labels)
+
+
+class Lookalikes:
+    """Names that are to be told from names that look like them.
+
+    Args:
+        protected: names, as people type them; they and all below them are themselves, never look-alikes.
+    Cost: a few microseconds a name, whatever the number of protected ones.
+    """
+
+    def __init__(self, protected: Iterable[str]) -> None:
+        self._own = {name.lower().removesuffix(".") for name in protected}
+        for name in self._own:
+            if host_name(name) is None and not any(ord(letter) > 127 for letter in name):
+                raise ValueError(f"protected name {name!r} is not a host name")
+        self._shapes: dict[str, str] = {}
+        self._shorter: dict[str, set[str]] = {}  # a shape with one letter left out -> shapes
+        for name in sorted(self._own):
+            shape = skeleton(name)
+            self._shapes[shape] = name
+            if max(map(len, shape.split("."))) >= LONG:
+                for less in (shape, *one_less(shape)):
+                    self._shorter.setdefault(less, set()).add(shape)
+        self._depths = sorted({name.count(".") + 1 for name in self._own})
+
+    def lookup(self, name: str) -> str | None:
+        """The protected name that `name`, or a name above it, looks like; None for one that is what it looks like."""
+        if len(name) > NAME_LIMIT:
+            return None
+        labels = name.lower().removesuffix(".").split(".")
+        tails = [".".join(labels[-depth:]) for depth in self._depths if depth <= len(labels)]
+        if any(tail in self._own for tail in tails):
+            return None
+        for tail in tails:
+            shape = skeleton(tail)
+            if shape in self._shapes:
+                return self._shapes[shape]
+            for less in (shape, *one_less(shape)):
+                for near in sorted(self._shorter.get(less, ())):
+                    if one_edit_apart(near, shape):
+                        return self._shapes[near]
+        return None
+
+
+def one_less(text: str) -> set[str]:
+    return {text[:at] + text[at + 1 :] for at in range(len(text))}
+
+
+def one_edit_apart(left: str, right: str) -> bool:
+    """Whether one letter put in, left out, replaced, or swapped with its neighbour makes one of the other."""
+    if abs(len(left) - len(right)) > 1:
+        return False
+    if len(left) != len(right):
+        short, long = sorted((left, right), key=len)
+        return short in one_less(long)
+    places = [at for at in range(len(left)) if left[at] != right[at]]
+    return len(places) == 1 or (
+        len(places) == 2
+        and places[1] == places[0] + 1
+        and left[places[0]] == right[places[1]]
+        and left[places[1]] == right[places[0]]
+    )
+
+
+# ---- claims of the user agent
+
+
+@dataclass(frozen=True, slots=True)
+class Crawler:
+    """A crawler by the word in its User-Agent, and the domains its addresses resolve back to (none: only its list)."""
+
+    name: str
+    word: str
+    domains: tuple[str, ...] = ()
+
+
+CRAWLERS = (
+    Crawler("googlebot", "googlebot", ("googlebot.com", "google.com", "googleusercontent.com")),
+    Crawler("bingbot", "bingbot", ("search.msn.com",)),
+    Crawler("applebot", "applebot", ("applebot.apple.com",)),
+    Crawler("yandexbot", "yandex", ("yandex.ru", "yandex.net", "yandex.com")),
+    Crawler("duckduckbot", "duckduckbot"),
+)
+OTHER = re.compile(r"bot\b|crawl|spider|curl|wget|python|java/|go-http|okhttp|headless|\blibwww", re.IGNORECASE)
+BROWSER = re.compile(r"mozilla/5\.0 .*(?:chrome|firefox|safari|edg|opr)/", re.IGNORECASE)
+
+
+def claim(user_agent: str | None) -> Claim:
+    """What a User-Agent says it is."""
+    text = (user_agent or "")[:1024]
+    if claimed_crawler(text) is not None:
+        return "crawler"
+    return "browser" if BROWSER.match(text) and not OTHER.search(text) else "other"
+
+
+def claimed_crawler(user_agent: str | None) -> Crawler | None:
+    """The crawler that a User-Agent says it is."""
+    text = (user_agent or "")[:1024].lower()
+    return next((crawler for crawler in CRAWLERS if crawler.word in text), None)
+
+
+def browser_from_hosting(user_agent: str | None, asn: int | None, hosting: Container[int]) -> bool:
+    """Whether a browser is claimed from an AS of `hosting`, networks where servers live."""
+    return asn is not None and asn in hosting and claim(user_agent) == "browser"
+
+
+class CrawlerRanges:
+    """The published prefixes of crawlers: who says he is one must come from them.
+
+    Args:
+        ranges: name of a crawler -> its prefixes.
+    """
+
+    def __init__(self, ranges: Mapping[str, Iterable[str]]) -> None:
+        known = {crawler.name for crawler in CRAWLERS}
+        for name in ranges:
+            if name not in known:
+                raise ValueError(f"crawler {name!r} is not one of {', '.join(sorted(known))}")
+        self._ranges = {name: PrefixSet(prefixes) for name, prefixes in ranges.items()}
+
+    @classmethod
+    def load(cls, files: Mapping[str, str | Path]) -> CrawlerRanges:
+        """Ranges from files: the JSON that search engines publish (`{"prefixes": [{"ipv4Prefix": ...}]}`), or one
+        prefix a line."""
+        return cls({name: read_ranges(Path(path)) for name, path in files.items()})
+
+    def verified(self, user_agent: str | None, address: str) -> bool | None:
+        """Whether the crawler that is claimed is at home at `address`; None if none is claimed, or its list is not
+        known."""
+        crawler = claimed_crawler(user_agent)
+        if crawler is None or crawler.name not in self._ranges:
+            return None
+        return address in self._ranges[crawler.name]
+
+
+def read_ranges(path: Path) -> list[str]:
+    text = path.read_text()
+    if text.lstrip().startswith("{"):
+        entries = json.loads(text)["prefixes"]
+        found = [value for entry in entries for key, value in entry.items() if key in {"ipv4Prefix", "ipv6Prefix"}]
+    else:
+        lines = (line.partition("#")[0].strip() for line in text.splitlines())
+        found = [line for line in lines if line]
+    for prefix in found:
+        parse_prefix(prefix)
+    return found
+
+
+Reverse = Callable[[str], Awaitable[str | None]]
+Forward = Callable[[str], Awaitable[list[str]]]
+
+
+async def reverse_name(address: str) -> str | None:
+    """The name of an address, from DNS."""
+    try:
+        name, _ = await asyncio.get_running_loop().getnameinfo((address, 0), socket.NI_NAMEREQD)
+    except OSError:
+        return None
+    return name
+
+
+async def forward_addresses(name: str) -> list[str]:
+    """The addresses of a name, from DNS."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return [str(entry[4][0]) for entry in found]
+
+
+async def confirm_crawler(
+    user_agent: str | None,
+    address: str,
+    *,
+    timeout: float = 2.0,
+    reverse: Reverse = reverse_name,
+    forward: Forward = forward_addresses,
+) -> bool | None:
+    """Whether DNS says that `address` is the claimed crawler's, both ways: the name of the address is in the crawler's
+    domain, and that name has the address. None if none is claimed, it has no domain, or DNS does not answer in time.
+
+    Anyone can give his address a name of Google's; nobody can make Google's name point to it. Never wait for this
+    before a decision: ask beside it, and let the answer count for the next request.
+    """
+    crawler = claimed_crawler(user_agent)
+    packed = parse_address(address)
+    if crawler is None or not crawler.domains or packed is None:
+        return None
+    try:
+        async with asyncio.timeout(timeout):
+            name = await reverse(address)
+            if name is None:
+                return False
+            host = name.lower().removesuffix(".")
+            if not any(host.endswith("." + domain) for domain in crawler.domains):
+                return False
+            return packed in {parse_address(found) for found in await forward(host)}
+    except TimeoutError:
+        return None

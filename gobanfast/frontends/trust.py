@@ -1,0 +1,339 @@
+"""Who a request comes from, as far as the peer may be believed: one resolver for every HTTP frontend.
+
+Only a peer in `trust` is asked for more than its own address. The chain it names is walked from the right, because each
+proxy appends what it saw: hops in `trust` are passed over, the first other one is the client, and whatever stands left
+of it was written by the client. What cannot be read where the walk arrives is no address: the rules' `unparsable`
+policy answers then. A request with no hop outside `trust` is a proxy's own, and has no client address to ban.
+
+Sources: RFC 7239 (Forwarded), RFC 9110 section 5.6 (lists, tokens, quoted strings).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+from gobanfast._address import format_address, parse_address, parse_prefix
+from gobanfast._http import RequestIds, pick
+from gobanfast._set import PrefixSet
+
+Status = Literal["ok", "trusted", "unknown", "malformed", "conflict", "too-many-hops"]
+Headers = Iterable[tuple[bytes, bytes]]
+
+CHAINS = ("x-forwarded-for", "forwarded")
+SIGNALS = ("ja3", "ja4", "sni")
+SCHEMES = frozenset({"http", "https", "ws", "wss"})
+REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:/+=@-]{0,127}", re.ASCII)
+FIELD_NAME = re.compile(r"[a-z0-9!#$%&'*+.^`|~-]+", re.ASCII)  # as it is compared: lower case, and no underscore
+WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+QUOTED = r'"((?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[^\x00-\x08\x0a-\x1f\x7f])*)"'
+PAIR = re.compile(rf"({WORD})=(?:({WORD})|{QUOTED})", re.ASCII)
+OBFUSCATED = re.compile(r"_[A-Za-z0-9._-]+", re.ASCII)
+PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
+LINE_LIMIT = 8192  # bytes of a chain that are read: of X-Forwarded-For the last ones, a longer Forwarded is malformed
+CUT = "?"  # makes what is left of the element that was cut no address
+SHOWN_LIMIT = 80  # characters of a malformed hop that are kept for the log
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class Origin(NamedTuple):
+    """Where a request comes from, on the word of trusted peers.
+
+    `status` says what `address` is: "ok", the client's address; "trusted", None, for a request of a proxy itself;
+    "unknown", None, where a proxy does not say (`unknown`, an obfuscated name, no header it owes); "malformed",
+    "conflict" and "too-many-hops", a text that is no address, which the engine answers by its `unparsable` policy.
+    `scheme` and `request_id` are None unless a trusted peer gave a valid one; `signals` holds what was opted in to.
+    """
+
+    address: str | None
+    status: Status = "ok"
+    port: int | None = None
+    scheme: str | None = None
+    request_id: str | None = None
+    hops: int = 0
+    signals: Mapping[str, str] = NOTHING
+
+
+class Hop(NamedTuple):
+    """One element of a chain: `address` None and `known` True is one that cannot be read."""
+
+    text: str
+    address: str | None = None
+    port: int | None = None
+    scheme: str | None = None
+    known: bool = True
+
+
+class Trust:
+    """The peers whose forwarding headers are believed, and which headers.
+
+    Args:
+        peers: prefixes of the proxies; "unix" stands for every peer on a UNIX socket.
+        chain: the headers that these proxies write or remove, of "x-forwarded-for" and "forwarded". Name both only if
+            they handle both: a header that a proxy passes on untouched is the client's own. Where both are sent and
+            name different clients, neither is believed (status "conflict").
+        single: header -> prefixes of the peers that put the client's address in it ("cf-connecting-ip"); such a peer's
+            chain is not looked at.
+        signals: "ja3", "ja4" or "sni" -> the header in which these proxies tell it.
+        max_hops: trusted hops that are passed over at most.
+    Raises:
+        ValueError: a peer or header that is none, or `*`.
+    """
+
+    __slots__ = ("_chain", "_fields", "_max_hops", "_plain", "_signals", "_single", "peers", "unix")
+
+    def __init__(
+        self,
+        peers: Iterable[str] = (),
+        *,
+        chain: Sequence[str] = CHAINS[:1],
+        single: Mapping[str, Iterable[str]] = NOTHING,
+        signals: Mapping[str, str] = NOTHING,
+        max_hops: int = 16,
+    ) -> None:
+        if isinstance(peers, str):
+            raise ValueError(f"trust {peers!r} is one text; write a list of prefixes")
+        peers = list(peers)
+        self.unix = "unix" in peers
+        prefixes = checked(peer for peer in peers if peer != "unix")
+        self._single = {field_name(name): PrefixSet(checked(owners)) for name, owners in single.items()}
+        for owners in single.values():
+            prefixes += checked(owners)
+        self.peers = PrefixSet(prefixes)
+        unknown = [name for name in chain if name.lower() not in CHAINS]
+        unknown += [name for name in signals if name not in SIGNALS]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is not one of {', '.join((*CHAINS, *SIGNALS))}")
+        if max_hops < 1:
+            raise ValueError(f"max_hops={max_hops!r} must be positive")
+        self._chain = tuple(name.lower() for name in chain)
+        self._plain = self._chain == CHAINS[:1] and not single
+        self._signals = {signal: field_name(name) for signal, name in signals.items()}
+        self._max_hops = max_hops
+        wanted = {*self._chain, *self._single, *self._signals.values(), "x-forwarded-proto", "x-request-id"}
+        self._fields = {name.encode(): name for name in wanted}
+
+    def believes(self, peer: str | None) -> bool:
+        """Whether this peer's headers are read; None is a peer on a UNIX socket."""
+        return self.unix if peer is None else peer in self.peers
+
+    def resolve(self, peer: str | None, headers: Headers) -> Origin:
+        """Origin of a request that a believed `peer` handed on.
+
+        Args:
+            headers: (lower-case name, value) pairs as in ASGI; repeated fields are joined in order.
+        """
+        return self._origin(peer, pick(headers, self._fields))
+
+    def resolve_environ(self, peer: str | None, environ: Mapping[str, Any]) -> Origin:
+        """The same for a WSGI environ, whose server has joined repeated fields.
+
+        WSGI cannot tell `X_Forwarded_For` from `X-Forwarded-For`: the server or proxy must drop names with underscores,
+        as gunicorn and nginx do.
+        """
+        found = {}
+        for name in self._fields.values():
+            text = environ.get("HTTP_" + name.upper().replace("-", "_"))
+            if text is not None:
+                found[name] = text
+        return self._origin(peer, found)
+
+    def _origin(self, peer: str | None, found: Mapping[str, str]) -> Origin:
+        address = near_client(found["x-forwarded-for"]) if self._plain and "x-forwarded-for" in found else None
+        status: Status = "ok"
+        port = scheme = None
+        hops = 0
+        if address is None or address in self.peers:
+            address, status, port, scheme, hops = self._client(peer, found)
+        if scheme is None and (said := found.get("x-forwarded-proto")) is not None:
+            scheme = said if said in SCHEMES else scheme_of(said, found.get("x-forwarded-for", ""), hops)
+        request_id = found.get("x-request-id")
+        if request_id is not None and not REQUEST_ID.fullmatch(request_id):
+            request_id = None
+        signals = NOTHING
+        if self._signals:
+            told = {signal: found[name] for signal, name in self._signals.items() if name in found}
+            signals = {signal: text for signal, text in told.items() if is_signal(text)}
+        return Origin(address, status, port, scheme, request_id, hops, signals)
+
+    def _client(
+        self, peer: str | None, found: Mapping[str, str]
+    ) -> tuple[str | None, Status, int | None, str | None, int]:
+        for name, owners in self._single.items():
+            if peer is not None and peer in owners:
+                if name not in found:
+                    return None, "unknown", None, None, 0
+                hop = read_node(found[name].strip())
+                if hop.address is None:
+                    return hop.text, "malformed", None, None, 0
+                return hop.address, "ok", hop.port, None, 0
+        answers = []
+        for name in self._chain:
+            if name in found:
+                hops = read_for(found[name]) if name == "x-forwarded-for" else read_forwarded(found[name])
+                answers.append(self._walk(hops))
+        if not answers:
+            return None, "trusted", None, None, 0
+        first, last = answers[0], answers[-1]
+        if first[:2] != last[:2]:
+            return f"forwarding headers name {first[0]} and {last[0]}", "conflict", None, None, first[4]
+        return first if last[3] is None else last
+
+    def _walk(self, hops: Iterable[Hop]) -> tuple[str | None, Status, int | None, str | None, int]:
+        """(address, status, port, scheme, hops passed over) of the chain, which comes from the right."""
+        passed = 0
+        scheme = None
+        for hop in hops:
+            if hop.address is None:
+                status: Status = "malformed" if hop.known else "unknown"
+                return hop.text if hop.known else None, status, None, hop.scheme, passed
+            if hop.address not in self.peers:
+                return hop.address, "ok", hop.port, hop.scheme, passed
+            if passed == self._max_hops:
+                return f"more than {passed} trusted hops", "too-many-hops", None, None, passed
+            passed += 1
+            scheme = hop.scheme
+        return None, "trusted", None, scheme, passed
+
+
+def checked(prefixes: Iterable[str]) -> list[str]:
+    """The prefixes, each proved to be one."""
+    found = []
+    for text in prefixes:
+        if text == "*" or text.endswith("/0"):
+            raise ValueError(f"trust {text!r} believes everyone, so anyone could be anyone; name the proxies' prefixes")
+        parse_prefix(text)
+        found.append(text)
+    return found
+
+
+def field_name(name: str) -> str:
+    lowered = name.lower()
+    if not FIELD_NAME.fullmatch(lowered):
+        raise ValueError(f"header {name!r} is not a field name without underscores")
+    return lowered
+
+
+def shown(text: str) -> str:
+    """A hop that cannot be read, fit for a log and surely no address."""
+    return f"hop {text[:SHOWN_LIMIT]!r}"
+
+
+def near_client(value: str) -> str | None:
+    """The address at the right end of X-Forwarded-For, if it stands there without a port: the common case, fast."""
+    packed = parse_address(value[value.rfind(",") + 1 :].strip(" \t"))
+    return None if packed is None else format_address(packed)
+
+
+def read_node(text: str, *, bare: bool = True) -> Hop:
+    """An address with or without port and brackets, `unknown`, or an obfuscated name.
+
+    Args:
+        bare: IPv6 may come without brackets (RFC 7239 asks for them, X-Forwarded-For has no rules).
+    """
+    host, port = text, ""
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")) or ":" not in host:
+            return Hop(shown(text))
+        port = rest
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+        port = ":" + port
+    elif ":" in text and not bare:
+        return Hop(shown(text))
+    number = read_port(port[1:]) if port else None
+    if port and number is None and not OBFUSCATED.fullmatch(port, 1):
+        return Hop(shown(text))
+    packed = parse_address(host)
+    if packed is not None:
+        return Hop(text, format_address(packed), number)
+    if host.lower() == "unknown" or OBFUSCATED.fullmatch(host):
+        return Hop(text, known=False)
+    return Hop(shown(text))
+
+
+def read_port(text: str) -> int | None:
+    return int(text) if PORT.fullmatch(text) and int(text) <= 0xFFFF else None
+
+
+def read_for(value: str) -> Iterator[Hop]:
+    """The hops of X-Forwarded-For, from the right; empty elements are none."""
+    if len(value) > LINE_LIMIT:
+        value = CUT + value[-LINE_LIMIT:]
+    for element in reversed(value.split(",")):
+        text = element.strip(" \t")
+        if text:
+            yield read_node(text)
+
+
+def read_forwarded(value: str) -> Iterator[Hop]:
+    """The hops of Forwarded, from the right. One element that breaks the grammar breaks the line: a quote left open
+    by the client would take in what the proxy appended."""
+    elements = split_forwarded(value) if len(value) <= LINE_LIMIT else None
+    if elements is None:
+        yield Hop(shown(value))
+        return
+    for element in reversed(elements):
+        said = element.get("for")
+        scheme = element.get("proto", "").lower()
+        hop = Hop("", known=False) if said is None else read_node(said, bare=False)
+        yield hop._replace(scheme=scheme if scheme in SCHEMES else None)
+
+
+def split_forwarded(value: str) -> list[dict[str, str]] | None:
+    """Parameters of each element, names in lower case; None if the grammar or the rule "once" is broken."""
+    elements: list[dict[str, str]] = []
+    current: dict[str, str] = {}
+    at = 0
+    expect_pair = True
+    while at < len(value):
+        character = value[at]
+        if character in " \t":
+            at += 1
+        elif character == ",":
+            if current:
+                elements.append(current)
+            current, expect_pair = {}, True
+            at += 1
+        elif character == ";":
+            expect_pair = True
+            at += 1
+        else:
+            pair = PAIR.match(value, at) if expect_pair else None
+            if pair is None:
+                return None
+            name = pair[1].lower()
+            if name in current:
+                return None
+            current[name] = pair[2] if pair[3] is None else re.sub(r"\\(.)", r"\1", pair[3])
+            expect_pair = False
+            at = pair.end()
+    if current:
+        elements.append(current)
+    return elements
+
+
+def scheme_of(said: str, chain: str, hops: int) -> str | None:
+    """Scheme in X-Forwarded-Proto: one value, or of one for each hop the client's."""
+    values = [value.strip(" \t").lower() for value in said.split(",", 64)]
+    if len(set(values)) == 1:
+        value = values[0]
+    elif len(values) == chain.count(",") + 1:
+        value = values[-1 - hops] if hops < len(values) else values[0]
+    else:
+        return None
+    return value if value in SCHEMES else None
+
+
+def is_signal(text: str) -> bool:
+    """Whether a header holds one printable word: two proxies' words, joined by a comma, are none."""
+    return 0 < len(text) <= 256 and text.isascii() and text.isprintable() and "," not in text and " " not in text
+
+
+_ids = RequestIds(os.urandom(14))
+os.register_at_fork(after_in_child=lambda: _ids.renew(os.urandom(14)))
+mint_request_id = _ids.mint
