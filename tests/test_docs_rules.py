@@ -1,0 +1,72 @@
+"""docs/rules.md is what the program does: its examples run, its tables have every key and every code."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gobanfast.rules import Ruleset
+from gobanfast.rules.json_schema import json_schema
+
+DOCS = Path(__file__).parents[1] / "docs/rules.md"
+TEXT = DOCS.read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
+PACKAGE = Path(__file__).parents[1] / "gobanfast"
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with every file of the page; the first line of a block is its name."""
+    for kind, text in BLOCKS:
+        if kind in ("yaml", "text"):
+            path = tmp_path / text.split("\n")[0].removeprefix("# ")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["rules.yaml", "main.yaml", "founding.yaml"])
+def test_examples_load_and_pass_their_tests(written: Path, name: str) -> None:
+    """Every file of the page that is loaded alone is good."""
+    ruleset = Ruleset.load(name)
+
+    assert ruleset.rules
+    assert [] == ruleset.failures()
+
+
+def test_python_runs(written: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The Python of the page does what it asserts, and logs no error."""
+    for code in (text for kind, text in BLOCKS if kind == "python"):
+        exec(code, {})  # noqa: S102
+
+    assert [] == [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def keys(schema: Any) -> set[str]:
+    """Every key that the JSON Schema knows."""
+    if isinstance(schema, list):
+        return {key for item in schema for key in keys(item)}
+    if not isinstance(schema, dict):
+        return set()
+    own = set(schema["properties"]) if isinstance(schema.get("properties"), dict) else set()
+    return own | {key for value in schema.values() for key in keys(value)}
+
+
+def test_every_key_is_documented() -> None:
+    """No key of the schema is missing from the page."""
+    named = set(re.findall(r"`(\w+)`", TEXT)) | set(re.findall(r"(\w+):", TEXT))
+
+    assert set() == keys(json_schema()) - named
+
+
+def test_every_code_is_documented() -> None:
+    """The page has the codes of all findings and no others."""
+    sources = "".join((PACKAGE / "rules" / f"{name}.py").read_text() for name in ("lint", "thorough", "reach"))
+    made = set(re.findall(r'"([a-z]+-[a-z]+)"', sources)) | {"unused-set", "failed-test"}
+
+    assert made == set(re.findall(r"^\| `([a-z]+-[a-z]+)` \|", TEXT, re.MULTILINE))
