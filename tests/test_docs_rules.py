@@ -67,6 +67,6 @@ def test_every_key_is_documented() -> None:
 def test_every_code_is_documented() -> None:
     """The page has the codes of all findings and no others."""
     sources = "".join((PACKAGE / "rules" / f"{name}.py").read_text() for name in ("lint", "thorough", "reach"))
-    made = set(re.findall(r'"([a-z]+-[a-z]+)"', sources)) | {"unused-set", "failed-test"}
+    made = set(re.findall(r'"([a-z]+-[a-z]+)"', sources)) - {"link-local"} | {"unused-set", "failed-test"}
 
     assert made == set(re.findall(r"^\| `([a-z]+-[a-z]+)` \|", TEXT, re.MULTILINE))
