@@ -33,7 +33,8 @@ def ours_each(items: list[bytes]) -> None:
 
     for item in items:
         hello = parse_client_hello(item)
-        hello.sni, hello.alpn  # noqa: B018
+        hello.sni  # noqa: B018
+        hello.alpn  # noqa: B018
 
 
 def ours_ja4_each(items: list[bytes]) -> None:

@@ -84,6 +84,17 @@ gbf_hello_frame gbf_hello_records(const uint8_t *data, size_t input_bytes)
     uint32_t at = 0, have = 0;
     uint8_t header[MESSAGE_HEADER];
 
+    if (GBF_LIKELY(nbytes >= RECORD_HEADER + MESSAGE_HEADER && data[0] == HANDSHAKE && data[1] == 3 &&
+                   data[RECORD_HEADER] == CLIENT_HELLO)) { /* nearly always the whole message in one record */
+        uint32_t length = gbf_be16(data + 3), body = (uint32_t)data[6] << 16 | gbf_be16(data + 7);
+        if (GBF_LIKELY(length <= GBF_HELLO_RECORD_LIMIT && MESSAGE_HEADER + body <= length &&
+                       RECORD_HEADER + MESSAGE_HEADER + body <= nbytes)) {
+            frame.records = 1;
+            frame.message_bytes = MESSAGE_HEADER + body;
+            frame.end = RECORD_HEADER + frame.message_bytes;
+            return frame;
+        }
+    }
     if (nbytes != 0 && data[0] == CHANGE_CIPHER_SPEC) {
         static const uint8_t expected[CCS_RECORD] = {CHANGE_CIPHER_SPEC, 3, 3, 0, 1, 1};
         uint32_t seen = nbytes < CCS_RECORD ? nbytes : CCS_RECORD;
@@ -271,6 +282,29 @@ static int read_lists(const uint8_t *message, uint64_t seen, const uint32_t *fou
 #undef SEEN
 }
 
+/* Says where the extensions from `at` on go wrong. The walk in gbf_hello_read() is for good ones and notes only that. */
+static int refuse_extension(const uint8_t *message, gbf_hello_frame *frame, uint32_t at)
+{
+    uint32_t end = frame->message_bytes, ech = 0;
+    for (uint64_t seen = 0;;) {
+        if (end - at < 4 || end - at - 4 < gbf_be16(message + at + 2))
+            return refuse(frame, GBF_HELLO_OVERRUN, at);
+        uint32_t number = gbf_be16(message + at), body = gbf_be16(message + at + 2);
+        if (number < INDEXED) {
+            if (seen >> number & 1)
+                return refuse(frame, GBF_HELLO_DUPLICATE, at);
+            seen |= UINT64_C(1) << number;
+        } else if (number == ENCRYPTED_CLIENT_HELLO) {
+            if (ech != 0)
+                return refuse(frame, GBF_HELLO_DUPLICATE, at);
+            ech = 1;
+            if (body == 0 || message[at + 4] > 1)
+                return refuse(frame, GBF_HELLO_ECH, at);
+        }
+        at += 4 + body;
+    }
+}
+
 int gbf_hello_read(const uint8_t *message, gbf_hello_frame *frame, gbf_hello *hello)
 {
     uint32_t end = frame->message_bytes, at = MESSAGE_HEADER + 2 + 32;
@@ -313,38 +347,37 @@ int gbf_hello_read(const uint8_t *message, gbf_hello_frame *frame, gbf_hello *he
     hello->extensions = (gbf_span){at, end - at};
 
     uint64_t seen = 0;
-    uint32_t found[INDEXED], ech = 0, count = 0;
-    const uint8_t *p = message + at, *stop_at = message + end;
-    for (; p < stop_at; count++) {
-        if (stop_at - p < 4)
-            return refuse(frame, GBF_HELLO_OVERRUN, (uint32_t)(p - message));
-        uint32_t number = gbf_be16(p);
+    uint32_t found[INDEXED], count = 0, others = 0, ech = 0, echs = 0;
+    size_t p = at;
+    for (; p + 4 <= end; count++) {
+        uint32_t number = gbf_be16(message + p);
         /* Each step waits for the length before it. Most lengths fit one byte: guessing so lets the CPU run ahead. */
-        size_t body = p[3];
-        if (GBF_UNLIKELY(p[2] != 0)) {
-            body |= (size_t)p[2] << 8;
+        size_t body = message[p + 3];
+        if (GBF_UNLIKELY(message[p + 2] != 0)) {
+            body |= (size_t)message[p + 2] << 8;
             __asm__("" : "+r"(body)); /* keeps it a branch: a conditional move would wait */
         }
-        if ((size_t)(stop_at - p - 4) < body)
-            return refuse(frame, GBF_HELLO_OVERRUN, (uint32_t)(p - message));
+        hello->numbers[count % GBF_HELLO_NUMBERS] = (uint16_t)number;
         if (number < INDEXED) {
-            if (seen >> number & 1)
-                return refuse(frame, GBF_HELLO_DUPLICATE, (uint32_t)(p - message));
             seen |= UINT64_C(1) << number;
-            found[number] = (uint32_t)(p - message) + 4;
-        } else if (number == ENCRYPTED_CLIENT_HELLO) {
-            if (ech != 0)
-                return refuse(frame, GBF_HELLO_DUPLICATE, (uint32_t)(p - message));
-            ech = 1;
-            if (body == 0 || p[4] > 1)
-                return refuse(frame, GBF_HELLO_ECH, (uint32_t)(p - message));
-            hello->flags |= p[4] == 0 ? GBF_HELLO_ECH_OUTER : GBF_HELLO_ECH_INNER;
-        } else if (gbf_is_grease((uint16_t)number)) {
-            hello->flags |= GBF_HELLO_GREASE_EXTENSION;
+            found[number] = (uint32_t)p + 4;
+        } else {
+            others++;
+            if (GBF_UNLIKELY(number == ENCRYPTED_CLIENT_HELLO)) {
+                ech = (uint32_t)p + 4;
+                echs++;
+            }
         }
         p += 4 + body;
     }
     hello->extension_count = count;
+    if (GBF_UNLIKELY(p != end || (uint32_t)__builtin_popcountll(seen) + others != count || echs > 1))
+        return refuse_extension(message, frame, at);
+    if (ech != 0) {
+        if (gbf_be16(message + ech - 2) == 0 || message[ech] > 1)
+            return refuse_extension(message, frame, at);
+        hello->flags |= message[ech] == 0 ? GBF_HELLO_ECH_OUTER : GBF_HELLO_ECH_INNER;
+    }
     return read_lists(message, seen, found, frame, hello);
 }
 
@@ -358,9 +391,12 @@ static int has_grease(const gbf_hello *hello, gbf_span list)
 
 int gbf_hello_grease(const gbf_hello *hello)
 {
-    return (hello->flags & GBF_HELLO_GREASE_EXTENSION) != 0 || has_grease(hello, hello->ciphers) ||
-           has_grease(hello, hello->groups) || has_grease(hello, hello->signatures) ||
-           has_grease(hello, hello->versions);
+    uint32_t end = hello->extensions.at + hello->extensions.nbytes;
+    for (uint32_t at = hello->extensions.at; at < end; at += 4 + gbf_be16(hello->message + at + 2))
+        if (gbf_is_grease(gbf_be16(hello->message + at)))
+            return 1;
+    return has_grease(hello, hello->ciphers) || has_grease(hello, hello->groups) ||
+           has_grease(hello, hello->signatures) || has_grease(hello, hello->versions);
 }
 
 int gbf_hello_name_clean(const uint8_t *name, uint32_t nbytes)

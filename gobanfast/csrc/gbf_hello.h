@@ -13,6 +13,7 @@ enum {
     GBF_HELLO_BODY_LIMIT = 65536,   /* bytes of a handshake message without its header */
     GBF_HELLO_RECORD_LIMIT = 16384, /* RFC 8446 section 5.1, plaintext */
     GBF_HELLO_NAME_LIMIT = 255,
+    GBF_HELLO_NUMBERS = 32, /* extensions whose numbers are kept at hand; browsers send up to 20 */
 };
 
 typedef enum {
@@ -65,15 +66,14 @@ typedef struct {
     uint32_t at, nbytes;
 } gbf_span;
 
-enum { /* gbf_hello.flags */
-       GBF_HELLO_GREASE_EXTENSION = 1,
-       GBF_HELLO_ECH_OUTER = 2, /* real or GREASE: from outside they look the same */
-       GBF_HELLO_ECH_INNER = 4,
-       GBF_HELLO_TICKET = 8,
-       GBF_HELLO_PSK = 16,
-       GBF_HELLO_EARLY_DATA = 32,
-       GBF_HELLO_COOKIE = 64, /* only a server's HelloRetryRequest hands one out */
-       GBF_HELLO_SNI = 128,   /* the extension is there, whatever is in it */
+enum {                          /* gbf_hello.flags */
+       GBF_HELLO_ECH_OUTER = 1, /* real or GREASE: from outside they look the same */
+       GBF_HELLO_ECH_INNER = 2,
+       GBF_HELLO_TICKET = 4,
+       GBF_HELLO_PSK = 8,
+       GBF_HELLO_EARLY_DATA = 16,
+       GBF_HELLO_COOKIE = 32, /* only a server's HelloRetryRequest hands one out */
+       GBF_HELLO_SNI = 64,    /* the extension is there, whatever is in it */
 };
 
 typedef struct {
@@ -84,6 +84,7 @@ typedef struct {
     uint16_t version; /* highest in supported_versions, GREASE left out; without that extension the legacy one */
     uint32_t extension_count;
     gbf_span session_id, ciphers, extensions, name, alpn, versions, groups, points, signatures;
+    uint16_t numbers[GBF_HELLO_NUMBERS]; /* of the extensions, in order; complete if extension_count fits */
 } gbf_hello;
 
 enum { /* gbf_hello_name_flags() */

@@ -41,13 +41,11 @@ static void sink(uint16_t *heap, uint32_t root, uint32_t count)
 typedef int16_t eight __attribute__((vector_size(16)));
 
 /* A browser offers some fifteen values: the place of each is the number of smaller ones, counted sixteen at a time and
- * without a branch. Returns 0, with `values` untouched, if two are equal and so claim one place. Reads up to SLACK
- * bytes past the last value; what is there is counted for nothing. */
-static int rank(uint16_t *values, uint32_t count)
+ * without a branch. Returns 0 if two are equal and so claim one place. Reads up to SLACK bytes past the last value;
+ * what is there is counted for nothing. */
+static int places(const uint16_t *values, uint32_t count, int16_t place[RANKED])
 {
     const eight sign = (eight){0} + INT16_MIN; /* SSE2 compares signed numbers only */
-    int16_t place[RANKED];
-    uint16_t sorted[RANKED];
     uint64_t sum = 0;
     for (uint32_t at = 0; at < count; at += 16) {
         eight low, high, below_low = {0}, below_high = {0};
@@ -63,24 +61,17 @@ static int rank(uint16_t *values, uint32_t count)
         memcpy(place + at, &below_low, 16);
         memcpy(place + at + 8, &below_high, 16);
     }
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < count; i++)
         sum += (uint64_t)place[i];
-        sorted[place[i]] = values[i];
-    }
-    if (sum != (uint64_t)count * (count - 1) / 2)
-        return 0;
-    memcpy(values, sorted, count * sizeof *values);
-    return 1;
+    return sum == (uint64_t)count * (count - 1) / 2;
 }
 
 /* Ascending. A hello made of nothing else may hold 32,000 values: the heap keeps that within its bound. */
-static void sort(uint16_t *values, uint32_t count)
+static void heap_sort(uint16_t *values, uint32_t count)
 {
-    if (count == 0 || (count <= RANKED && rank(values, count)))
-        return;
     for (uint32_t root = count / 2; root-- > 0;)
         sink(values, root, count);
-    for (uint32_t last = count - 1; last > 0; last--) {
+    for (uint32_t last = count; last-- > 1;) {
         uint16_t top = values[0];
         values[0] = values[last];
         values[last] = top;
@@ -104,6 +95,13 @@ static uint32_t collect(const gbf_hello *hello, gbf_span list, uint16_t *out)
 static uint32_t collect_extensions(const gbf_hello *hello, uint16_t *out)
 {
     uint32_t count = 0, end = hello->extensions.at + hello->extensions.nbytes;
+    if (hello->extension_count <= GBF_HELLO_NUMBERS) {
+        for (uint32_t i = 0; i < hello->extension_count; i++) {
+            out[count] = hello->numbers[i];
+            count += !gbf_is_grease(hello->numbers[i]);
+        }
+        return count;
+    }
     for (uint32_t at = hello->extensions.at; at < end;) {
         uint32_t head = __builtin_bswap32(gbf_load32(hello->message + at));
         out[count] = (uint16_t)(head >> 16);
@@ -223,21 +221,32 @@ static void part_a(const gbf_hello *hello, char transport, uint32_t ciphers, uin
     alpn_letters(hello, to + 8);
 }
 
+GBF_INLINE void hex_value(uint8_t *to, uint16_t value)
+{
+    memcpy(to, hex_of[value >> 8], 2);
+    memcpy(to + 2, hex_of[value & 0xFF], 2);
+    to[4] = ',';
+}
+
 /* "1301,1302": `count` values in hex; the comma behind the last one is written but not counted. */
 static uint8_t *hex_list(uint8_t *to, const uint16_t *values, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++, to += 5) {
-        memcpy(to, hex_of[values[i] >> 8], 2);
-        memcpy(to + 2, hex_of[values[i] & 0xFF], 2);
-        to[4] = ',';
-    }
-    return count != 0 ? to - 1 : to;
+    for (uint32_t i = 0; i < count; i++)
+        hex_value(to + 5 * i, values[i]);
+    return count != 0 ? to + 5 * count - 1 : to;
 }
 
-static uint8_t *part_b(uint16_t *values, uint32_t count, uint8_t *to)
+/* The same, ascending: each value is written where it belongs. `values` may come out in another order. */
+static uint8_t *sorted_hex_list(uint8_t *to, uint16_t *values, uint32_t count)
 {
-    sort(values, count);
-    return hex_list(to, values, count);
+    int16_t place[RANKED];
+    if (count == 0 || count > RANKED || !places(values, count, place)) {
+        heap_sort(values, count);
+        return hex_list(to, values, count);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        hex_value(to + 5 * place[i], values[i]);
+    return to + 5 * count - 1;
 }
 
 static uint8_t *part_c(const gbf_hello *hello, uint16_t *values, uint32_t count, uint8_t *to)
@@ -248,8 +257,7 @@ static uint8_t *part_c(const gbf_hello *hello, uint16_t *values, uint32_t count,
         values[kept] = number;
         kept += number != SERVER_NAME && number != ALPN;
     }
-    sort(values, kept);
-    to = hex_list(to, values, kept);
+    to = sorted_hex_list(to, values, kept);
     uint32_t signatures = collect(hello, hello->signatures, values);
     if (signatures != 0) {
         *to++ = '_';
@@ -263,7 +271,7 @@ uint32_t gbf_ja4_raw(const gbf_hello *hello, char transport, uint8_t *room)
     uint16_t *values = values_of(hello, room);
     uint32_t ciphers = collect(hello, hello->ciphers, values);
     room[JA4_A] = '_';
-    uint8_t *to = part_b(values, ciphers, room + JA4_A + 1);
+    uint8_t *to = sorted_hex_list(room + JA4_A + 1, values, ciphers);
     *to++ = '_';
     uint32_t extensions = collect_extensions(hello, values);
     to = part_c(hello, values, extensions, to);
@@ -273,10 +281,8 @@ uint32_t gbf_ja4_raw(const gbf_hello *hello, char transport, uint8_t *room)
 
 static void twelve_digits(const uint32_t state[8], uint8_t *to)
 {
-    for (int i = 0; i < 8; i++)
-        to[i] = (uint8_t)digits[state[0] >> (28 - 4 * i) & 15];
-    for (int i = 0; i < 4; i++)
-        to[8 + i] = (uint8_t)digits[state[1] >> (28 - 4 * i) & 15];
+    for (int i = 0; i < 6; i++)
+        memcpy(to + 2 * i, hex_of[state[i / 4] >> (24 - i % 4 * 8) & 0xFF], 2);
 }
 
 void gbf_ja4(const gbf_hello *hello, char transport, const gbf_sha256_kernel *kernel, uint8_t *room,
@@ -284,7 +290,7 @@ void gbf_ja4(const gbf_hello *hello, char transport, const gbf_sha256_kernel *ke
 {
     uint16_t *values = values_of(hello, room);
     uint32_t ciphers = collect(hello, hello->ciphers, values);
-    uint8_t *b = room, *b_end = part_b(values, ciphers, b);
+    uint8_t *b = room, *b_end = sorted_hex_list(b, values, ciphers);
     uint32_t b_blocks = gbf_sha256_pad(b, (uint32_t)(b_end - b));
     uint8_t *c = b + b_blocks * GBF_SHA256_BLOCK;
     uint32_t extensions = collect_extensions(hello, values);
