@@ -61,7 +61,7 @@ def parse_pattern(text: str) -> Pattern:
     literal = literal_pattern(ascii_text)
     if literal is not None:
         return Pattern(*literal)
-    if _META.search(ascii_text.removeprefix("**.").removeprefix("*.")):
+    if _META.search(re.sub(r"^\*\*?\.", "", ascii_text)):
         return _parse_glob(text, ascii_text)
     raise ValueError(f"pattern {text!r} is not a name: {_name_problem(ascii_text)}")
 

@@ -194,6 +194,20 @@ def test_equal_names_in_great_number_cost_no_more_than_others() -> None:
     assert 1 == len(NameTable((("a.example", value) for value in range(100_000)), key=KEY))
 
 
+def test_large_tables_keep_texts_beside_their_buckets() -> None:
+    """Past 30,000 patterns texts lie in cells, whether they fit there or not: answers are those of a dict walk."""
+    generator = random.Random(11)
+    names = [
+        f"{'n' * generator.randrange(50)}{index}.{'l' * generator.randrange(1, 40)}.example" for index in range(31_000)
+    ]
+    parents = {name: index for index, name in enumerate(names)}
+    table = NameTable([("." + name, index) for index, name in enumerate(names)], key=KEY)
+    asked = [*names[::7], *("www." + name for name in names[::11]), *("x" + name for name in names[::13])]
+    assert [oracle.lookup_suffix(parents, name) for name in asked] == [table.lookup(name) for name in asked]
+    assert dict(table) == {"." + name: index for name, index in parents.items()}
+    table.verify()
+
+
 @pytest.mark.parametrize("depth", [1, 62, 63, 64, 65, 126, 127])
 def test_deep_names(depth: int) -> None:
     """Keys and names of up to 127 labels are looked up like any other."""

@@ -20,7 +20,9 @@ enum {
     GBF_LABELS_MAX = 127, /* labels in a name */
     GBF_NAME_KEYS = 10,   /* words of secret key */
     GBF_BUCKET_SLOTS = 5,
-    GBF_SYMBOLS = 40, /* 0 is "not a name character", then a-z 0-9 - _ . */
+    GBF_TEXT_CELL = 64, /* bytes of text that lie where the bucket's number says */
+    GBF_LANES = 4,      /* automata run side by side */
+    GBF_SYMBOLS = 40,   /* 0 is "not a name character", then a-z 0-9 - _ . */
 };
 
 /* A normalised name: lower case, no trailing dot. Bytes past nbytes are zero or rubbish but always readable. */
@@ -115,15 +117,17 @@ typedef struct {
     uint8_t kind[8];
 } gbf_name_many;
 
-/* One minimised automaton that reads right to left. State s has `width` cells from cells + s * width, one for each class of
- * symbols: the state reached. Its accept list (0: none) is in LIST at lists + s. State 0 is dead. */
+/* One minimised automaton that reads right to left. State s has a row of `width` cells from cells + s * width, one for each
+ * class of symbols: where the row of the state reached begins, or in a `far` automaton, whose rows need more than 16 bits for
+ * that, the number of that state. The accept list of s (0: none) is in LIST at lists + s. State 0 is dead. */
 typedef struct {
     uint32_t cells, lists; /* first cell, first list */
     uint16_t states, start;
     uint16_t width;
     uint16_t more; /* 1: the next automaton belongs to the same key */
     uint8_t class_of[GBF_SYMBOLS];
-    uint8_t zero[8];
+    uint8_t far;
+    uint8_t zero[7];
 } gbf_automaton;
 _Static_assert(sizeof(gbf_automaton) == 64, "automata are stored as they are");
 
@@ -132,9 +136,14 @@ typedef struct {
     uint64_t home;               /* buckets a key may hash to; a few more follow for overflow */
     uint64_t depths;             /* bit min(labels, 63): some key has that many labels */
     uint64_t patterns;           /* hashed patterns, globs and regexes not counted */
-    uint32_t has_text;
-    uint32_t roots; /* automata 0..roots-1 read every name */
+    uint32_t has_text;           /* 0, GBF_TEXT_PACKED or GBF_TEXT_CELLS */
+    uint32_t roots;              /* automata 0..roots-1 read every name */
 } gbf_name_head;
+
+enum {
+    GBF_TEXT_PACKED = 1, /* texts lie one behind the other */
+    GBF_TEXT_CELLS = 2,  /* those of bucket i in TEXT[64 i, 64 i + 64), and the ones that do not fit behind all cells */
+};
 
 #define GBF_LAST_GLOB UINT32_C(0x80000000)
 #define GBF_KIND_NAME GBF_TAG('N', 'A', 'M', 'E')
@@ -152,6 +161,7 @@ typedef struct {
     const uint32_t *glob_values; /* by glob number, which is the order globs were given in */
     uint64_t bucket_count, bloom_words, text_nbytes, many_count, automaton_count, cell_count, list_count, accept_count,
         glob_count;
+    uint64_t text_stride; /* bytes from the texts of a bucket to those of the next, 0: no telling */
     gbf_fold fold;
 } gbf_name_table;
 
@@ -204,7 +214,7 @@ typedef struct {
     uint32_t start;
 } gbf_name_spot;
 
-/* Suffixes of `name` that pass depth mask and Bloom filter, shortest first; their buckets are on the way to the cache. */
+/* Suffixes of `name` that pass depth mask and Bloom filter, shortest first; their buckets and texts are on the way to the cache. */
 GBF_INLINE uint32_t gbf_name_spots(const gbf_name_table *table, const gbf_name *name,
                                    gbf_name_spot spots[GBF_LABELS_MAX])
 {
@@ -218,7 +228,9 @@ GBF_INLINE uint32_t gbf_name_spots(const gbf_name_table *table, const gbf_name *
         if (depths & 1) {
             uint64_t mixed = gbf_name_mix(chain), bits = gbf_bloom_bits(mixed);
             if ((table->bloom[gbf_scale(mixed, table->bloom_words)] & bits) == bits) {
-                GBF_PREFETCH(&table->buckets[gbf_scale(mixed, table->head.home)]);
+                uint64_t home = gbf_scale(mixed, table->head.home);
+                GBF_PREFETCH(&table->buckets[home]);
+                GBF_PREFETCH(table->text + home * table->text_stride);
                 spots[count++] = (gbf_name_spot){mixed, start};
             }
         }
@@ -286,22 +298,64 @@ GBF_INLINE uint32_t gbf_automaton_run(const gbf_name_table *table, const gbf_aut
 {
     const uint16_t *cells = table->cells + automaton->cells;
     uint32_t state = automaton->start, width = automaton->width;
-    while (end > 0 && state != 0)
-        state = cells[state * width + automaton->class_of[gbf_symbol[text[--end]]]];
+    if (GBF_UNLIKELY(automaton->far)) {
+        while (end > 0 && state != 0)
+            state = cells[state * width + automaton->class_of[gbf_symbol[text[--end]]]];
+    } else {
+        uint32_t row = state * width; /* a step waits for the one before it: no multiplication in between */
+        while (end > 0 && row != 0)
+            row = cells[row + automaton->class_of[gbf_symbol[text[--end]]]];
+        state = row / width;
+    }
     return table->lists[automaton->lists + state];
+}
+
+/* The same for an automaton and those chained to it, up to GBF_LANES of them side by side: one step waits for the step before,
+ * and none for another automaton's. Returns how many were run. */
+GBF_INLINE uint32_t gbf_automata_run(const gbf_name_table *table, const gbf_automaton *automaton, const uint8_t *text,
+                                     uint32_t end, uint32_t lists[GBF_LANES])
+{
+    const uint16_t *cells[GBF_LANES];
+    const uint8_t *classes[GBF_LANES];
+    uint32_t row[GBF_LANES], count = 0;
+    do {
+        cells[count] = table->cells + automaton[count].cells;
+        classes[count] = automaton[count].class_of;
+        row[count] = (uint32_t)automaton[count].start * automaton[count].width;
+        count++;
+    } while (count < GBF_LANES && automaton[count - 1].more && !automaton[count].far);
+    if (count == 1 || automaton->far) {
+        lists[0] = gbf_automaton_run(table, automaton, text, end);
+        return 1;
+    }
+    for (uint32_t i = count; i < GBF_LANES; i++) { /* idle lanes stay in the dead row of the first automaton */
+        cells[i] = cells[0];
+        classes[i] = classes[0];
+        row[i] = 0;
+    }
+    while (end > 0 && (row[0] | row[1] | row[2] | row[3]) != 0) {
+        uint8_t symbol = gbf_symbol[text[--end]];
+        for (uint32_t i = 0; i < GBF_LANES; i++)
+            row[i] = cells[i][row[i] + classes[i][symbol]];
+    }
+    for (uint32_t i = 0; i < count; i++)
+        lists[i] = table->lists[automaton[i].lists + row[i] / automaton[i].width];
+    return count;
 }
 
 /* Lowest glob number accepted by automaton `index` and those chained to it, or `best` if none is lower. */
 GBF_INLINE uint32_t gbf_glob_lookup(const gbf_name_table *table, uint32_t index, const uint8_t *text, uint32_t end,
                                     uint32_t best)
 {
-    for (const gbf_automaton *automaton = table->automata + index;; automaton++) {
-        uint32_t list = gbf_automaton_run(table, automaton, text, end);
-        if (list != 0 && (table->accepts[list] & ~GBF_LAST_GLOB) < best)
-            best = table->accepts[list] & ~GBF_LAST_GLOB;
-        if (!automaton->more)
-            return best;
-    }
+    const gbf_automaton *automaton = table->automata + index;
+    do {
+        uint32_t lists[GBF_LANES], count = gbf_automata_run(table, automaton, text, end, lists);
+        for (uint32_t i = 0; i < count; i++)
+            if (lists[i] != 0 && (table->accepts[lists[i]] & ~GBF_LAST_GLOB) < best)
+                best = table->accepts[lists[i]] & ~GBF_LAST_GLOB;
+        automaton += count;
+    } while (automaton[-1].more);
+    return best;
 }
 
 /* Second half of gbf_name_lookup: the answer, given the spots. */

@@ -2,6 +2,9 @@
 
 #include <stdlib.h>
 
+/* Patterns from which on texts lie in cells: smaller tables stay in the cache, and are smaller packed. */
+enum { CELLS_FROM = 30000 };
+
 typedef struct {
     uint64_t mixed;
     uint32_t text, value; /* text: offset in the arena */
@@ -275,21 +278,56 @@ static void write_bloom(const gbf_name_builder *b, uint64_t *bloom, uint64_t wor
         bloom[gbf_scale(b->entries[i].mixed, words)] |= gbf_bloom_bits(b->entries[i].mixed);
 }
 
+/* Bit i: the text of slot i fits the bucket's cell, shortest texts first, so that as many as can be are there. */
+static uint32_t in_cell(const gbf_name_bucket *bucket)
+{
+    uint32_t inside = 0, used = 0;
+    for (;;) {
+        uint32_t best = GBF_BUCKET_SLOTS;
+        for (uint32_t i = 0; i < GBF_BUCKET_SLOTS; i++)
+            if (bucket->kinds[i] != 0 && !(inside >> i & 1) &&
+                (best == GBF_BUCKET_SLOTS || bucket->check[i] < bucket->check[best]))
+                best = i;
+        if (best == GBF_BUCKET_SLOTS || used + bucket->check[best] > GBF_TEXT_CELL)
+            return inside;
+        inside |= 1u << best;
+        used += bucket->check[best];
+    }
+}
+
+/* Bytes of TEXT. In cells: 64 bytes for each bucket, then what did not fit. */
+static uint64_t text_bytes(const gbf_name_builder *b)
+{
+    if (b->head.has_text != GBF_TEXT_CELLS)
+        return b->head.has_text == 0 ? 0 : b->text_nbytes;
+    uint64_t nbytes = b->bucket_count * GBF_TEXT_CELL;
+    for (uint64_t i = 0; i < b->bucket_count; i++) {
+        uint32_t inside = in_cell(&b->buckets[i]);
+        for (uint32_t j = 0; j < GBF_BUCKET_SLOTS; j++)
+            nbytes += b->buckets[i].kinds[j] != 0 && !(inside >> j & 1) ? b->buckets[i].check[j] : 0;
+    }
+    return nbytes;
+}
+
 /* Texts of the keys in the order of their slots, so that neighbours share lines; slots then point there. */
 static void write_texts(gbf_name_builder *b, uint8_t *text)
 {
-    uint32_t at = 0;
+    int cells = b->head.has_text == GBF_TEXT_CELLS;
+    uint64_t end = cells ? b->bucket_count * GBF_TEXT_CELL : 0;
     for (uint64_t i = 0; i < b->bucket_count; i++) {
         gbf_name_bucket *bucket = &b->buckets[i];
         if (i + 4 < b->bucket_count)
             for (uint32_t j = 0; j < GBF_BUCKET_SLOTS; j++)
                 GBF_PREFETCH(b->arena + bucket[4].text[j]);
+        uint64_t cell = i * GBF_TEXT_CELL;
+        uint32_t inside = cells ? in_cell(bucket) : 0;
         for (uint32_t j = 0; j < GBF_BUCKET_SLOTS; j++) {
             if (bucket->kinds[j] == 0)
                 continue;
-            memcpy(text + at, b->arena + bucket->text[j], bucket->check[j]);
-            bucket->text[j] = at;
-            at += bucket->check[j];
+            uint64_t *at = inside >> j & 1 ? &cell : &end;
+            memcpy(text + *at, b->arena + bucket->text[j], bucket->check[j]);
+            bucket->text[j] = (uint32_t)*at;
+            *at += bucket->check[j];
         }
     }
 }
@@ -306,9 +344,11 @@ gbf_status gbf_name_builder_finish(gbf_name_builder *b, const void *more, uint64
         b->head.home = 256;
     int good = build_buckets(b);
     uint64_t bloom_words = 1 + b->entry_count * 10 / 64;
-    uint64_t text_nbytes = b->head.has_text ? b->text_nbytes : 0;
+    if (b->head.has_text && b->entry_count >= CELLS_FROM)
+        b->head.has_text = GBF_TEXT_CELLS;
+    uint64_t text_nbytes = text_bytes(b);
     uint64_t *bloom = calloc(bloom_words, sizeof *bloom);
-    uint8_t *text = malloc(text_nbytes + 1);
+    uint8_t *text = calloc(text_nbytes + 1, 1);
     status = GBF_NO_MEMORY;
     if (good && bloom != NULL && text != NULL) {
         const gbf_automata *a = &b->automata;

@@ -265,12 +265,18 @@ static int grow(void **array, uint64_t count, uint64_t more, uint64_t item_bytes
     return 1;
 }
 
-static outcome emit(gbf_automata *to, const group *g)
+/* Appends the automaton. TOO_MANY, and nothing appended: it would be `far`, and can be split instead. */
+static outcome emit(gbf_automata *to, const group *g, int can_split)
 {
     uint32_t width = g->classes;
     uint32_t *of = malloc(g->sets.count * sizeof *of);
     uint32_t states = of == NULL ? 0 : minimise(g, of);
     uint64_t accepts = g->accepts.pool_used + 1;
+    uint32_t far = states * width > UINT16_MAX, unit = far ? 1 : width;
+    if (far && can_split) {
+        free(of);
+        return TOO_MANY;
+    }
     if (states == 0 || !grow((void **)&to->cells, to->cell_count, (uint64_t)states * width, sizeof *to->cells) ||
         !grow((void **)&to->lists, to->list_count, states, sizeof *to->lists) ||
         !grow((void **)&to->accepts, to->accept_count, accepts, sizeof *to->accepts) ||
@@ -292,7 +298,7 @@ static outcome emit(gbf_automata *to, const group *g)
         uint32_t list = g->accept_of[state];
         to->lists[to->list_count + of[state]] = list == 0 ? 0 : first_list + g->accepts.offsets[list];
         for (uint32_t class = 0; class < width; class ++)
-            row[class] = (uint16_t)of[g->moves[(uint64_t)state * width + class]];
+            row[class] = (uint16_t)(of[g->moves[(uint64_t)state * width + class]] * unit);
     }
     gbf_automaton *automaton = &to->automata[to->automaton_count++];
     memset(automaton, 0, sizeof *automaton);
@@ -302,6 +308,7 @@ static outcome emit(gbf_automata *to, const group *g)
     automaton->start = (uint16_t)of[1];
     automaton->width = (uint16_t)width;
     automaton->more = 1;
+    automaton->far = (uint8_t)far;
     memcpy(automaton->class_of, g->class_of, sizeof g->class_of);
     to->cell_count += (uint64_t)states * width;
     to->list_count += states;
@@ -314,7 +321,7 @@ static gbf_status add(gbf_automata *to, const gbf_glob *globs, uint64_t count, g
     group g;
     outcome result = group_begin(&g, globs, count) ? determinise(&g, globs, count, &to->steps) : NO_MEMORY;
     if (result == BUILT)
-        result = emit(to, &g);
+        result = emit(to, &g, count > 1);
     group_free(&g);
     if (result == NO_MEMORY)
         return gbf_refuse(fault, GBF_NO_MEMORY, "out of memory", 0);
