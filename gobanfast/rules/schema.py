@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from gobanfast._address import parse_prefix
 from gobanfast._errors import Problem
 from gobanfast.rules.case import Case, Expected
 from gobanfast.rules.fields import (
@@ -39,7 +40,7 @@ from gobanfast.rules.inputs import Inputs
 from gobanfast.rules.problems import problem
 from gobanfast.rules.rule import Action, Conditions, Mode, NameList, NamePattern, PrefixList, Rule, Unparsable
 from gobanfast.rules.settings import Settings
-from gobanfast.rules.settings_schema import SECTIONS, SettingsText
+from gobanfast.rules.settings_schema import SECTIONS, SettingsText, refuse
 from gobanfast.rules.source import Node
 
 
@@ -186,6 +187,12 @@ class TrustText(Model):
 
     prefix: Prefixes = Field(default_factory=list)
     prefix_file: PrefixLists = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def believes_not_everyone(self) -> TrustText:
+        if any(not bits or (bits == 96 and packed == parse_prefix("0.0.0.0/0")[0]) for packed, bits in self.prefix):
+            raise refuse("a prefix of no bits lets anyone name any client; write the prefixes of your proxies")
+        return self
 
     def prefixes(self) -> PrefixList:
         return joined([PrefixList(b"".join(a for a, _ in self.prefix), bytes(n for _, n in self.prefix)),
