@@ -117,19 +117,60 @@ def parse_prefixes(list texts not None, /):
     return bytes(addresses[:16 * kept]), bytes(lengths[:kept]), problems
 
 
+cdef extern from *:
+    """
+    #define GBF_TEXTS 512
+    #define GBF_AHEAD 64
+    #ifdef Py_GIL_DISABLED
+    #define GBF_FREE_THREADED 1
+    #else
+    #define GBF_FREE_THREADED 0
+    #endif
+
+    /* Starts and lengths of `n` items of a list or tuple; the length is 0 for None and for a str
+     * with other than ASCII characters. Returns `n`, or the index of an item that is no str. Items are borrowed. The
+     * objects are likely cold, so those GBF_AHEAD further are asked for, as far as `left` items go: both lines of a short
+     * str, its head and its characters. */
+    static inline Py_ssize_t gbf_texts(PyObject *items, Py_ssize_t first, Py_ssize_t n, Py_ssize_t left,
+                                       const char **starts, uint32_t *lengths)
+    {
+        PyObject *const *item = PySequence_Fast_ITEMS(items) + first;
+        for (Py_ssize_t i = 0; i < n; i++) {
+            size_t length = 0;
+            starts[i] = "";
+            if (i + GBF_AHEAD < left) {
+                GBF_PREFETCH(item[i + GBF_AHEAD]);
+                GBF_PREFETCH((const char *)item[i + GBF_AHEAD] + sizeof(PyASCIIObject) + 12);
+            }
+            if (PyUnicode_Check(item[i])) {
+                if (!gbf_ascii(item[i], &starts[i], &length))
+                    length = 0;
+            } else if (item[i] != Py_None) {
+                return i;
+            }
+            lengths[i] = length > UINT32_MAX ? UINT32_MAX : (uint32_t)length;
+        }
+        return n;
+    }
+    """
+    enum: GBF_TEXTS
+    const bint GBF_FREE_THREADED
+    Py_ssize_t gbf_texts(object items, Py_ssize_t first, Py_ssize_t n, Py_ssize_t left, const char **starts,
+                         uint32_t *lengths) noexcept
+
+
 cdef size_t run_texts(batch_run run, const void *table, object texts, Py_ssize_t item_bytes, char *out) except? 0:
-    cdef const char *starts[512]
-    cdef uint32_t lengths[512]
-    cdef Py_ssize_t i, first = 0, size, count = len(texts)
-    cdef size_t n, matched = 0
-    cdef str text
+    cdef const char *starts[GBF_TEXTS]
+    cdef uint32_t lengths[GBF_TEXTS]
+    cdef Py_ssize_t read, size, first = 0, count = len(texts)
+    cdef size_t matched = 0
+    if GBF_FREE_THREADED:
+        texts = tuple(texts)  # holds the items while others may change the list
     while first < count:
-        size = min(512, count - first)
-        for i in range(size):
-            text = texts[first + i]
-            if text is None or not gbf_ascii(text, &starts[i], &n):
-                n = 0
-            lengths[i] = <uint32_t>min(n, 0xFFFFFFFF)
+        size = min(GBF_TEXTS, count - first)
+        read = gbf_texts(texts, first, size, count - first, starts, lengths)
+        if read < size:
+            raise TypeError(f"address {first + read} is {type(texts[first + read]).__name__}, not str")
         matched += run(table, BATCH_TEXT, starts, lengths, <size_t>size, out + item_bytes * first)
         first += size
     return matched

@@ -1,7 +1,8 @@
 /* The address parsers of the vector kernels. They accept what gbf_addr_parse accepts and give the same address: the
  * common shapes here, without a branch per character, and everything else (dotted tails, zone ids) by calling it.
  *
- * Include only under a target that has SSSE3, SSE4.1 and popcnt (GBF_KERNEL_V2); GBF_KERNEL_AVX512 adds masked loads. */
+ * Include only under a target that has SSSE3, SSE4.1 and popcnt (GBF_KERNEL_V2); GBF_KERNEL_AVX512
+ * (with VBMI and VBMI2) has a parser of its own for IPv6. */
 #ifndef GBF_ADDR_FAST_H
 #define GBF_ADDR_FAST_H
 
@@ -65,6 +66,63 @@ GBF_INLINE int parse4_fast(const char *text, size_t n, uint32_t *out)
 
 #define GBF_ADDR6_CHARS 39 /* eight groups of four and seven colons */
 
+#if defined(GBF_KERNEL_AVX512)
+
+/* IPv6 of hex groups only; 0 also for "::" alone and for the rarer shapes that gbf_addr_parse knows. As for dotted quads: the
+ * colons and the end give the ends of the groups (vpcompressb), each group is moved, right-aligned, to four bytes,
+ * and the groups behind "::", which is a group of no digits here, are moved to the end (vpexpandb). */
+GBF_INLINE int parse6_fast(const char *text, size_t n, gbf_addr *out)
+{
+    if (n - 3 > GBF_ADDR6_CHARS - 3)
+        return 0;
+    uint64_t present = (UINT64_C(1) << n) - 1;
+    __m512i chars = _mm512_maskz_loadu_epi8(present, text);
+    uint64_t colons = _mm512_cmpeq_epi8_mask(chars, _mm512_set1_epi8(':'));
+    __m512i digit = _mm512_sub_epi8(chars, _mm512_set1_epi8('0'));
+    __m512i letter = _mm512_sub_epi8(_mm512_or_si512(chars, _mm512_set1_epi8(0x20)), _mm512_set1_epi8('a'));
+    uint64_t digits = _mm512_cmplt_epu8_mask(digit, _mm512_set1_epi8(10));
+    uint64_t letters = _mm512_cmplt_epu8_mask(letter, _mm512_set1_epi8(6));
+    __m512i nibbles = _mm512_mask_add_epi8(digit, letters, letter, _mm512_set1_epi8(10));
+
+    uint64_t gaps = colons & colons >> 1;                        /* bit i: "::" at i */
+    uint64_t leading = gaps & 1, trailing = gaps >> (n - 2) & 1; /* there one of its colons ends no group */
+    uint64_t stops = (colons & ~leading) | (trailing ^ 1) << n;
+    int groups = __builtin_popcountll(stops);
+    uint32_t live = (uint32_t)((UINT64_C(1) << groups) - 1);
+    __m512i places = _mm512_set_epi8(63, 62, 61, 60, 59, 58, 57, 56, 55, 54, 53, 52, 51, 50, 49, 48, 47, 46, 45, 44, 43,
+                                     42, 41, 40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 30, 29, 28, 27, 26, 25, 24, 23, 22,
+                                     21, 20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    __m128i ends = _mm512_castsi512_si128(_mm512_maskz_compress_epi8(stops, places));
+    __m128i starts =
+        _mm_add_epi8(_mm_bslli_si128(ends, 1), _mm_setr_epi8(0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1));
+    starts = _mm_add_epi8(starts, _mm_cvtsi64_si128((int64_t)leading));
+    __m128i lengths = _mm_sub_epi8(ends, starts);
+    uint32_t empty = live & _mm_cmpeq_epi8_mask(lengths, _mm_setzero_si128());
+    uint32_t wrong = live & _mm_cmpgt_epi8_mask(lengths, _mm_set1_epi8(4));
+
+    const __m256i spread = _mm256_setr_epi8(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6,
+                                            6, 6, 6, 7, 7, 7, 7);
+    const __m256i back = _mm256_set1_epi32((int)0xFFFEFDFCu); /* -4, -3, -2, -1 */
+    __m256i from = _mm256_add_epi8(_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(ends), spread), back);
+    __m256i start = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(starts), spread);
+    __mmask32 inside = _mm256_cmpge_epi8_mask(from, start);
+    __m256i moved =
+        _mm512_castsi512_si256(_mm512_maskz_permutexvar_epi8(inside, _mm512_castsi256_si512(from), nibbles));
+    __m128i bytes = _mm256_cvtepi16_epi8(_mm256_maddubs_epi16(moved, _mm256_set1_epi16(0x0110))); /* 16 high + low */
+
+    uint32_t front = 2 * (uint32_t)__builtin_ctz(empty | 0x80) + 2, behind = front + 2 * (8 - (uint32_t)groups);
+    bytes = _mm_maskz_expand_epi8((__mmask16)(((1u << front) - 1) | 0xFFFFu << (behind & 31)), bytes);
+    *out = (gbf_addr){__builtin_bswap64((uint64_t)_mm_cvtsi128_si64(bytes)),
+                      __builtin_bswap64((uint64_t)_mm_extract_epi64(bytes, 1))};
+    uint32_t gap_count = (uint32_t)__builtin_popcountll(gaps);
+    wrong |= (uint32_t)((colons | digits | letters) != present);
+    wrong |= (uint32_t)(groups > 8) | (uint32_t)(gap_count > 1) |
+             (uint32_t)((uint32_t)__builtin_popcount(empty) != gap_count);
+    return (wrong | (uint32_t)(gap_count == 0 && groups != 8)) == 0;
+}
+
+#else
+
 /* Hex digits of 16 characters as values 0..15; bit i of *colons and *bad for ':' and for anything else. */
 GBF_INLINE __m128i hex_block(__m128i chars, uint64_t *colons, uint64_t *bad, int at)
 {
@@ -96,13 +154,6 @@ GBF_INLINE int parse6_fast(const char *text, size_t n, gbf_addr *out)
         return 0;
     uint8_t nibbles[4 + 48]; /* 4 in front for the load that ends at the first group's end */
     uint64_t colons = 0, bad = 0;
-#if defined(GBF_KERNEL_AVX512)
-    uint64_t present = (UINT64_C(1) << n) - 1;
-    for (int at = 0; at < 48; at += 16) {
-        __m128i chars = _mm_maskz_loadu_epi8((__mmask16)(present >> at), text + at);
-        _mm_storeu_si128((__m128i *)(nibbles + 4 + at), hex_block(chars, &colons, &bad, at));
-    }
-#else
     char copy[48] = {0};
     memcpy(copy, text, n);
     for (int at = 0; at < 48; at += 16) {
@@ -110,7 +161,6 @@ GBF_INLINE int parse6_fast(const char *text, size_t n, gbf_addr *out)
         _mm_storeu_si128((__m128i *)(nibbles + 4 + at), hex_block(chars, &colons, &bad, at));
     }
     uint64_t present = (UINT64_C(1) << n) - 1;
-#endif
     memset(nibbles, 0, 4);
     if (bad & present)
         return 0;
@@ -153,6 +203,8 @@ GBF_INLINE int parse6_fast(const char *text, size_t n, gbf_addr *out)
     *out = gbf_addr_of(number);
     return 1;
 }
+
+#endif
 
 GBF_INLINE int parse_fast(const char *text, size_t n, gbf_addr *out)
 {

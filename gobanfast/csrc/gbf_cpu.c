@@ -21,7 +21,8 @@ uint32_t gbf_cpu_features(void)
     int avx2 = v2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
     int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-                 __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512vbmi2");
+                 __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512vbmi") &&
+                 __builtin_cpu_supports("avx512vbmi2");
     found |= v2 ? GBF_CPU_V2 : 0;
     found |= avx2 ? GBF_CPU_AVX2 : 0;
     found |= avx512 ? GBF_CPU_AVX512 : 0;

@@ -8,7 +8,7 @@
 enum {
     GBF_CPU_V2 = 1,     /* x86-64: popcnt, ssse3, sse4.1 */
     GBF_CPU_AVX2 = 2,   /* x86-64: + avx2, bmi1, bmi2, lzcnt */
-    GBF_CPU_AVX512 = 4, /* x86-64: + avx512 f, bw, dq, vl, vpopcntdq, vbmi2 */
+    GBF_CPU_AVX512 = 4, /* x86-64: + avx512 f, bw, dq, vl, vpopcntdq, vbmi, vbmi2 */
     GBF_CPU_NEON = 8,   /* aarch64: always */
     GBF_CPU_SHA = 16,   /* x86-64: sha extensions; part of level v2 and above where the CPU has them */
 };

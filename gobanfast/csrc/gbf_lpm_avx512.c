@@ -2,7 +2,7 @@
 #if defined(__x86_64__)
 #include "gbf_target.h"
 GBF_TARGET_BEGIN(
-    "popcnt,ssse3,sse4.1,avx2,bmi,bmi2,lzcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vbmi2")
+    "popcnt,ssse3,sse4.1,avx2,bmi,bmi2,lzcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vbmi,avx512vbmi2")
 #define GBF_KERNEL_V2
 #define GBF_KERNEL_AVX512
 #include "gbf_cpu.h"

@@ -9,6 +9,7 @@
 #endif
 
 #define BLOCK 256 /* addresses in flight: 256 direct entries and node lines fit the first-level cache */
+#define WIDE 512  /* of 16 bytes each; also what the walk of IPv6 keeps dense */
 #define AHEAD 4   /* blocks between the addresses that are read and those that are asked for */
 
 static int parse(const char *text, size_t n, gbf_addr *address)
@@ -99,71 +100,6 @@ static void block4(const gbf_trie *t, const uint32_t *addresses, size_t n, const
     }
 }
 
-/* Addresses of a block that are still on their way: bits still to be read, node, and place in the block. */
-typedef struct {
-    uint64_t key[BLOCK + 8];
-    uint32_t node[BLOCK + 8], place[BLOCK + 8];
-    size_t count;
-} open6;
-
-/* Puts leaves of the 8 lanes where they belong and the children, with their keys, back among the open ones. */
-GBF_INLINE void settle8(const gbf_trie *t, open6 *open, size_t *still, __mmask8 live, __m256i entry, __m512i key,
-                        __m256i place, uint32_t *leaves)
-{
-    __mmask8 child = _mm256_mask_cmplt_epi32_mask(live, entry, _mm256_setzero_si256());
-    __m256i node = _mm256_and_si256(entry, _mm256_set1_epi32(0x7FFFFFFF));
-    _mm256_mask_i32scatter_epi32((int *)leaves, live & (__mmask8)~child, place, entry, 4);
-    _mm512_mask_compressstoreu_epi64(open->key + *still, child, key);
-    _mm256_mask_compressstoreu_epi32(open->node + *still, child, node);
-    _mm256_mask_compressstoreu_epi32(open->place + *still, child, place);
-    size_t children = (size_t)__builtin_popcount(child);
-    prefetch_nodes(t->words, open->node + *still, children);
-    *still += children;
-}
-
-/* Leaves of up to BLOCK IPv6 addresses, level by level over those still open, 8 to a register: while one node line is
- * being fetched, the others are worked on. */
-static void block6(const gbf_trie *t, const gbf_addr *addresses, size_t n, uint32_t *leaves)
-{
-    open6 open;
-    const __m512i evens = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), two = _mm512_set1_epi64(2),
-                  one = _mm512_set1_epi64(1);
-    const __m256i iota = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    size_t still = 0;
-    for (size_t i = 0; i < n; i += 8) {
-        __mmask8 live = n - i >= 8 ? 0xFF : (__mmask8)((1u << (n - i)) - 1);
-        __mmask16 halves = n - i >= 8 ? 0xFFFF : (__mmask16)((1u << (2 * (n - i))) - 1);
-        __m512i first = _mm512_maskz_loadu_epi64((__mmask8)halves, addresses + i);
-        __m512i second = _mm512_maskz_loadu_epi64((__mmask8)(halves >> 8), addresses + i + 4);
-        __m512i high = _mm512_permutex2var_epi64(first, evens, second);
-        __m512i slot = _mm512_srl_epi64(high, _mm_cvtsi32_si128((int)(64 - t->direct_bits)));
-        __m256i entry = _mm512_i64gather_epi32(slot, t->direct, 4);
-        __m512i key = _mm512_sll_epi64(high, _mm_cvtsi32_si128((int)t->direct_bits));
-        settle8(t, &open, &still, live, entry, key, _mm256_add_epi32(iota, _mm256_set1_epi32((int)i)), leaves);
-    }
-    uint32_t left = (64 - t->direct_bits) / 6;
-    for (open.count = still; open.count > 0; open.count = still) {
-        if (left-- == 0) {
-            for (size_t k = 0; k < open.count; k++)
-                open.key[k] = addresses[open.place[k]].low;
-            left = 10;
-        }
-        still = 0;
-        for (size_t k = 0; k < open.count; k += 8) {
-            __mmask8 live = open.count - k >= 8 ? 0xFF : (__mmask8)((1u << (open.count - k)) - 1);
-            __m512i key = _mm512_maskz_loadu_epi64(live, open.key + k);
-            __m256i node = _mm256_maskz_loadu_epi32(live, open.node + k),
-                    place = _mm256_maskz_loadu_epi32(live, open.place + k);
-            __m512i map = _mm512_i32gather_epi64(node, t->words, 4);
-            __m512i mask = _mm512_sub_epi64(_mm512_sllv_epi64(two, _mm512_srli_epi64(key, 58)), one);
-            __m256i rank = _mm512_cvtepi64_epi32(_mm512_popcnt_epi64(_mm512_and_si512(map, mask)));
-            __m256i at = _mm256_add_epi32(_mm256_add_epi32(node, rank), _mm256_set1_epi32(1));
-            __m256i entry = _mm256_i32gather_epi32((const int *)t->words, at, 4);
-            settle8(t, &open, &still, live, entry, _mm512_slli_epi64(key, 6), place, leaves);
-        }
-    }
-}
-
 #else
 
 /* Asks for the node line of a child entry. A leaf asks for the idle node: a branch here would be mispredicted every other
@@ -197,12 +133,130 @@ static void block4(const gbf_trie *t, const uint32_t *addresses, size_t n, const
     }
 }
 
-/* Leaves of up to BLOCK IPv6 addresses, level by level over the addresses still on their way: while one node line is
+#endif
+
+static void find4_many(const gbf_lpm *t, const uint32_t *addresses, size_t n, uint32_t *leaves)
+{
+    for (size_t i = 0; i < n; i += BLOCK) {
+        size_t size = n - i < BLOCK ? n - i : BLOCK;
+        const uint32_t *ahead = addresses + (n - i >= (AHEAD + 1) * BLOCK ? i + AHEAD * BLOCK : i);
+        block4(&t->v4, addresses + i, size, ahead, leaves + i);
+    }
+}
+
+#if defined(GBF_KERNEL_AVX512)
+
+/* Addresses of a block on their way, dense: the bits still to be read, and lanes of (node or leaf | place in the block << 32). */
+typedef struct {
+    uint64_t key[WIDE + 8], lane[WIDE + 8], done[WIDE + 8];
+    size_t open, finished;
+} walk6;
+
+/* Puts the leaves of 8 lanes among the finished and the children, with their keys, among the first `*still` open ones. */
+GBF_INLINE void settle8(const gbf_trie *t, walk6 *w, size_t *still, __mmask8 live, __m512i lane, __m512i key)
+{
+    uint32_t node[8];
+    __mmask8 child = _mm512_mask_test_epi64_mask(live, lane, _mm512_set1_epi64(GBF_CHILD));
+    __mmask8 leaf = live & (__mmask8)~child;
+    lane = _mm512_mask_andnot_epi64(lane, child, _mm512_set1_epi64(GBF_CHILD), lane);
+    _mm512_storeu_si512(w->key + *still, _mm512_maskz_compress_epi64(child, key));
+    _mm512_storeu_si512(w->lane + *still, _mm512_maskz_compress_epi64(child, lane));
+    _mm512_storeu_si512(w->done + w->finished, _mm512_maskz_compress_epi64(leaf, lane));
+    _mm256_storeu_si256((__m256i *)node, _mm512_maskz_cvtepi64_epi32(child, lane));
+    prefetch_nodes(t->words, node, 8);
+    *still += (size_t)__builtin_popcount(child);
+    w->finished += (size_t)__builtin_popcount(leaf);
+}
+
+/* Walks the open IPv6 addresses level by level, 8 to a register: while one node line is being fetched, the others are worked
+ * on. `rows` as for block16. */
+GBF_INLINE void walk_on6(const gbf_trie *t, walk6 *w, const uint8_t *rows, int network_order)
+{
+    const __m512i two = _mm512_set1_epi64(2), one = _mm512_set1_epi64(1), node_bits = _mm512_set1_epi64(0xFFFFFFFF);
+    uint32_t left = (64 - t->direct_bits) / 6;
+    while (w->open > 0) {
+        if (left-- == 0) {
+            for (size_t k = 0; k < w->open; k++) {
+                uint64_t low = gbf_load64(rows + 16 * (w->lane[k] >> 32) + 8);
+                w->key[k] = network_order ? __builtin_bswap64(low) : low;
+            }
+            left = 10;
+        }
+        size_t still = 0;
+        for (size_t k = 0; k < w->open; k += 8) {
+            __mmask8 live = w->open - k >= 8 ? 0xFF : (__mmask8)((1u << (w->open - k)) - 1);
+            __m512i key = _mm512_loadu_si512(w->key + k), lane = _mm512_maskz_loadu_epi64(live, w->lane + k);
+            __m512i node = _mm512_and_si512(lane, node_bits);
+            __m512i map = _mm512_i64gather_epi64(node, t->words, 4);
+            __m512i mask = _mm512_sub_epi64(_mm512_sllv_epi64(two, _mm512_srli_epi64(key, 58)), one);
+            __m512i rank = _mm512_popcnt_epi64(_mm512_and_si512(map, mask));
+            __m512i at = _mm512_add_epi64(_mm512_add_epi64(node, rank), one);
+            __m512i entry = _mm512_cvtepu32_epi64(_mm512_i64gather_epi32(at, t->words, 4));
+            lane = _mm512_or_si512(entry, _mm512_andnot_si512(node_bits, lane));
+            settle8(t, w, &still, live, lane, _mm512_slli_epi64(key, 6));
+        }
+        w->open = still;
+    }
+}
+
+/* Leaves of up to WIDE addresses of either family: rows of 16 bytes, upper half first, the halves in network order or in the
+ * machine's. The block to come is at `ahead`. */
+GBF_INLINE void block16(const gbf_lpm *t, const uint8_t *rows, int network_order, size_t n, const uint8_t *ahead,
+                        uint32_t *leaves)
+{
+    walk6 w;
+    uint32_t v4[WIDE + 8], at4[WIDE + 8], leaf4[WIDE];
+    const __m512i evens = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14),
+                  odds = _mm512_add_epi64(evens, _mm512_set1_epi64(1));
+    const __m512i swap = _mm512_broadcast_i32x4(_mm_setr_epi8(7, 6, 5, 4, 3, 2, 1, 0, 15, 14, 13, 12, 11, 10, 9, 8));
+    const __m128i direct_shift = _mm_cvtsi32_si128((int)(64 - t->v6.direct_bits));
+    const __m128i key_shift = _mm_cvtsi32_si128((int)t->v6.direct_bits);
+    __m512i place = _mm512_slli_epi64(_mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7), 32);
+    size_t count4 = 0, still = 0;
+    w.finished = 0;
+    for (size_t i = 0; i < n; i += 8, place = _mm512_add_epi64(place, _mm512_set1_epi64(INT64_C(8) << 32))) {
+        __mmask8 live = n - i >= 8 ? 0xFF : (__mmask8)((1u << (n - i)) - 1);
+        __mmask16 halves = n - i >= 8 ? 0xFFFF : (__mmask16)((1u << (2 * (n - i))) - 1);
+        GBF_PREFETCH(ahead + 16 * i);
+        GBF_PREFETCH(ahead + 16 * i + 64);
+        __m512i first = _mm512_maskz_loadu_epi64((__mmask8)halves, rows + 16 * i);
+        __m512i second = _mm512_maskz_loadu_epi64((__mmask8)(halves >> 8), rows + 16 * i + 64);
+        if (network_order) {
+            first = _mm512_shuffle_epi8(first, swap);
+            second = _mm512_shuffle_epi8(second, swap);
+        }
+        __m512i high = _mm512_permutex2var_epi64(first, evens, second);
+        __m512i low = _mm512_permutex2var_epi64(first, odds, second);
+        __mmask8 is4 = _mm512_mask_cmpeq_epi64_mask(live, _mm512_srli_epi64(low, 32), _mm512_set1_epi64(0xFFFF)) &
+                       _mm512_testn_epi64_mask(high, high);
+        _mm256_storeu_si256((__m256i *)(v4 + count4), _mm256_maskz_compress_epi32(is4, _mm512_cvtepi64_epi32(low)));
+        _mm256_storeu_si256((__m256i *)(at4 + count4),
+                            _mm256_maskz_compress_epi32(is4, _mm512_cvtepi64_epi32(_mm512_srli_epi64(place, 32))));
+        count4 += (size_t)__builtin_popcount(is4);
+        __m512i entry =
+            _mm512_cvtepu32_epi64(_mm512_i64gather_epi32(_mm512_srl_epi64(high, direct_shift), t->v6.direct, 4));
+        settle8(&t->v6, &w, &still, live & (__mmask8)~is4, _mm512_or_si512(entry, place),
+                _mm512_sll_epi64(high, key_shift));
+    }
+    w.open = still;
+    walk_on6(&t->v6, &w, rows, network_order);
+    for (size_t k = 0; k < w.finished; k++)
+        leaves[w.done[k] >> 32] = (uint32_t)w.done[k];
+    if (count4 > 0) {
+        find4_many(t, v4, count4, leaf4);
+        for (size_t k = 0; k < count4; k++)
+            leaves[at4[k]] = leaf4[k];
+    }
+}
+
+#else
+
+/* Leaves of up to WIDE IPv6 addresses, level by level over the addresses still on their way: while one node line is
  * being fetched, the others are worked on. `keys` holds the left-aligned bits still to be read. */
 static void block6(const gbf_trie *t, const gbf_addr *addresses, size_t n, uint32_t *leaves)
 {
-    uint64_t keys[BLOCK];
-    uint16_t open[BLOCK];
+    uint64_t keys[WIDE];
+    uint16_t open[WIDE];
     size_t opened = 0;
     for (size_t i = 0; i < n; i++) {
         uint32_t entry = t->direct[addresses[i].high >> (64 - t->direct_bits)];
@@ -233,74 +287,65 @@ static void block6(const gbf_trie *t, const gbf_addr *addresses, size_t n, uint3
     }
 }
 
-#endif
-
-static void find4_many(const gbf_lpm *t, const uint32_t *addresses, size_t n, uint32_t *leaves)
+/* As above, one address at a time: sorted by family, walked, and put back in place. */
+static void block16(const gbf_lpm *t, const uint8_t *rows, int network_order, size_t n, const uint8_t *ahead,
+                    uint32_t *leaves)
 {
-    for (size_t i = 0; i < n; i += BLOCK) {
-        size_t size = n - i < BLOCK ? n - i : BLOCK;
-        const uint32_t *ahead = addresses + (n - i >= (AHEAD + 1) * BLOCK ? i + AHEAD * BLOCK : i);
-        block4(&t->v4, addresses + i, size, ahead, leaves + i);
+    uint32_t v4[WIDE], leaf4[WIDE], leaf6[WIDE];
+    gbf_addr v6[WIDE];
+    uint16_t at4[WIDE], at6[WIDE];
+    size_t count4 = 0, count6 = 0;
+    for (size_t i = 0; i < n; i++) {
+        gbf_addr address;
+        if (network_order)
+            address = gbf_addr_load(rows + 16 * i);
+        else
+            memcpy(&address, rows + 16 * i, sizeof address);
+        if (i % 4 == 0)
+            GBF_PREFETCH(ahead + 16 * i);
+        size_t is4 = (size_t)gbf_addr_is4(address);
+        v4[count4] = (uint32_t)address.low;
+        at4[count4] = (uint16_t)i;
+        v6[count6] = address;
+        at6[count6] = (uint16_t)i;
+        count4 += is4;
+        count6 += 1 - is4;
     }
+    find4_many(t, v4, count4, leaf4);
+    block6(&t->v6, v6, count6, leaf6);
+    for (size_t k = 0; k < count4; k++)
+        leaves[at4[k]] = leaf4[k];
+    for (size_t k = 0; k < count6; k++)
+        leaves[at6[k]] = leaf6[k];
 }
 
-/* A block of addresses sorted by family, walked, and put back in place. */
-typedef struct {
-    uint32_t v4[BLOCK], leaf4[BLOCK], leaf6[BLOCK];
-    gbf_addr v6[BLOCK];
-    uint16_t at4[BLOCK], at6[BLOCK];
-    size_t count4, count6;
-} sorter;
-
-GBF_INLINE void sorter_add(sorter *s, gbf_addr address, size_t at)
-{
-    size_t is4 = (size_t)gbf_addr_is4(address);
-    s->v4[s->count4] = (uint32_t)address.low;
-    s->at4[s->count4] = (uint16_t)at;
-    s->v6[s->count6] = address;
-    s->at6[s->count6] = (uint16_t)at;
-    s->count4 += is4;
-    s->count6 += 1 - is4;
-}
-
-static void sorter_finish(sorter *s, const gbf_lpm *t, uint32_t *leaves)
-{
-    find4_many(t, s->v4, s->count4, s->leaf4);
-    block6(&t->v6, s->v6, s->count6, s->leaf6);
-    for (size_t k = 0; k < s->count4; k++)
-        leaves[s->at4[k]] = s->leaf4[k];
-    for (size_t k = 0; k < s->count6; k++)
-        leaves[s->at6[k]] = s->leaf6[k];
-    s->count4 = s->count6 = 0;
-}
+#endif
 
 static void find16_many(const gbf_lpm *t, const uint8_t *packed, size_t n, uint32_t *leaves)
 {
-    sorter s;
-    s.count4 = s.count6 = 0;
-    for (size_t i = 0; i < n; i += BLOCK) {
-        size_t size = n - i < BLOCK ? n - i : BLOCK;
-        for (size_t k = 0; k < size; k++)
-            sorter_add(&s, gbf_addr_load(packed + 16 * (i + k)), k);
-        sorter_finish(&s, t, leaves + i);
+    for (size_t i = 0; i < n; i += WIDE) {
+        size_t size = n - i < WIDE ? n - i : WIDE;
+        const uint8_t *ahead = packed + 16 * (n - i >= 2 * WIDE ? i + WIDE : i);
+        block16(t, packed + 16 * i, 1, size, ahead, leaves + i);
     }
 }
 
 static void find_text_many(const gbf_lpm *t, const char *const *texts, const uint32_t *lengths, size_t n,
                            uint32_t *leaves)
 {
-    sorter s;
-    s.count4 = s.count6 = 0;
-    for (size_t i = 0; i < n; i += BLOCK) {
-        size_t size = n - i < BLOCK ? n - i : BLOCK;
+    gbf_addr rows[WIDE];
+    uint16_t bad[WIDE];
+    for (size_t i = 0; i < n; i += WIDE) {
+        size_t size = n - i < WIDE ? n - i : WIDE, bad_count = 0;
         for (size_t k = 0; k < size; k++) {
-            gbf_addr address;
-            if (parse(texts[i + k], lengths[i + k], &address))
-                sorter_add(&s, address, k);
-            else
-                leaves[i + k] = GBF_NONE;
+            if (GBF_UNLIKELY(!parse(texts[i + k], lengths[i + k], &rows[k]))) {
+                rows[k] = gbf_addr_from4(0);
+                bad[bad_count++] = (uint16_t)k;
+            }
         }
-        sorter_finish(&s, t, leaves + i);
+        block16(t, (const uint8_t *)rows, 0, size, (const uint8_t *)rows, leaves + i);
+        for (size_t k = 0; k < bad_count; k++)
+            leaves[i + bad[k]] = GBF_NONE;
     }
 }
 

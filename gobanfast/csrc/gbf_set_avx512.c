@@ -1,7 +1,7 @@
 /* AVX-512: masked loads in the parsers; the last 32 IPv4 bounds or 8 IPv6 bounds of a search in one compare. */
 #if defined(__x86_64__)
 #include "gbf_target.h"
-GBF_TARGET_BEGIN("popcnt,ssse3,sse4.1,avx2,bmi,bmi2,lzcnt,avx512f,avx512bw,avx512dq,avx512vl")
+GBF_TARGET_BEGIN("popcnt,ssse3,sse4.1,avx2,bmi,bmi2,lzcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")
 #define GBF_KERNEL_V2
 #define GBF_KERNEL_AVX512
 #include "gbf_cpu.h"
