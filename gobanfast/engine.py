@@ -35,23 +35,24 @@ class Engine(EngineCore):
 
     @classmethod
     def load(
-        cls, path: str | PathLike[str], *, asn: AsnTable | None = None, last_good: str | PathLike[str] | None = None
-    ) -> Engine:
+        cls, path: str | PathLike[str], *, asn: AsnTable | str | PathLike[str] | None = None,
+        last_good: str | PathLike[str] | None = None,
+    ) -> Engine:  # fmt: skip
         """Engine for the rules file at `path`; its inline tests are run.
 
         Args:
             path: rules in YAML, or compiled.
-            asn: origin AS of every address; None takes the starter table of well-known networks.
+            asn: origin AS of every address, or the file it is in (MMDB, CSV, compiled); None takes the starter table of
+                well-known networks.
             last_good: where the compiled rules are kept. While they are those of `path` they are loaded in place of
                 compiling it; when `path` is broken they are in force instead, `status()` says so, and the log.
         Raises:
             RuleError: with every problem of the file, or every inline test that fails.
-            FormatError: a compiled file that cannot be used.
+            FormatError: a compiled file, or an AS table, that cannot be used. OSError: an AS table cannot be opened.
         """
-        from gobanfast.rules.inputs import Inputs
-        from gobanfast.rules.last_good import boot
+        from gobanfast.rules.last_good import Networks, boot
 
-        ruleset, problems = boot(path, asn=asn, last_good=last_good, inputs=Inputs())
+        ruleset, problems = boot(path, networks=Networks(asn), last_good=last_good)
         engine = cls(ruleset)
         engine._boot_problems = problems
         return engine
@@ -63,10 +64,10 @@ class Engine(EngineCore):
         self._swap(compiled)
 
     def watch(
-        self, path: str | PathLike[str], *, asn: AsnTable | None = None, last_good: str | PathLike[str] | None = None,
-        budget: Budget | None = None, interval: float = 1.0,
+        self, path: str | PathLike[str], *, asn: AsnTable | str | PathLike[str] | None = None,
+        last_good: str | PathLike[str] | None = None, budget: Budget | None = None, interval: float = 1.0,
     ) -> Watcher:  # fmt: skip
-        """Follows the rules file at `path` and all it names from now on; the thread that does is started.
+        """Follows the rules file at `path`, all it names, and the file of the AS table, in a thread it starts.
 
         Args:
             path, asn, last_good: as for `load`; the same as there.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import stat
 import tempfile
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gobanfast import AsnTable, Engine, FormatError
+from gobanfast._block import Block
 from gobanfast.rules import Ruleset, stored
 from oracle.rules import OracleRule
 from rules_strategies import HOSTS, addresses, as_text, signal_rules
@@ -113,6 +115,40 @@ def test_damaged_files_are_format_errors(full: Ruleset, tmp_path: Path, verify: 
         else:
             assert not verify or expected == found
     assert refused > 200 if verify else refused > 10
+
+
+WRONG = (None, -1, 1 << 70, "x", [], {}, 1.5, True, [[]], {"id": "x"}, "9" * 32)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_crafted_descriptions_are_format_errors(full: Ruleset, tmp_path: Path, seed: int) -> None:
+    """A description with other values and a hash that fits is refused, or taken whole; nothing else is raised."""
+    full.save(tmp_path / "rules.gbf")
+    parts = Block.map(tmp_path / "rules.gbf").parts("RSET", verify=True)
+    blocks = {tag: Block.view(parts[tag]) for tag in ("RULE", "SIGN", "NAME", "ASNN")}
+    chosen = random.Random(seed)
+    refused = 0
+    for _ in range(150):
+        meta = json.loads(bytes(parts["META"]))
+        at: Any = meta
+        while True:  # down to some member of some mapping or list, and another value there
+            key = chosen.choice(list(at) if isinstance(at, dict) else range(len(at)))
+            if not isinstance(at[key], (dict, list)) or not at[key] or chosen.random() < 0.3:
+                break
+            at = at[key]
+        if isinstance(at, dict) and chosen.random() < 0.2:
+            del at[key]
+        else:
+            at[key] = chosen.choice(WRONG)
+        text = json.dumps(meta).encode()
+        whole = [("HASH", stored._digest(text, blocks)), ("META", text), *blocks.items(), ("LIST", parts["LIST"])]
+        Block.build("RSET", whole).save(tmp_path / "crafted.gbf")
+        try:
+            Engine(Ruleset.load(tmp_path / "crafted.gbf")).peek("10.0.0.1", sni="a.example")
+        except FormatError:
+            refused += 1
+
+    assert refused > 50
 
 
 def test_cut_files_are_format_errors(full: Ruleset, tmp_path: Path) -> None:

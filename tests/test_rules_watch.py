@@ -253,6 +253,32 @@ def test_workers_compile_once(rules: Path, tmp_path: Path, monkeypatch: pytest.M
     assert 2 == len(compiled)
 
 
+def test_where_nothing_can_be_kept_the_rules_are_in_force_all_the_same(rules: Path, tmp_path: Path) -> None:
+    """A last good file that cannot be written, for want of its directory, is told and holds up nothing."""
+    engine = Engine.load(rules, last_good=tmp_path / "missing/kept.gbf")
+
+    assert ("ban", False) == (action(engine), engine.status()["stale"])
+
+
+def test_the_file_of_the_as_table_is_followed(rules: Path, tmp_path: Path) -> None:
+    """New AS numbers are new rules; a table cut short, or gone, changes nothing and is seen."""
+    table, kept = tmp_path / "asn.csv", tmp_path / "kept.gbf"
+    table.write_text("192.0.2.0/24,64500\n")
+    rules.write_text("rules: [{id: as, when: {asn: 64501}, action: ban}]")
+    engine = Engine.load(rules, asn=table, last_good=kept)
+    watcher = Watcher(engine, rules, asn=table, last_good=kept)
+    assert ("allow", False) == (action(engine), watcher.check())
+    table.write_text("192.0.2.0/24,64501\n")
+    assert (True, "ban") == (watcher.check(), action(engine))
+    table.write_text("192.0.2.0/24,x\n")
+    assert (False, "ban", True) == (watcher.check(), action(engine), watcher.stale)
+    assert f"{table}:1:" in watcher.problems[0]
+    assert "ban" == action(Engine.load(rules, asn=table, last_good=kept))
+    table.unlink()
+
+    assert (False, "ban", True) == (watcher.check(), action(engine), watcher.stale)
+
+
 # ---- on trial
 
 

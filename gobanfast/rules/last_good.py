@@ -21,35 +21,80 @@ from gobanfast.rules.ruleset import Ruleset
 if TYPE_CHECKING:
     from gobanfast.asn import AsnTable
 
+Path = str | os.PathLike[str]
+
 log = logging.getLogger("gobanfast.rules")
 
 
-def current(
-    path: str | os.PathLike[str], *, asn: AsnTable | None, last_good: str | os.PathLike[str] | None, inputs: Inputs
-) -> Ruleset:
+class Networks:
+    """The AS table that rules are compiled over: the one given, or what a file has, read again when it changes."""
+
+    def __init__(self, source: AsnTable | str | os.PathLike[str] | None) -> None:
+        self._digest: str | None = None
+        self._table: AsnTable | None = None
+        self.path: str | None = None
+        if isinstance(source, (str, os.PathLike)):
+            self.path = os.path.abspath(source)
+        else:
+            self._table = source
+
+    def table(self, inputs: Inputs) -> AsnTable | None:
+        """The table; its file is added to `inputs`. Raises what `asn.read` raises."""
+        from gobanfast.asn import read
+
+        if self.path is not None:
+            inputs.add(self.path)
+            if self._table is None or inputs.files[self.path] != self._digest:
+                self._table = read(self.path)
+                self._digest = inputs.files[self.path]
+        return self._table
+
+    def made(self, ruleset: Ruleset) -> bool:
+        """Whether a ruleset, whose files have not changed, was compiled over this table."""
+        from gobanfast.asn import AsnTable
+
+        if self.path is not None:
+            return self.path in ruleset.inputs.files
+        return ruleset.made_over == (self._table or AsnTable.starter()).content_hash
+
+
+def current(path: Path, *, networks: Networks, last_good: Path | None, inputs: Inputs) -> Ruleset:
     """The ruleset that `path` means now, its inline tests passed; compiled, or mapped from `last_good` if that is it.
 
-    `inputs` takes note of what was read. Raises what `Ruleset.load` raises, and RuleError for tests that fail.
+    `inputs` takes note of what was read. Raises what `Ruleset.load` and the reading of AS tables raise, and RuleError
+    for tests that fail.
     """
     if last_good is None or stored.is_stored(path):
-        return tested(Ruleset.load(path, asn=asn, inputs=inputs))
+        return fresh(path, networks, inputs)
     with _only_one(last_good):
-        kept = _kept(path, asn, last_good)
+        kept = _kept(path, networks, last_good)
         if kept is not None:
             inputs.files.update(kept.inputs.files)
             inputs.globs.update(kept.inputs.globs)
             return kept
-        ruleset = tested(Ruleset.load(path, asn=asn, inputs=inputs))
-        ruleset.save(last_good)
+        ruleset = fresh(path, networks, inputs)
+        keep(ruleset, last_good)
         return ruleset
 
 
-def boot(
-    path: str | os.PathLike[str], *, asn: AsnTable | None, last_good: str | os.PathLike[str] | None, inputs: Inputs
-) -> tuple[Ruleset, tuple[str, ...]]:  # fmt: skip
+def fresh(path: Path, networks: Networks, inputs: Inputs) -> Ruleset:
+    """The ruleset in `path`, compiled now, its inline tests passed."""
+    asn = None if stored.is_stored(path) else networks.table(inputs)
+    return tested(Ruleset.load(path, asn=asn, inputs=inputs))
+
+
+def keep(ruleset: Ruleset, last_good: Path) -> None:
+    """Writes the ruleset to `last_good`, or logs why that is not possible."""
+    try:
+        ruleset.save(last_good)
+    except OSError as error:
+        log.error("%s: the last good rules could not be kept: %s", last_good, error)
+
+
+def boot(path: Path, *, networks: Networks, last_good: Path | None) -> tuple[Ruleset, tuple[str, ...]]:
     """`current`, or the last good ruleset when that fails, with the reasons why it is that one."""
     try:
-        return current(path, asn=asn, last_good=last_good, inputs=inputs), ()
+        return current(path, networks=networks, last_good=last_good, inputs=Inputs()), ()
     except (GobanError, OSError) as error:
         if last_good is None or not stored.is_stored(last_good):
             raise
@@ -67,22 +112,18 @@ def tested(ruleset: Ruleset) -> Ruleset:
     return ruleset
 
 
-def _kept(path: str | os.PathLike[str], asn: AsnTable | None, last_good: str | os.PathLike[str]) -> Ruleset | None:
+def _kept(path: Path, networks: Networks, last_good: Path) -> Ruleset | None:
     """The ruleset in `last_good` if it was made from just these rules, lists and AS table."""
-    from gobanfast.asn import AsnTable
-
     try:
         kept = stored.load(last_good)
     except (OSError, FormatError):
         return None
-    table = AsnTable.starter() if asn is None else asn
-    made = kept.inputs
-    fits = os.path.abspath(path) in made.files and kept.made_over == table.content_hash and not made.changed()
+    fits = os.path.abspath(path) in kept.inputs.files and not kept.inputs.changed() and networks.made(kept)
     return kept if fits else None
 
 
 @contextlib.contextmanager
-def _only_one(path: str | os.PathLike[str]) -> Iterator[None]:
+def _only_one(path: Path) -> Iterator[None]:
     """Held by one process of the host at a time; without it where the directory cannot be written."""
     try:
         lock = os.open(os.fspath(path) + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Self
 from gobanfast._errors import GobanError, RuleError
 from gobanfast._fork import watch_forks
 from gobanfast.rules.inputs import Inputs
-from gobanfast.rules.last_good import current, tested
-from gobanfast.rules.ruleset import Ruleset
+from gobanfast.rules.last_good import Networks, current, fresh, keep
 from gobanfast.rules.trial import Trial
 
 if TYPE_CHECKING:
     from gobanfast.asn import AsnTable
     from gobanfast.engine import Engine
     from gobanfast.rules.differences import Budget
+    from gobanfast.rules.ruleset import Ruleset
 
 QUIET = 0.1  # seconds without a write that end a burst of them
 CEILING = 2.0  # seconds after which a burst that does not end is read anyway
@@ -40,14 +40,14 @@ class Watcher:
     Args:
         engine: gets the new rules.
         path: the rules file.
-        asn: what rules are compiled against; None takes the starter table.
+        asn: what rules are compiled against, or the file it is in, which is followed too; None: the starter table.
         last_good: file for the compiled ruleset in force, see `Engine.load`.
         budget: puts every change on trial first.
         interval: seconds between looks at the files without the watchfiles package (extra `watch`).
     """
 
     def __init__(
-        self, engine: Engine, path: str | os.PathLike[str], *, asn: AsnTable | None = None,
+        self, engine: Engine, path: str | os.PathLike[str], *, asn: AsnTable | str | os.PathLike[str] | None = None,
         last_good: str | os.PathLike[str] | None = None, budget: Budget | None = None, interval: float = 1.0,
     ) -> None:  # fmt: skip
         self.path = os.fspath(path)
@@ -55,7 +55,7 @@ class Watcher:
         self.problems: tuple[str, ...] = ()  # why the newest rules are not in force; empty when they are
         self.stale_since: float | None = None  # unix seconds
         self.report: dict[str, Any] | None = None  # of the last trial
-        self._engine, self._asn, self._last_good, self._budget = engine, asn, last_good, budget
+        self._engine, self._networks, self._last_good, self._budget = engine, Networks(asn), last_good, budget
         self._interval = interval
         self._inputs = Inputs()
         inputs = engine.ruleset.inputs
@@ -153,19 +153,13 @@ class Watcher:
             self.problems, self.stale_since = (), None
             log.info("%s: in force, generation %d, hash %s", self.path, self._engine.generation, ruleset.content_hash)
             if self._budget is not None and self._last_good is not None:
-                self._keep(ruleset)
+                keep(ruleset, self._last_good)
             return True
 
     def _read(self, inputs: Inputs) -> Ruleset:
         if self._budget is None:
-            return current(self.path, asn=self._asn, last_good=self._last_good, inputs=inputs)
-        return tested(Ruleset.load(self.path, asn=self._asn, inputs=inputs))  # kept once it was tried
-
-    def _keep(self, ruleset: Ruleset) -> None:
-        try:
-            ruleset.save(str(self._last_good))
-        except OSError as error:
-            log.error("%s: the last good rules could not be kept: %s", self._last_good, error)
+            return current(self.path, networks=self._networks, last_good=self._last_good, inputs=inputs)
+        return fresh(self.path, self._networks, inputs)  # kept once it was tried
 
     def _refuse(self, problems: list[str]) -> None:
         """The old rules stay in force, visibly."""
