@@ -30,7 +30,7 @@ EXTENSIONS = {
     "_block": BLOCK,
     "_columns": [*BLOCK, *NAME, "gbf_columns"],
     "_decision": [],
-    "_engine": [],
+    "_engine": ["gbf_addr", "gbf_live", "gbf_score", "gbf_tracker", "gbf_window", *BLOCK, *NAME],
     "_fingerprint": ["gbf_cpu", *XXH3],
     "_headers": ["gbf_cpu", "gbf_headers", "gbf_headers_build", *XXH3],
     "_http": [],

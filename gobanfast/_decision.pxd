@@ -1,18 +1,36 @@
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from gobanfast._bans cimport BanTable
 from gobanfast._rules cimport CompiledRules
 from gobanfast._tls cimport ClientHello
+from gobanfast.native cimport gbf_ban
 
 cdef enum:
     INLINE_WORDS = 2  # up to 127 rules, a decision needs no memory besides itself
+
+
+cdef class StoredBan:
+    cdef BanTable table
+    cdef gbf_ban ban
+    cdef readonly str reason
+    cdef readonly str rule
+
+    cdef object whole(self)
+
+
+cdef StoredBan stored_ban(BanTable table, const gbf_ban *ban)
 
 
 cdef class Decision:
     cdef CompiledRules _compiled
     cdef readonly str address
     cdef const uint64_t *_vector  # the rules that match: in the ruleset, or in a SignalDecision
-    cdef uint32_t _record, _rule
+    cdef uint32_t _record, _rule  # of the rules the first that matches, whatever decided in the end
     cdef int _unread              # index of REASONS
+    cdef uint8_t _action, _cause  # gbf_action, gbf_cause
+    cdef uint8_t _trip            # index of TRIPS
+    cdef float _score, _threshold, _coverage  # NaN: none
+    cdef StoredBan _ban           # that decided, or was made
 
     cdef tuple ids(self, const uint64_t *mask, uint32_t before)
 

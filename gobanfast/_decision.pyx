@@ -2,18 +2,40 @@
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport uint32_t, uint64_t
+from libc.math cimport NAN
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from gobanfast._bans cimport BanTable
 from gobanfast._rules cimport CompiledRules
 from gobanfast._signals cimport SignalTable
 from gobanfast._tls cimport ClientHello
 from gobanfast.native cimport (
-    GBF_CLASS_ABSENT, GBF_CLASS_MALFORMED, GBF_NONE, gbf_bits_and, gbf_rules_next, gbf_rules_vector,
+    GBF_CAUSE_BAN, GBF_CAUSE_NONE, GBF_CAUSE_RULE, GBF_CAUSE_SCORE, GBF_CAUSE_TRACKER, GBF_CAUSE_UNPARSABLE,
+    GBF_CLASS_ABSENT, GBF_CLASS_MALFORMED, GBF_NONE, gbf_ban, gbf_bits_and, gbf_rules_next, gbf_rules_vector,
 )
 
 cdef tuple ACTIONS = ("allow", "challenge", "ban", "log")
+cdef tuple CAUSES = ("none", "rule", "ban", "tracker", "unparsable", "score")
+cdef tuple TRIPS = ("distinct_fingerprints", "request_rate", "surge", "saturated", None)
 cdef tuple REASONS = (None, "malformed-address", "malformed-hello", "malformed-sni")
+
+
+@cython.final
+@cython.freelist(32)
+@cython.no_gc
+cdef class StoredBan:
+    """A ban as it stood when it decided, or was made; its key and times become Python objects when asked."""
+
+    cdef object whole(self):
+        return self.table.ban_of(&self.ban)
+
+
+cdef StoredBan stored_ban(BanTable table, const gbf_ban *ban):
+    cdef StoredBan stored = StoredBan.__new__(StoredBan)
+    stored.table, stored.ban = table, ban[0]
+    stored.reason, stored.rule = table._texts[ban.reason], table._texts[ban.rule]  # now: the numbers may be given away
+    return stored
 
 
 cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address, str sni, ClientHello hello):
@@ -26,6 +48,7 @@ cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address
     else:
         klass = GBF_CLASS_MALFORMED if record == GBF_NONE else compiled._rules.records[record].klass
     d._compiled = compiled
+    d._score = d._threshold = <float>NAN
     d.address = address
     d._record = record
     d._unread = klass == GBF_CLASS_MALFORMED
@@ -33,6 +56,12 @@ cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address
     if wide:
         (<SignalDecision>d).combine(sni, hello)
     d._rule = gbf_rules_next(&compiled._rules, d._vector, compiled._rules.enforced, 0)
+    if d._rule != GBF_NONE:
+        d._cause, d._action = GBF_CAUSE_RULE, compiled._rules.actions[d._rule]
+    elif d._unread:
+        d._cause, d._action = GBF_CAUSE_UNPARSABLE, <uint8_t>compiled.unparsable
+    else:
+        d._cause, d._action = GBF_CAUSE_NONE, 0
     return d
 
 
@@ -44,22 +73,60 @@ cdef class Decision:
     @property
     def action(self):
         """What to do: "allow", "challenge" or "ban"."""
-        if self._rule != GBF_NONE:
-            return ACTIONS[self._compiled._rules.actions[self._rule]]
-        return ACTIONS[self._compiled.unparsable] if self._unread else "allow"
+        return ACTIONS[self._action]
+
+    @property
+    def cause(self):
+        """What decided: "rule", "ban" (a stored one), "tracker", "unparsable", "score", or "none": nothing spoke
+        against the request."""
+        return CAUSES[self._cause]
 
     @property
     def rule(self):
-        """Id of the rule that decided, or None when none did."""
-        return None if self._rule == GBF_NONE else self._compiled.rules[self._rule].id
+        """Id of the rule that decided, name of the tracker that did, or whichever made the ban that did; else None."""
+        if self._cause == GBF_CAUSE_RULE:
+            return self._compiled.rules[self._rule].id
+        if self._cause == GBF_CAUSE_TRACKER:
+            return TRIPS[self._trip]
+        return self._ban.rule or None if self._cause == GBF_CAUSE_BAN else None
 
     @property
     def reason(self):
-        """The deciding rule's reason; "malformed-address", "malformed-hello" or "malformed-sni" when no rule decided
-        and policy `unparsable` did, because a signal that rules ask for could not be read; else None."""
-        if self._rule != GBF_NONE:
+        """The reason of the rule or ban that decided; "malformed-address", "malformed-hello" or "malformed-sni" when
+        policy `unparsable` did, because a signal that rules ask for could not be read; the name of the tracker;
+        "score"; else None."""
+        if self._cause == GBF_CAUSE_RULE:
             return self._compiled.rules[self._rule].reason
-        return REASONS[self._unread]
+        if self._cause == GBF_CAUSE_BAN:
+            return self._ban.reason
+        if self._cause == GBF_CAUSE_TRACKER:
+            return TRIPS[self._trip]
+        return "score" if self._cause == GBF_CAUSE_SCORE else REASONS[self._unread]
+
+    @property
+    def ban(self):
+        """Key of the stored ban that decided, or that this decision led to; None when there is none."""
+        return None if self._ban is None else self._ban.whole().key
+
+    @property
+    def expires(self):
+        """Unix seconds at which that ban ends; None: it is for good, or there is none."""
+        return None if self._ban is None else self._ban.whole().expires
+
+    @property
+    def score(self):
+        """How unusual the request is, 0 to 1; None when it was not scored."""
+        return None if self._score != self._score else self._score
+
+    @property
+    def threshold(self):
+        """The score from which on requests are challenged now; None when not scored, or not enough was seen yet."""
+        return None if self._threshold != self._threshold else self._threshold
+
+    @property
+    def coverage(self):
+        """Share of the weights of a score whose signals were there, 0 to 1."""
+        return self._coverage
 
     @property
     def sni(self):
@@ -74,7 +141,7 @@ cdef class Decision:
     @property
     def duration(self):
         """Seconds for which the deciding rule's action holds (its `for`), or None: for good, or no rule decided."""
-        return None if self._rule == GBF_NONE else self._compiled.rules[self._rule].duration
+        return self._compiled.rules[self._rule].duration if self._cause == GBF_CAUSE_RULE else None
 
     @property
     def asn(self):
@@ -114,7 +181,7 @@ cdef class Decision:
     @property
     def rule_index(self):
         """Position of the deciding rule in decision order, or None."""
-        return None if self._rule == GBF_NONE else self._rule
+        return self._rule if self._cause == GBF_CAUSE_RULE else None
 
     def __repr__(self):
         return f"<Decision {self.action} address={self.address!r} rule={self.rule!r} asn={self.asn}>"

@@ -1,9 +1,43 @@
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 
+from gobanfast._bans cimport BanTable
+from gobanfast._decision cimport Decision
 from gobanfast._rules cimport CompiledRules
+from gobanfast._score cimport Scorer
+from gobanfast._tls cimport ClientHello
+from gobanfast._trackers cimport Exemption, Trackers
+from gobanfast.native cimport gbf_addr, gbf_ban_key, gbf_live, gbf_live_request
+
+
+cdef class Running:
+    cdef readonly CompiledRules compiled
+    cdef readonly object settings
+    cdef readonly BanTable bans
+    cdef readonly Trackers trackers    # None: off
+    cdef readonly Scorer scorer        # None: off
+    cdef Exemption exemption
+    cdef gbf_live live
+    cdef bytes stores                  # stored_key of each rule
+    cdef bint any_stored
+    cdef uint64_t *hits                # decisions of each rule
 
 
 cdef class EngineCore:
-    cdef readonly CompiledRules compiled
+    cdef readonly Running running
+    cdef readonly BanTable ban_table
     cdef readonly uint64_t generation
-    cdef public object candidate  # None, or what observes requests beside the rules in force: rules.trial.Trial
+    cdef public object candidate       # None, or what observes requests beside the rules in force: rules.trial.Trial
+    cdef readonly list on_ban          # called with each Ban that was made here
+    cdef readonly list on_unban        # called with the key of each ban that was lifted here
+    cdef object _clock
+    cdef dict _hits_before             # decisions by rule, of rulesets that are gone
+    cdef uint64_t counts[18]           # decisions by cause (GBF_CAUSES of them) and action
+
+    cdef int keep_hits(self, Running running) except -1
+    cdef Decision answer(self, str address, str sni, ClientHello hello, object now, bint peek)
+    cdef int ask_live(self, Running running, Decision d, const gbf_addr *address, str sni, ClientHello hello,
+                      object now, bint peek) except -1
+    cdef int ban_tripped(self, Running running, Decision d, const gbf_live_request *request) except -1
+    cdef int ban_matched(self, Running running, Decision d, const gbf_live_request *request) except -1
+    cdef int store(self, Running running, Decision d, const gbf_ban_key *key, object duration, str reason, str rule,
+                   uint8_t by, uint64_t now_ms) except -1

@@ -1,22 +1,77 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import final
 
 from typing_extensions import Buffer
 
+from gobanfast._bans import BanTable
 from gobanfast._decision import Decision
 from gobanfast._rules import CompiledRules
+from gobanfast._score import Scorer
 from gobanfast._tls import ClientHello
+from gobanfast._trackers import Trackers
+from gobanfast.bans import Ban
+from gobanfast.rules import Rule
+from gobanfast.rules.settings import Settings
 
-class EngineCore:
-    def __init__(self, compiled: CompiledRules) -> None: ...
-    def _swap(self, compiled: CompiledRules) -> None: ...
+ACTIONS: tuple[str, ...]
+CAUSES: tuple[str, ...]
+KEYS: tuple[str, ...]
+
+def stored_key(rule: Rule) -> int: ...
+
+@final
+class Running:
+    def __init__(
+        self, compiled: CompiledRules, settings: Settings, bans: BanTable, before: Running | None = None
+    ) -> None: ...
     @property
     def compiled(self) -> CompiledRules: ...
     @property
+    def settings(self) -> Settings: ...
+    @property
+    def bans(self) -> BanTable: ...
+    @property
+    def trackers(self) -> Trackers | None: ...
+    @property
+    def scorer(self) -> Scorer | None: ...
+
+class EngineCore:
+    def __init__(
+        self, compiled: CompiledRules, settings: Settings, clock: Callable[[], float] | None = None
+    ) -> None: ...
+    def _swap(self, compiled: CompiledRules, settings: Settings) -> None: ...
+    @property
+    def compiled(self) -> CompiledRules: ...
+    @property
+    def running(self) -> Running: ...
+    @property
+    def ban_table(self) -> BanTable: ...
+    @property
     def generation(self) -> int: ...
     candidate: object
+    @property
+    def on_ban(self) -> list[Callable[[Ban], object]]: ...
+    @property
+    def on_unban(self) -> list[Callable[[str], object]]: ...
+    def decided(self) -> dict[tuple[str, str], int]: ...
+    def hits(self) -> dict[str, int]: ...
     def decide(
-        self, address: str | None, /, *, sni: str | None = None, hello: ClientHello | None = None
+        self,
+        address: str | None,
+        /,
+        *,
+        sni: str | None = None,
+        hello: ClientHello | None = None,
+        now: float | None = None,
     ) -> Decision: ...
-    def peek(self, address: str | None, /, *, sni: str | None = None, hello: ClientHello | None = None) -> Decision: ...
+    def peek(
+        self,
+        address: str | None,
+        /,
+        *,
+        sni: str | None = None,
+        hello: ClientHello | None = None,
+        now: float | None = None,
+    ) -> Decision: ...
     def records(self, addresses: Buffer | Sequence[str], out: Buffer, /, *, others_absent: bool = False) -> None: ...
     def decision(self, record: int, /) -> Decision: ...

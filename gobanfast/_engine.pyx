@@ -1,21 +1,109 @@
-"""EngineCore: the calls of the hot path, and the swap of one ruleset for another."""
+"""EngineCore: the calls of the hot path, live state around the rules, and the swap of one ruleset for another."""
 
-from libc.stdint cimport uint32_t
+cimport cython
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
 from gobanfast._address cimport gbf_ascii, leaves_many
-from gobanfast._decision cimport Decision, decide_record
+from gobanfast._bans cimport BY_RULE, BY_TRACKER, BanTable
+from gobanfast._decision cimport Decision, decide_record, stored_ban
 from gobanfast._rules cimport CompiledRules
+from gobanfast._score cimport Scorer
 from gobanfast._tls cimport ClientHello
-from gobanfast.native cimport GBF_NONE, gbf_rules_record
+from gobanfast._trackers cimport Exemption, Trackers
+from gobanfast.native cimport (
+    GBF_BAN_EPOCH, GBF_BAN_REFUSED, GBF_CAUSE_BAN, GBF_CAUSE_RULE, GBF_HELLO_OK,
+    GBF_NONE, GBF_TRIPS, gbf_addr, gbf_ban, gbf_ban_client, gbf_ban_fingerprint, gbf_ban_fingerprint_at, gbf_ban_key,
+    gbf_live_answer, gbf_live_decide, gbf_live_idle, gbf_live_request, gbf_name, gbf_name_fold_scalar, gbf_name_read,
+    gbf_xxh3_64,
+)
+
+cdef extern from *:
+    """
+    #include <time.h>
+    #ifndef CLOCK_MONOTONIC_COARSE
+    #define CLOCK_MONOTONIC_COARSE CLOCK_MONOTONIC
+    #endif
+    /* Milliseconds of the clock that time.monotonic() reads; up to 4 of them late, for a fifth of the cost. */
+    static inline uint64_t gbf_now_ms(void)
+    {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+        return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+    }
+    /* Adds one. Without the GIL two threads may be here at a time. */
+    #ifdef Py_GIL_DISABLED
+    #define gbf_count(p) __atomic_fetch_add((p), 1, __ATOMIC_RELAXED)
+    #else
+    #define gbf_count(p) (++*(p))
+    #endif
+    """
+    uint64_t gbf_now_ms() noexcept
+    void gbf_count(uint64_t *counter) noexcept
+
+CAUSES = ("none", "rule", "ban", "tracker", "unparsable", "score")
+ACTIONS = ("allow", "challenge", "ban")
+cdef tuple TRIP_NAMES = ("distinct_fingerprints", "request_rate", "surge", "saturated")
+KEYS = ("client", "fingerprint", "client_fingerprint")
+"""What a rule with `for:` bans."""
 
 
-cdef inline Decision answer(CompiledRules compiled, str address, str sni, ClientHello hello):
-    cdef const char *text
-    cdef size_t n
-    cdef uint32_t record = GBF_NONE
-    if address is not None and gbf_ascii(address, &text, &n):
-        record = gbf_rules_record(&compiled._rules, text, n)
-    return decide_record(compiled, record, address, sni, hello)
+@cython.final
+cdef class Running:
+    """What an engine decides by at one time: rules, and the live state that their settings ask for.
+
+    One reference to it is read a decision, so that a swap changes all of it or nothing. Trackers and scores whose
+    settings a swap leaves as they were go on; bans always do.
+    """
+
+    def __init__(self, CompiledRules compiled not None, settings not None, BanTable bans not None,
+                 Running before=None):
+        self.compiled, self.settings, self.bans = compiled, settings, bans
+        bans.configure(escalate=settings.bans.escalate, on_full=settings.bans.on_full)
+        kept = None if before is None else before.settings
+        client = settings.bans.ipv6_client
+        if settings.trackers is not None:
+            if kept is not None and (kept.trackers, kept.bans.ipv6_client) == (settings.trackers, client):
+                self.trackers = before.trackers
+            else:
+                self.trackers = Trackers(settings.trackers, ipv6_client=client)
+        if settings.score is not None:
+            same = kept is not None and kept.score == settings.score
+            self.scorer = before.scorer if same else Scorer(settings.score)
+        self.exemption = (Exemption() if settings.trackers is None else
+                          Exemption(settings.trackers.exempt_asn, settings.trackers.exempt_prefix))
+        self.stores = bytes([stored_key(rule) for rule in compiled.rules])
+        self.any_stored = any(self.stores)
+        self.hits = <uint64_t *>calloc(len(compiled.rules) + 1, sizeof(uint64_t))
+        if self.hits == NULL:
+            raise MemoryError()
+        memset(&self.live, 0, sizeof(self.live))
+        self.live.bans = bans._bans
+        self.live.exempt = &self.exemption.exempt
+        self.live.ipv6_bits = <uint32_t>client
+        if self.trackers is not None:
+            self.live.tracker = &self.trackers.tracker
+            for trip, limit in enumerate((settings.trackers.distinct_fingerprints, settings.trackers.request_rate,
+                                          settings.trackers.surge)):
+                self.live.trip_action[trip] = 0 if limit is None else <uint8_t>ACTIONS.index(limit.action)
+            self.live.trip_action[GBF_TRIPS - 1] = <uint8_t>ACTIONS.index(settings.trackers.on_saturated)
+        if self.scorer is not None:
+            self.live.score = self.scorer.score
+            self.live.score_enforced = settings.score.mode == "enforce"
+
+    def __dealloc__(self):
+        free(self.hits)
+
+
+def stored_key(rule):
+    """0 when a match of this rule stores no ban, else one more than the index in KEYS of what it bans.
+
+    A rule about the address alone stays in force by itself; one that asks for more, and says for how long, is stored.
+    """
+    if rule.action != "ban" or rule.duration is None or rule.mode != "enforce" or not rule.when.on_signals:
+        return 0
+    return 1 + KEYS.index(rule.key)
 
 
 cdef int observe(object candidate, str address, str sni, ClientHello hello) except -1:
@@ -25,35 +113,173 @@ cdef int observe(object candidate, str address, str sni, ClientHello hello) exce
 
 
 cdef class EngineCore:
-    """The hot half of `gobanfast.Engine`: one reference to compiled rules, and the calls that read it."""
+    """The hot half of `gobanfast.Engine`: one reference to what is running, and the calls that read it.
 
-    def __init__(self, CompiledRules compiled not None):
-        self.compiled = compiled
+    Args:
+        compiled: the rules.
+        settings: what they say about bans, trackers and score.
+        clock: seconds that do not go backwards, for decisions without `now=`; None: time.monotonic.
+    """
+
+    def __init__(self, CompiledRules compiled not None, settings not None, clock=None):
+        self._clock = clock
+        self.ban_table = BanTable(capacity=settings.bans.capacity, clock=clock)
+        self.running = Running(compiled, settings, self.ban_table)
         self.generation = 1
+        self.on_ban, self.on_unban = [], []
+        self._hits_before = {}
 
-    def _swap(self, CompiledRules compiled not None):
-        self.compiled = compiled
+    @property
+    def compiled(self):
+        """The rules in force."""
+        return self.running.compiled
+
+    def _swap(self, CompiledRules compiled not None, settings not None):
+        cdef Running before = self.running
+        self.running = Running(compiled, settings, self.ban_table, before)
         self.generation += 1
+        self.keep_hits(before)
 
-    def decide(self, str address, /, *, str sni=None, ClientHello hello=None):
+    cdef int keep_hits(self, Running running) except -1:
+        """Adds what its rules decided to the figures that outlive it."""
+        cdef uint32_t i
+        for i in range(<uint32_t>len(running.compiled.rules)):
+            if running.hits[i] != 0:
+                rule = running.compiled.rules[i].id
+                self._hits_before[rule] = self._hits_before.get(rule, 0) + running.hits[i]
+        return 0
+
+    def decided(self):
+        """Dict of decisions since the engine was made: {(cause, action): count}; `peek` and columns are not counted."""
+        return {
+            (cause, action): self.counts[3 * i + j]
+            for i, cause in enumerate(CAUSES) for j, action in enumerate(ACTIONS) if self.counts[3 * i + j] != 0
+        }
+
+    def hits(self):
+        """Dict of decisions since the engine was made by the id of the rule that decided. Of decisions that other
+        threads make in the instant of a swap a few may not be counted."""
+        cdef Running running = self.running
+        found = dict(self._hits_before)
+        for i, rule in enumerate(running.compiled.rules):
+            if running.hits[i] != 0:
+                found[rule.id] = found.get(rule.id, 0) + running.hits[i]
+        return found
+
+    def decide(self, str address, /, *, str sni=None, ClientHello hello=None, now=None):
         """Decision about a client address; None means the address is not known.
 
         Args:
             sni: the server name the client asked for; None means absent, unless `hello` has one.
             hello: the ClientHello, from `parse_client_hello`; gives the name, JA4, protocols, version and ECH.
-        What cannot be read is no error. When no rule decides and a signal that some rule asks for cannot be read (an
-        address text that is none counts whatever rules ask), the ruleset's `unparsable` policy does: reason
+            now: engine seconds, for replay; None reads the engine's clock.
+        The first that decides: an `allow` rule, a stored ban, another rule, a tracker, policy `unparsable`, the score.
+        What cannot be read is no error. When nothing before it decides and a signal that some rule asks for cannot be
+        read (an address text that is none counts whatever rules ask), the ruleset's `unparsable` policy does: reason
         "malformed-address", else "malformed-hello" (any status but "ok"), else "malformed-sni".
         Cost: two to five cache lines and one small object, a line or two for each pattern that covers the name, and
-        what `hello.ja4` costs if a rule asks for it. `re:` patterns run in RE2. Any number of threads.
+        what `hello.ja4` costs if a rule asks for it; a line for each kind of key that is banned, four for trackers,
+        about as many for the score. `re:` patterns run in RE2. Any number of threads.
+        Source: csrc/DESIGN.md, "What decides".
         """
         if self.candidate is not None:
             observe(self.candidate, address, sni, hello)
-        return answer(self.compiled, address, sni, hello)
+        return self.answer(address, sni, hello, now, False)
 
-    def peek(self, str address, /, *, str sni=None, ClientHello hello=None):
-        """What `decide` would answer, without touching live state. (No live state exists yet: the two agree.)"""
-        return answer(self.compiled, address, sni, hello)
+    def peek(self, str address, /, *, str sni=None, ClientHello hello=None, now=None):
+        """What `decide` would answer, changing nothing: no ban is made, and neither trackers nor score take note."""
+        return self.answer(address, sni, hello, now, True)
+
+    cdef Decision answer(self, str address, str sni, ClientHello hello, object now, bint peek):
+        cdef Running running = self.running
+        cdef CompiledRules compiled = running.compiled
+        cdef const char *text
+        cdef size_t n
+        cdef uint32_t record = GBF_NONE
+        cdef gbf_addr parsed
+        cdef Decision d
+        if address is not None and gbf_ascii(address, &text, &n):
+            record = compiled._rules.kernel.find_text(&compiled._rules.lpm, text, n, &parsed)
+        d = decide_record(compiled, record, address, sni, hello)
+        if running.any_stored or not gbf_live_idle(&running.live):
+            self.ask_live(running, d, &parsed if record != GBF_NONE else NULL, sni, hello, now, peek)
+        if not peek:
+            gbf_count(&self.counts[d._cause * 3 + d._action])
+            if d._cause == GBF_CAUSE_RULE:
+                gbf_count(&running.hits[d._rule])
+        return d
+
+    cdef int ask_live(self, Running running, Decision d, const gbf_addr *address, str sni, ClientHello hello,
+                      object now, bint peek) except -1:
+        """Holds what the rules said against bans, trackers and score."""
+        cdef CompiledRules compiled = running.compiled
+        cdef gbf_live_request request
+        cdef gbf_live_answer said
+        cdef uint64_t now_ms
+        cdef double seconds
+        if now is None and self._clock is None:
+            now_ms = gbf_now_ms()
+        else:
+            seconds = self._clock() if now is None else now
+            now_ms = <uint64_t>(seconds * 1000) if seconds > 0 else 0
+        request.address, request.fingerprint = address, NULL
+        request.name = request.host = 0
+        request.has_name = False
+        request.now_ms = now_ms
+        request.asn = 0 if d._record == GBF_NONE else compiled._rules.records[d._record].asn
+        request.decided = d._rule != GBF_NONE
+        request.rule_action = compiled._rules.actions[d._rule] if d._rule != GBF_NONE else 0
+        request.unread = d._unread != 0
+        request.unparsable = <uint8_t>compiled.unparsable
+        request.peek = peek
+        if running.live.score != NULL:
+            name_hash(&request, sni, hello)
+        gbf_live_decide(&running.live, &request, &said)
+        d._cause, d._action, d._trip = said.cause, said.action, said.trip
+        d._score, d._threshold, d._coverage = said.score, said.threshold, said.coverage
+        if said.cause == GBF_CAUSE_BAN:
+            d._ban = stored_ban(running.bans, &said.ban)
+        elif not peek:
+            if said.trip_ban:
+                self.ban_tripped(running, d, &request)
+            elif said.cause == GBF_CAUSE_RULE and running.stores[d._rule]:
+                self.ban_matched(running, d, &request)
+        return 0
+
+    cdef int ban_tripped(self, Running running, Decision d, const gbf_live_request *request) except -1:
+        """Bans the client whose tracker tripped."""
+        cdef gbf_ban_key key = gbf_ban_client(request.address[0], running.live.ipv6_bits)
+        trackers = running.settings.trackers
+        limit = (trackers.distinct_fingerprints, trackers.request_rate, trackers.surge)[d._trip]
+        name = TRIP_NAMES[d._trip]
+        return self.store(running, d, &key, limit.duration, name, name, BY_TRACKER, request.now_ms)
+
+    cdef int ban_matched(self, Running running, Decision d, const gbf_live_request *request) except -1:
+        """Bans what the rule that decided says it bans; nothing when that is not known of this request."""
+        cdef gbf_ban_key key
+        cdef int what = running.stores[d._rule]
+        rule = running.compiled.rules[d._rule]
+        if what == 1 and request.address != NULL:
+            key = gbf_ban_client(request.address[0], running.live.ipv6_bits)
+        elif what == 2 and request.fingerprint != NULL:
+            key = gbf_ban_fingerprint(request.fingerprint)
+        elif what == 3 and request.address != NULL and request.fingerprint != NULL:
+            key = gbf_ban_fingerprint_at(request.fingerprint, request.address[0], running.live.ipv6_bits)
+        else:
+            return 0
+        return self.store(running, d, &key, rule.duration, rule.reason, rule.id, BY_RULE, request.now_ms)
+
+    cdef int store(self, Running running, Decision d, const gbf_ban_key *key, object duration, str reason, str rule,
+                   uint8_t by, uint64_t now_ms) except -1:
+        cdef gbf_ban made
+        if running.bans.make(key, duration, reason, rule, by, GBF_BAN_EPOCH + now_ms, &made) == GBF_BAN_REFUSED:
+            return 0
+        d._ban = stored_ban(running.bans, &made)
+        if self.on_ban:
+            ban = running.bans.ban_of(&made)
+            for told in self.on_ban:
+                told(ban)
+        return 0
 
     def records(self, addresses, out, /, *, bint others_absent=False):
         """Record index of each address into `out`; `decision(index)` says what a record means.
@@ -66,16 +292,35 @@ cdef class EngineCore:
             ValueError: buffers that do not fit; or rules that ask for other signals, which the message names.
         Cost: 2 to 20 ns an address; rows with one record share one decision, so count records, then ask.
         """
-        cdef CompiledRules compiled = self.compiled
+        cdef CompiledRules compiled = self.running.compiled
         if compiled.signals is not None and not others_absent:
             raise ValueError(f"rules {', '.join(compiled.beyond_address)} ask for more than the address; "
                              "others_absent=True takes other signals as absent")
         leaves_many(&compiled._rules.lpm, compiled._rules.kernel, addresses, out)
 
     def decision(self, uint32_t record, /):
-        """The decision that every address of this record gets (0xFFFFFFFF: a text that is not an address), other
-        signals absent."""
-        cdef CompiledRules compiled = self.compiled
+        """The decision that rules alone give every address of this record (0xFFFFFFFF: a text that is not an address),
+        other signals absent."""
+        cdef CompiledRules compiled = self.running.compiled
         if record != GBF_NONE and record >= compiled._rules.record_count:
             raise ValueError(f"record {record} does not exist; there are {compiled._rules.record_count}")
         return decide_record(compiled, record, None if record != GBF_NONE else "", None, None)
+
+
+cdef int name_hash(gbf_live_request *request, str sni, ClientHello hello) except -1:
+    """Fills in the hash of the server name, if there is one; all malformed names are one."""
+    cdef gbf_name name
+    cdef const char *text = NULL
+    cdef size_t nbytes = 0
+    if sni is not None:
+        gbf_ascii(sni, &text, &nbytes)
+    elif hello is not None and hello._frame.status == GBF_HELLO_OK and hello._hello.name.at != 0:
+        text = <const char *>hello._hello.message + hello._hello.name.at
+        nbytes = hello._hello.name.nbytes
+    else:
+        return 0
+    request.has_name = True
+    if text != NULL and gbf_name_read(&name, text, nbytes, gbf_name_fold_scalar):
+        request.name = gbf_xxh3_64(name.text, name.nbytes, 0)
+    request.host = request.name
+    return 0

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from gobanfast._decision import Decision
 from gobanfast._engine import EngineCore
+from gobanfast._errors import GobanError
 
 if TYPE_CHECKING:
     from gobanfast.asn import AsnTable
+    from gobanfast.bans import Ban
     from gobanfast.columns import Columns
     from gobanfast.rules import Ruleset
     from gobanfast.rules.differences import Budget
@@ -21,14 +24,15 @@ class Engine(EngineCore):
 
     Args:
         ruleset: what to enforce.
+        clock: engine seconds, a number that does not go backwards; None: time.monotonic.
     Threads: any number may decide while another swaps; each decision is made by one ruleset,
         old or new, never a mixture.
     """
 
     __slots__ = ("_boot_problems", "ruleset", "watcher")
 
-    def __init__(self, ruleset: Ruleset) -> None:
-        super().__init__(ruleset.compiled)
+    def __init__(self, ruleset: Ruleset, *, clock: Callable[[], float] | None = None) -> None:
+        super().__init__(ruleset.compiled, ruleset.settings, clock)
         self.ruleset = ruleset
         self.watcher: Watcher | None = None
         self._boot_problems: tuple[str, ...] = ()
@@ -61,7 +65,7 @@ class Engine(EngineCore):
         """Puts `ruleset` in force; compiling it happens before, in the calling thread. `generation` grows by one."""
         compiled = ruleset.compiled
         self.ruleset = ruleset
-        self._swap(compiled)
+        self._swap(compiled, ruleset.settings)
 
     def watch(
         self, path: str | PathLike[str], *, asn: AsnTable | str | PathLike[str] | None = None,
@@ -118,6 +122,39 @@ class Engine(EngineCore):
         from gobanfast.columns import decide_columns
 
         return decide_columns(self, addresses, sni=sni)
+
+    def ban(self, key: str, *, duration: str | float | None, reason: str = "", now: float | None = None) -> Ban:
+        """Bans `key`, and returns the ban as it now stands.
+
+        Args:
+            key: address, prefix, AS number, fingerprint, or fingerprint at a client; see `gobanfast.bans.ban_key`. An
+                IPv6 address is banned alone; its client is its /64: `gobanfast.bans.client_key`.
+            duration: seconds, or text such as "1h30m"; None and "permanent" are for good. A ban is never shortened.
+        Raises:
+            ValueError: a key or duration that is none.
+            GobanError: the table is full and policy `on_full` is "refuse".
+        """
+        from gobanfast.rules.values import parse_duration
+
+        seconds = parse_duration(duration) if isinstance(duration, str) else duration
+        made = self.ban_table.ban(key, duration=seconds, reason=reason, now=now)
+        if made is None:
+            raise GobanError(f"{key} is not banned: the table is full with {len(self.ban_table)} bans")
+        for told in self.on_ban:
+            told(made)
+        return made
+
+    def unban(self, key: str, *, now: float | None = None) -> Ban | None:
+        """The ban of exactly this key, now lifted; None when there was none."""
+        lifted = self.ban_table.unban(key, now=now)
+        if lifted is not None:
+            for told in self.on_unban:
+                told(lifted.key)
+        return lifted
+
+    def bans(self, *, now: float | None = None) -> Iterator[Ban]:
+        """The bans in force, in no order. A ban that an `allow` rule masks is among them: it holds again without it."""
+        return self.ban_table.bans(now=now)
 
     def explain(self, decision: Decision) -> str:
         """Lines that say which rule decided, where it stands, on which signals, and what would change the answer."""

@@ -718,3 +718,47 @@ cdef extern from "gbf_score.h" nogil:
     double gbf_score_risk(const gbf_score *s, uint32_t asn)
     void gbf_score_take_all(gbf_score *s)
     void gbf_score_open_all(gbf_score *s)
+
+
+cdef extern from "gbf_live.h" nogil:
+    const uint8_t GBF_CAUSE_NONE
+    const uint8_t GBF_CAUSE_RULE
+    const uint8_t GBF_CAUSE_BAN
+    const uint8_t GBF_CAUSE_TRACKER
+    const uint8_t GBF_CAUSE_UNPARSABLE
+    const uint8_t GBF_CAUSE_SCORE
+    enum:
+        GBF_CAUSES
+        GBF_TRIPS
+    ctypedef struct gbf_live:
+        gbf_bans *bans
+        gbf_tracker *tracker
+        const gbf_exempt *exempt
+        gbf_score *score
+        uint32_t ipv6_bits
+        uint8_t *trip_action
+        uint8_t score_enforced
+    ctypedef struct gbf_live_request:
+        const gbf_addr *address
+        const uint64_t *fingerprint
+        uint64_t name
+        uint64_t host
+        uint64_t now_ms
+        uint32_t asn
+        uint8_t has_name
+        uint8_t decided
+        uint8_t rule_action
+        uint8_t unread
+        uint8_t unparsable
+        uint8_t peek
+    ctypedef struct gbf_live_answer:
+        gbf_ban ban
+        float score
+        float threshold
+        float coverage
+        uint8_t action
+        uint8_t cause
+        uint8_t trip
+        uint8_t trip_ban
+    int gbf_live_idle(const gbf_live *live)
+    void gbf_live_decide(const gbf_live *live, const gbf_live_request *request, gbf_live_answer *answer)

@@ -19,6 +19,7 @@ from gobanfast._address import parse_address
 from gobanfast._block import cpu_levels
 from gobanfast._engine import EngineCore
 from gobanfast._rules import CompiledRules
+from gobanfast.rules.settings import Settings
 from oracle.rules import OracleNetworks, OracleRule, decide
 from rules_fakes import FakeAsnTable
 from rules_strategies import addresses, as_text, networks, rule_lists
@@ -45,7 +46,7 @@ def test_decisions_equal_asking_every_rule(rules: list[OracleRule], table: Oracl
         ruleset = Ruleset.from_text(as_text(rules, Path(directory)), source=source, asn=FakeAsnTable(table))  # type: ignore[arg-type]
     for level in cpu_levels():
         compiled = CompiledRules(ruleset.rules, unparsable="challenge", kernel=level, **ruleset.overlay.arguments())
-        engine = EngineCore(compiled)
+        engine = EngineCore(compiled, Settings())
         records = memoryview(bytearray(4 * len(asked))).cast("I")
         engine.records(asked, records)
         for address, record in zip(asked, records, strict=True):
@@ -239,7 +240,7 @@ def test_a_thousand_reloads_keep_memory_flat() -> None:
         overlay = engine.ruleset.overlay.arguments()
         for _ in range(times):
             compiled = CompiledRules(engine.ruleset.rules, unparsable="challenge", **overlay)
-            engine._swap(compiled)
+            engine._swap(compiled, Settings())
             engine.decide("198.51.100.7")
 
     if not Path("/proc/self/statm").exists():

@@ -220,4 +220,4 @@ def test_engine_reads_the_policy_from_the_ruleset() -> None:
     """`unparsable` reaches the compiled rules."""
     ruleset = Ruleset.from_text(f"unparsable: ban\nrules: [{rule('a', '{prefix: 192.0.2.0/24}')}]", **ANY)
 
-    assert "ban" == EngineCore(ruleset.compiled).peek("junk").action
+    assert "ban" == EngineCore(ruleset.compiled, ruleset.settings).peek("junk").action

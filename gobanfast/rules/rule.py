@@ -8,6 +8,7 @@ from typing import Literal
 
 Action = Literal["allow", "challenge", "ban", "log"]
 Mode = Literal["enforce", "shadow", "off"]
+Key = Literal["client", "fingerprint", "client_fingerprint"]
 Unparsable = Literal["allow", "challenge", "ban"]
 
 ACTIONS: tuple[Action, ...] = ("allow", "challenge", "ban", "log")
@@ -109,7 +110,8 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule of a ruleset. `duration` is in seconds, None lasts as long as the rule stands."""
+    """One rule of a ruleset. `duration` is in seconds, None lasts as long as the rule stands; `key` is what is banned
+    for so long."""
 
     id: str
     action: Action
@@ -121,6 +123,7 @@ class Rule:
     line: int
     column: int
     when: Conditions
+    key: Key = "client"
 
     @property
     def order(self) -> tuple[bool, int]:

@@ -13,12 +13,12 @@ from gobanfast.rules.case import Case
 from gobanfast.rules.files import Tree
 from gobanfast.rules.inputs import Inputs
 from gobanfast.rules.rule import PrefixList, Rule, Unparsable
+from gobanfast.rules.settings import Settings
 
 if TYPE_CHECKING:
     from gobanfast._rules import CompiledRules
     from gobanfast.asn import AsnTable
     from gobanfast.rules.compile import Overlay
-    from gobanfast.rules.settings import Settings
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -132,7 +132,7 @@ class Ruleset:
         from gobanfast._engine import EngineCore
         from gobanfast.rules.case import run
 
-        return run(self.tests, EngineCore(self.compiled))
+        return run(self.tests, EngineCore(self.compiled, Settings()))
 
     @cached_property
     def content_hash(self) -> str:

@@ -38,7 +38,7 @@ from gobanfast.rules.files import Document
 from gobanfast.rules.founding import FoundingRule
 from gobanfast.rules.inputs import Inputs
 from gobanfast.rules.problems import problem
-from gobanfast.rules.rule import Action, Conditions, Mode, NameList, NamePattern, PrefixList, Rule, Unparsable
+from gobanfast.rules.rule import Action, Conditions, Key, Mode, NameList, NamePattern, PrefixList, Rule, Unparsable
 from gobanfast.rules.settings import Settings
 from gobanfast.rules.settings_schema import SECTIONS, SettingsText, refuse
 from gobanfast.rules.source import Node
@@ -104,11 +104,12 @@ class RuleText(Model):
     priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 100
     mode: Mode = "enforce"
     reason: str = ""
+    key: Key = "client"
 
     def rule(self, source: str, line: int, column: int) -> Rule:
         return Rule(
             self.id, self.action, self.mode, self.lasts, self.priority, self.reason, source, line, column,
-            self.when.conditions(),
+            self.when.conditions(), self.key,
         )  # fmt: skip
 
 

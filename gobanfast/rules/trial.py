@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gobanfast._engine import EngineCore
 from gobanfast.rules.differences import Budget, Differences
+from gobanfast.rules.settings import Settings
 
 if TYPE_CHECKING:
     from gobanfast.rules.ruleset import Ruleset
@@ -28,7 +29,7 @@ class Trial:
         self.differences = Differences()
         self.full = threading.Event()  # enough requests were compared
         self.errors = 0
-        self._old, self._new = EngineCore(old.compiled), EngineCore(new.compiled)
+        self._old, self._new = EngineCore(old.compiled, Settings()), EngineCore(new.compiled, Settings())
         self._lock = threading.Lock()
         self._turn = itertools.count()
 
