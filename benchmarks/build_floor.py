@@ -1,4 +1,4 @@
-"""Builds floor.pyx in place with the flags of the package: `python -m benchmarks.build_floor`."""
+"""Builds floor.pyx and state_loop.pyx in place with the flags of the package: `python -m benchmarks.build_floor`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ CFLAGS = ["-std=c11", "-O3", "-fvisibility=hidden"]
 
 def main() -> int:
     os.chdir(HERE.parent)
-    extension = Extension("benchmarks.floor", ["benchmarks/floor.pyx"], extra_compile_args=CFLAGS)
-    modules = cythonize([extension], build_dir="build", quiet=True)
+    kernels = [f"gobanfast/csrc/{name}.c" for name in ("gbf_tracker", "gbf_score", "gbf_window")]
+    extensions = [
+        Extension("benchmarks.floor", ["benchmarks/floor.pyx"], extra_compile_args=CFLAGS),
+        Extension(
+            "benchmarks.state_loop", ["benchmarks/state_loop.pyx", *kernels],
+            include_dirs=["gobanfast/csrc"], extra_compile_args=CFLAGS,
+        ),
+    ]  # fmt: skip
+    modules = cythonize(extensions, build_dir="build", quiet=True)
     command = Distribution({"name": "floor", "ext_modules": modules}).get_command_obj("build_ext")
     command.inplace = True
     command.build_temp = "build"
