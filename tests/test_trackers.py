@@ -176,8 +176,19 @@ def test_an_idle_entry_makes_room() -> None:
         for i in range(LIMIT):
             tracked.note(f"192.0.2.{number}", i + 1, now=100)
 
-    assert tracked.note("198.51.100.1", 1, now=160).tracked
+    assert tracked.note("198.51.100.1", 1, now=161).tracked
     assert (9, 0) == (tracked.stats()["admitted"], tracked.stats()["evicted"])
+
+
+def test_a_clock_that_goes_back_makes_nobody_idle() -> None:
+    """An hour back, entries stay as live as they were: hot ones are not given away."""
+    tracked = fixed(ALL)
+    for number in range(8):
+        for i in range(LIMIT - 1):
+            tracked.note(f"192.0.2.{number}", i + 1, now=10_000)
+
+    assert not tracked.note("198.51.100.1", 1, now=6400).tracked
+    assert tracked.note("192.0.2.0", LIMIT, now=6400).tripped == ("distinct_fingerprints",)
 
 
 def test_a_forgotten_client_starts_anew() -> None:

@@ -3,8 +3,8 @@
 
 #include "gbf_tracker.h"
 
-#define WHOLE 65536u     /* standing of a client at a limit */
-#define HOT (WHOLE / 2u) /* an entry with so much is not given away */
+#define WHOLE 255u /* standing of a client at a limit */
+#define HOT 128u   /* an entry with so much is not given away */
 #define SLOT_TIME_BITS 24
 #define SLOT_TIME_MASK ((UINT64_C(1) << SLOT_TIME_BITS) - 1)
 
@@ -44,21 +44,22 @@ GBF_INLINE uint64_t fold(uint64_t a, uint64_t b)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
+/* The upper half chooses the set; the lower one is the tag, and its halves choose the cells. */
 GBF_INLINE uint64_t client_hash(const gbf_tracker *t, gbf_addr client)
 {
     uint64_t mixed = fold(client.high ^ t->key[0], client.low ^ t->key[1]);
     uint64_t hash = fold(mixed ^ t->key[2], t->key[3]);
-    return hash != 0 ? hash : 1;
+    return (uint32_t)hash != 0 ? hash : hash | 1;
 }
 
-GBF_INLINE gbf_tracker_set *set_of(const gbf_tracker *t, uint64_t hash)
+GBF_INLINE uint64_t set_index(const gbf_tracker *t, uint64_t hash)
 {
-    return t->sets + ((hash >> 32) * t->set_count >> 32);
+    return (hash >> 32) * t->set_count >> 32;
 }
 
-GBF_INLINE uint8_t *entry_at(const gbf_tracker *t, const gbf_tracker_set *set, uint32_t way)
+GBF_INLINE entry_head *entry_at(const gbf_tracker *t, uint64_t set, uint32_t way)
 {
-    return t->entries + ((uint64_t)(set - t->sets) * GBF_TRACKER_WAYS + way) * t->entry_bytes;
+    return (entry_head *)(void *)(t->entries + (set * GBF_TRACKER_WAYS + way) * t->entry_bytes);
 }
 
 GBF_INLINE uint32_t larger(uint32_t a, uint32_t b)
@@ -148,6 +149,13 @@ static void count_surge(const gbf_tracker *t, surge_ring *ring, uint64_t now)
     }
 }
 
+/* The standing that a count gives: one at least, and all at the limit. */
+GBF_INLINE uint32_t standing_of(uint32_t count, uint32_t scale)
+{
+    uint64_t standing = ((uint64_t)count * scale + 0xFFFF) >> 16;
+    return standing < WHOLE ? (uint32_t)standing : WHOLE;
+}
+
 /* Counts a request in an entry and says where the client stands; returns its standing. */
 static uint32_t count_request(const gbf_tracker *t, entry_head *head, uint64_t fingerprint, uint64_t now,
                               gbf_tracker_answer *out)
@@ -162,7 +170,7 @@ static uint32_t count_request(const gbf_tracker *t, entry_head *head, uint64_t f
         out->distinct = count_distinct(t, head, fingerprint, now);
         out->distinct_most = out->distinct + carried;
         out->tripped |= out->distinct >= t->limits.distinct_limit ? GBF_TRIP_DISTINCT : 0;
-        standing = out->distinct * t->distinct_scale;
+        standing = standing_of(out->distinct, t->distinct_scale);
     }
     if (t->limits.rate_limit != 0) {
         rate_ring *ring = (rate_ring *)(void *)((uint8_t *)head + t->rate_at);
@@ -170,7 +178,7 @@ static uint32_t count_request(const gbf_tracker *t, entry_head *head, uint64_t f
         out->requests = ring->sum;
         out->requests_most = out->requests + carried;
         out->tripped |= out->requests >= t->limits.rate_limit ? GBF_TRIP_RATE : 0;
-        standing = larger(standing, smaller(out->requests, t->limits.rate_limit) * t->rate_scale);
+        standing = larger(standing, standing_of(out->requests, t->rate_scale));
     }
     if (t->limits.surge_min != 0) {
         surge_ring *ring = (surge_ring *)(void *)((uint8_t *)head + t->surge_at);
@@ -181,71 +189,70 @@ static uint32_t count_request(const gbf_tracker *t, entry_head *head, uint64_t f
         if (whole && ring->now >= t->limits.surge_min &&
             (uint64_t)ring->now * 1000 > (uint64_t)t->limits.surge_percent * ring->base)
             out->tripped |= GBF_TRIP_SURGE;
-        standing = larger(standing, smaller(ring->now, t->limits.surge_min) * t->surge_scale);
+        standing = larger(standing, standing_of(ring->now, t->surge_scale));
     }
     head->touched_ms = now;
     if (fresh && head->estimate > 1) /* an estimate makes no entry hot */
-        standing += smaller((head->estimate - 1) * t->most_scale, HOT / 2);
-    return standing;
+        standing += smaller(standing_of(head->estimate - 1, t->most_scale), HOT / 2);
+    return smaller(standing, WHOLE);
 }
 
 /* ---- the tail of a set ---- */
 
-static void turn_tail(const gbf_tracker *t, gbf_tracker_set *set, uint64_t now)
+static void turn_tail(const gbf_tracker *t, gbf_tracker_tail *tail, uint64_t now)
 {
     uint64_t epoch = now / t->horizon_ms;
-    if (epoch <= set->epoch) /* an earlier time: the tail keeps what it has */
+    if (epoch <= tail->epoch) /* an earlier time: the tail keeps what it has */
         return;
-    if (epoch == set->epoch + 1)
-        memcpy(set->before, set->tail, sizeof set->tail);
+    if (epoch == tail->epoch + 1)
+        memcpy(tail->before, tail->now, sizeof tail->now);
     else
-        memset(set->before, 0, sizeof set->before);
-    memset(set->tail, 0, sizeof set->tail);
-    set->epoch = epoch;
+        memset(tail->before, 0, sizeof tail->before);
+    memset(tail->now, 0, sizeof tail->now);
+    tail->epoch = epoch;
 }
 
-GBF_INLINE uint32_t cell_of(uint64_t hash, int which)
+GBF_INLINE uint32_t cell_of(uint32_t tag, int which)
 {
-    return (uint32_t)((hash >> (16 * which) & 0xFFFF) * GBF_TRACKER_CELLS >> 16);
+    return (tag >> (16 * which) & 0xFFFF) * GBF_TRACKER_CELLS >> 16;
 }
 
 static void add_to_cell(uint16_t *cell, uint32_t amount)
 {
-    uint32_t sum = *cell + amount;
-    *cell = (uint16_t)(sum < GBF_TRACKER_MAX_COUNT ? sum : GBF_TRACKER_MAX_COUNT);
+    *cell = (uint16_t)smaller(*cell + amount, GBF_TRACKER_MAX_COUNT);
 }
 
-static void add_to_tail(gbf_tracker_set *set, uint64_t hash, uint32_t amount)
+static void add_to_tail(gbf_tracker_tail *tail, uint32_t tag, uint32_t amount)
 {
-    uint32_t first = cell_of(hash, 0), second = cell_of(hash, 1);
-    add_to_cell(&set->tail[first], amount);
+    uint32_t first = cell_of(tag, 0), second = cell_of(tag, 1);
+    add_to_cell(&tail->now[first], amount);
     if (second != first)
-        add_to_cell(&set->tail[second], amount);
+        add_to_cell(&tail->now[second], amount);
 }
 
 /* What the tail holds of a client, at most; GBF_TRACKER_MAX_COUNT when its cells are full and nobody knows. */
-static uint32_t tail_most(const gbf_tracker *t, const gbf_tracker_set *set, uint64_t hash, uint64_t now)
+static uint32_t tail_most(const gbf_tracker *t, const gbf_tracker_tail *tail, uint32_t tag, uint64_t time)
 {
-    uint64_t epoch = now / t->horizon_ms;
+    uint64_t epoch = time / t->horizon_ms;
     uint32_t most = GBF_TRACKER_MAX_COUNT;
     for (int which = 0; which < 2; which++) {
-        uint32_t cell = cell_of(hash, which), tail = set->tail[cell], before = set->before[cell];
-        if (epoch > set->epoch) {
-            before = epoch == set->epoch + 1 ? tail : 0;
-            tail = 0;
+        uint32_t cell = cell_of(tag, which), now = tail->now[cell], before = tail->before[cell];
+        if (epoch > tail->epoch) {
+            before = epoch == tail->epoch + 1 ? now : 0;
+            now = 0;
         }
-        if (tail < GBF_TRACKER_MAX_COUNT && before < GBF_TRACKER_MAX_COUNT)
-            most = smaller(most, tail + before);
+        if (now < GBF_TRACKER_MAX_COUNT && before < GBF_TRACKER_MAX_COUNT)
+            most = smaller(most, now + before);
     }
     return most;
 }
 
 /* What others may well have put into two cells of a client: half above the average, and three. */
-static uint32_t tail_noise(const gbf_tracker_set *set)
+static uint32_t tail_noise(const gbf_tracker_tail *tail)
 {
     uint32_t sum = 0;
     for (uint32_t i = 0; i < GBF_TRACKER_CELLS; i++)
-        sum += (uint32_t)set->tail[i] + set->before[i];
+        sum += (uint32_t)tail->now[i] + tail->before[i];
     return sum / GBF_TRACKER_CELLS * 3 / 2 + 3;
 }
 
@@ -262,31 +269,42 @@ static uint32_t entry_most(const gbf_tracker *t, const entry_head *head)
     return most;
 }
 
-static int idle(const gbf_tracker *t, gbf_tracker_way way, uint64_t now)
+/* How long ago its set's line says an entry was seen. Ticks come round after 64 to 128 horizons, so one in 64 of the
+ * entries that were idle for longer passes for a live one, for one horizon; and a clock that went back makes live ones
+ * look idle, which is_idle then denies. */
+GBF_INLINE uint32_t ticks_since(const gbf_tracker *t, const gbf_tracker_set *set, uint32_t way, uint64_t now)
 {
-    int32_t age = (int32_t)((uint32_t)now - way.touched_ms); /* negative: `now` is from before */
-    return age >= 0 && (uint32_t)age >= t->horizon_ms;
+    return (uint16_t)((uint16_t)(now >> t->tick_shift) - set->touched[way]);
 }
 
-/* The way to give away: empty, else the lowest standing (idle is zero), among those the one touched longest ago. */
-static uint32_t weakest(const gbf_tracker *t, const gbf_tracker_set *set, uint64_t now, uint32_t *standing)
+static int is_idle(const gbf_tracker *t, const entry_head *head, uint64_t now)
 {
-    uint32_t chosen = 0, chosen_age = 0;
+    return now > head->touched_ms && now - head->touched_ms >= t->horizon_ms;
+}
+
+/* The way to give away: empty, else the lowest standing (idle is zero), among those the one touched longest ago. The
+ * set's line says who is idle, or with `exactly` the entries do. */
+static uint32_t weakest(const gbf_tracker *t, uint64_t index, uint64_t now, int exactly, uint32_t *standing)
+{
+    const gbf_tracker_set *set = &t->sets[index];
+    uint32_t idle_ticks = (t->horizon_ms >> t->tick_shift) + 2, chosen = 0, chosen_age = 0;
     *standing = UINT32_MAX;
     for (uint32_t way = 0; way < GBF_TRACKER_WAYS; way++) {
         if (set->tag[way] == 0) {
             *standing = 0;
             return way;
         }
-        uint32_t its = idle(t, set->way[way], now) ? 0 : set->way[way].standing;
-        uint32_t age = (uint32_t)now - set->way[way].touched_ms;
-        age = age > UINT32_MAX / 2 ? 0 : age;
+        uint32_t age = ticks_since(t, set, way, now);
+        int idle = exactly ? is_idle(t, entry_at(t, index, way), now) : age >= idle_ticks;
+        uint32_t its = idle ? 0 : set->standing[way];
         if (its < *standing || (its == *standing && age > chosen_age)) {
             *standing = its;
             chosen = way;
             chosen_age = age;
         }
     }
+    if (*standing == 0 && !is_idle(t, entry_at(t, index, chosen), now)) /* the clock went back */
+        return exactly ? chosen : weakest(t, index, now, 1, standing);
     return chosen;
 }
 
@@ -305,33 +323,35 @@ static void begin(const gbf_tracker *t, entry_head *head, gbf_addr client, uint6
 }
 
 /* Way for a client without an entry, begun; GBF_NONE when every entry of the set has more reason to stay. */
-static uint32_t admit(gbf_tracker *t, gbf_tracker_set *set, uint64_t hash, gbf_addr client, uint64_t now)
+static uint32_t admit(gbf_tracker *t, uint64_t index, uint32_t tag, gbf_addr client, uint64_t now)
 {
-    uint32_t standing, way = weakest(t, set, now, &standing);
-    entry_head *head = (entry_head *)(void *)entry_at(t, set, way);
-    turn_tail(t, set, now);
-    uint32_t carried = tail_most(t, set, hash, now), estimate = 1;
+    gbf_tracker_set *set = &t->sets[index];
+    gbf_tracker_tail *tail = &t->tails[index];
+    uint32_t standing, way = weakest(t, index, now, 0, &standing);
+    entry_head *head = entry_at(t, index, way);
+    turn_tail(t, tail, now);
+    uint32_t carried = tail_most(t, tail, tag, now), estimate = 1;
     if (standing > 0) {
-        uint32_t noise = tail_noise(set);
+        uint32_t noise = tail_noise(tail);
         estimate += carried > noise ? carried - noise : 0;
-        if (standing >= HOT || standing > estimate * t->most_scale) {
-            add_to_tail(set, hash, 1);
+        if (standing >= HOT || standing > standing_of(estimate, t->most_scale)) {
+            add_to_tail(tail, tag, 1);
             return GBF_NONE;
         }
-        add_to_tail(set, set->tag[way], entry_most(t, head));
+        add_to_tail(tail, set->tag[way], entry_most(t, head));
         atomic_fetch_add_explicit(&t->evicted, 1, memory_order_relaxed);
     }
     begin(t, head, client, now, carried, estimate);
-    set->tag[way] = hash;
+    set->tag[way] = tag;
     atomic_fetch_add_explicit(&t->admitted, 1, memory_order_relaxed);
     return way;
 }
 
-GBF_INLINE uint32_t way_of(const gbf_tracker *t, const gbf_tracker_set *set, uint64_t hash, gbf_addr client)
+GBF_INLINE uint32_t way_of(const gbf_tracker *t, uint64_t index, uint32_t tag, gbf_addr client)
 {
     for (uint32_t way = 0; way < GBF_TRACKER_WAYS; way++) {
-        if (set->tag[way] == hash) {
-            const entry_head *head = (const entry_head *)(const void *)entry_at(t, set, way);
+        if (t->sets[index].tag[way] == tag) {
+            const entry_head *head = entry_at(t, index, way);
             if (head->client.high == client.high && head->client.low == client.low)
                 return way;
         }
@@ -358,19 +378,20 @@ GBF_INLINE void mark_unsure(const gbf_tracker *t, gbf_tracker_answer *out)
 
 void gbf_tracker_note(gbf_tracker *t, gbf_addr client, uint64_t fingerprint, uint64_t now_ms, gbf_tracker_answer *out)
 {
-    uint64_t hash = client_hash(t, client);
-    gbf_tracker_set *set = set_of(t, hash);
+    uint64_t hash = client_hash(t, client), index = set_index(t, hash);
+    uint32_t tag = (uint32_t)hash;
+    gbf_tracker_set *set = &t->sets[index];
     memset(out, 0, sizeof *out);
     gbf_lock_take(&set->lock);
-    uint32_t way = way_of(t, set, hash, client);
+    uint32_t way = way_of(t, index, tag, client);
     if (GBF_UNLIKELY(way == GBF_NONE))
-        way = admit(t, set, hash, client, now_ms);
+        way = admit(t, index, tag, client, now_ms);
     if (GBF_LIKELY(way != GBF_NONE)) {
-        entry_head *head = (entry_head *)(void *)entry_at(t, set, way);
-        set->way[way].standing = count_request(t, head, fingerprint, now_ms, out);
-        set->way[way].touched_ms = (uint32_t)head->touched_ms;
+        entry_head *head = entry_at(t, index, way);
+        set->standing[way] = (uint8_t)count_request(t, head, fingerprint, now_ms, out);
+        set->touched[way] = (uint16_t)(head->touched_ms >> t->tick_shift);
     } else {
-        answer_untracked(t, tail_most(t, set, hash, now_ms), fingerprint, out);
+        answer_untracked(t, tail_most(t, &t->tails[index], tag, now_ms), fingerprint, out);
         atomic_fetch_add_explicit(&t->refused, 1, memory_order_relaxed);
     }
     gbf_lock_open(&set->lock);
@@ -382,29 +403,30 @@ void gbf_tracker_note(gbf_tracker *t, gbf_addr client, uint64_t fingerprint, uin
 void gbf_tracker_peek(gbf_tracker *t, gbf_addr client, uint64_t fingerprint, uint64_t now_ms, gbf_tracker_answer *out)
 {
     uint64_t kept[MAX_ENTRY_BYTES / 8];
-    uint64_t hash = client_hash(t, client);
-    gbf_tracker_set *set = set_of(t, hash);
+    uint64_t hash = client_hash(t, client), index = set_index(t, hash);
+    uint32_t tag = (uint32_t)hash;
+    gbf_lock *lock = &t->sets[index].lock;
     memset(out, 0, sizeof *out);
-    gbf_lock_take(&set->lock);
-    uint32_t way = way_of(t, set, hash, client);
+    gbf_lock_take(lock);
+    uint32_t way = way_of(t, index, tag, client);
     if (way != GBF_NONE) {
-        uint8_t *entry = entry_at(t, set, way);
-        memcpy(kept, entry, t->entry_bytes);
-        count_request(t, (entry_head *)(void *)entry, fingerprint, now_ms, out);
-        memcpy(entry, kept, t->entry_bytes);
+        entry_head *head = entry_at(t, index, way);
+        memcpy(kept, head, t->entry_bytes);
+        count_request(t, head, fingerprint, now_ms, out);
+        memcpy(head, kept, t->entry_bytes);
     } else {
-        answer_untracked(t, tail_most(t, set, hash, now_ms) + 1, fingerprint, out);
+        answer_untracked(t, tail_most(t, &t->tails[index], tag, now_ms) + 1, fingerprint, out);
     }
-    gbf_lock_open(&set->lock);
+    gbf_lock_open(lock);
     mark_unsure(t, out);
 }
 
 int gbf_tracker_forget(gbf_tracker *t, gbf_addr client)
 {
-    uint64_t hash = client_hash(t, client);
-    gbf_tracker_set *set = set_of(t, hash);
+    uint64_t hash = client_hash(t, client), index = set_index(t, hash);
+    gbf_tracker_set *set = &t->sets[index];
     gbf_lock_take(&set->lock);
-    uint32_t way = way_of(t, set, hash, client);
+    uint32_t way = way_of(t, index, (uint32_t)hash, client);
     if (way != GBF_NONE)
         set->tag[way] = 0;
     gbf_lock_open(&set->lock);
@@ -441,7 +463,7 @@ static const char *problem_of(const gbf_tracker_limits *l)
 
 static uint32_t scale(uint32_t limit)
 {
-    return limit == 0 ? 0 : WHOLE / limit;
+    return limit == 0 ? 0 : (WHOLE << 16) / limit;
 }
 
 gbf_status gbf_tracker_open(gbf_tracker *t, const gbf_tracker_limits *limits, const uint8_t key[32], gbf_fault *fault)
@@ -469,21 +491,26 @@ gbf_status gbf_tracker_open(gbf_tracker *t, const gbf_tracker_limits *limits, co
         t->horizon_ms = larger(t->horizon_ms, limits->rate_window_ms);
     if (limits->surge_min != 0)
         t->horizon_ms = larger(t->horizon_ms, t->surge_bucket_ms * GBF_TRACKER_SURGE_NOW);
+    while ((t->horizon_ms >> t->tick_shift) >= 1024)
+        t->tick_shift++;
     t->distinct_scale = scale(limits->distinct_limit);
     t->rate_scale = scale(limits->rate_limit);
     t->surge_scale = scale(limits->surge_min);
     t->most_scale = larger(t->distinct_scale, larger(t->rate_scale, t->surge_scale));
 
     uint64_t set_bytes = t->set_count * sizeof(gbf_tracker_set);
+    uint64_t tail_bytes = t->set_count * sizeof(gbf_tracker_tail);
     uint64_t entries_bytes = t->set_count * GBF_TRACKER_WAYS * t->entry_bytes;
-    t->nbytes = sizeof *t + set_bytes + entries_bytes;
+    t->nbytes = sizeof *t + set_bytes + tail_bytes + entries_bytes;
     t->sets = aligned_alloc(64, set_bytes);
+    t->tails = aligned_alloc(64, tail_bytes);
     t->entries = aligned_alloc(64, entries_bytes);
-    if (t->sets == NULL || t->entries == NULL) {
+    if (t->sets == NULL || t->tails == NULL || t->entries == NULL) {
         gbf_tracker_close(t);
         return gbf_refuse(fault, GBF_NO_MEMORY, "no memory for the trackers", t->nbytes);
     }
     memset(t->sets, 0, set_bytes);
+    memset(t->tails, 0, tail_bytes);
     memset(t->entries, 0, entries_bytes);
     return GBF_OK;
 }
@@ -491,8 +518,10 @@ gbf_status gbf_tracker_open(gbf_tracker *t, const gbf_tracker_limits *limits, co
 void gbf_tracker_close(gbf_tracker *t)
 {
     free(t->sets);
+    free(t->tails);
     free(t->entries);
     t->sets = NULL;
+    t->tails = NULL;
     t->entries = NULL;
 }
 

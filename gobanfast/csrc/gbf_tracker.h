@@ -19,7 +19,7 @@
 #include "gbf_lock.h"
 
 #define GBF_TRACKER_WAYS 8u
-#define GBF_TRACKER_CELLS 60u         /* of a tail, per epoch; with lock and epoch they fill four cache lines */
+#define GBF_TRACKER_CELLS 62u         /* of a tail, per epoch; with the epoch they fill four cache lines */
 #define GBF_TRACKER_RATE_BUCKETS 16u  /* a window has so many */
 #define GBF_TRACKER_SURGE_BUCKETS 44u /* 40 of the baseline, then 4 of now */
 #define GBF_TRACKER_SURGE_NOW 4u
@@ -64,18 +64,19 @@ typedef struct {
     uint64_t unsure;   /* answers with GBF_TRIP_UNSURE */
 } gbf_tracker_stats;
 
+/* One cache line: all that a lookup needs before the entry, and all that chooses whom to forget. */
 typedef struct {
-    uint32_t touched_ms; /* low half of the last time */
-    uint32_t standing;   /* how much of a limit the client has used up, 65536 is all */
-} gbf_tracker_way;
+    uint32_t tag[GBF_TRACKER_WAYS];     /* low half of the client's hash; 0: empty */
+    uint16_t touched[GBF_TRACKER_WAYS]; /* when it was last seen, in ticks */
+    uint8_t standing[GBF_TRACKER_WAYS]; /* how much of a limit it has used up; 255: all */
+    gbf_lock lock;                      /* of set, entries and tail */
+    uint32_t unused;
+} gbf_tracker_set;
 
 typedef struct {
-    uint64_t tag[GBF_TRACKER_WAYS]; /* hash of the client; 0: empty */
-    gbf_tracker_way way[GBF_TRACKER_WAYS];
-    gbf_lock lock;
-    uint64_t epoch; /* of `tail`; `before` holds the one before */
-    uint16_t tail[GBF_TRACKER_CELLS], before[GBF_TRACKER_CELLS];
-} gbf_tracker_set;
+    uint64_t epoch; /* of `now`; `before` holds the one before */
+    uint16_t now[GBF_TRACKER_CELLS], before[GBF_TRACKER_CELLS];
+} gbf_tracker_tail;
 
 typedef struct {
     gbf_tracker_limits limits;
@@ -83,11 +84,13 @@ typedef struct {
     uint64_t set_count;
     uint64_t nbytes;
     gbf_tracker_set *sets;
+    gbf_tracker_tail *tails;
     uint8_t *entries; /* of `entry_bytes` each, GBF_TRACKER_WAYS a set */
     uint32_t entry_bytes, rate_at, surge_at, slots_at;
     uint32_t rate_bucket_ms, surge_bucket_ms;
-    uint32_t horizon_ms;                                          /* the longest window: what is older says nothing */
-    uint32_t distinct_scale, rate_scale, surge_scale, most_scale; /* standing per unit */
+    uint32_t horizon_ms; /* the longest window: what is older says nothing */
+    uint32_t tick_shift; /* a tick is 2^tick_shift ms, between 1/1024 and 1/512 of the horizon */
+    uint32_t distinct_scale, rate_scale, surge_scale, most_scale; /* 2^16ths of standing per unit */
     _Atomic uint64_t admitted, evicted, refused, unsure;
 } gbf_tracker;
 
