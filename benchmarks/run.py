@@ -25,8 +25,8 @@ HERE = Path(__file__).parent
 RECORD = HERE / "record"
 SUITES = tuple(sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py")))
 DISTRIBUTIONS = (
-    "gobanfast", "cython", "maxminddb", "maxminddb-rust", "numpy", "py-radix", "pyasn", "pyroaring", "pysubnettree",
-    "pytricia",
+    "gobanfast", "cachetools", "cython", "maxminddb", "maxminddb-rust", "numpy", "py-radix", "pyasn", "pyroaring",
+    "pysubnettree", "pytricia",
 )  # fmt: skip
 
 

@@ -16,11 +16,12 @@ cdef inline uint64_t ban_time(double seconds) noexcept nogil:
     return GBF_BAN_EPOCH + <uint64_t><int64_t>(seconds * 1000 + (0.5 if seconds >= 0 else -0.5))
 
 
-# The hot path asks `gbf_bans_find(table._bans, &address, asn, fingerprint, ban_time(now), &ban)`: no lock, no object.
-# Only when it returns 1 is there something for Python: `table.ban_of(&ban)`.
+# The hot path asks `gbf_bans_find(table._bans, &address, asn, fingerprint, 0, &ban)`: no lock, no object, and at time 0
+# whatever is stored holds, so that only a hit has to read the clock: then it asks again at `ban_time(now)`. Only when
+# that returns 1 is there something for Python: `table.ban_of(&ban)`.
 cdef class BanTable:
     cdef gbf_bans *_bans  # lives as long as the object
-    cdef object _clock
+    cdef object _clock  # None: time.monotonic
     cdef object _lock  # a Python lock, held around every call that takes gbf_bans.lock; see gbf_lock.h, Fork
     cdef int64_t _offset_ms  # Unix milliseconds at engine time 0
     cdef uint64_t _seed

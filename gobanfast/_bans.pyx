@@ -6,18 +6,19 @@ from _thread import allocate_lock
 
 cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.time cimport monotonic
 from libc.math cimport ceil, isfinite
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from gobanfast._address cimport gbf_ascii, prefix_text, read_prefix, text_of
+from gobanfast._address cimport gbf_ascii, pick_kernel, prefix_text, read_prefix, text_of
 from gobanfast.native cimport (
     GBF_BAN_ASN, GBF_BAN_EPOCH, GBF_BAN_FINGERPRINT, GBF_BAN_FINGERPRINT_AT4, GBF_BAN_FINGERPRINT_AT6, GBF_BAN_FOREVER,
-    GBF_BAN_IP4, GBF_BAN_REFUSED, GBF_BANS_COPY, gbf_addr, gbf_addr_parse, gbf_ban, gbf_ban_asn,
+    GBF_BAN_IP4, GBF_BAN_REFUSED, GBF_BANS_COPY, gbf_addr, gbf_ban, gbf_ban_asn,
     gbf_ban_fingerprint, gbf_ban_fingerprint_at, gbf_ban_key, gbf_ban_prefix, gbf_bans_ban,
     gbf_bans_configure, gbf_bans_copy, gbf_bans_count, gbf_bans_counts, gbf_bans_extend, gbf_bans_find, gbf_bans_free,
     gbf_bans_get, gbf_bans_lift, gbf_bans_nbytes, gbf_bans_new, gbf_bans_policy, gbf_bans_purge, gbf_bans_put,
-    gbf_bans_texts,
+    gbf_bans_texts, gbf_lpm_kernel,
 )
 
 from gobanfast._fork import watch_forks
@@ -26,6 +27,7 @@ from gobanfast.bans import Ban, ban_key
 BY = ("manual", "rule", "tracker", "import", "store")
 cdef uint32_t MOST_BANS = (1 << 24) - 1
 cdef Py_ssize_t MOST_TEXTS = 65536, TEXT_CHARACTERS = 200
+cdef const gbf_lpm_kernel *KERNEL = pick_kernel(None)
 cdef double TIME_LIMIT = 6e10  # seconds either way: 1,900 years
 
 
@@ -35,7 +37,7 @@ cdef int read_key(str text, gbf_ban_key *key) except -1:
     cdef uint64_t fingerprint[2]
     cdef const char *start
     cdef size_t n
-    if gbf_ascii(text, &start, &n) and gbf_addr_parse(start, n, &address):
+    if gbf_ascii(text, &start, &n) and KERNEL.parse(start, n, &address):
         key[0] = gbf_ban_prefix(address, 128)
         return 0
     text = ban_key(text)
@@ -96,7 +98,7 @@ cdef class BanTable:
         escalate: an object with factor, cap, jitter and memory, as `Escalation` of the settings: the second ban in a
             row made by a rule or tracker lasts `factor` times as long as asked, and so on up to `cap` seconds, plus a
             random share up to `jitter`. A key free for `memory` seconds starts again. None: as long as asked.
-        clock: engine seconds, when a call gets no `now=`; any number that does not go backwards.
+        clock: engine seconds, when a call gets no `now=`; goes forward only. None: time.monotonic.
         offset: Unix seconds at engine second 0; None takes what the two clocks say now.
         seed: draws the jitter: the same seed, key and count give the same length.
     Times inside are whole milliseconds of the engine's clock. A jump of the wall clock changes nothing in the table.
@@ -116,8 +118,10 @@ cdef class BanTable:
         if not 1 <= capacity <= MOST_BANS:
             raise ValueError(f"capacity={capacity!r} is not 1 to {MOST_BANS}")
         self._seed = int.from_bytes(os.urandom(8), "little") if seed is None else seed & 0xFFFFFFFFFFFFFFFF
-        self._clock = time.monotonic if clock is None else clock
-        self._offset_ms = round(1000 * (time.time() - self._clock() if offset is None else offset))
+        self._clock = clock
+        if offset is None:
+            offset = time.time() - (time.monotonic() if clock is None else clock())
+        self._offset_ms = round(1000 * offset)
         self._texts, self._numbers, self._spare = [""], {}, []
         self.read_policy(escalate, on_full, &policy)
         memcpy(random, <const char *>secret, sizeof(random))
@@ -145,7 +149,11 @@ cdef class BanTable:
     # ---- times
 
     cdef uint64_t moment(self, object now) except? 0:
-        cdef double seconds = self._clock() if now is None else now
+        cdef double seconds
+        if now is not None:
+            seconds = now
+        else:
+            seconds = monotonic() if self._clock is None else self._clock()
         if not -TIME_LIMIT < seconds < TIME_LIMIT:
             raise ValueError(f"now={seconds!r} is no time in seconds")
         return ban_time(seconds)
@@ -234,16 +242,25 @@ cdef class BanTable:
         cdef uint64_t words[2]
         cdef const char *start
         cdef size_t n
-        cdef bint known = address is not None and gbf_ascii(address, &start, &n) and gbf_addr_parse(start, n, &parsed)
+        cdef const gbf_addr *where = NULL
+        cdef const uint64_t *what = NULL
+        if address is not None and gbf_ascii(address, &start, &n) and KERNEL.parse(start, n, &parsed):
+            where = &parsed
         if fingerprint is not None:
             read_fingerprint(ban_key(fingerprint), words)
-        if gbf_bans_find(self._bans, &parsed if known else NULL, asn, words if fingerprint is not None else NULL,
-                         self.moment(now), &ban):
-            return self.ban_of(&ban)
-        return None
+            what = words
+        if not gbf_bans_find(self._bans, where, asn, what, 0, &ban):
+            return None  # without a look at the clock
+        if not gbf_bans_find(self._bans, where, asn, what, self.moment(now), &ban):
+            return None
+        return self.ban_of(&ban)
 
     def __contains__(self, str key not None):
-        return self.get(key) is not None
+        cdef gbf_ban_key wanted
+        cdef gbf_ban ban
+        read_key(key, &wanted)
+        return bool(gbf_bans_get(self._bans, &wanted, 0, &ban) and
+                    gbf_bans_get(self._bans, &wanted, self.moment(None), &ban))
 
     def __len__(self):
         return self.counts().active

@@ -375,7 +375,8 @@ static inline int gbf_bans_find_any(const gbf_bans *t, uint64_t present, const g
 
 /* 1 and the ban that keeps this request out at `now`, 0 and *best untouched when there is none. Of several it is the one
  * that lasts longest, so that *best says when all are over; of equals the most specific. NULL and 0 stand for what is
- * not known. An IPv4 address inside an IPv6 one (gbf_addr_embedded4) is asked about, too. Any thread, no lock.
+ * not known. An IPv4 address inside an IPv6 one (gbf_addr_embedded4) is asked about, too. At `now` 0 what is over and not
+ * purged holds as well: who finds nothing then need not read the clock. Any thread, no lock.
  * Cost: nothing in force, one load; else a cache line for each kind of key and length of prefix in force. */
 GBF_INLINE int gbf_bans_find(const gbf_bans *t, const gbf_addr *address, uint32_t asn, const uint64_t *fingerprint,
                              uint64_t now, gbf_ban *best)
