@@ -389,8 +389,9 @@ GBF_INLINE uint32_t nonzero(const uint32_t *words, uint32_t n)
 #endif
 }
 
-/* Nodes lie in the order in which entries name them, so the i-th child entry must name the i-th node, and the end of one node
- * and the size of the next say where that is. */
+/* Nodes lie in the order in which a stack gives back the entries that name them, the last child of a node right behind it. So
+ * one walk over the words finds each node where the one before it ended, or on the next line, and the entry on top of
+ * the stack must name it. */
 static gbf_status verify_nodes(const gbf_trie *t, uint32_t leaf_limit, uint32_t *children, uint64_t room,
                                gbf_fault *fault)
 {
@@ -398,10 +399,12 @@ static gbf_status verify_nodes(const gbf_trie *t, uint32_t leaf_limit, uint32_t 
     for (uint64_t i = 0; i < slots; i += 16)
         if (collect(t->direct + i, 16, leaf_limit, children, &count) != 0 || count > room)
             return gbf_refuse(fault, GBF_BAD_FORMAT, "direct entry is out of range", i);
-    for (uint64_t i = 0; i < count; i++) {
-        uint64_t at = children[i];
-        if (at < end || at - end >= 16 || at + 2 >= t->word_count)
-            return gbf_refuse(fault, GBF_BAD_FORMAT, "entry names no node", at);
+    while (count > 0) {
+        uint64_t at = end;
+        if (at < t->word_count && t->words[at] == 0)
+            at = (end + 15) & ~UINT64_C(15);
+        if (at + 2 >= t->word_count || children[--count] != at)
+            return gbf_refuse(fault, GBF_BAD_FORMAT, "entry names no node", end);
         uint64_t bitmap = gbf_load64(t->words + at), entries = (uint64_t)__builtin_popcountll(bitmap);
         uint32_t wrong =
             (bitmap & 1) == 0 || at != gbf_trie_place(end, 2 + entries) || entries + 2 > t->word_count - at;

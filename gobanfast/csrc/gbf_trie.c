@@ -2,19 +2,20 @@
 
 #include <stdlib.h>
 
-/* A node to be written: the range that holds its first address, that address, and the entry that will point to it. */
+/* A node to be written: the range that holds its first address, that address, the bits of it that are behind us, and the
+ * entry that will point to it. */
 typedef struct {
     gbf_addr base;
     uint64_t parent; /* direct slot, or IN_WORDS | word index */
-    uint32_t range;
+    uint32_t range, used;
 } pending;
 
 #define IN_WORDS (UINT64_C(1) << 63)
 
 typedef struct {
     pending *items;
-    uint64_t first, count, capacity;
-} queue;
+    uint64_t count, capacity;
+} stack;
 
 /* A trie being written. */
 typedef struct {
@@ -23,7 +24,7 @@ typedef struct {
     uint32_t direct_bits;
 } growing;
 
-static int push(queue *q, pending item)
+static int push(stack *q, pending item)
 {
     if (q->count == q->capacity) {
         uint64_t capacity = q->capacity ? q->capacity * 2 : 4096;
@@ -92,8 +93,9 @@ static int reserve(growing *t, uint64_t words)
 
 /* Writes the node for the stride that follows bit `used`. The last IPv6 stride has 4 bits of address left (16 + 18 * 6 =
  * 124); they index the node from the top, as a 6-bit slot whose low 2 bits are zero. */
-static int write_node(growing *t, queue *q, const span *s, const pending *item, uint32_t used)
+static int write_node(growing *t, stack *q, const span *s, const pending *item)
 {
+    uint32_t used = item->used;
     uint32_t stride = used + 6 <= 128 ? 6 : 128 - used, shift = 128 - used - stride;
     uint64_t entries = 0, bitmap = 0, slots = UINT64_C(1) << stride;
     run runs[64];
@@ -118,19 +120,19 @@ static int write_node(growing *t, queue *q, const span *s, const pending *item, 
         uint64_t entry = at + 2 + i;
         t->words[entry] = runs[i].leaf;
         gbf_addr first = gbf_addr_of(base + ((gbf_u128)slot_of[i] << shift));
-        if (runs[i].child && !push(q, (pending){first, IN_WORDS | entry, runs[i].range}))
+        if (runs[i].child && !push(q, (pending){first, IN_WORDS | entry, runs[i].range, used + stride}))
             return 0;
     }
     t->word_count = at + 2 + entries;
     return t->word_count < GBF_CHILD;
 }
 
-static int write_direct(growing *t, queue *q, const span *s, uint32_t shift)
+static int write_direct(growing *t, stack *q, const span *s, uint32_t shift)
 {
     uint32_t range = 0;
     for (uint64_t slot = 0, slots = UINT64_C(1) << t->direct_bits; slot < slots;) {
         run r = next_run(s, 0, shift, slots, slot, &range);
-        if (r.child && !push(q, (pending){gbf_addr_of((gbf_u128)slot << shift), slot, r.range}))
+        if (r.child && !push(q, (pending){gbf_addr_of((gbf_u128)slot << shift), slot, r.range, t->direct_bits}))
             return 0;
         for (; slot < r.slot_end; slot++)
             t->direct[slot] = r.leaf;
@@ -140,7 +142,7 @@ static int write_direct(growing *t, queue *q, const span *s, uint32_t shift)
 
 static gbf_status build(growing *out, const gbf_range *ranges, uint64_t count, uint32_t direct_bits)
 {
-    queue q = {NULL, 0, 0, 0};
+    stack q = {NULL, 0, 0};
     span s = {ranges, count};
     *out = (growing){.direct_bits = direct_bits, .word_count = 3, .word_capacity = 1024};
     out->direct = malloc(sizeof(uint32_t) << direct_bits);
@@ -150,14 +152,11 @@ static gbf_status build(growing *out, const gbf_range *ranges, uint64_t count, u
         memcpy(out->words, gbf_trie_idle_node, sizeof gbf_trie_idle_node);
         fine = write_direct(out, &q, &s, 128 - direct_bits);
     }
-    /* Breadth first, so children lie in the order of their parents: verify relies on it, and a level shares pages. */
-    uint64_t level_end = q.count;
-    for (uint32_t used = direct_bits; fine && q.first < q.count; used += 6) {
-        while (fine && q.first < level_end) {
-            pending item = q.items[q.first++];
-            fine = write_node(out, &q, &s, &item, used);
-        }
-        level_end = q.count;
+    /* Depth first, the last child first: verify relies on it, and what hangs below a node lies behind it, mostly in the
+     * same line or the next. */
+    while (fine && q.count > 0) {
+        pending item = q.items[--q.count];
+        fine = write_node(out, &q, &s, &item);
     }
     free(q.items);
     return fine ? GBF_OK : GBF_NO_MEMORY;
