@@ -123,7 +123,7 @@ class DecisionLog:
         number = next(self._numbers)
         if now is None:
             now = time.monotonic()
-        queue.append(Entry(number, time.time(), now, decision, headers, method, path, http, weight))
+        queue.append((number, time.time(), now, decision, headers, method, path, http, weight))
         if self._idle:
             self._awake()
         return f"{self._worker}{number:x}"
@@ -171,7 +171,7 @@ class DecisionLog:
     # ---- the thread
 
     def _fresh(self) -> None:
-        self._queue: deque[Entry] = deque()
+        self._queue: deque[tuple[Any, ...]] = deque()  # fields of an Entry
         self._numbers = itertools.count()
         self._worker = f"{secrets.token_hex(5)}-"
         self._starting = threading.Lock()
@@ -201,7 +201,7 @@ class DecisionLog:
             self._idle = False
             self._busy = True
             while queue:
-                self._write([queue.popleft() for _ in range(min(len(queue), BATCH))])
+                self._write([Entry(*queue.popleft()) for _ in range(min(len(queue), BATCH))])
             if self.dropped != self._told:
                 self._write([])
             self._busy = False
