@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gobanfast.rules import Ruleset
     from gobanfast.rules.differences import Budget
     from gobanfast.rules.watch import Watcher
+    from gobanfast.stores import Store, Sync
 
 
 class Engine(EngineCore):
@@ -29,18 +30,19 @@ class Engine(EngineCore):
         old or new, never a mixture.
     """
 
-    __slots__ = ("_boot_problems", "ruleset", "watcher")
+    __slots__ = ("_boot_problems", "ruleset", "sync", "watcher")
 
     def __init__(self, ruleset: Ruleset, *, clock: Callable[[], float] | None = None) -> None:
         super().__init__(ruleset.compiled, ruleset.settings, clock)
         self.ruleset = ruleset
         self.watcher: Watcher | None = None
+        self.sync: Sync | None = None
         self._boot_problems: tuple[str, ...] = ()
 
     @classmethod
     def load(
         cls, path: str | PathLike[str], *, asn: AsnTable | str | PathLike[str] | None = None,
-        last_good: str | PathLike[str] | None = None,
+        last_good: str | PathLike[str] | None = None, store: Store | str | None = None,
     ) -> Engine:  # fmt: skip
         """Engine for the rules file at `path`; its inline tests are run.
 
@@ -50,6 +52,7 @@ class Engine(EngineCore):
                 well-known networks.
             last_good: where the compiled rules are kept. While they are those of `path` they are loaded in place of
                 compiling it; when `path` is broken they are in force instead, `status()` says so, and the log.
+            store: where bans outlive the process and meet those of other workers, or its URI: see `gobanfast.stores`.
         Raises:
             RuleError: with every problem of the file, or every inline test that fails.
             FormatError: a compiled file, or an AS table, that cannot be used. OSError: an AS table cannot be opened.
@@ -59,6 +62,10 @@ class Engine(EngineCore):
         ruleset, problems = boot(path, networks=Networks(asn), last_good=last_good)
         engine = cls(ruleset)
         engine._boot_problems = problems
+        if store is not None:
+            from gobanfast.stores import attach
+
+            attach(engine, store)
         return engine
 
     def swap(self, ruleset: Ruleset) -> None:
@@ -104,6 +111,7 @@ class Engine(EngineCore):
             "stale": bool(problems),
             "problems": list(problems),
             "reload": None if watcher is None else watcher.status(),
+            "store": None if self.sync is None else self.sync.health(),
         }
 
     def decide_many(self, addresses: Any, /, *, sni: Any = None) -> Columns:

@@ -22,7 +22,7 @@ class FakeEngine:
 
     def __init__(self):
         self.ban_table = BanTable()
-        self.on_ban, self.on_unban = [], []
+        self.on_ban, self.on_unban, self.sync = [], [], None
 
     def ban(self, key, *, duration=None, reason="", rule=None):
         ban = self.ban_table.ban(ban_key(key), duration=duration, reason=reason, rule=rule)

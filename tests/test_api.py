@@ -90,6 +90,7 @@ SURFACE: dict[str, set[str]] = {
         "ruleset",
         "status",
         "swap",
+        "sync",
         "unban",
         "watch",
         "watcher",

@@ -328,6 +328,17 @@ def test_a_line_is_decided_again(engine, kept):
     again = Ruleset.from_text(RULES, source="copy.yaml")
     for line in kept.lines:
         assert {} == replay(json.loads(json.dumps(line)), again).differences
+    banned = Engine(engine.ruleset)
+    banned.ban("192.0.3.0/24", duration="1h", reason="by hand")
+    log = DecisionLog(kept)
+    log.record(banned.decide("192.0.3.9"))
+    assert log.flush(WAIT)
+    log.close()
+    assert ("ban", "ban", "192.0.3.0/24", "by hand") == tuple(
+        kept.lines[-1][member] for member in ("action", "cause", "ban", "reason")
+    )
+    replayed = replay(kept.lines[-1], again)
+    assert ({}, ("the ban of 192.0.3.0/24 is taken from the log",)) == (replayed.differences, replayed.notes)
     other = Ruleset.from_text("rules:\n  - {id: a, when: any, action: allow}\n", source="other.yaml")
     with pytest.raises(GobanError, match=r"was made by ruleset [0-9a-f]+, other.yaml is"):
         replay(kept.lines[0], other)

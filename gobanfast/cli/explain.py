@@ -44,7 +44,7 @@ def logged(rules: Path, asn: Path | None, log: Path, wanted: str) -> None:
     engine = load_engine(rules, load_asn(asn))
     again = replay(line, engine.ruleset)
     typer.echo(engine.explain(again.decision))
-    typer.echo(f"  logged     {line['time']}, {line['action']} (cause {line['cause'] or 'unknown'})")
+    typer.echo(f"  logged     {line['time']}, {line['action']} (cause {line['cause']})")
     for note in again.notes:
         typer.echo(f"  note       {note}")
     for name, (then, now) in again.differences.items():

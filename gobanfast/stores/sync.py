@@ -61,6 +61,8 @@ class BanTable(Protocol):
 class SyncedEngine(Protocol):
     """What a sync needs of `Engine`."""
 
+    sync: Sync | None
+
     @property
     def ban_table(self) -> BanTable: ...
     @property
@@ -78,7 +80,7 @@ def attach(engine: SyncedEngine, store: Store | str, *, on_outage: OnOutage = "l
         from gobanfast.stores import open_store
 
         store = open_store(store)
-    sync = Sync(engine, store, on_outage=on_outage)
+    sync = engine.sync = Sync(engine, store, on_outage=on_outage)
     sync.start()
     sync.ready(wait)
     return sync
@@ -174,6 +176,8 @@ class Sync:
             self.engine.on_ban.remove(self._banned)
         if self._unbanned in self.engine.on_unban:
             self.engine.on_unban.remove(self._unbanned)
+        if self.engine.sync is self:
+            self.engine.sync = None
         atexit.unregister(self.close)
 
     def health(self) -> dict[str, Any]:

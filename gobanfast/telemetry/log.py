@@ -36,7 +36,6 @@ QUEUE = 65_536  # decisions
 BATCH = 512  # lines of one write
 IDLE = 0.5  # seconds
 PAUSE = 1.0  # seconds between tries of a sink that fails
-LIVE = ("cause", "ban", "expires", "score", "threshold", "coverage", "fingerprint")
 
 Headers = Iterable[tuple[bytes, bytes]] | Mapping[str, Any]
 
@@ -241,9 +240,9 @@ class DecisionLog:
     def _line(self, entry: Entry) -> str:
         decision = entry.decision
         hidden = None if self._pseudonyms is None else self._pseudonyms.of(entry.wall)
-        live: dict[str, Any] = {name: getattr(decision, name, None) for name in LIVE}
+        ban, fingerprint = decision.ban, getattr(decision, "fingerprint", None)
         if hidden is not None:
-            live["ban"], live["fingerprint"] = hidden(live["ban"]), hidden(live["fingerprint"])
+            ban, fingerprint = hidden(ban), hidden(fingerprint)
         line = {
             "v": VERSION,
             "kind": "decision",
@@ -252,13 +251,19 @@ class DecisionLog:
             "now": entry.now,
             "pid": os.getpid(),
             "action": decision.action,
+            "cause": decision.cause,
             "rule": decision.rule,
             "reason": decision.reason,
             "duration": decision.duration,
             "asn": decision.asn,
             "shadow": decision.shadow,
             "logged": decision.logged,
-            **live,
+            "ban": ban,
+            "expires": decision.expires,
+            "score": decision.score,
+            "threshold": decision.threshold,
+            "coverage": decision.coverage,
+            "fingerprint": fingerprint,
             "ruleset": self._hash(decision.compiled),
             "sampled": entry.weight,
             "pseudonyms": None if hidden is None else _iso(entry.wall)[:10],

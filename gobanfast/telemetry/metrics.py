@@ -342,8 +342,8 @@ class Metrics:
                 if len(labels) < TOP:
                     labels[asn] = 0
                     continue
-                lowest = min(labels, key=lambda asn: asns.get(asn, 0) - labels[asn])
-                if asns[asn] < 2 * max(1, asns.get(lowest, 0) - labels[lowest]):
+                lowest = min(labels, key=lambda asn: asns.get(asn, 0))
+                if asns[asn] < 2 * max(1, asns.get(lowest, 0)):
                     break
                 del labels[lowest]
                 labels[asn] = asns[asn]

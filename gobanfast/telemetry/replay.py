@@ -73,7 +73,7 @@ def replay(line: dict[str, Any], ruleset: Ruleset) -> Replay:
             f"decision {line['id']} was made by ruleset {line['ruleset']}, {ruleset.source} is "
             f"{ruleset.compiled.content_hash}; give the rules of that time"
         )
-    signals, cause, notes = line["signals"], line.get("cause"), []
+    signals, cause, notes = line["signals"], line["cause"], []
     given: dict[str, Any] = {"sni": signals["sni"]}
     if signals["hello"] is not None:
         given["hello"] = parse_handshake(base64.b64decode(signals["hello"]))
@@ -84,7 +84,7 @@ def replay(line: dict[str, Any], ruleset: Ruleset) -> Replay:
             given[name] = signals[name]
     if signals["headers"] is not None:
         given["headers"] = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in signals["headers"]]
-    engine: Any = Engine(ruleset)
+    engine = Engine(ruleset)
     if cause == "ban":
         notes.append(f"the ban of {line['ban']} is taken from the log")
         engine.ban_table.put(Ban(line["ban"], line["reason"] or "", line["rule"], 0.0, None))
