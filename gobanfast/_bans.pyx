@@ -15,7 +15,7 @@ from gobanfast._address cimport gbf_ascii, pick_kernel, prefix_text, read_prefix
 from gobanfast.native cimport (
     GBF_BAN_ASN, GBF_BAN_EPOCH, GBF_BAN_FINGERPRINT, GBF_BAN_FINGERPRINT_AT4, GBF_BAN_FINGERPRINT_AT6, GBF_BAN_FOREVER,
     GBF_BAN_IP4, GBF_BAN_REFUSED, GBF_BANS_COPY, gbf_addr, gbf_ban, gbf_ban_asn,
-    gbf_ban_fingerprint, gbf_ban_fingerprint_at, gbf_ban_key, gbf_ban_prefix, gbf_bans_ban,
+    gbf_ban_fingerprint, gbf_ban_key, gbf_ban_prefix, gbf_bans_ban,
     gbf_bans_configure, gbf_bans_copy, gbf_bans_count, gbf_bans_counts, gbf_bans_extend, gbf_bans_find, gbf_bans_free,
     gbf_bans_get, gbf_bans_lift, gbf_bans_nbytes, gbf_bans_new, gbf_bans_policy, gbf_bans_purge, gbf_bans_put,
     gbf_bans_texts, gbf_lpm_kernel,
@@ -49,7 +49,9 @@ cdef int read_key(str text, gbf_ban_key *key) except -1:
             key[0] = gbf_ban_fingerprint(fingerprint)
         else:
             read_prefix(text[37:], &address, &bits)
-            key[0] = gbf_ban_fingerprint_at(fingerprint, address, min(bits, 64))
+            key[0] = gbf_ban_fingerprint(fingerprint)
+            key.kind = GBF_BAN_FINGERPRINT_AT4 if bits == 128 else GBF_BAN_FINGERPRINT_AT6 + (64 - bits) // 8
+            key.word[2] = address.low if bits == 128 else address.high
     else:
         read_prefix(text, &address, &bits)
         key[0] = gbf_ban_prefix(address, bits)

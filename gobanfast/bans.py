@@ -76,12 +76,12 @@ def client_key(address: str, *, ipv6: Literal[64, 56, 48] = 64) -> str:
 
 
 def _client(text: str, client: str) -> str:
-    prefix = _prefix(client)
-    address, _, bits = prefix.partition("/")
-    key = client_of(address, int(bits)) if bits in ("48", "56") else client_of(address)
-    if key != prefix:
+    packed, bits = parse_prefix(client)
+    inside = packed[:8] + b"\xff" * 8 if bits <= 64 else packed  # the first address of 64:ff9b::/64 is another client
+    key = client_of(format_address(inside), bits if bits in (48, 56) else 64)
+    if key != _prefix(client):
         raise ValueError(f"ban key {text!r} has {client!r} where a client belongs; write {key}")
-    return prefix
+    return key
 
 
 def _prefix(text: str) -> str:

@@ -39,6 +39,7 @@ def test_prefix_key_is_canonical(net: Network) -> None:
 
 @given(address=addresses() | CARRIERS)
 @example(address=ipaddress.IPv6Address("64:ff9b::198.51.100.7")).via("NAT64")
+@example(address=ipaddress.IPv6Address("64:ff9b::1:0:0")).via("beside NAT64, in its /64")
 @example(address=ipaddress.IPv6Address("2002:c633:6407::1")).via("6to4")
 @example(address=ipaddress.IPv6Address("2001::cb00:7101:0:fffe:39cc:9bf8")).via("Teredo")
 def test_client_key_is_the_address_or_its_64(address: Address) -> None:
@@ -89,6 +90,10 @@ BAD_KEYS = [
     (
         f"gh1:{HEX}@10.0.0.0/8",
         f"ban key 'gh1:{HEX}@10.0.0.0/8' has '10.0.0.0/8' where a client belongs; write 10.0.0.0",
+    ),
+    (
+        f"gh1:{HEX}@2002:c633:6407::/64",
+        f"ban key 'gh1:{HEX}@2002:c633:6407::/64' has '2002:c633:6407::/64' where a client belongs; write 198.51.100.7",
     ),
     (
         f"gh1:{HEX}@2001:db8::/32",
