@@ -11,8 +11,8 @@ from gobanfast._address cimport gbf_ascii
 from gobanfast.native cimport (
     GBF_BAD_INPUT, GBF_OK, GBF_TRACKER_WAYS, GBF_TRIP_DISTINCT, GBF_TRIP_RATE, GBF_TRIP_SURGE, GBF_TRIP_UNSURE,
     gbf_addr_load, gbf_addr_parse, gbf_addr_range, gbf_asn_range, gbf_exempt_covers, gbf_fault, gbf_status,
-    gbf_tracker_answer, gbf_tracker_close, gbf_tracker_forget, gbf_tracker_limits, gbf_tracker_note, gbf_tracker_open,
-    gbf_tracker_open_all, gbf_tracker_peek, gbf_tracker_read_stats, gbf_tracker_stats, gbf_tracker_take_all,
+    gbf_tracker_answer, gbf_tracker_close, gbf_tracker_forget, gbf_tracker_limits, gbf_tracker_mend, gbf_tracker_note,
+    gbf_tracker_open, gbf_tracker_peek, gbf_tracker_read_stats, gbf_tracker_stats,
 )
 
 from gobanfast._fork import watch_forks
@@ -125,12 +125,12 @@ cdef class Trackers:
         return self.tracker.nbytes
 
     def before_fork(self):
-        """Takes every lock, so that what a child inherits is whole."""
-        gbf_tracker_take_all(&self.tracker)
+        """Nothing: a hook that held the locks would wait for itself, see gbf_lock.h."""
 
     def after_fork(self, bint child):
-        """Opens the locks again, in parent and child alike."""
-        gbf_tracker_open_all(&self.tracker)
+        """In a child, clears what another thread was changing when the fork came."""
+        if child:
+            gbf_tracker_mend(&self.tracker)
 
     def __repr__(self):
         return f"<Trackers of {self.capacity} clients, {self.nbytes} bytes>"

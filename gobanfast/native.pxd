@@ -655,8 +655,7 @@ cdef extern from "gbf_tracker.h" nogil:
                           gbf_tracker_answer *out)
     int gbf_tracker_forget(gbf_tracker *t, gbf_addr client)
     void gbf_tracker_read_stats(gbf_tracker *t, gbf_tracker_stats *out)
-    void gbf_tracker_take_all(gbf_tracker *t)
-    void gbf_tracker_open_all(gbf_tracker *t)
+    void gbf_tracker_mend(gbf_tracker *t)
 
 
 cdef extern from "gbf_window.h" nogil:
@@ -716,8 +715,7 @@ cdef extern from "gbf_score.h" nogil:
     void gbf_score_rate(gbf_score *s, const gbf_score_input *input, gbf_score_answer *out)
     void gbf_score_peek(gbf_score *s, const gbf_score_input *input, gbf_score_answer *out)
     double gbf_score_risk(const gbf_score *s, uint32_t asn)
-    void gbf_score_take_all(gbf_score *s)
-    void gbf_score_open_all(gbf_score *s)
+    void gbf_score_mend(gbf_score *s)
 
 
 cdef extern from "gbf_live.h" nogil:

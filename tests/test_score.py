@@ -256,7 +256,7 @@ def test_threads_may_rate_at_once() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_forked_child_scores_on() -> None:
-    """The child has what the parent learned, and its locks are open."""
+    """The child has what the parent learned."""
     scorer = fixed(GUARDED)
     for _ in range(200):
         scorer.rate(name=1)

@@ -268,7 +268,7 @@ def test_threads_lose_no_request() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_forked_child_tracks_on() -> None:
-    """The child has what the parent counted, and its locks are open."""
+    """The child has what the parent counted: nothing was being changed when the fork came."""
     tracked = fixed(ALL)
     tracked.note("192.0.2.1", now=100)
     child = os.fork()

@@ -180,14 +180,14 @@ void gbf_score_free(gbf_score *s)
     free(s);
 }
 
-void gbf_score_take_all(gbf_score *s)
+void gbf_score_mend(gbf_score *s)
 {
-    for (uint32_t i = 0; i < s->scope_count; i++)
-        gbf_lock_take(&s->scopes[i].lock);
-}
-
-void gbf_score_open_all(gbf_score *s)
-{
-    for (uint32_t i = 0; i < s->scope_count; i++)
-        gbf_lock_open(&s->scopes[i].lock);
+    for (uint32_t i = 0; i < s->scope_count; i++) {
+        gbf_score_scope *scope = &s->scopes[i];
+        if (atomic_load_explicit(&scope->lock.taken, memory_order_relaxed)) {
+            memset(scope->window.ring, 0, gbf_window_bytes(&s->rules));
+            gbf_window_set(&scope->window, &s->rules, scope->window.ring);
+            gbf_lock_open(&scope->lock);
+        }
+    }
 }

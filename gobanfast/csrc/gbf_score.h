@@ -2,7 +2,7 @@
  * threshold above which it is challenged. The formula, the guards and their bounds: DESIGN.md, "Score".
  *
  * Answers depend on the key and on the requests before, never on a clock: the same requests replayed give the same
- * answers. Threads: any number may call; one lock per window, counts are relaxed atomics. Fork: gbf_score_take_all. */
+ * answers. Threads: any number may call; one lock per window, counts are relaxed atomics. Fork: gbf_score_mend. */
 #ifndef GBF_SCORE_H
 #define GBF_SCORE_H
 
@@ -77,8 +77,8 @@ void gbf_score_peek(gbf_score *s, const gbf_score_input *in, gbf_score_answer *o
 /* The risk of an AS: its entry, or the prior of all others. */
 double gbf_score_risk(const gbf_score *s, uint32_t asn);
 
-/* Around a fork: every lock is taken before and opened after, in parent and child. */
-void gbf_score_take_all(gbf_score *s);
-void gbf_score_open_all(gbf_score *s);
+/* In a child after a fork: a window whose lock another thread held at that moment may be half changed, and that thread is
+ * gone. Such a window begins anew, cold, and its lock is opened. */
+void gbf_score_mend(gbf_score *s);
 
 #endif

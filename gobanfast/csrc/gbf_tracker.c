@@ -540,14 +540,13 @@ void gbf_tracker_read_stats(gbf_tracker *t, gbf_tracker_stats *out)
     out->unsure = atomic_load_explicit(&t->unsure, memory_order_relaxed);
 }
 
-void gbf_tracker_take_all(gbf_tracker *t)
+void gbf_tracker_mend(gbf_tracker *t)
 {
-    for (uint64_t i = 0; i < t->set_count; i++)
-        gbf_lock_take(&t->sets[i].lock);
-}
-
-void gbf_tracker_open_all(gbf_tracker *t)
-{
-    for (uint64_t i = 0; i < t->set_count; i++)
-        gbf_lock_open(&t->sets[i].lock);
+    for (uint64_t i = 0; i < t->set_count; i++) {
+        if (atomic_load_explicit(&t->sets[i].lock.taken, memory_order_relaxed)) {
+            memset(t->sets[i].tag, 0, sizeof t->sets[i].tag);
+            memset(&t->tails[i], 0, sizeof t->tails[i]);
+            gbf_lock_open(&t->sets[i].lock);
+        }
+    }
 }

@@ -11,7 +11,7 @@
  * and the same for requests. Clients are keys: the caller masks addresses to the prefix that counts as one client, and
  * does not ask about exempt ones. Times are milliseconds of one clock; a time before the client's last counts as that.
  *
- * Threads: any number may call note and peek; one lock per set. Fork: see gbf_tracker_take_all. */
+ * Threads: any number may call note and peek; one lock per set. Fork: see gbf_tracker_mend. */
 #ifndef GBF_TRACKER_H
 #define GBF_TRACKER_H
 
@@ -110,8 +110,8 @@ int gbf_tracker_forget(gbf_tracker *t, gbf_addr client);
 
 void gbf_tracker_read_stats(gbf_tracker *t, gbf_tracker_stats *out);
 
-/* Around a fork: every lock is taken before and opened after, in parent and child. */
-void gbf_tracker_take_all(gbf_tracker *t);
-void gbf_tracker_open_all(gbf_tracker *t);
+/* In a child after a fork: a set whose lock another thread held at that moment may be half changed, and that thread is
+ * gone. Such a set is emptied and its lock opened. */
+void gbf_tracker_mend(gbf_tracker *t);
 
 #endif
