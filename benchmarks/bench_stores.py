@@ -20,7 +20,7 @@ CAPTION = "From a ban in one process to its being in force in another; one ban i
 TURNS = 150
 BETWEEN = 0.02  # seconds, more or less, so that polls are met at any moment
 LISTED = 100_000
-BATCH = 5000
+BATCH = 20_000
 
 
 class Bans:

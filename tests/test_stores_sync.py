@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from gobanfast import Engine, Ruleset
 from gobanfast.bans import Ban
 from gobanfast.stores import StoreError, attach, open_store
 from gobanfast.stores.memory import MemoryStore
@@ -210,6 +211,46 @@ def test_policy_closed_bans_everyone_until_the_store_answers(syncs):
 
     assert eventually(lambda: not one.banned("0.0.0.0/0") and not one.banned("::/0"))
     assert [] == list(store.scan())
+
+
+def test_policies_on_a_real_engine(syncs):
+    """Decisions go on in an outage: closed bans all but whom a rule allows, open none, local those that are known."""
+    rules = "rules:\n  - {id: office, when: {prefix: 192.0.2.0/24}, action: allow}\n"
+    expected = {
+        "local": ["allow", "ban", "allow"],
+        "open": ["allow", "allow", "allow"],
+        "closed": ["allow", "ban", "ban"],
+    }
+    for policy, actions in expected.items():
+        store, engine = Broken(), Engine(Ruleset.from_text(rules))
+        sync = attach(engine, store, on_outage=policy)
+        try:
+            engine.ban("203.0.113.7", duration="1h")
+            assert sync.flush()
+            asked = ("192.0.2.1", "203.0.113.7", "198.51.100.1")
+            with outage(store, sync):
+                assert eventually(lambda: actions == [engine.decide(text).action for text in asked])  # noqa: B023
+                assert engine.status()["store"]["outage"]
+            usual = ["allow", "ban", "allow"]
+            assert eventually(lambda: usual == [engine.decide(text).action for text in asked])  # noqa: B023
+        finally:
+            sync.close()
+        assert engine.sync is None
+
+
+def test_bans_that_decisions_make_reach_other_engines(place, syncs):
+    """A rule with `for:` bans in the course of a decision; the store has it, and another engine enforces it."""
+    rules = "rules:\n  - {id: names, when: {sni: .evil.example}, action: ban, for: 1h, reason: name}\n"
+    one, two = (Engine(Ruleset.from_text(rules)) for _ in range(2))
+    ties = [attach(engine, place) for engine in (one, two)]
+    try:
+        assert "ban" == one.decide("203.0.113.7", sni="www.evil.example").action
+        assert ties[0].flush()
+        assert eventually(lambda: ("ban", "names") == (two.decide("203.0.113.7").cause, two.decide("203.0.113.7").rule))
+        assert "allow" == two.decide("203.0.113.8").action
+    finally:
+        for tie in ties:
+            tie.close()
 
 
 def test_a_full_queue_drops_loudly_and_makes_up_for_it(syncs, caplog):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gobanfast.bans import Ban
     from gobanfast.stores import Store
 
-BATCH = 5000
+BATCH = 20_000
 
 app = typer.Typer(help="List, add, lift, import and export the bans in a store.", no_args_is_help=True)
 

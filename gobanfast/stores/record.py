@@ -11,7 +11,7 @@ from gobanfast.bans import Ban
 VERSION = 1
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
-_decode = json.JSONDecoder().decode
+_decode = json.JSONDecoder().raw_decode
 
 
 def encode_ban(ban: Ban) -> str:
@@ -37,7 +37,7 @@ def decode_ban(text: str) -> Ban:
         ValueError: not a record, or one of a later version; says what is wrong.
     """
     try:
-        found = _decode(text)
+        found, _ = _decode(text)
     except ValueError as error:
         raise ValueError(f"record {text[:80]!r} is not JSON: {error}") from None
     if not isinstance(found, dict) or not isinstance(found.get("key"), str):

@@ -43,7 +43,8 @@ if not name then
     redis.call('HSET', KEYS[1], 'store', name, 'v', '1', 'seq', '0')
     redis.call('DEL', KEYS[2])
 end
-local first = tonumber(redis.call('HGET', KEYS[1], 'seq')) + 1
+local seq = tonumber(redis.call('HGET', KEYS[1], 'seq'))
+local first = seq + 1
 local function stays(old, new)
     local known, ends = pcall(function() return cjson.decode(old)['expires'] end)
     if not known or ends == nil then return false end
@@ -73,10 +74,12 @@ for i = 3, #KEYS do
         end
     end
     if write then
-        local seq = redis.call('HINCRBY', KEYS[1], 'seq', 1)
-        redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], seq .. '-0', 'k', ARGV[at + 2], 'r', record)
+        seq = seq + 1
+        local number = string.format('%.0f-0', seq)
+        redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], number, 'k', ARGV[at + 2], 'r', record)
     end
 end
+redis.call('HSET', KEYS[1], 'seq', string.format('%.0f', seq))
 return {name, first}
 """
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import count, groupby
 from typing import Any, TypeVar
 
 from gobanfast._errors import FormatError
@@ -76,16 +77,20 @@ class SqliteStore:
 
         def write(db: sqlite3.Connection) -> int:
             (before,) = db.execute("SELECT seq FROM state").fetchone()
-            seq = before
-            for key, ban in writes:
-                if ban is None:
-                    seq += 1
-                    db.execute(LIFT, (key, seq, now))
-                elif in_force(ban, now):
-                    seq += 1
-                    expires = FOR_GOOD if ban.expires is None else ban.expires
-                    db.execute(UPSERT, (key, seq, expires, now, encode_ban(ban)))
-            db.execute("UPDATE state SET seq = ?", (seq,))
+            seq = count(before + 1)
+            for lifts, group in groupby(writes, lambda write: write[1] is None):
+                if lifts:
+                    db.executemany(LIFT, ((key, next(seq), now) for key, _ in group))
+                else:
+                    db.executemany(
+                        UPSERT,
+                        (
+                            (key, next(seq), FOR_GOOD if ban.expires is None else ban.expires, now, encode_ban(ban))
+                            for key, ban in group
+                            if ban is not None and in_force(ban, now)
+                        ),
+                    )
+            db.execute("UPDATE state SET seq = ?", (next(seq) - 1,))
             return int(before) + 1
 
         return self._transact(write)

@@ -349,7 +349,7 @@ class Sync:
             self.counts["applied"] += 1
             if ban is not None:
                 found = table.get(change.key)
-                if found is None or not later(found, _shifted(ban, 1.0 - self._shift_at(self._clock()))):
+                if found is None or not later(found, _shifted(ban, 0.01 - self._shift_at(self._clock()))):
                     self._put(ban)
                     return
             table.unban(change.key)  # lifted; or lifted and made again, shorter
