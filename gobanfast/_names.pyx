@@ -122,8 +122,10 @@ cdef class NameTable:
 
     cdef int bind(self, Block block, bint verify) except -1:
         cdef gbf_fault fault
-        raise_for(gbf_name_open(&self._table, block.data, block.nbytes, verify, self._kernel, &fault), &fault,
-                  block.path)
+        cdef gbf_status status
+        with nogil:  # milliseconds for a large table
+            status = gbf_name_open(&self._table, block.data, block.nbytes, verify, self._kernel, &fault)
+        raise_for(status, &fault, block.path)
         self._block = block
         return self.load_slow()
 

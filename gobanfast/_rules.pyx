@@ -8,7 +8,8 @@ from gobanfast._address cimport pick_kernel
 from gobanfast._block cimport Block, raise_for
 from gobanfast._signals cimport SignalTable
 from gobanfast.native cimport (
-    gbf_addr, gbf_addr_load, gbf_fault, gbf_range, gbf_record, gbf_rules_build, gbf_rules_open, gbf_rules_source,
+    gbf_addr, gbf_addr_load, gbf_fault, gbf_lpm_kernel, gbf_range, gbf_record, gbf_rules_build, gbf_rules_open,
+    gbf_rules_source, gbf_status,
 )
 
 from gobanfast._errors import FormatError
@@ -101,8 +102,11 @@ cdef class CompiledRules:
         cdef CompiledRules compiled = CompiledRules.__new__(CompiledRules)
         cdef Block block = blocks["RULE"]
         cdef gbf_fault fault
-        raise_for(gbf_rules_open(&compiled._rules, block.data, block.nbytes, verify, pick_kernel(kernel), &fault),
-                  &fault, block.path)
+        cdef const gbf_lpm_kernel *wanted = pick_kernel(kernel)
+        cdef gbf_status status
+        with nogil:  # milliseconds for large rules, in which requests can go on
+            status = gbf_rules_open(&compiled._rules, block.data, block.nbytes, verify, wanted, &fault)
+        raise_for(status, &fault, block.path)
         compiled._block = block
         compiled.rules = tuple(rules)
         compiled.unparsable = UNPARSABLE.index(unparsable)

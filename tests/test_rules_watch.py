@@ -279,6 +279,45 @@ def test_the_file_of_the_as_table_is_followed(rules: Path, tmp_path: Path) -> No
     assert (False, "ban", True) == (watcher.check(), action(engine), watcher.stale)
 
 
+@pytest.mark.parametrize("kept", [None, "kept.gbf"])
+def test_large_rules_are_compiled_by_another_process(
+    rules: Path, tmp_path: Path, kept: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same rules come into force, and the same problems are told, with places; nothing is left behind."""
+    monkeypatch.setattr("gobanfast.rules.apart.LARGE", 0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    last_good = None if kept is None else tmp_path / kept
+    networks = AsnTable.from_arrays(bytes(10) + b"\xff\xff\xc0\0\2\0", bytes([120]), (64500).to_bytes(4, "little"))
+    engine = Engine.load(rules, asn=networks, last_good=last_good)
+    watcher = Watcher(engine, rules, asn=networks, last_good=last_good)
+    rules.write_text("rules: [{id: as, when: {asn: 64500}, action: challenge}]\n" + TEST.format(expect="challenge"))
+    assert (True, "challenge") == (watcher.check(), action(engine))
+    assert engine.ruleset.overlay is None  # it came out of a file
+    assert not watcher.check()
+    rules.write_text(RULES.format(action="ban") + TEST.format(expect="allow") + "nonsense: 1\n")
+    assert not watcher.check()
+    assert f"{rules}:4:1: unknown key 'nonsense'" in watcher.problems[0]
+    rules.write_text(RULES.format(action="ban"))
+    assert (True, "ban") == (watcher.check(), action(engine))
+    assert [] == list((tmp_path / "tmp").iterdir())
+    if last_good is not None:
+        assert "ban" == action(Engine.load(last_good))
+    engine.explain(engine.decide("192.0.2.1"))
+
+
+def test_a_child_that_dies_changes_nothing(rules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiling process that is killed, or says nothing, is a reason to stay with the old rules."""
+    monkeypatch.setattr("gobanfast.rules.apart.LARGE", 0)
+    monkeypatch.setattr("gobanfast.rules.apart._CHILD", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    engine = Engine.load(rules)
+    watcher = Watcher(engine, rules)
+    rules.write_text(RULES.format(action="challenge"))
+
+    assert (False, "ban") == (watcher.check(), action(engine))
+    assert "compiling in another process ended with status -9" in watcher.problems[0]
+
+
 # ---- on trial
 
 

@@ -47,6 +47,10 @@ class Inputs:
                 seen.append((state.st_ino, state.st_dev, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
         return tuple(seen)
 
+    def nbytes(self) -> int:
+        """Bytes of all files that are there."""
+        return sum(os.path.getsize(path) for path in self.files if os.path.isfile(path))
+
     def directories(self) -> set[str]:
         """Directories in which a change can be one of the inputs: of the files as named, and of what they link to."""
         found = {os.path.dirname(path) for path in self.files}

@@ -10,11 +10,13 @@ import contextlib
 import fcntl
 import logging
 import os
+import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gobanfast._errors import FormatError, GobanError, RuleError
 from gobanfast.rules import stored
+from gobanfast.rules.apart import compile_apart
 from gobanfast.rules.inputs import Inputs
 from gobanfast.rules.ruleset import Ruleset
 
@@ -49,6 +51,13 @@ class Networks:
                 self._digest = inputs.files[self.path]
         return self._table
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the table, or of its file."""
+        if self.path is not None:
+            return os.path.getsize(self.path) if os.path.isfile(self.path) else 0
+        return 0 if self._table is None else self._table.nbytes
+
     def made(self, ruleset: Ruleset) -> bool:
         """Whether a ruleset, whose files have not changed, was compiled over this table."""
         from gobanfast.asn import AsnTable
@@ -58,29 +67,44 @@ class Networks:
         return ruleset.made_over == (self._table or AsnTable.starter()).content_hash
 
 
-def current(path: Path, *, networks: Networks, last_good: Path | None, inputs: Inputs) -> Ruleset:
+def current(
+    path: Path, *, networks: Networks, last_good: Path | None, inputs: Inputs, apart: bool = False
+) -> Ruleset:  # fmt: skip
     """The ruleset that `path` means now, its inline tests passed; compiled, or mapped from `last_good` if that is it.
 
-    `inputs` takes note of what was read. Raises what `Ruleset.load` and the reading of AS tables raise, and RuleError
-    for tests that fail.
+    `inputs` takes note of what was read; with `apart` another process compiles. Raises what `Ruleset.load` and the
+    reading of AS tables raise, and RuleError for tests that fail.
     """
     if last_good is None or stored.is_stored(path):
-        return fresh(path, networks, inputs)
+        return fresh(path, networks, inputs, apart=apart)
     with _only_one(last_good):
         kept = _kept(path, networks, last_good)
         if kept is not None:
             inputs.files.update(kept.inputs.files)
             inputs.globs.update(kept.inputs.globs)
             return kept
-        ruleset = fresh(path, networks, inputs)
+        ruleset = fresh(path, networks, inputs, apart=apart)
         keep(ruleset, last_good)
         return ruleset
 
 
-def fresh(path: Path, networks: Networks, inputs: Inputs) -> Ruleset:
+def fresh(path: Path, networks: Networks, inputs: Inputs, *, apart: bool = False) -> Ruleset:
     """The ruleset in `path`, compiled now, its inline tests passed."""
+    if apart and not stored.is_stored(path):
+        return _fresh_apart(path, networks, inputs)
     asn = None if stored.is_stored(path) else networks.table(inputs)
     return tested(Ruleset.load(path, asn=asn, inputs=inputs))
+
+
+def _fresh_apart(path: Path, networks: Networks, inputs: Inputs) -> Ruleset:
+    """`fresh`, compiled by another process; the file it writes is gone from its directory when this returns."""
+    with tempfile.TemporaryDirectory(prefix="gobanfast-") as directory:
+        table = None
+        if networks.path is None and (known := networks.table(inputs)) is not None:
+            table = os.path.join(directory, "asn.gbf")
+            known.save(table)
+        out = os.path.join(directory, "rules.gbf")
+        return compile_apart(os.fspath(path), asn=networks.path, table=table, out=out, inputs=inputs)
 
 
 def keep(ruleset: Ruleset, last_good: Path) -> None:

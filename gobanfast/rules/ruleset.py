@@ -16,6 +16,7 @@ from gobanfast.rules.rule import PrefixList, Rule, Unparsable
 from gobanfast.rules.settings import Settings
 
 if TYPE_CHECKING:
+    from gobanfast._block import Block
     from gobanfast._rules import CompiledRules
     from gobanfast.asn import AsnTable
     from gobanfast.rules.compile import Overlay
@@ -39,6 +40,7 @@ class Ruleset:
         source: where the rules came from.
         inputs: every file that was read for it; for one that was loaded compiled, every file it was compiled from.
         made_over: hash of the AS table.
+        block: the file it was loaded from, if it was compiled.
     """
 
     rules: tuple[Rule, ...]
@@ -53,6 +55,7 @@ class Ruleset:
     asn: AsnTable
     inputs: Inputs
     made_over: str
+    block: Block | None
 
     @classmethod
     def load(
@@ -125,6 +128,7 @@ class Ruleset:
         return cls(
             rules, found.unparsable, found.settings, found.trust, tuple(found.cases),
             tuple(_by_place(warnings, tree)), compiled, arrays, source, asn, tree.inputs, asn.content_hash,
+            None,
         )  # fmt: skip
 
     def failures(self) -> list[Problem]:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 KIND = "RSET"
 FORMAT = 1  # of META
-_ENGINE = ("RULE", "SIGN", "NAME")
 
 
 def save(ruleset: Ruleset, path: str | os.PathLike[str]) -> None:
@@ -38,6 +37,10 @@ def save(ruleset: Ruleset, path: str | os.PathLike[str]) -> None:
 
     A ruleset with a fingerprint key is written for its owner alone to read, because the key is in the file.
     """
+    mode = 0o644 if ruleset.settings.fingerprint.key is None else 0o600
+    if ruleset.block is not None:
+        ruleset.block.save(path, mode=mode)
+        return
     lists = bytearray()
     meta = {
         "format": FORMAT,
@@ -59,7 +62,7 @@ def save(ruleset: Ruleset, path: str | os.PathLike[str]) -> None:
     whole = Block.build(
         KIND, [("HASH", _digest(text, blocks)), ("META", text), *blocks.items(), ("LIST", bytes(lists))]
     )  # fmt: skip
-    whole.save(path, mode=0o644 if ruleset.settings.fingerprint.key is None else 0o600)
+    whole.save(path, mode=mode)
 
 
 def load(path: str | os.PathLike[str], *, verify: bool = True) -> Ruleset:
@@ -73,10 +76,11 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> Ruleset:
     from gobanfast.rules.ruleset import Ruleset
 
     name = os.fspath(path)
-    parts = Block.map(path).parts(KIND, verify=False)
+    whole = Block.map(path)
+    parts = whole.parts(KIND, verify=False)
     try:
         text = bytes(parts["META"])
-        blocks = {tag: Block.view(parts[tag]) for tag in (*_ENGINE, "ASNN") if tag in parts}
+        blocks = {tag: Block.view(part) for tag, part in parts.items() if tag not in ("HASH", "META", "LIST")}
         if bytes(parts["HASH"]) != _digest(text, blocks):
             raise FormatError(name, 0, "hash of the ruleset does not match")
         meta = json.loads(text.decode("utf-8", "surrogatepass"))
@@ -103,6 +107,7 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> Ruleset:
             source=str(meta["source"]),
             asn=AsnTable.of_block(blocks["ASNN"], source=name, verify=verify),
             inputs=inputs,
+            block=whole,
         )
     except FormatError as error:  # the blocks inside do not know the file
         raise FormatError(name, error.offset, str(error).partition(": ")[2].rpartition(" at offset")[0]) from None
@@ -133,9 +138,7 @@ def _network_names(ruleset: Ruleset) -> AsnTable:
 
     from gobanfast.asn import AsnTable
 
-    if ruleset.overlay is None:
-        return ruleset.asn
-    known = np.unique(ruleset.overlay.record_asn).tolist()
+    known = [] if ruleset.overlay is None else np.unique(ruleset.overlay.record_asn).tolist()
     names = ((asn, ruleset.asn.name(asn)) for asn in known if asn)
     return AsnTable.from_arrays(b"", b"", b"", [(asn, name) for asn, name in names if name])
 

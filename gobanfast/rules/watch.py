@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from gobanfast._errors import GobanError, RuleError
 from gobanfast._fork import watch_forks
+from gobanfast.rules import apart
 from gobanfast.rules.inputs import Inputs
 from gobanfast.rules.last_good import Networks, current, fresh, keep
 from gobanfast.rules.trial import Trial
@@ -157,9 +158,12 @@ class Watcher:
             return True
 
     def _read(self, inputs: Inputs) -> Ruleset:
+        large = self._inputs.nbytes() + self._networks.nbytes >= apart.LARGE and apart.possible()
         if self._budget is None:
-            return current(self.path, networks=self._networks, last_good=self._last_good, inputs=inputs)
-        return fresh(self.path, self._networks, inputs)  # kept once it was tried
+            return current(
+                self.path, networks=self._networks, last_good=self._last_good, inputs=inputs, apart=large
+            )  # fmt: skip
+        return fresh(self.path, self._networks, inputs, apart=large)  # kept once it was tried
 
     def _refuse(self, problems: list[str]) -> None:
         """The old rules stay in force, visibly."""
