@@ -70,9 +70,8 @@ class Engine(EngineCore):
 
     def swap(self, ruleset: Ruleset) -> None:
         """Puts `ruleset` in force; compiling it happens before, in the calling thread. `generation` grows by one."""
-        compiled = ruleset.compiled
+        self._swap(ruleset.compiled, ruleset.settings)
         self.ruleset = ruleset
-        self._swap(compiled, ruleset.settings)
 
     def watch(
         self, path: str | PathLike[str], *, asn: AsnTable | str | PathLike[str] | None = None,

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from gobanfast import AsnTable, Engine, FormatError
 from gobanfast._block import Block
+from gobanfast._engine import EngineCore
 from gobanfast.rules import Ruleset, stored
+from gobanfast.rules.settings import Settings
 from oracle.rules import OracleRule
 from rules_strategies import HOSTS, addresses, as_text, signal_rules
 
@@ -144,7 +146,7 @@ def test_crafted_descriptions_are_format_errors(full: Ruleset, tmp_path: Path, s
         whole = [("HASH", stored._digest(text, blocks)), ("META", text), *blocks.items(), ("LIST", parts["LIST"])]
         Block.build("RSET", whole).save(tmp_path / "crafted.gbf")
         try:
-            Engine(Ruleset.load(tmp_path / "crafted.gbf")).peek("10.0.0.1", sni="a.example")
+            EngineCore(Ruleset.load(tmp_path / "crafted.gbf").compiled, Settings()).peek("10.0.0.1", sni="a.example")
         except FormatError:
             refused += 1
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from gobanfast._engine import EngineCore
 from gobanfast.rules.differences import Differences
 from gobanfast.rules.rule import Conditions, NameList, PrefixList, Rule
+from gobanfast.rules.settings import Settings
 
 if TYPE_CHECKING:
     from gobanfast.batch.logs import LogFile
     from gobanfast.rules.ruleset import Ruleset
 
 MALFORMED = 0xFFFFFFFF
-_FACTS = ("action", "mode", "duration", "priority", "reason")
+_FACTS = ("action", "mode", "duration", "key", "priority", "reason")
 _SHOWN = 3  # entries of a list that are named
 
 
@@ -109,7 +110,7 @@ def on_logs(old: Ruleset, new: Ruleset, logs: Iterable[LogFile]) -> tuple[Differ
     """
     import numpy as np
 
-    before, after = EngineCore(old.compiled), EngineCore(new.compiled)
+    before, after = EngineCore(old.compiled, Settings()), EngineCore(new.compiled, Settings())
     counts: Counter[tuple[int, int]] = Counter()
     example: dict[tuple[int, int], str] = {}
     bad = 0

@@ -147,7 +147,7 @@ class Ruleset:
         digest.update(repr(astuple(self.settings)).encode())  # astuple, because repr hides the key
         digest.update(self.unparsable.encode() + self.trust.addresses + self.trust.lengths)
         for rule in self.rules:
-            facts = (rule.id, rule.action, rule.mode, rule.duration, rule.priority, rule.reason)
+            facts = (rule.id, rule.action, rule.mode, rule.duration, rule.key, rule.priority, rule.reason)
             digest.update(repr(facts).encode())
         return digest.hexdigest()
 

@@ -149,7 +149,12 @@ class Watcher:
             same = ruleset.content_hash == self._engine.ruleset.content_hash
             if self._budget is not None and not same and not self._try(ruleset, self._budget):
                 return False
-            self._engine.swap(ruleset)
+            try:
+                self._engine.swap(ruleset)
+            except (ValueError, MemoryError, OverflowError) as error:  # live state that its settings ask for
+                self._refuse([f"{self.path}: cannot be put in force: {error or type(error).__name__}"])
+                self.failures += 1
+                return False
             self.reloads += 1
             self.problems, self.stale_since = (), None
             log.info("%s: in force, generation %d, hash %s", self.path, self._engine.generation, ruleset.content_hash)
