@@ -80,7 +80,7 @@ def test_what_matters_is_logged_and_fits_the_schema(engine, kept, fits):
         (engine.decide("198.51.100.7"), {}),
         (engine.decide("192.0.2.1"), {}),
         (engine.decide("8.8.8.8", sni="dns.google"), {"path": "/\udce9", "method": "GET", "http": "2"}),
-        (engine.decide("203.0.113.9"), {"headers": [(b"user-agent", b"curl/8 \xe9")]}),
+        (engine.decide("203.0.113.9"), {"headers": [(b"user-agent", b"curl/8 \xe9"), (b"Cookie", b"secret")]}),
         (engine.decide("1.1.1.1", sni="www.evil.example"), {"headers": {"HTTP_USER_AGENT": "x", "PATH_INFO": "/"}}),
         (engine.decide("nothing", hello=hello), {}),
         (engine.decide(None), {}),
@@ -96,7 +96,13 @@ def test_what_matters_is_logged_and_fits_the_schema(engine, kept, fits):
     assert [("ban", "spam"), ("allow", None), ("allow", None), ("challenge", "names"), ("ban", None)] == [
         (line["action"], line["rule"]) for line in kept.lines
     ]
-    assert [["google"], ["noted"], [["user-agent", "curl/8 \xe9"]], [["user-agent", "x"]], "malformed-address"] == [
+    assert [
+        ["google"],
+        ["noted"],
+        [["user-agent", "curl/8 \xe9"], ["Cookie", "***"]],
+        [["user-agent", "x"]],
+        "malformed-address",
+    ] == [
         kept.lines[1]["shadow"],
         kept.lines[2]["logged"],
         kept.lines[2]["signals"]["headers"],
@@ -350,6 +356,12 @@ def test_finding_a_line(engine, tmp_path):
     ids = logged(FileSink(path), engine, 20)
     with path.open() as lines:
         assert ids[7] == find_line(lines, ids[7])["id"]
+    named = DecisionLog(FileSink(path))
+    named.record(engine.decide("198.51.100.7"), request_id="req-9")
+    assert named.flush(WAIT)
+    named.close()
+    with path.open() as lines:
+        assert "req-9" == find_line(lines, "req-9")["request"]
     with path.open() as lines, pytest.raises(GobanError, match="no decision has the id 'x-1'"):
         find_line(lines, "x-1")
     with pytest.raises(GobanError, match=r"line is not JSON .* at offset 3"):

@@ -36,6 +36,7 @@ QUEUE = 65_536  # decisions
 BATCH = 512  # lines of one write
 IDLE = 0.5  # seconds
 PAUSE = 1.0  # seconds between tries of a sink that fails
+SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token"})
 
 Headers = Iterable[tuple[bytes, bytes]] | Mapping[str, Any]
 
@@ -53,6 +54,7 @@ class Entry(NamedTuple):
     method: str | None
     path: str | None
     http: str | None
+    request_id: str | None
     weight: int
 
 
@@ -101,12 +103,14 @@ class DecisionLog:
         method: str | None = None,
         path: str | None = None,
         http: str | None = None,
+        request_id: str | None = None,
         now: float | None = None,
     ) -> str | None:
         """Queues a decision if it matters; the id under which it will be found, or None.
 
         Args:
-            headers, method, path, http: what `decide` was given besides; left out what rules do not ask for.
+            headers, method, path, http: what `decide` was given besides. Values of cookies and credentials are hidden.
+            request_id: a name the request has elsewhere; `explain --log` finds the line by it too.
             now: what `decide` was given; None takes the monotonic clock.
         Cost: under a microsecond.
         """
@@ -122,7 +126,9 @@ class DecisionLog:
         number = next(self._numbers)
         if now is None:
             now = time.monotonic()
-        queue.append((number, time.time(), now, decision, headers, method, path, http, weight))
+        if isinstance(headers, dict):
+            headers = headers.copy()  # the application goes on to change a WSGI environ
+        queue.append((number, time.time(), now, decision, headers, method, path, http, request_id, weight))
         if self._idle:
             self._awake()
         return f"{self._worker}{number:x}"
@@ -247,6 +253,7 @@ class DecisionLog:
             "v": VERSION,
             "kind": "decision",
             "id": f"{self._worker}{entry.number:x}",
+            "request": entry.request_id,
             "time": _iso(entry.wall),
             "now": entry.now,
             "pid": os.getpid(),
@@ -324,10 +331,12 @@ def _signals(entry: Entry, hidden: Callable[[str | None], str | None] | None) ->
 def _header_pairs(headers: Headers) -> list[tuple[str, str]]:
     """Names and values as text, a character for each byte."""
     if isinstance(headers, Mapping):
-        return [
+        pairs = [
             (name[5:].replace("_", "-").lower(), str(value)) for name, value in headers.items() if name[:5] == "HTTP_"
         ]
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+    else:
+        pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+    return [(name, "***" if name.lower() in SECRET else value) for name, value in pairs]
 
 
 def _iso(wall: float) -> str:

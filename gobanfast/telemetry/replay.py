@@ -35,7 +35,7 @@ class Replay:
 
 
 def find_line(lines: Iterable[str], id: str, source: str = "log") -> dict[str, Any]:  # noqa: A002 - its name in the log
-    """The line with this id.
+    """The line with this id, or of the request with it.
 
     Raises:
         FormatError: the line with it is not one of a decision, or of another version.
@@ -48,7 +48,7 @@ def find_line(lines: Iterable[str], id: str, source: str = "log") -> dict[str, A
                 line = json.loads(text)
             except ValueError as error:
                 raise FormatError(source, offset, f"line is not JSON ({error})") from None
-            if isinstance(line, dict) and line.get("id") == id:
+            if isinstance(line, dict) and id in {line.get("id"), line.get("request")}:
                 if line.get("v") != 1 or line.get("kind") != "decision":
                     raise FormatError(source, offset, f"line of version {line.get('v')!r}, this release reads 1")
                 return line
