@@ -88,7 +88,11 @@ demo: $(READY)
 test: $(READY) $(VENV)/.group-test
 	$(BIN)/python -m pytest $(ARGS)
 
-bench: $(READY) $(VENV)/.group-bench
+# pyre2, which the rules import, and this rival of ours both are module re2
+build/rivals: $(VENV)/.group-bench
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ google-re2==1.1.20251105
+
+bench: $(READY) $(VENV)/.group-bench build/rivals
 	$(BIN)/python -m benchmarks.build_floor
 	$(BIN)/python -m benchmarks.run $(ARGS)
 

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from time import perf_counter_ns
+from time import thread_time_ns
 from typing import Any
 
 from benchmarks.cases import Case, Data, Row, timed
@@ -104,7 +104,7 @@ def cases(data: Data) -> Iterator[Case]:
                 yield _asking(
                     f"{size} {kind}", name, "ours" if ours else "peer", ask, raw[: QUERIES // 10] if slow else raw
                 )
-    yield from _mixed_cases()
+    yield from _mixed_cases(data)
 
 
 @cache
@@ -138,7 +138,7 @@ def globs() -> list[str]:
     return found[:500]
 
 
-def _mixed_cases() -> Iterator[Case]:
+def _mixed_cases(data: Data) -> Iterator[Case]:
     from benchmarks.floor import Noop
     from gobanfast._names import NameTable
 
@@ -151,17 +151,23 @@ def _mixed_cases() -> Iterator[Case]:
     drawn = (generator.choice(literal if generator.random() < 0.8 else globbed) for _ in range(2 * QUERIES))
     hits = [name for name in drawn if name in table][:QUERIES]
     misses = [name for name in (queries(1000)["miss"]) if name.decode() not in table]
+    peers = list(rivals.load_mixed(mixed(), set(globs())))
     for kind, raw in (("hit", [name.encode() for name in hits]), ("miss", misses)):
         yield _asking(f"mixed {kind}", "no-op call", "yardstick", Noop().method, raw)
         yield _asking(f"mixed {kind}", "gobanfast NameTable.lookup", "ours", table.lookup, raw)
+        for name, ask in peers:
+            if isinstance(ask, ImportError):
+                data.skipped[f"names mixed {name}"] = str(ask)
+            else:
+                yield _asking(f"mixed {kind}", name, "peer", ask, raw[: QUERIES // 10])
 
 
-def _timed_ms(work: Any, rounds: int = 3) -> list[float]:
+def _timed_ms(work: Any, rounds: int = 5) -> list[float]:
     times = []
     for _ in range(rounds):
-        started = perf_counter_ns()
+        started = thread_time_ns()
         kept = work()
-        times.append((perf_counter_ns() - started) / 1e6)
+        times.append((thread_time_ns() - started) / 1e6)
         del kept
     return times
 

@@ -1,17 +1,24 @@
 """Every way Python has to ask which of many suffixes (".name": the name and everything below) covers a name.
 
 Each builder takes the names and returns what answers one: the number of the longest covering name, or as much of that
-as the library can say. A builder whose library is missing raises ImportError; google-re2 shares its module name with
-pyre2, so it and hyperscan are measured in an environment of their own.
+as the library can say. A builder whose library is missing raises ImportError. google-re2 shares its module name with
+pyre2, which the rules import: it is installed in a folder of its own and loaded under another name.
 """
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable, Iterator
-from importlib.metadata import distribution
+from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
 
 Ask = Callable[[str], object]
 Builder = Callable[[list[str]], Ask]
+
+GOOGLE_RE2 = Path(__file__).parents[2] / "build" / "rivals" / "re2"  # `make bench` installs it there
 
 
 def gobanfast(names: list[str]) -> Ask:
@@ -111,28 +118,37 @@ def adblock(names: list[str]) -> Ask:
     return lambda name: check(f"https://{name}/", "https://page.test/", "script").matched
 
 
-def google_re2_set(names: list[str]) -> Ask:
-    import re2
+@cache
+def google_re2() -> Any:
+    """The module of google-re2, under a name that does not hide pyre2's."""
+    spec = spec_from_file_location(
+        "google_re2", GOOGLE_RE2 / "__init__.py", submodule_search_locations=[str(GOOGLE_RE2)]
+    )
+    if spec is None or spec.loader is None or not GOOGLE_RE2.is_dir():
+        raise ImportError("google-re2 is not in build/rivals: pip install --no-deps --target build/rivals google-re2")
+    module = sys.modules[spec.name] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
-    if not hasattr(re2, "Set"):
-        raise ImportError(f"module re2 is pyre2 {distribution('pyre2').version} here, which has no Set")
+
+def re2_set(expressions: list[str]) -> Ask:
+    re2 = google_re2()
     options = re2.Options()
     options.max_mem = 1 << 30
     rules = re2.Set.FullMatchSet(options)
-    for name in names:
-        rules.Add(rf"(?:.*\.)?{re2.escape(name)}")
+    for expression in expressions:
+        rules.Add(expression)
     rules.Compile()
     return rules.Match  # type: ignore[no-any-return]
 
 
-def hyperscan(names: list[str]) -> Ask:
-    import re
-
+def hyperscan_database(expressions: list[str]) -> Ask:
     from hyperscan import HS_FLAG_SINGLEMATCH, Database
 
     database = Database()
-    expressions = [rf"(?:^|\.){re.escape(name)}$".encode() for name in names]
-    database.compile(expressions=expressions, ids=list(range(len(names))), flags=[HS_FLAG_SINGLEMATCH] * len(names))
+    count = len(expressions)
+    encoded = [expression.encode() for expression in expressions]
+    database.compile(expressions=encoded, ids=list(range(count)), flags=[HS_FLAG_SINGLEMATCH] * count)
 
     def ask(name: str) -> list[int]:
         found: list[int] = []
@@ -140,6 +156,77 @@ def hyperscan(names: list[str]) -> Ask:
         return found
 
     return ask
+
+
+def google_re2_set(names: list[str]) -> Ask:
+    return re2_set([rf"(?:.*\.)?{re.escape(name)}" for name in names])
+
+
+def hyperscan(names: list[str]) -> Ask:
+    return hyperscan_database([rf"(?:^|\.){re.escape(name)}$" for name in names])
+
+
+# ---- mixed patterns: dicts for the literal ones, and for the globs one of the two libraries that take many expressions
+
+CHARACTER = "[a-z0-9_-]"
+ANY_LABELS = rf"{CHARACTER}+(?:\.{CHARACTER}+)*"
+
+
+def expression_of(glob: str) -> str:
+    """A regular expression for one glob, as csrc/DESIGN.md says what it means."""
+    head, *tail = glob.split(".")
+    if head == "*" and re.search(r"[\[{+]", glob):
+        head = "**"
+    labels = []
+    for label in [head, *tail]:
+        if label in {"*", "**"}:
+            labels.append(ANY_LABELS if label == "**" else f"{CHARACTER}+")
+        else:
+            labels.append(re.sub(r"[*?]", lambda found: CHARACTER + "*" * (found[0] == "*"), label))
+    if head == "":
+        return rf"(?:{ANY_LABELS}\.)?" + r"\.".join(labels[1:])
+    return r"\.".join(labels)
+
+
+def dicts_and(many: Callable[[list[str]], Ask], items: list[tuple[str, int]], globs: set[str]) -> Ask:
+    exact: dict[str, int] = {}
+    below: dict[str, int] = {}
+    trees: dict[str, int] = {}
+    for text, number in items:
+        if text not in globs:
+            kind = below if text.startswith("*.") else trees if text.startswith(".") else exact
+            kind[text.lstrip("*.")] = number
+    ask_globs = many([expression_of(text) for text in globs])
+
+    def ask(name: str) -> object:
+        number = exact.get(name)
+        if number is not None:
+            return number
+        number = below.get(name.partition(".")[2])
+        if number is not None:
+            return number
+        rest = name
+        while rest:
+            number = trees.get(rest)
+            if number is not None:
+                return number
+            rest = rest.partition(".")[2]
+        return ask_globs(name)
+
+    return ask
+
+
+def load_mixed(items: list[tuple[str, int]], globs: set[str]) -> Iterator[tuple[str, Ask | ImportError]]:
+    """(rival, what answers a name of the mixed table), or why there is none."""
+    anchored: dict[str, Callable[[list[str]], Ask]] = {
+        "dicts, google_re2_set": re2_set,
+        "dicts, hyperscan": lambda expressions: hyperscan_database([f"^{text}$" for text in expressions]),
+    }
+    for label, many in anchored.items():
+        try:
+            yield label, dicts_and(many, items, globs)
+        except ImportError as error:
+            yield label, error
 
 
 # Builder -> the largest set it gets through in reasonable time and memory.
