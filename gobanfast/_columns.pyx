@@ -271,8 +271,12 @@ def absent_vector(CompiledRules compiled not None, bint names):
     column of them (`names`)."""
     cdef SignalTable signals = compiled.signals
     cdef uint32_t words = compiled._rules.words
-    if signals is None:
-        return b"\xff" * (8 * words)
-    if names:
-        return (<const char *>signals._signals.hello_rows)[:8 * words]
-    return (<const char *>signals._signals.absent)[:8 * words]
+    found = b"\xff" * (8 * words)
+    if signals is not None and names:
+        found = (<const char *>signals._signals.hello_rows)[:8 * words]
+    elif signals is not None:
+        found = (<const char *>signals._signals.absent)[:8 * words]
+    if compiled.requests is None:
+        return found
+    both = int.from_bytes(found, "little") & int.from_bytes(compiled.requests.unknown, "little")
+    return both.to_bytes(8 * words, "little")

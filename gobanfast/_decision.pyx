@@ -7,18 +7,24 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from gobanfast._bans cimport BanTable
+from gobanfast._headers cimport scan_request
+from gobanfast._requests cimport NOTHING, RequestTable
 from gobanfast._rules cimport CompiledRules
 from gobanfast._signals cimport SignalTable
 from gobanfast._tls cimport ClientHello
 from gobanfast.native cimport (
     GBF_CAUSE_BAN, GBF_CAUSE_NONE, GBF_CAUSE_RULE, GBF_CAUSE_SCORE, GBF_CAUSE_TRACKER, GBF_CAUSE_UNPARSABLE,
-    GBF_CLASS_ABSENT, GBF_CLASS_MALFORMED, GBF_NONE, gbf_ban, gbf_bits_and, gbf_rules_next, gbf_rules_vector,
+    GBF_CLASS_ABSENT, GBF_CLASS_MALFORMED, GBF_HEADERS_FINE, GBF_HEADERS_UNKNOWN, GBF_NONE, gbf_ban, gbf_bits_and,
+    gbf_headers, gbf_headers_free, gbf_rules_next, gbf_rules_vector,
 )
 
 cdef tuple ACTIONS = ("allow", "challenge", "ban", "log")
 cdef tuple CAUSES = ("none", "rule", "ban", "tracker", "unparsable", "score")
 cdef tuple TRIPS = ("distinct_fingerprints", "request_rate", "surge", "saturated", None)
-cdef tuple REASONS = (None, "malformed-address", "malformed-hello", "malformed-sni")
+cdef tuple REASONS = (
+    None, "malformed-address", "malformed-hello", "malformed-sni", "malformed-headers", "malformed-method",
+    "malformed-path",
+)
 
 
 @cython.final
@@ -38,9 +44,15 @@ cdef StoredBan stored_ban(BanTable table, const gbf_ban *ban):
     return stored
 
 
-cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address, str sni, ClientHello hello):
-    """Decision for a record, for GBF_NONE (the address is not one), or for no address at all (`address` None)."""
-    cdef bint wide = compiled.signals is not None or sni is not None or hello is not None
+cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address, str sni, ClientHello hello,
+                            object headers, str method, str path, str http, bint fingerprint):
+    """Decision for a record, for GBF_NONE (the address is not one), or for no address at all (`address` None).
+
+    With `fingerprint` that of the headers is worked out now, else when someone asks for it.
+    """
+    cdef bint given = headers is not None or method is not None or path is not None
+    cdef bint wide = (compiled.signals is not None or compiled.requests is not None or sni is not None or
+                      hello is not None or given)
     cdef Decision d = SignalDecision.__new__(SignalDecision) if wide else Decision.__new__(Decision)
     cdef uint32_t klass
     if address is None and record == GBF_NONE:
@@ -55,6 +67,8 @@ cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address
     d._vector = gbf_rules_vector(&compiled._rules, klass)
     if wide:
         (<SignalDecision>d).combine(sni, hello)
+        if compiled.requests is not None or given:
+            (<SignalDecision>d).combine_request(headers, method, path, http, given, fingerprint)
     d._rule = gbf_rules_next(&compiled._rules, d._vector, compiled._rules.enforced, 0)
     if d._rule != GBF_NONE:
         d._cause, d._action = GBF_CAUSE_RULE, compiled._rules.actions[d._rule]
@@ -92,8 +106,8 @@ cdef class Decision:
 
     @property
     def reason(self):
-        """The reason of the rule or ban that decided; "malformed-address", "malformed-hello" or "malformed-sni" when
-        policy `unparsable` did, because a signal that rules ask for could not be read; the name of the tracker;
+        """The reason of the rule or ban that decided; "malformed-" and address, hello, sni, headers, method or path
+        when policy `unparsable` did, because a signal that rules ask for could not be read; the name of the tracker;
         "score"; else None."""
         if self._cause == GBF_CAUSE_RULE:
             return self._compiled.rules[self._rule].reason
@@ -136,6 +150,31 @@ cdef class Decision:
     @property
     def hello(self):
         """The ClientHello as given, or None."""
+        return None
+
+    @property
+    def headers(self):
+        """The headers as given, or None."""
+        return None
+
+    @property
+    def method(self):
+        """The method as given, or None."""
+        return None
+
+    @property
+    def path(self):
+        """The path as given, or None."""
+        return None
+
+    @property
+    def http(self):
+        """The HTTP version as given, or None."""
+        return None
+
+    @property
+    def fingerprint(self):
+        """The gh1 fingerprint of the headers; None without headers, or when they cannot be read."""
         return None
 
     @property
@@ -201,14 +240,14 @@ cdef class SignalDecision(Decision):
         cdef uint64_t *vector = self._words
         cdef int unread
         self._sni, self._hello = sni, hello
-        if signals is None:
-            return 0
         if words > INLINE_WORDS:
             self._spill = PyBytes_FromStringAndSize(NULL, 3 * 8 * words)
             vector = <uint64_t *>PyBytes_AS_STRING(self._spill)
             scratch = vector + words
         memcpy(vector, self._vector, 8 * words)
         self._vector = vector
+        if signals is None:
+            return 0
         if sni is None and hello is None:
             gbf_bits_and(vector, signals._signals.absent, words)
             return 0
@@ -216,6 +255,64 @@ cdef class SignalDecision(Decision):
         if unread and not self._unread:
             self._unread = 1 + unread
         return 0
+
+    cdef int combine_request(self, object headers, str method, str path, str http, bint given,
+                             bint fingerprint) except -1:
+        """Takes in what the request says; after `combine`."""
+        cdef RequestTable requests = self._compiled.requests
+        cdef uint32_t words = self._compiled._rules.words
+        cdef uint64_t few[2 * INLINE_WORDS]
+        cdef uint64_t *scratch = few
+        cdef uint64_t *vector = self._words
+        cdef gbf_headers scanned
+        cdef int unread
+        self._headers, self._method, self._path, self._http = headers, method, path, http
+        if self._spill is not None:
+            vector = <uint64_t *>PyBytes_AS_STRING(self._spill)
+            scratch = vector + words
+        if not given:
+            requests.narrow(vector, scratch, NULL)
+            return 0
+        if requests is None and not fingerprint:
+            return 0
+        try:
+            scan_request(headers, method, path, http, &self._compiled.plan._plan, &scanned,
+                         fingerprint or requests.asks_fingerprint)
+            self._has_print = (headers is not None and scanned.problem == GBF_HEADERS_FINE and
+                               not scanned.tally.flags & GBF_HEADERS_UNKNOWN and
+                               (fingerprint or requests.asks_fingerprint))
+            self._print[0], self._print[1] = scanned.fingerprint.high, scanned.fingerprint.low
+            unread = NOTHING if requests is None else requests.narrow(vector, scratch, &scanned)
+        finally:
+            gbf_headers_free(&scanned)
+        if unread and not self._unread:
+            self._unread = 1 + unread
+        return 0
+
+    @property
+    def headers(self):
+        return self._headers
+
+    @property
+    def method(self):
+        return self._method
+
+    @property
+    def path(self):
+        return self._path
+
+    @property
+    def http(self):
+        return self._http
+
+    @property
+    def fingerprint(self):
+        if self._has_print:
+            return f"gh1:{self._print[0]:016x}{self._print[1]:016x}"
+        if self._headers is None:
+            return None
+        value, _ = self._compiled.plan.signal(":fingerprint", self._headers, None, None, self._http)
+        return None if value is None else value.decode()
 
     @property
     def sni(self):

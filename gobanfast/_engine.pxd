@@ -34,7 +34,8 @@ cdef class EngineCore:
     cdef uint64_t counts[18]           # decisions by cause (GBF_CAUSES of them) and action
 
     cdef int keep_hits(self, Running running) except -1
-    cdef Decision answer(self, str address, str sni, ClientHello hello, object now, bint peek)
+    cdef Decision answer(self, str address, str sni, ClientHello hello, object headers, str method, str path, str http,
+                         object now, bint peek)
     cdef int ask_live(self, Running running, Decision d, const gbf_addr *address, str sni, ClientHello hello,
                       object now, bint peek) except -1
     cdef int ban_tripped(self, Running running, Decision d, const gbf_live_request *request) except -1

@@ -5,6 +5,7 @@ from typing_extensions import Buffer
 
 from gobanfast._bans import BanTable
 from gobanfast._decision import Decision
+from gobanfast._headers import HeaderPairs
 from gobanfast._rules import CompiledRules
 from gobanfast._score import Scorer
 from gobanfast._tls import ClientHello
@@ -62,6 +63,10 @@ class EngineCore:
         *,
         sni: str | None = None,
         hello: ClientHello | None = None,
+        headers: HeaderPairs | None = None,
+        method: str | None = None,
+        path: str | None = None,
+        http: str | None = None,
         now: float | None = None,
     ) -> Decision: ...
     def peek(
@@ -71,6 +76,10 @@ class EngineCore:
         *,
         sni: str | None = None,
         hello: ClientHello | None = None,
+        headers: HeaderPairs | None = None,
+        method: str | None = None,
+        path: str | None = None,
+        http: str | None = None,
         now: float | None = None,
     ) -> Decision: ...
     def records(self, addresses: Buffer | Sequence[str], out: Buffer, /, *, others_absent: bool = False) -> None: ...

@@ -7,7 +7,7 @@ from libc.string cimport memset
 
 from gobanfast._address cimport gbf_ascii, leaves_many
 from gobanfast._bans cimport BY_RULE, BY_TRACKER, BanTable
-from gobanfast._decision cimport Decision, decide_record, stored_ban
+from gobanfast._decision cimport Decision, SignalDecision, decide_record, stored_ban
 from gobanfast._rules cimport CompiledRules
 from gobanfast._score cimport Scorer
 from gobanfast._tls cimport ClientHello
@@ -106,9 +106,10 @@ def stored_key(rule):
     return 1 + KEYS.index(rule.key)
 
 
-cdef int observe(object candidate, str address, str sni, ClientHello hello) except -1:
+cdef int observe(object candidate, str address, str sni, ClientHello hello, object headers, str method, str path,
+                 str http) except -1:
     if candidate is not None:  # another thread may have ended the trial since the caller looked
-        candidate.observe(address, sni=sni, hello=hello)
+        candidate.observe(address, sni=sni, hello=hello, headers=headers, method=method, path=path, http=http)
     return 0
 
 
@@ -166,42 +167,51 @@ cdef class EngineCore:
                 found[rule.id] = found.get(rule.id, 0) + running.hits[i]
         return found
 
-    def decide(self, str address, /, *, str sni=None, ClientHello hello=None, now=None):
+    def decide(self, str address, /, *, str sni=None, ClientHello hello=None, headers=None, str method=None,
+               str path=None, str http=None, now=None):
         """Decision about a client address; None means the address is not known.
 
         Args:
             sni: the server name the client asked for; None means absent, unless `hello` has one.
             hello: the ClientHello, from `parse_client_hello`; gives the name, JA4, protocols, version and ECH.
+            headers: list of (name, value) bytes as ASGI has them, or a WSGI environ; None: not known, and no rule that
+                asks for a header decides, not even for an absent one.
+            method, path: of the request; without them pseudo headers or the environ say. The path's query is ignored.
+            http: the version, "1.0", "1.1", "2" or "3", when headers are as they were on the wire.
             now: engine seconds, for replay; None reads the engine's clock.
         The first that decides: an `allow` rule, a stored ban, another rule, a tracker, policy `unparsable`, the score.
         What cannot be read is no error. When nothing before it decides and a signal that some rule asks for cannot be
         read (an address text that is none counts whatever rules ask), the ruleset's `unparsable` policy does: reason
-        "malformed-address", else "malformed-hello" (any status but "ok"), else "malformed-sni".
+        "malformed-address", else "malformed-hello" (any status but "ok"), "malformed-sni", "malformed-headers",
+        "malformed-method" or "malformed-path".
         Cost: two to five cache lines and one small object, a line or two for each pattern that covers the name, and
         what `hello.ja4` costs if a rule asks for it; a line for each kind of key that is banned, four for trackers,
         about as many for the score. `re:` patterns run in RE2. Any number of threads.
         Source: csrc/DESIGN.md, "What decides".
         """
         if self.candidate is not None:
-            observe(self.candidate, address, sni, hello)
-        return self.answer(address, sni, hello, now, False)
+            observe(self.candidate, address, sni, hello, headers, method, path, http)
+        return self.answer(address, sni, hello, headers, method, path, http, now, False)
 
-    def peek(self, str address, /, *, str sni=None, ClientHello hello=None, now=None):
+    def peek(self, str address, /, *, str sni=None, ClientHello hello=None, headers=None, str method=None,
+             str path=None, str http=None, now=None):
         """What `decide` would answer, changing nothing: no ban is made, and neither trackers nor score take note."""
-        return self.answer(address, sni, hello, now, True)
+        return self.answer(address, sni, hello, headers, method, path, http, now, True)
 
-    cdef Decision answer(self, str address, str sni, ClientHello hello, object now, bint peek):
+    cdef Decision answer(self, str address, str sni, ClientHello hello, object headers, str method, str path, str http,
+                         object now, bint peek):
         cdef Running running = self.running
         cdef CompiledRules compiled = running.compiled
         cdef const char *text
         cdef size_t n
         cdef uint32_t record = GBF_NONE
         cdef gbf_addr parsed
+        cdef bint live = running.any_stored or not gbf_live_idle(&running.live)
         cdef Decision d
         if address is not None and gbf_ascii(address, &text, &n):
             record = compiled._rules.kernel.find_text(&compiled._rules.lpm, text, n, &parsed)
-        d = decide_record(compiled, record, address, sni, hello)
-        if running.any_stored or not gbf_live_idle(&running.live):
+        d = decide_record(compiled, record, address, sni, hello, headers, method, path, http, live)
+        if live:
             self.ask_live(running, d, &parsed if record != GBF_NONE else NULL, sni, hello, now, peek)
         if not peek:
             gbf_count(&self.counts[d._cause * 3 + d._action])
@@ -223,6 +233,8 @@ cdef class EngineCore:
             seconds = self._clock() if now is None else now
             now_ms = <uint64_t>(seconds * 1000) if seconds > 0 else 0
         request.address, request.fingerprint = address, NULL
+        if type(d) is SignalDecision and (<SignalDecision>d)._has_print:
+            request.fingerprint = (<SignalDecision>d)._print
         request.name = request.host = 0
         request.has_name = False
         request.now_ms = now_ms
@@ -293,7 +305,7 @@ cdef class EngineCore:
         Cost: 2 to 20 ns an address; rows with one record share one decision, so count records, then ask.
         """
         cdef CompiledRules compiled = self.running.compiled
-        if compiled.signals is not None and not others_absent:
+        if (compiled.signals is not None or compiled.requests is not None) and not others_absent:
             raise ValueError(f"rules {', '.join(compiled.beyond_address)} ask for more than the address; "
                              "others_absent=True takes other signals as absent")
         leaves_many(&compiled._rules.lpm, compiled._rules.kernel, addresses, out)
@@ -304,7 +316,8 @@ cdef class EngineCore:
         cdef CompiledRules compiled = self.running.compiled
         if record != GBF_NONE and record >= compiled._rules.record_count:
             raise ValueError(f"record {record} does not exist; there are {compiled._rules.record_count}")
-        return decide_record(compiled, record, None if record != GBF_NONE else "", None, None)
+        return decide_record(compiled, record, None if record != GBF_NONE else "", None, None, None, None, None, None,
+                             False)
 
 
 cdef int name_hash(gbf_live_request *request, str sni, ClientHello hello) except -1:

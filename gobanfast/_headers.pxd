@@ -17,5 +17,10 @@ cdef class HeaderPlan:
 cdef int scan(object headers, const gbf_header_plan *plan, gbf_headers *out, bint fingerprint,
               uint32_t flags) except -1
 
-# "gh1:..." of scanned headers, None when they had a problem.
+# "gh1:..." of scanned headers, None when they had a problem or are not known.
 cdef str print_of(const gbf_headers *scanned)
+
+# `scan` for a decision: `headers` may be None (nobody knows them), `method` and `path` win over pseudo headers, `http`
+# is the version or None. The texts in `out` are also borrowed from `method` and `path`.
+cdef int scan_request(object headers, str method, str path, str http, const gbf_header_plan *plan, gbf_headers *out,
+                      bint fingerprint) except -1

@@ -12,14 +12,14 @@ from functools import lru_cache
 from gobanfast._kernels import cpu_features
 
 from gobanfast.native cimport (
-    GBF_BAD_INPUT, GBF_HEADERS_BAD_VALUE, GBF_HEADERS_CASE, GBF_HEADERS_FINE, GBF_HEADERS_HTTP1, GBF_HEADERS_HTTP2,
-    GBF_HEADERS_MOST, GBF_HEADERS_ORDER, GBF_HEADERS_PSEUDO, GBF_HEADERS_SECRET, GBF_HEADERS_TOO_MANY,
-    GBF_HEADER_COOKIE, GBF_HEADER_FIELDS, GBF_HEADER_HOST, GBF_HEADER_METHOD, GBF_HEADER_NO_SLOT, GBF_HEADER_PATH,
-    GBF_HEADER_PROTOCOL, GBF_HEADER_SCHEME, GBF_HEADER_SLOTS, GBF_HEADER_USER_AGENT, GBF_OK, GBF_PRINT_BYTES,
-    gbf_fault, gbf_header_path, gbf_header_plan, gbf_header_plan_build, gbf_header_plan_free, gbf_header_slot,
-    gbf_header_tally, gbf_header_text, gbf_header_ua, gbf_headers, gbf_headers_add, gbf_headers_add_cgi,
-    gbf_headers_finish, gbf_headers_free, gbf_headers_print, gbf_headers_set, gbf_headers_start, gbf_headers_text,
-    gbf_status, gbf_xxh3_pick,
+    GBF_BAD_INPUT, GBF_HEADERS_BAD_METHOD, GBF_HEADERS_BAD_PATH, GBF_HEADERS_BAD_VALUE, GBF_HEADERS_CASE,
+    GBF_HEADERS_FINE, GBF_HEADERS_HTTP1, GBF_HEADERS_HTTP2, GBF_HEADERS_MOST, GBF_HEADERS_ORDER, GBF_HEADERS_PSEUDO,
+    GBF_HEADERS_SECRET, GBF_HEADERS_TOO_MANY, GBF_HEADERS_UNKNOWN, GBF_HEADER_COOKIE, GBF_HEADER_FIELDS,
+    GBF_HEADER_HOST, GBF_HEADER_METHOD, GBF_HEADER_NO_SLOT, GBF_HEADER_PATH, GBF_HEADER_PROTOCOL, GBF_HEADER_SCHEME,
+    GBF_HEADER_SLOTS, GBF_HEADER_USER_AGENT, GBF_OK, GBF_PRINT_BYTES, gbf_fault, gbf_header_path, gbf_header_plan,
+    gbf_header_plan_build, gbf_header_plan_free, gbf_header_slot, gbf_header_tally, gbf_header_text, gbf_header_ua,
+    gbf_headers, gbf_headers_add, gbf_headers_add_cgi, gbf_headers_finish, gbf_headers_free, gbf_headers_print,
+    gbf_headers_set, gbf_headers_settle, gbf_headers_start, gbf_headers_text, gbf_status, gbf_xxh3_pick,
 )
 
 cdef extern from *:
@@ -63,6 +63,7 @@ cdef extern from *:
     int gbf_latin1(PyObject *text, const uint8_t **start, Py_ssize_t *n) noexcept
     PyObject **gbf_rows_of(object rows) noexcept
     Py_ssize_t gbf_row_count(object rows) noexcept
+    const char *PyUnicode_AsUTF8AndSize(str text, Py_ssize_t *n) except NULL
     str PyUnicode_New(Py_ssize_t size, Py_UCS4 most)
     void *PyUnicode_DATA(object text) noexcept
 
@@ -161,6 +162,26 @@ cdef class HeaderPlan:
         finally:
             gbf_headers_free(&scanned)
 
+    def signal(self, str name not None, headers, str method, str path, str http, /):
+        """(bytes or None, whether it is malformed): what a header, ":method", ":path" or ":fingerprint" comes to."""
+        cdef gbf_headers scanned
+        cdef uint32_t slot
+        try:
+            scan_request(headers, method, path, http, &self._plan, &scanned, True)
+            if name == ":method" or name == ":path":
+                slot = GBF_HEADER_METHOD if name == ":method" else GBF_HEADER_PATH
+                if scanned.tally.seen >> slot & 1:
+                    return span_bytes(scanned.slots[slot]), False
+                return None, (scanned.tally.flags & (GBF_HEADERS_BAD_METHOD | GBF_HEADERS_BAD_PATH)) != 0
+            if scanned.problem != GBF_HEADERS_FINE:
+                return None, True
+            if name == ":fingerprint":
+                printed = print_of(&scanned)
+                return None if printed is None else printed.encode(), False
+            return slot_bytes(&scanned, self.slots[self.names.index(name)]), False
+        finally:
+            gbf_headers_free(&scanned)
+
     def facts(self, headers, http=None, /):
         """Everything the scan finds, as a dict: what `normalize_headers` makes an object of."""
         cdef gbf_headers scanned
@@ -220,7 +241,7 @@ cdef bytes secret_of(bytes key):
 
 
 cdef str print_of(const gbf_headers *scanned):
-    if scanned.problem != GBF_HEADERS_FINE:
+    if scanned.problem != GBF_HEADERS_FINE or scanned.tally.flags & GBF_HEADERS_UNKNOWN:
         return None
     text = PyUnicode_New(GBF_PRINT_BYTES, 127)
     gbf_headers_text(scanned.fingerprint, <char *>PyUnicode_DATA(text))
@@ -244,6 +265,37 @@ cdef int scan(object headers, const gbf_header_plan *plan, gbf_headers *out, bin
         status = gbf_headers_print(plan, out)
     if status != GBF_OK:
         raise MemoryError()
+    return 0
+
+
+cdef int scan_request(object headers, str method, str path, str http, const gbf_header_plan *plan, gbf_headers *out,
+                      bint fingerprint) except -1:
+    cdef uint32_t flags = 0
+    if http is not None:
+        flags = GBF_HEADERS_HTTP1 if http.startswith("1") else GBF_HEADERS_HTTP2
+    if headers is None:
+        gbf_headers_start(out, flags | GBF_HEADERS_UNKNOWN)
+    else:
+        scan(headers, plan, out, fingerprint, flags)
+        if out.problem != GBF_HEADERS_FINE:
+            out.tally.seen = 0
+    if method is not None:
+        set_text(method, GBF_HEADER_METHOD, out)
+    if path is not None:
+        set_text(path, GBF_HEADER_PATH, out)
+    gbf_headers_settle(out)
+    return 0
+
+
+cdef int set_text(str text, uint32_t slot, gbf_headers *out) except -1:
+    """A str as UTF-8 into a slot; what has no UTF-8 is as malformed as an empty text."""
+    cdef Py_ssize_t nbytes = 0
+    cdef const char *start
+    try:
+        start = PyUnicode_AsUTF8AndSize(text, &nbytes)
+    except UnicodeEncodeError:
+        start, nbytes = "", 0
+    gbf_headers_set(out, slot, <const uint8_t *>start, <uint32_t>min(nbytes, <Py_ssize_t>0xFFFFFFF))
     return 0
 
 
@@ -317,6 +369,11 @@ cdef uint32_t cgi_slot(const uint8_t *name, Py_ssize_t nbytes) noexcept:
 
 
 _default = HeaderPlan()
+
+
+def user_agent_family(bytes agent not None, /):
+    """The family that a user agent claims, one of UA_FAMILIES."""
+    return UA_FAMILIES[gbf_header_ua(text_span(agent))]
 
 
 @lru_cache(8)

@@ -1,4 +1,6 @@
 from gobanfast._block cimport Block
+from gobanfast._headers cimport HeaderPlan
+from gobanfast._requests cimport RequestTable
 from gobanfast._signals cimport SignalTable
 from gobanfast.native cimport gbf_rules
 
@@ -8,4 +10,8 @@ cdef class CompiledRules:
     cdef Block _block
     cdef readonly tuple rules
     cdef readonly int unparsable         # index of the actions allow, challenge, ban
-    cdef readonly SignalTable signals    # None when no rule asks for more than the address
+    cdef readonly SignalTable signals    # None when no rule asks for a server name or ClientHello
+    cdef readonly RequestTable requests  # None when no rule asks for headers, method or path
+    cdef readonly HeaderPlan plan        # never None
+
+    cdef int take_requests(self, RequestTable requests, HeaderPlan plan) except -1

@@ -4,6 +4,8 @@ from typing import Self, final
 from typing_extensions import Buffer
 
 from gobanfast._block import Block
+from gobanfast._headers import HeaderPlan
+from gobanfast._requests import RequestTable
 from gobanfast._signals import SignalTable
 from gobanfast.rules import Rule
 
@@ -26,6 +28,8 @@ class CompiledRules:
         logged: Buffer,
         actions: Buffer,
         signals: SignalTable | None = None,
+        requests: RequestTable | None = None,
+        plan: HeaderPlan | None = None,
         kernel: str | None = None,
     ) -> None: ...
     @classmethod
@@ -35,6 +39,8 @@ class CompiledRules:
         blocks: Mapping[str, Block],
         *,
         unparsable: str,
+        requests: RequestTable | None = None,
+        plan: HeaderPlan | None = None,
         verify: bool = True,
         kernel: str | None = None,
     ) -> Self: ...
@@ -51,6 +57,10 @@ class CompiledRules:
     def record_count(self) -> int: ...
     @property
     def signals(self) -> SignalTable | None: ...
+    @property
+    def requests(self) -> RequestTable | None: ...
+    @property
+    def plan(self) -> HeaderPlan: ...
     @property
     def beyond_address(self) -> tuple[str, ...]: ...
     @property

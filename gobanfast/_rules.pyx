@@ -6,6 +6,8 @@ from libc.stdlib cimport free, malloc
 
 from gobanfast._address cimport pick_kernel
 from gobanfast._block cimport Block, raise_for
+from gobanfast._headers cimport HeaderPlan
+from gobanfast._requests cimport RequestTable
 from gobanfast._signals cimport SignalTable
 from gobanfast.native cimport (
     gbf_addr, gbf_addr_load, gbf_fault, gbf_lpm_kernel, gbf_range, gbf_record, gbf_rules_build, gbf_rules_open,
@@ -24,7 +26,9 @@ cdef class CompiledRules:
     Args:
         rules: objects with id, reason, duration (seconds or None), in decision order; bit i of a vector is rules[i].
         unparsable: action for a signal that cannot be read (an address text that is none) when no rule decides.
-        signals: SignalTable of the rules that ask for more than the address; None when no rule does.
+        signals: SignalTable of the rules that ask for a server name or a ClientHello; None when no rule does.
+        requests: RequestTable of the rules that ask for headers, method or path; None when no rule does.
+        plan: HeaderPlan that finds headers and makes fingerprints; None takes that of `requests` or the usual one.
         starts4, records4: uint32 each, one item a range: ranges cover IPv4 from 0 on; the record of each.
         starts6, records6: 16 bytes (network order) and uint32 a range; the same for IPv6.
         record_asn, record_class: uint32 each, one item a record; AS 0 means none is known.
@@ -37,7 +41,8 @@ cdef class CompiledRules:
     """
 
     def __init__(self, rules, *, str unparsable not None, starts4, records4, starts6, records6, record_asn,
-                 record_class, vectors, enforced, shadow, logged, actions, SignalTable signals=None, kernel=None):
+                 record_class, vectors, enforced, shadow, logged, actions, SignalTable signals=None,
+                 RequestTable requests=None, HeaderPlan plan=None, kernel=None):
         cdef gbf_rules_source source
         cdef gbf_fault fault
         cdef void *data = NULL
@@ -91,10 +96,12 @@ cdef class CompiledRules:
         self.rules = tuple(rules)
         self.signals = signals
         self.unparsable = UNPARSABLE.index(unparsable)
+        self.take_requests(requests, plan)
 
     @classmethod
-    def of_blocks(cls, rules, blocks, *, str unparsable not None, bint verify=True, kernel=None):
-        """The rules whose `blocks` these are; `rules` as for the constructor.
+    def of_blocks(cls, rules, blocks, *, str unparsable not None, RequestTable requests=None, HeaderPlan plan=None,
+                  bint verify=True, kernel=None):
+        """The rules whose `blocks` these are; `rules`, `requests` and `plan` as for the constructor.
 
         Every index is checked, with `verify` the content hashes too. Raises FormatError for blocks that are damaged or
         do not fit each other.
@@ -116,9 +123,19 @@ cdef class CompiledRules:
             compiled.signals = SignalTable.of_blocks(blocks, verify=verify)
             if compiled.signals.words != compiled._rules.words:
                 raise FormatError(block.path, 0, "signals do not fit the rules")
-        elif any([rule.when.on_signals for rule in compiled.rules]):
+        elif any([rule.when.on_connection for rule in compiled.rules]):
             raise FormatError(block.path, 0, "rules ask for signals, and there are none")
+        compiled.take_requests(requests, plan)
         return compiled
+
+    cdef int take_requests(self, RequestTable requests, HeaderPlan plan) except -1:
+        if requests is not None and requests.words != self._rules.words:
+            raise ValueError(f"requests with {requests.words} words a vector do not fit rules with {self._rules.words}")
+        self.requests = requests
+        self.plan = plan if requests is None else requests.plan
+        if self.plan is None:
+            self.plan = HeaderPlan()
+        return 0
 
     def blocks(self):
         """Dict of the blocks that `of_blocks` takes, by tag."""
@@ -127,12 +144,15 @@ cdef class CompiledRules:
     @property
     def nbytes(self):
         """Bytes of the compiled arrays."""
-        return self._block.nbytes + (0 if self.signals is None else self.signals.nbytes)
+        return (self._block.nbytes + (0 if self.signals is None else self.signals.nbytes) +
+                (0 if self.requests is None else self.requests.nbytes))
 
     @property
     def content_hash(self):
-        """Hex digits over the compiled arrays (32, and 32 more with signals): equal hashes decide alike."""
-        return self._block.content_hash() + ("" if self.signals is None else self.signals.content_hash)
+        """Hex digits over the compiled arrays (32, and 32 more with signals, and with requests): equal hashes decide
+        alike."""
+        return (self._block.content_hash() + ("" if self.signals is None else self.signals.content_hash) +
+                ("" if self.requests is None else self.requests.content_hash))
 
     @property
     def record_count(self):

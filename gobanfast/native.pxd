@@ -305,6 +305,9 @@ cdef extern from "gbf_headers.h" nogil:
         GBF_HEADERS_PSEUDO
         GBF_HEADERS_HTTP1
         GBF_HEADERS_HTTP2
+        GBF_HEADERS_UNKNOWN
+        GBF_HEADERS_BAD_METHOD
+        GBF_HEADERS_BAD_PATH
     ctypedef enum gbf_headers_problem:
         GBF_HEADERS_FINE
         GBF_HEADERS_TOO_MANY
@@ -341,9 +344,25 @@ cdef extern from "gbf_headers.h" nogil:
     void gbf_headers_set(gbf_headers *h, uint32_t slot, const uint8_t *text, uint32_t nbytes)
     void gbf_headers_free(gbf_headers *h)
     void gbf_headers_text(gbf_hash128 fingerprint, char *text)
+    void gbf_headers_settle(gbf_headers *h)
     gbf_header_text gbf_header_path(gbf_header_text text)
     int gbf_header_is_method(gbf_header_text text)
     gbf_ua_family gbf_header_ua(gbf_header_text text)
+
+
+cdef extern from "gbf_values.h" nogil:
+    enum:
+        GBF_VALUES_SECRET
+    ctypedef struct gbf_values:
+        uint32_t words
+    gbf_status gbf_values_make(gbf_values *c, uint32_t words, uint64_t nbytes, const uint8_t *secret,
+                               const gbf_xxh3_kernel *kernel)
+    void gbf_values_free(gbf_values *c)
+    uint64_t gbf_values_nbytes(const gbf_values *c)
+    gbf_hash128 gbf_values_hash(const gbf_values *c, uint32_t slot, const uint8_t *value, uint32_t nbytes)
+    int gbf_values_and(gbf_values *c, gbf_hash128 hash, uint64_t *vector, uint64_t *scratch)
+    void gbf_values_put(gbf_values *c, gbf_hash128 hash, const uint64_t *vector)
+    uint64_t gbf_values_missed(const gbf_values *c)
 
 
 cdef extern from "gbf_hello.h" nogil:

@@ -79,12 +79,54 @@ signal_conditions = st.fixed_dictionaries(
 )
 
 
+AGENTS = ("curl/8.5.0", "Mozilla/5.0 Chrome/120 Safari/537.36", "SQLmap/1.7", "Googlebot/2.1", "caf\xe9", "a b", "")
+_PARTS = ("curl", "CHROME", "bot", "/", "7.36", "\xe9", "a", "Mozilla/5.0")
+_REGEX = ("bot|spider", "^curl", "Chrome/1[0-9]{2}", "(?-i)CURL", "[0-9]$", "^$", "\xc9")
+_operators = st.dictionaries(
+    st.sampled_from(["equals", "contains", "prefix", "suffix"]),
+    st.sampled_from(_PARTS) | st.just(["curl/8.5.0", "A B"]), min_size=1, max_size=2,
+) | st.fixed_dictionaries(
+    {"regex": st.sampled_from(_REGEX) | st.lists(st.sampled_from(_REGEX), min_size=1, max_size=2)},
+    optional={"present": st.just(True), "contains": st.sampled_from(_PARTS)},
+) | st.fixed_dictionaries({"absent": st.booleans()}) | st.fixed_dictionaries({"present": st.booleans()})  # fmt: skip
+_header = _operators | st.lists(
+    st.sampled_from(["absent", "present", "malformed", "curl/8.5.0", "CAF\xc9", "b"]), min_size=1, max_size=3
+) | st.sampled_from(["absent", "SQLMAP/1.7"])  # fmt: skip
+PATHS = ("/", "/admin", "/admin/x", "/admin/x/y.php", "/a.php", "/Admin", "*", "/a?b", "/a?x=/admin", "bad", "", "/\0")
+_GLOBS = ("/", "/admin/**", "/admin/*", "/*.php", "/**.php", "/a????", "*", "/Admin", "/**")
+
+request_conditions = st.fixed_dictionaries(
+    {
+        "header": st.dictionaries(st.sampled_from(["user-agent", "User-Agent", "accept", "x-a", "cookie"]), _header,
+                                  min_size=1, max_size=2).filter(lambda d: len({k.lower() for k in d}) == len(d)),
+        "ua_family": _some("curl", "chrome", "bot", "other"),
+        "fingerprint": _some("gh1:0df4a88383cf8abee1112cb48525adbb", "gh1:" + "0" * 32),
+        "method": _some("GET", "POST", "PUT"),
+        "path": st.sampled_from(_GLOBS) | st.lists(st.sampled_from(_GLOBS), min_size=1, max_size=3)
+        | st.dictionaries(st.sampled_from(["prefix", "glob", "equals"]), st.sampled_from(["/admin", "/", "/a"]),
+                          min_size=1)
+        | st.fixed_dictionaries({"regex": st.sampled_from(["php$", "^/[a-z]+$", "(?i)ADMIN"])}),
+    }
+).flatmap(
+    lambda asked: st.lists(st.sampled_from(sorted(asked)), max_size=2).map(lambda kept: {k: asked[k] for k in kept})
+)  # fmt: skip
+
+
 @st.composite
 def signal_rules(draw: st.DrawFn) -> list[OracleRule]:
     """Rules some of which ask for names and hellos, in sets that need one word a vector, two, and more."""
     rules = draw(rule_lists())
     extra = draw(st.lists(signal_conditions, min_size=1, max_size=5))
     return [replace(rule, **extra[i % len(extra)]) for i, rule in enumerate(rules)]
+
+
+@st.composite
+def request_rules(draw: st.DrawFn) -> list[OracleRule]:
+    """Rules that ask for headers, method, path, and some for a name as well."""
+    rules = draw(rule_lists())
+    extra = draw(st.lists(request_conditions, min_size=1, max_size=6))
+    names = draw(st.lists(st.none() | st.just(("a.example", "absent")), min_size=1, max_size=3))
+    return [replace(rule, **extra[i % len(extra)], sni=names[i % len(names)]) for i, rule in enumerate(rules)]
 
 
 @st.composite
@@ -138,6 +180,10 @@ def as_text(rules: list[OracleRule], directory: Path) -> str:
         for key in ("sni", "ja4", "ja4_prefix", "alpn", "ech"):
             if getattr(rule, key) is not None:
                 when[key] = list(getattr(rule, key))
+        for key in ("header", "ua_family", "fingerprint", "method", "path"):
+            asked = getattr(rule, key)
+            if asked is not None:
+                when[key] = list(asked) if isinstance(asked, tuple) else asked
         if rule.tls_version_below is not None:
             when["tls_version_below"] = rule.tls_version_below
         entries.append(

@@ -30,7 +30,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["rules.yaml", "main.yaml", "founding.yaml"])
+@pytest.mark.parametrize("name", ["rules.yaml", "main.yaml", "founding.yaml", "requests.yaml"])
 def test_examples_load_and_pass_their_tests(written: Path, name: str) -> None:
     """Every file of the page that is loaded alone is good."""
     ruleset = Ruleset.load(name)

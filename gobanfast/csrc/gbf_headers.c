@@ -203,6 +203,22 @@ gbf_status gbf_headers_print(const gbf_header_plan *plan, gbf_headers *h)
 
 /* ---- method, path, user agent */
 
+void gbf_headers_settle(gbf_headers *h)
+{
+    const uint64_t method = UINT64_C(1) << GBF_HEADER_METHOD, path = UINT64_C(1) << GBF_HEADER_PATH;
+    if ((h->tally.seen & method) && !gbf_header_is_method(h->slots[GBF_HEADER_METHOD])) {
+        h->tally.flags |= GBF_HEADERS_BAD_METHOD;
+        h->tally.seen &= ~method;
+    }
+    if (h->tally.seen & path) {
+        h->slots[GBF_HEADER_PATH] = gbf_header_path(h->slots[GBF_HEADER_PATH]);
+        if (h->slots[GBF_HEADER_PATH].nbytes == 0) {
+            h->tally.flags |= GBF_HEADERS_BAD_PATH;
+            h->tally.seen &= ~path;
+        }
+    }
+}
+
 gbf_header_text gbf_header_path(gbf_header_text text)
 {
     uint32_t nbytes = 0;

@@ -52,6 +52,9 @@ enum { /* flags: what the source knows, and what was seen */
        GBF_HEADERS_HTTP1 = 8,    /* the caller says so */
        GBF_HEADERS_HTTP2 = 16,   /* or 3 */
        GBF_HEADERS_REGULAR = 32, /* a header that is not a pseudo one was there */
+       GBF_HEADERS_UNKNOWN = 64, /* nobody knows the headers, which is another thing than that there are none */
+       GBF_HEADERS_BAD_METHOD = 128,
+       GBF_HEADERS_BAD_PATH = 256,
 };
 
 enum {                          /* of a known name */
@@ -342,6 +345,9 @@ GBF_INLINE void gbf_headers_set(gbf_headers *h, uint32_t slot, const uint8_t *te
     h->tally.seen |= UINT64_C(1) << slot;
     h->slots[slot] = (gbf_header_text){text, nbytes};
 }
+
+/* After finish and what is set: method and path are checked, and the path loses its query; what is none is flagged. */
+void gbf_headers_settle(gbf_headers *h);
 
 /* The path without query and fragment; nbytes 0 when it is none: empty, not from "/" on (or "*"), a control byte. */
 gbf_header_text gbf_header_path(gbf_header_text text);

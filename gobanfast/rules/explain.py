@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING
 
 from gobanfast._name import normalize_name
 from gobanfast._names import NameTable
+from gobanfast.headers import normalize_headers
 from gobanfast.rules.fields import SNI_WORDS, TLS_VERSIONS
 from gobanfast.rules.regex import compile_regex
-from gobanfast.rules.rule import PrefixList, Rule
+from gobanfast.rules.requests import holds, text_of
+from gobanfast.rules.rule import HeaderTest, PrefixList, Rule
 
 if TYPE_CHECKING:
     from gobanfast._decision import Decision
     from gobanfast.asn import AsnTable
 
+SHOWN_CHARS = 120
+VERBS = {
+    "equals": "{} equals", "contains": "{} is in", "prefix": "{} begins", "suffix": "{} ends", "regex": "{} matches",
+    "glob": "{} covers", "family": "the family {} is that of",
+}  # fmt: skip
 _VERSION_NAMES = {number: name for name, number in TLS_VERSIONS.items()}
 
 
@@ -74,6 +81,7 @@ def _because(rule: Rule, decision: Decision, asn: AsnTable) -> Iterator[str]:
                 yield f"asn_name: {pattern.regex!r} matches {text!r}"
     yield from _because_sni(rule, decision)
     yield from _because_hello(rule, decision)
+    yield from _because_request(rule, decision)
 
 
 def _other_signals(decision: Decision) -> Iterator[str]:
@@ -90,6 +98,30 @@ def _other_signals(decision: Decision) -> Iterator[str]:
         yield f"hello {hello.ja4}, alpn {', '.join(hello.alpn) or 'none'}, TLS {version}, ech {hello.ech or 'none'}"
     elif hello is not None:
         yield f"hello {hello.status}: {hello.problem or f'{hello.need} more bytes needed'}"
+    if decision.method is not None or decision.path is not None:
+        yield f"method {decision.method!r}, path {decision.path!r}"
+    if decision.headers is not None:
+        found = normalize_headers(decision.headers, decision.http)
+        agent = dict(found.pairs).get(b"user-agent")
+        shown = "absent" if agent is None else repr(agent[:SHOWN_CHARS].decode("latin-1"))
+        yield f"headers malformed: {found.problem}" if found.problem else f"{found.fingerprint}, user-agent {shown}"
+
+
+def _because_request(rule: Rule, decision: Decision) -> Iterator[str]:
+    plan = decision.compiled.plan
+    for test in rule.when.request_tests:
+        label = test.name.removeprefix(":") if test.name.startswith(":") else f"header {test.name}"
+        value, malformed = plan.signal(test.name, decision.headers, decision.method, decision.path, decision.http)
+        if malformed or value is None:
+            yield f"{label}: it is {'malformed' if malformed else 'absent'}"
+            continue
+        text = text_of(value)
+        shown = repr(text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "...")
+        if "present" in test.words:
+            yield f"{label}: {shown} is present"
+            continue
+        one = next(item for item in test.values if holds(HeaderTest(test.name, test.operator, (item,)))(text))
+        yield f"{label}: {VERBS[test.operator].format(repr(one))} {shown}"
 
 
 def _because_sni(rule: Rule, decision: Decision) -> Iterator[str]:

@@ -19,6 +19,9 @@ Models = Mapping[tuple[str, ...], type["BaseModel"]]
 _MEANT = {
     "cidr": "prefix", "ip": "prefix", "duration": "for", "asn_prefix": "asn", "asn_regex": "asn_name",
     "host": "sni", "domain": "sni", "server_name": "sni", "tls_version": "tls_version_below", "includes": "include",
+    "headers": "header", "user_agent": "header", "user-agent": "header", "url": "path", "uri": "path",
+    "starts_with": "prefix", "ends_with": "suffix", "startswith": "prefix", "endswith": "suffix", "exact": "equals",
+    "matches": "regex",
 }  # fmt: skip
 _KINDS = {
     "string": "text", "int": "a whole number", "bool": "true or false", "list": "a list", "dict": "a mapping",
@@ -55,7 +58,7 @@ def problem(root: Node, source: str, error: ErrorDetails, models: Models, above:
 def _hint_for_key(path: tuple[int | str, ...], models: Models) -> str:
     where = tuple(step for step in path[:-1] if isinstance(step, str))
     key = str(path[-1])
-    model = models.get(where, models[()])
+    model = models.get(where) or models.get(where[:3]) or models[()]  # a header's name is the fourth step
     known = [info.alias or name for name, info in model.model_fields.items()]
     if where == ("rules",) and key in models["rules", "when"].model_fields:
         return f"'{key}' belongs under when:"

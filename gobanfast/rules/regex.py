@@ -1,4 +1,4 @@
-"""Regexes for AS names, in RE2: linear time whatever the pattern."""
+"""Regexes in RE2: linear time whatever the pattern."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class Searches(Protocol):
     def search(self, text: str, /) -> object | None: ...
 
 
-def compile_regex(text: str) -> Searches:
-    """The compiled pattern, case-insensitive.
+def compile_regex(text: str, *, ignore_case: bool = True) -> Searches:
+    """The compiled pattern.
 
     Raises:
         ValueError: not a regex, or one that only a backtracking engine could run.
@@ -22,7 +22,7 @@ def compile_regex(text: str) -> Searches:
     # type is checked as well: another user of the module can reset the flag or have filled its cache.
     re2.set_fallback_notification(re2.FALLBACK_EXCEPTION)
     try:
-        pattern = re2.compile(text, re2.IGNORECASE)
+        pattern = re2.compile(text, re2.IGNORECASE if ignore_case else 0)
     except re.error as error:
         message = str(error)
         raise ValueError(message[:1].lower() + message[1:]) from None

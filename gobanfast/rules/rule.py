@@ -10,6 +10,7 @@ Action = Literal["allow", "challenge", "ban", "log"]
 Mode = Literal["enforce", "shadow", "off"]
 Key = Literal["client", "fingerprint", "client_fingerprint"]
 Unparsable = Literal["allow", "challenge", "ban"]
+Operator = Literal["equals", "contains", "prefix", "suffix", "regex", "glob", "family"]
 
 ACTIONS: tuple[Action, ...] = ("allow", "challenge", "ban", "log")
 """The actions by the number the engine knows them by."""
@@ -51,6 +52,20 @@ class NamePattern:
 
 
 @dataclass(frozen=True, slots=True)
+class HeaderTest:
+    """One operator on one header: it holds for any of `values`, or where one of `words` says what the header is.
+
+    `name` is lower case; ":method", ":path" and ":fingerprint" are no headers and tested alike. Words are "absent",
+    "present" and "malformed"; `ua_family` is the operator "family" on user-agent.
+    """
+
+    name: str
+    operator: Operator
+    values: tuple[str, ...]
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Conditions:
     """What must hold for a rule to win: every condition that is not None; any value within one condition.
 
@@ -69,6 +84,10 @@ class Conditions:
     alpn: tuple[str, ...] | None = None
     tls_version_below: int | None = None
     ech: tuple[str, ...] | None = None
+    header: tuple[HeaderTest, ...] | None = None
+    fingerprint: tuple[str, ...] | None = None
+    method: tuple[str, ...] | None = None
+    path: tuple[HeaderTest, ...] | None = None
 
     @property
     def prefix_lists(self) -> tuple[PrefixList, ...]:
@@ -103,9 +122,29 @@ class Conditions:
         )  # fmt: skip
 
     @property
+    def request_tests(self) -> tuple[HeaderTest, ...]:
+        """What the rule asks of headers, method, path and fingerprint; all must hold."""
+        tests = [*(self.header or ()), *(self.path or ())]
+        if self.method is not None:
+            tests.append(HeaderTest(":method", "equals", self.method))
+        if self.fingerprint is not None:
+            tests.append(HeaderTest(":fingerprint", "equals", self.fingerprint))
+        return tuple(tests)
+
+    @property
+    def on_request(self) -> bool:
+        """Whether the rule asks for anything that a request says inside the connection."""
+        return bool(self.header or self.path or self.method or self.fingerprint)
+
+    @property
+    def on_connection(self) -> bool:
+        """Whether the rule asks for the server name or anything else of the ClientHello."""
+        return self.on_sni or self.on_hello
+
+    @property
     def on_signals(self) -> bool:
         """Whether the rule asks for any signal besides the address."""
-        return self.on_sni or self.on_hello
+        return self.on_connection or self.on_request
 
 
 @dataclass(frozen=True, slots=True)

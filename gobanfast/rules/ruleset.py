@@ -103,6 +103,7 @@ class Ruleset:
         from gobanfast._rules import CompiledRules
         from gobanfast.rules import lint, schema
         from gobanfast.rules.compile import overlay
+        from gobanfast.rules.requests import header_plan, request_table
         from gobanfast.rules.signals import signal_table
 
         if not tree.documents:
@@ -123,8 +124,13 @@ class Ruleset:
             signals = signal_table(rules)
         except ValueError as error:
             raise RuleError(_misfits(rules, source, str(error))) from None
+        try:
+            plan = header_plan(rules, found.settings.fingerprint)
+        except ValueError as error:
+            raise RuleError([Problem(source, 1, 1, str(error))]) from None
         warnings = found.unused + lint.lint(tree.documents, rules, arrays, starter=starter)
-        compiled = CompiledRules(rules, unparsable=found.unparsable, signals=signals, **arrays.arguments())
+        compiled = CompiledRules(rules, unparsable=found.unparsable, signals=signals, plan=plan,
+                                 requests=request_table(rules, plan), **arrays.arguments())  # fmt: skip
         return cls(
             rules, found.unparsable, found.settings, found.trust, tuple(found.cases),
             tuple(_by_place(warnings, tree)), compiled, arrays, source, asn, tree.inputs, asn.content_hash,

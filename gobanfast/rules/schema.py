@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationError, model_validator
@@ -38,7 +38,19 @@ from gobanfast.rules.files import Document
 from gobanfast.rules.founding import FoundingRule
 from gobanfast.rules.inputs import Inputs
 from gobanfast.rules.problems import problem
-from gobanfast.rules.rule import Action, Conditions, Key, Mode, NameList, NamePattern, PrefixList, Rule, Unparsable
+from gobanfast.rules.request_fields import Families, HeaderText, HeaderTexts, Methods, Path, PathText, Prints, some
+from gobanfast.rules.rule import (
+    Action,
+    Conditions,
+    HeaderTest,
+    Key,
+    Mode,
+    NameList,
+    NamePattern,
+    PrefixList,
+    Rule,
+    Unparsable,
+)
 from gobanfast.rules.settings import Settings
 from gobanfast.rules.settings_schema import SECTIONS, SettingsText, refuse
 from gobanfast.rules.source import Node
@@ -75,6 +87,11 @@ class When(Model):
     alpn: Protocols = Field(default_factory=list)
     tls_version_below: TlsVersion = None
     ech: Echs = Field(default_factory=list)
+    header: Annotated[HeaderTexts, BeforeValidator(some)] = Field(default_factory=dict)
+    ua_family: Families = Field(default_factory=list)
+    fingerprint: Prints = Field(default_factory=list)
+    method: Methods = Field(default_factory=list)
+    path: Path | None = None
 
     def conditions(self) -> Conditions:
         inline = PrefixList(b"".join(address for address, _ in self.prefix), bytes(bits for _, bits in self.prefix))
@@ -91,7 +108,17 @@ class When(Model):
             alpn=tuple(self.alpn) or None,
             tls_version_below=self.tls_version_below,
             ech=tuple(self.ech) or None,
+            header=self._header_tests() or None,
+            fingerprint=tuple(self.fingerprint) or None,
+            method=tuple(self.method) or None,
+            path=None if self.path is None else tuple(self.path.tests(":path")),
         )
+
+    def _header_tests(self) -> tuple[HeaderTest, ...]:
+        tests = [test for name, text in self.header.items() for test in text.tests(name)]
+        if self.ua_family:
+            tests.append(HeaderTest("user-agent", "family", tuple(self.ua_family)))
+        return tuple(tests)
 
 
 class RuleText(Model):
@@ -223,6 +250,7 @@ class RulesFile(RulesPart, SettingsText):
 
 _MODELS: dict[tuple[str, ...], type[Model]] = {
     (): RulesPart, ("rules",): RuleText, ("rules", "when"): When, ("ban_rules",): FoundingRule, ("tests",): CaseText,
+    ("rules", "when", "header"): HeaderText, ("rules", "when", "path"): PathText,
     ("trust",): TrustText, ("root",): RulesFile, **SECTIONS,
 }  # fmt: skip
 
@@ -246,14 +274,14 @@ class Checked:
 def check(documents: list[Document], inputs: Inputs) -> Checked:
     """What `documents` say, the first being the rules file, and every problem of theirs."""
     found = Checked()
-    first = Reading(Path(documents[0].source).parent, found.problems, inputs=inputs)
+    first = Reading(FilePath(documents[0].source).parent, found.problems, inputs=inputs)
     sets: dict[str, dict[str, Any] | None] = {}
     places: dict[str, Problem] = {}
     for document in documents:
-        _read_sets(document, replace(first, directory=Path(document.source).parent), sets, places)
+        _read_sets(document, replace(first, directory=FilePath(document.source).parent), sets, places)
     shared = replace(first, sets=sets)
     for document in documents:
-        _read(document, replace(shared, directory=Path(document.source).parent), found, document is documents[0])
+        _read(document, replace(shared, directory=FilePath(document.source).parent), found, document is documents[0])
     used = {name for name, _ in shared.used}
     found.unused = [place for name, place in places.items() if name not in used]
     found.problems += _across(documents)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
+from gobanfast._headers import HeaderPlan
 from gobanfast.rules.fields import AsnRanges, Model, Prefixes, checked
 from gobanfast.rules.rule import PrefixList
 from gobanfast.rules.settings import (
@@ -96,6 +97,7 @@ def fingerprint_fields(value: Any) -> tuple[str, ...]:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"field '{twice}' is listed twice; once is enough")
+    HeaderPlan((), names)  # ValueError for what differs from request to request
     return names
 
 

@@ -30,13 +30,13 @@ _ECHS = ("none", "outer", "inner")
 
 
 def signal_table(rules: Sequence[Rule]) -> SignalTable | None:
-    """The rows of `rules`, which are in decision order; None when no rule asks for more than the address.
+    """The rows of `rules`, which are in decision order; None when no rule asks for either.
 
     Raises:
         ValueError: name patterns that do not compile together; the message names one.
     Cost: about a microsecond for each name pattern.
     """
-    if not any(rule.when.on_signals for rule in rules):
+    if not any(rule.when.on_connection for rule in rules):
         return None
     from gobanfast._signals import SignalTable
 

@@ -73,6 +73,7 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> Ruleset:
     """
     from gobanfast._rules import CompiledRules
     from gobanfast.asn import AsnTable
+    from gobanfast.rules.requests import header_plan, request_table
     from gobanfast.rules.ruleset import Ruleset
 
     name = os.fspath(path)
@@ -89,7 +90,11 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> Ruleset:
         lists = parts["LIST"]
         rules = tuple(_value(Rule, rule, lists) for rule in meta["rules"])
         unparsable: Unparsable = _value(Unparsable, meta["unparsable"], lists)
-        compiled = CompiledRules.of_blocks(rules, blocks, unparsable=unparsable, verify=verify)
+        settings: Settings = _value(Settings, meta["settings"], lists)
+        plan = header_plan(rules, settings.fingerprint)
+        compiled = CompiledRules.of_blocks(
+            rules, blocks, unparsable=unparsable, plan=plan, requests=request_table(rules, plan), verify=verify
+        )
         inputs = Inputs(
             {str(file): digest for file, digest in meta["inputs"]["files"].items()},
             {(directory, pattern): tuple(found) for directory, pattern, found in meta["inputs"]["globs"]},
@@ -97,7 +102,7 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> Ruleset:
         return Ruleset(
             rules=rules,
             unparsable=unparsable,
-            settings=_value(Settings, meta["settings"], lists),
+            settings=settings,
             trust=_value(PrefixList, meta["trust"], lists),
             tests=tuple(_value(Case, case, lists) for case in meta["tests"]),
             problems=tuple(_value(Problem, problem, lists) for problem in meta["problems"]),
@@ -255,7 +260,7 @@ class StoredNames(NameList):
 
 def _lazy(data: memoryview, at: int, nbytes: int, digest: str) -> Callable[[], bytes]:
     """Reads bytes of the file when called, and checks them."""
-    if not 0 <= at <= at + nbytes <= len(data):
+    if not 0 <= _checked(int, at) <= at + _checked(int, nbytes) <= len(data):
         raise ValueError("a list lies outside the file")
 
     def read() -> bytes:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
-from oracle import names
+from oracle import names, requests
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class OracleRule:
     alpn: tuple[str, ...] | None = None
     tls_version_below: str | None = None
     ech: tuple[str, ...] | None = None
+    header: dict[str, Any] | None = None
+    ua_family: tuple[str, ...] | None = None
+    fingerprint: tuple[str, ...] | None = None
+    method: tuple[str, ...] | None = None
+    path: Any = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class OracleSignals:
 
     sni: str | None = None
     hello: OracleHello | str | None = None
+    request: requests.OracleRequest = requests.NOTHING
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,8 @@ def name_holds(patterns: tuple[str, ...], name: str) -> bool:
 
 def signals_hold(rule: OracleRule, signals: OracleSignals) -> bool:
     """Whether every condition of the rule on signals besides the address holds."""
+    if not requests.hold(rule, signals.request):
+        return False
     name = name_of(signals)
     if rule.sni is not None and not name_holds(rule.sni, name):
         return False

@@ -1,0 +1,29 @@
+from libc.stdint cimport uint32_t, uint64_t
+
+from gobanfast._headers cimport HeaderPlan
+from gobanfast.native cimport gbf_values, gbf_headers
+
+
+cdef enum Unread:
+    NOTHING
+    HEADERS = 3  # goes on where the numbers of _signals end
+    METHOD
+    PATH
+
+
+cdef class RequestTable:
+    cdef readonly HeaderPlan plan
+    cdef readonly uint32_t words
+    cdef readonly bint asks_fingerprint
+    cdef readonly str content_hash
+    cdef tuple _matchers           # of the slots that rules ask for
+    cdef bytes _slots              # uint32 each
+    cdef bytes _rows               # uint64: for each matcher unknown, absent, malformed; then unknown of all
+    cdef gbf_values _cache
+
+    # ANDs into `vector` what headers, method and path satisfy; `scratch` has as many words. `scanned` comes from
+    # scan_request() with this table's plan (and the fingerprint), NULL: nothing is known. It is not read any more once
+    # Python code runs. Says what could not be read.
+    cdef int narrow(self, uint64_t *vector, uint64_t *scratch, const gbf_headers *scanned) except -1
+
+    cdef int work_out(self, Py_ssize_t which, uint32_t slot, bytes value, uint64_t *vector) except -1

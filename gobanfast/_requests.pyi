@@ -1,0 +1,33 @@
+from collections.abc import Callable, Iterable
+from typing import final
+
+from gobanfast._headers import HeaderPairs, HeaderPlan
+
+CACHE_BYTES: int
+
+@final
+class RequestTable:
+    def __init__(
+        self,
+        plan: HeaderPlan,
+        words: int,
+        matchers: Iterable[tuple[str, bytes, bytes, bytes, Callable[[bytes], bytes]]],
+        content_hash: str,
+        *,
+        cache_bytes: int = ...,
+    ) -> None: ...
+    @property
+    def plan(self) -> HeaderPlan: ...
+    @property
+    def words(self) -> int: ...
+    @property
+    def asks_fingerprint(self) -> bool: ...
+    @property
+    def content_hash(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def evaluations(self) -> int: ...
+    @property
+    def unknown(self) -> bytes: ...
+    def row(self, headers: HeaderPairs | None, /, *, method: str | None = None, path: str | None = None) -> bytes: ...

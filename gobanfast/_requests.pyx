@@ -1,0 +1,191 @@
+"""RequestTable: which rules the headers, method and path of a request satisfy."""
+
+cimport cython
+from cpython.ref cimport Py_XDECREF, PyObject
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from gobanfast._headers cimport HeaderPlan, scan_request
+from gobanfast.native cimport (
+    GBF_VALUES_SECRET, GBF_HEADER_METHOD, GBF_HEADER_PATH, GBF_HEADER_SLOTS, GBF_HEADERS_BAD_METHOD,
+    GBF_HEADERS_BAD_PATH, GBF_HEADERS_FINE, GBF_HEADERS_UNKNOWN, GBF_OK, GBF_PRINT_BYTES, gbf_bits_and,
+    gbf_values_and, gbf_values_free, gbf_values_hash, gbf_values_make, gbf_values_missed, gbf_values_nbytes,
+    gbf_values_put, gbf_header_text, gbf_headers, gbf_headers_free, gbf_headers_text, gbf_xxh3_pick,
+)
+
+from gobanfast._kernels import cpu_features
+
+cdef extern from "Python.h":
+    PyObject *bytes_of "PyBytes_FromStringAndSize"(const char *text, Py_ssize_t nbytes) except NULL
+
+CACHE_BYTES = 1 << 20
+"""What remembered values may take in memory, whatever is sent."""
+
+cdef enum:
+    MOST = GBF_HEADER_SLOTS + 1  # slots that rules may ask for, the fingerprint among them
+    FINGERPRINT = GBF_HEADER_SLOTS
+    UNKNOWN_ROW = 0
+    ABSENT_ROW
+    MALFORMED_ROW
+    ROWS
+
+
+@cython.final
+cdef class RequestTable:
+    """Conditions of rules on headers, method, path and fingerprint. Rows are bit vectors, bit i for rule i.
+
+    A value is looked up in a cache of fixed size, keyed with a random secret; its matcher works it out when it is not
+    there. Any number of threads.
+
+    Args:
+        plan: finds the headers.
+        words: 64-bit words in one bit vector of the rules.
+        matchers: (name, unknown, absent, malformed, matcher) for every header that rules ask for: three rows, and a
+            callable from the value (bytes) to a row. ":method", ":path" and ":fingerprint" are names, too.
+        content_hash: digits that stand for the conditions.
+        cache_bytes: what remembered values may take.
+    """
+
+    def __init__(self, HeaderPlan plan not None, uint32_t words, matchers, str content_hash not None, *,
+                 uint64_t cache_bytes=CACHE_BYTES):
+        import os
+
+        cdef bytes secret = os.urandom(GBF_VALUES_SECRET)
+        if self._matchers is not None:
+            raise RuntimeError("a RequestTable is frozen")
+        matchers = list(matchers)
+        if words == 0 or len(matchers) > MOST or any([len(row) != 8 * words for item in matchers for row in item[1:4]]):
+            raise ValueError("rows of requests do not fit the rules")
+        slots = [slot_of(plan, item[0]) for item in matchers]
+        together = int.from_bytes(b"\xff" * (8 * words), "little")
+        for item in matchers:
+            together &= int.from_bytes(item[1], "little")
+        rows = b"".join([row for item in matchers for row in item[1:4]])
+        if gbf_values_make(&self._cache, words, cache_bytes, secret,
+                           gbf_xxh3_pick(<uint32_t>cpu_features(None))) != GBF_OK:
+            raise MemoryError()
+        self.plan, self.words, self.content_hash = plan, words, content_hash
+        self.asks_fingerprint = FINGERPRINT in slots
+        self._slots = b"".join([slot.to_bytes(4, "little") for slot in slots])
+        self._rows = rows + together.to_bytes(8 * words, "little")
+        self._matchers = tuple([item[4] for item in matchers])
+
+    def __dealloc__(self):
+        gbf_values_free(&self._cache)
+
+    @property
+    def nbytes(self):
+        """Bytes of the rows and of the cache; neither grows."""
+        return len(self._rows) + gbf_values_nbytes(&self._cache)
+
+    @property
+    def evaluations(self):
+        """How many values were worked out because the cache did not have them."""
+        return gbf_values_missed(&self._cache)
+
+    @property
+    def unknown(self):
+        """The row of a request of which neither headers nor method nor path are known."""
+        return self._rows[-8 * self.words:]
+
+    def row(self, headers, /, *, str method=None, str path=None):
+        """The row that a request satisfies, for tests and tools."""
+        cdef gbf_headers scanned
+        cdef bytes vector = b"\xff" * (8 * self.words)
+        cdef bytes scratch = bytes(8 * self.words)
+        vector = bytes(bytearray(vector))  # one of our own, because it is written to
+        scratch = bytes(bytearray(scratch))
+        try:
+            scan_request(headers, method, path, None, &self.plan._plan, &scanned, True)
+            self.narrow(<uint64_t *><char *>vector, <uint64_t *><char *>scratch, &scanned)
+        finally:
+            gbf_headers_free(&scanned)
+        return vector
+
+    cdef int narrow(self, uint64_t *vector, uint64_t *scratch, const gbf_headers *scanned) except -1:
+        cdef const uint64_t *rows = <const uint64_t *><const char *>self._rows
+        cdef const uint32_t *slots = <const uint32_t *><const char *>self._slots
+        cdef Py_ssize_t i, count = len(self._matchers), missed = 0
+        cdef uint32_t slot, words = self.words
+        cdef int row
+        cdef char printed[GBF_PRINT_BYTES]
+        cdef gbf_header_text value
+        cdef PyObject *values[MOST]
+        cdef Py_ssize_t which[MOST]
+        if scanned == NULL:
+            gbf_bits_and(vector, rows + count * ROWS * words, words)
+            return NOTHING
+        unread = unread_of(self._slots, scanned)
+        for i in range(count):  # no Python code runs in here: what `scanned` borrows must stay
+            slot = slots[i]
+            row = state_of(scanned, slot)
+            if row >= 0:
+                gbf_bits_and(vector, rows + (i * ROWS + row) * words, words)
+                continue
+            if slot == FINGERPRINT:
+                gbf_headers_text(scanned.fingerprint, printed)
+                value.at, value.nbytes = <const uint8_t *>printed, GBF_PRINT_BYTES
+            else:
+                value = scanned.slots[slot]
+            if not gbf_values_and(&self._cache, gbf_values_hash(&self._cache, slot, value.at, value.nbytes), vector,
+                                  scratch):
+                values[missed] = bytes_of(<const char *>value.at, value.nbytes)
+                which[missed] = i
+                missed += 1
+        if missed == 0:
+            return unread
+        i = 0
+        try:
+            for i in range(missed):
+                self.work_out(which[i], slots[which[i]], <bytes>values[i], vector)
+        finally:
+            for i in range(missed):
+                Py_XDECREF(values[i])
+        return unread
+
+    cdef int work_out(self, Py_ssize_t which, uint32_t slot, bytes value, uint64_t *vector) except -1:
+        cdef bytes row = self._matchers[which](value)
+        cdef const uint64_t *bits = <const uint64_t *><const char *>row
+        if len(row) != <Py_ssize_t>(8 * self.words):
+            raise ValueError("row of a value does not fit the rules")
+        gbf_bits_and(vector, bits, self.words)
+        gbf_values_put(&self._cache, gbf_values_hash(&self._cache, slot, value, <uint32_t>len(value)), bits)
+        return 0
+
+
+cdef uint32_t slot_of(HeaderPlan plan, str name) except 0xFFFFFFFF:
+    if name == ":method":
+        return GBF_HEADER_METHOD
+    if name == ":path":
+        return GBF_HEADER_PATH
+    return FINGERPRINT if name == ":fingerprint" else plan.slots[plan.names.index(name)]
+
+
+cdef int state_of(const gbf_headers *scanned, uint32_t slot) noexcept:
+    """The row that holds without looking at a value, or -1."""
+    cdef bint own = slot == GBF_HEADER_METHOD or slot == GBF_HEADER_PATH
+    if slot != FINGERPRINT and scanned.tally.seen >> slot & 1:
+        return -1
+    if own:
+        return UNKNOWN_ROW
+    if scanned.tally.flags & GBF_HEADERS_UNKNOWN:
+        return UNKNOWN_ROW
+    if scanned.problem != GBF_HEADERS_FINE:
+        return MALFORMED_ROW
+    return -1 if slot == FINGERPRINT else ABSENT_ROW
+
+
+cdef int unread_of(bytes slots, const gbf_headers *scanned) except -1:
+    """What rules ask for and could not be read."""
+    cdef const uint32_t *asked = <const uint32_t *><const char *>slots
+    cdef Py_ssize_t i
+    cdef int unread = NOTHING
+    for i in range(len(slots) // 4):
+        if asked[i] == GBF_HEADER_METHOD:
+            if scanned.tally.flags & GBF_HEADERS_BAD_METHOD and unread != HEADERS:
+                unread = METHOD
+        elif asked[i] == GBF_HEADER_PATH:
+            if scanned.tally.flags & GBF_HEADERS_BAD_PATH and unread == NOTHING:
+                unread = PATH
+        elif scanned.problem != GBF_HEADERS_FINE:
+            unread = HEADERS
+    return unread

@@ -1,0 +1,230 @@
+"""The field types for what a request says: headers, method, path, fingerprint."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
+
+from pydantic import Field, PlainValidator, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+from pydantic_core import PydanticCustomError
+
+from gobanfast._headers import UA_FAMILIES
+from gobanfast.rules.fields import Model, Several, checked, schema
+from gobanfast.rules.regex import compile_regex
+from gobanfast.rules.rule import HeaderTest, Operator
+
+WORDS = ("absent", "present", "malformed")
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,64}", re.ASCII)  # RFC 9110 section 5.6.2, lower case
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}", re.ASCII)
+_PRINT = re.compile(r"gh1:[0-9a-f]{32}", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_METHODS = ("get", "head", "post", "put", "delete", "connect", "options", "trace", "patch")
+
+
+def header_name(value: Any) -> str:
+    text = value.lower() if isinstance(value, str) else ""
+    if text == ":authority":
+        return "host"
+    if text.startswith(":"):
+        raise ValueError(f"header {value!r} is a pseudo header; write method: or path: under when:")
+    if not _NAME.fullmatch(text):
+        raise ValueError(f"header {str(value)[:80]!r} is no header name; write user-agent, 1 to 64 characters")
+    return text
+
+
+def value_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"value {value!r} is not text; quote it")
+    if not value or _CONTROL.search(value) or value != value.strip(" \t"):
+        hint = (
+            "absent: true is for a header that is not there" if not value else "blanks around a value are no part of it"
+        )
+        raise ValueError(f"value {value[:80]!r} is none that a header has; {hint}")
+    return value
+
+
+def part_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"value {value!r} is not text; quote it")
+    if not value or _CONTROL.search(value):
+        raise ValueError(f"value {value[:80]!r} is in no header or in every one; write text")
+    return value
+
+
+def pattern(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"regex {value!r} is not text; quote it")
+    try:
+        compile_regex(value)
+    except ValueError as error:
+        raise ValueError(
+            f"regex '{value}' is not one: {error}; RE2 has no look-around and no back-references"
+        ) from None
+    return value
+
+
+def path_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"path {value!r} is not text; quote it")
+    if not value.startswith(("/", "*")) or _CONTROL.search(value):
+        raise ValueError(f"path {value[:80]!r} begins no path; write /admin or /admin/**")
+    if ("?" in value[1:] and "=" in value) or "#" in value:
+        raise ValueError(f"path {value[:80]!r} has a query; rules see the path without it")
+    return value
+
+
+def method(value: Any) -> str:
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise ValueError(f"method {str(value)[:80]!r} is not one; write GET or POST")
+    if value in _METHODS:
+        raise ValueError(f"method '{value}' is in lower case, and methods are not; write {value.upper()}")
+    return value
+
+
+def printed(value: Any) -> str:
+    if not isinstance(value, str) or not _PRINT.fullmatch(value):
+        raise ValueError(f"fingerprint {str(value)[:80]!r} is not one; it looks like gh1: and 32 hex digits")
+    return value
+
+
+def family(value: Any) -> str:
+    if value not in UA_FAMILIES:
+        raise ValueError(f"ua_family {str(value)[:80]!r} is not one of {', '.join(UA_FAMILIES)}")
+    return str(value)
+
+
+Values = Annotated[list[Annotated[str, PlainValidator(checked(value_text))]], Several, schema("whole values")]
+Parts = Annotated[list[Annotated[str, PlainValidator(checked(part_text))]], Several, schema("parts of values")]
+Patterns = Annotated[
+    list[Annotated[str, PlainValidator(checked(pattern))]], Several, schema("RE2 patterns, searched in the value")
+]
+PathTexts = Annotated[list[Annotated[str, PlainValidator(checked(path_text))]], Several, schema("paths")]
+
+
+class HeaderText(Model):
+    """What must hold for one header: every operator that is written, for any of its values."""
+
+    equals: Values = Field(default_factory=list)
+    contains: Parts = Field(default_factory=list)
+    prefix: Parts = Field(default_factory=list)
+    suffix: Parts = Field(default_factory=list)
+    regex: Patterns = Field(default_factory=list)
+    absent: bool | None = None
+    present: bool | None = None
+
+    @model_validator(mode="after")
+    def says_something(self) -> Self:
+        gone = self.absent or self.present is False
+        if not self.model_fields_set:
+            raise _refuse("header has no condition; write present: true for any value")
+        if gone and (self.model_fields_set - {"absent", "present"} or self.present or self.absent is False):
+            raise _refuse("header is to be absent and to have a value; remove one of them")
+        return self
+
+    def tests(self, name: str) -> Iterator[HeaderTest]:
+        """The tests that must all hold."""
+        operators: tuple[tuple[Operator, list[str]], ...] = (
+            ("equals", self.equals), ("contains", self.contains), ("prefix", self.prefix), ("suffix", self.suffix),
+            ("regex", self.regex),
+        )  # fmt: skip
+        for operator, values in operators:
+            if values:
+                yield HeaderTest(name, operator, tuple(values))
+        if self.absent is not None or self.present is not None:
+            gone = self.absent or self.present is False
+            yield HeaderTest(name, "equals", (), ("absent",) if gone else ("present",))
+
+
+class PathText(Model):
+    """What must hold for the path: every operator that is written, for any of its values."""
+
+    equals: PathTexts = Field(default_factory=list)
+    prefix: PathTexts = Field(default_factory=list)
+    glob: PathTexts = Field(default_factory=list)
+    regex: Patterns = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def says_something(self) -> Self:
+        if not self.model_fields_set:
+            raise _refuse("path has no condition; write path: /admin/**")
+        return self
+
+    def tests(self, name: str) -> Iterator[HeaderTest]:
+        """The tests that must all hold."""
+        operators: tuple[tuple[Operator, list[str]], ...] = (
+            ("equals", self.equals), ("prefix", self.prefix), ("glob", self.glob), ("regex", self.regex),
+        )  # fmt: skip
+        for operator, values in operators:
+            if values:
+                yield HeaderTest(name, operator, tuple(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """`user-agent: curl`, `user-agent: [absent, curl]`, `path: /admin/**`: any of these."""
+
+    operator: Operator
+    values: tuple[str, ...]
+    words: tuple[str, ...] = ()
+
+    def tests(self, name: str) -> Iterator[HeaderTest]:
+        """The one test there is."""
+        yield HeaderTest(name, self.operator, self.values, self.words)
+
+
+def short_header(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    if isinstance(value, dict):
+        return handler(value)
+    texts = handler({"equals": value}).equals
+    return Short("equals", tuple(t for t in texts if t not in WORDS), tuple(t for t in texts if t in WORDS))
+
+
+def short_path(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    if isinstance(value, dict):
+        return handler(value)
+    return Short("glob", tuple(handler({"glob": value}).glob))
+
+
+def some(value: Any) -> Any:
+    """A mapping of headers must have one."""
+    if value == {}:
+        raise _refuse("header names none; write header: {user-agent: {contains: bot}}")
+    return value
+
+
+def _refuse(text: str) -> PydanticCustomError:
+    return PydanticCustomError("value", "{text}", {"text": text})
+
+
+_OPERATORS = {
+    "type": "object",
+    "properties": {name: {} for name in HeaderText.model_fields},
+    "additionalProperties": False,
+}
+_PATH_OPERATORS = {**_OPERATORS, "properties": {name: {} for name in PathText.model_fields}}
+_TEXT = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+
+HeaderTexts = Annotated[
+    dict[Annotated[str, PlainValidator(checked(header_name))], Annotated[HeaderText, WrapValidator(short_header)]],
+    schema(
+        "by header name: a value, several, or operators (equals, contains, prefix, suffix, regex, absent, present)",
+        {"type": "object", "additionalProperties": {"anyOf": [*_TEXT["anyOf"], _OPERATORS]}, "minProperties": 1},
+        several=False,
+    ),
+]
+Path = Annotated[
+    PathText,
+    WrapValidator(short_path),
+    schema("globs, or operators (equals, prefix, glob, regex)", {"anyOf": [*_TEXT["anyOf"], _PATH_OPERATORS]},
+           several=False),
+]  # fmt: skip
+Methods = Annotated[list[Annotated[str, PlainValidator(checked(method))]], Several, schema("methods: GET, POST")]
+Prints = Annotated[list[Annotated[str, PlainValidator(checked(printed))]], Several, schema("gh1 fingerprints")]
+Families = Annotated[
+    list[Annotated[str, PlainValidator(checked(family))]],
+    Several,
+    schema("what the user agent claims to be", {"enum": list(UA_FAMILIES)}),
+]

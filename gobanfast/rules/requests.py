@@ -1,0 +1,141 @@
+"""Conditions on headers, method, path and fingerprint, compiled for `_requests.RequestTable`.
+
+A test is one operator on one header. For a value, every distinct test is worked out once, whatever the number of
+rules that have it; the row of the value is the AND of what each test leaves of all rules. `_requests` remembers rows
+by value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from gobanfast.rules.regex import compile_regex
+from gobanfast.rules.rule import HeaderTest, Rule
+
+if TYPE_CHECKING:
+    from gobanfast._headers import HeaderPlan
+    from gobanfast._requests import RequestTable
+    from gobanfast.rules.settings import FingerprintSettings
+
+CASE_SENSITIVE = (":method", ":path")
+
+Holds = Callable[[str], bool]
+
+
+def header_plan(rules: Iterable[Rule], settings: FingerprintSettings) -> HeaderPlan:
+    """What finds the headers that `rules` ask for, and makes fingerprints as `settings` say.
+
+    Raises:
+        ValueError: more names than there are slots.
+    """
+    from gobanfast._headers import HeaderPlan
+
+    asked = {test.name: None for rule in rules for test in rule.when.header or ()}
+    key = None if settings.key is None else settings.key.encode()
+    return HeaderPlan(asked, settings.fields, key=key)
+
+
+def request_table(rules: Sequence[Rule], plan: HeaderPlan) -> RequestTable | None:
+    """The matchers of `rules`, which are in decision order; None when no rule asks for any of this."""
+    from gobanfast._requests import RequestTable
+
+    words = len(rules) // 64 + 1
+    asked: dict[str, dict[HeaderTest, int]] = {}
+    digest = hashlib.blake2b(digest_size=16)
+    for index, rule in enumerate(rules):
+        for test in rule.when.request_tests:
+            masks = asked.setdefault(test.name, {})
+            masks[test] = masks.get(test, 0) | 1 << index
+            digest.update(repr((index, test)).encode("utf-8", "surrogatepass"))
+    if not asked:
+        return None
+    digest.update(repr((plan.fields, plan.keyed)).encode())
+    matchers = [Matcher(masks, words) for masks in asked.values()]
+    return RequestTable(
+        plan,
+        words,
+        [
+            (name, matcher.row(lambda _: False), matcher.row(_has_word("absent")), matcher.row(_has_word("malformed")),
+             matcher)
+            for name, matcher in zip(asked, matchers, strict=True)
+        ],
+        digest.hexdigest(),
+    )  # fmt: skip
+
+
+class Matcher:
+    """Rows of the values of one header: bit i is set where every test that rule i has on it holds."""
+
+    def __init__(self, masks: dict[HeaderTest, int], words: int) -> None:
+        self._tests = [(test, mask, holds(test)) for test, mask in masks.items()]
+        self._nbytes = 8 * words
+
+    def __call__(self, value: bytes) -> bytes:
+        text = text_of(value)
+        row = (1 << 8 * self._nbytes) - 1
+        for _, mask, test_holds in self._tests:
+            if not test_holds(text):
+                row &= ~mask
+        return row.to_bytes(self._nbytes, "little")
+
+    def row(self, holds_without_value: Callable[[HeaderTest], bool]) -> bytes:
+        """The row of a header that has no value to look at."""
+        row = (1 << 8 * self._nbytes) - 1
+        for test, mask, _ in self._tests:
+            if not holds_without_value(test):
+                row &= ~mask
+        return row.to_bytes(self._nbytes, "little")
+
+
+def _has_word(word: str) -> Callable[[HeaderTest], bool]:
+    return lambda test: word in test.words
+
+
+def text_of(value: bytes) -> str:
+    """A value as text: UTF-8 where it is that, else Latin-1."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def holds(test: HeaderTest) -> Holds:
+    """Whether the test holds for a text."""
+    if "present" in test.words:
+        return lambda _: True
+    if test.operator == "regex":
+        ignore_case = test.name not in CASE_SENSITIVE
+        search = compile_regex("|".join(f"(?:{text})" for text in test.values), ignore_case=ignore_case).search
+        return lambda text: search(text) is not None
+    if test.operator == "glob":
+        match = compile_regex("|".join(map(glob_regex, test.values)), ignore_case=False).search
+        return lambda text: match(text) is not None
+    if test.operator == "family":
+        from gobanfast._headers import user_agent_family
+
+        return lambda text: user_agent_family(text.encode()) in test.values
+    if test.name in CASE_SENSITIVE:
+        return _compare(test.operator, test.values)
+    compare = _compare(test.operator, tuple(text.lower() for text in test.values))
+    return lambda text: compare(text.lower())
+
+
+def _compare(operator: str, values: tuple[str, ...]) -> Holds:
+    if operator == "prefix":
+        return lambda text: text.startswith(values)
+    if operator == "suffix":
+        return lambda text: text.endswith(values)
+    if operator == "contains":
+        return lambda text: any(value in text for value in values)
+    wanted = frozenset(values)
+    return lambda text: text in wanted
+
+
+def glob_regex(pattern: str) -> str:
+    """The regex of a path pattern: `**` is anything, `*` and `?` anything but a slash, the rest stands for itself."""
+    parts = re.split(r"(\*\*|\*|\?)", pattern)
+    meant = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
+    return f"^(?s:{''.join(meant.get(part) or re.escape(part) for part in parts)})$"
