@@ -350,6 +350,25 @@ def test_a_line_is_decided_again(engine, kept):
         replay(kept.lines[0], other)
 
 
+def test_what_live_state_decided_is_noted(kept):
+    """A tracker's decision is told from the rules' part of it, and says what was taken from the log."""
+    text = "trackers: {request_rate: {limit: 5, window: 10s, action: challenge}}\n" + RULES.lstrip()
+    engine = Engine(Ruleset.from_text(text, source="rules.yaml"), clock=lambda: 1000.0)
+    log = DecisionLog(kept)
+    for _ in range(8):
+        log.record(engine.decide("1.1.1.1"))
+    assert log.flush(WAIT)
+    log.close()
+    line = kept.lines[-1]
+    again = replay(line, Ruleset.from_text(text, source="copy.yaml"))
+
+    assert ("challenge", "tracker", "request_rate") == (line["action"], line["cause"], line["rule"])
+    assert ({}, 1) == (again.differences, len(again.notes))
+    assert "the state of the tracker then is not in the log" in again.notes[0]
+    with pytest.raises(GobanError, match=r"says score 0\.2 under threshold 0\.6"):
+        replay({**line, "cause": "score", "score": 0.2, "threshold": 0.6}, engine.ruleset)
+
+
 def test_finding_a_line(engine, tmp_path):
     """A line is found by its id; none, and a damaged one, are errors with the place."""
     path = tmp_path / "log.jsonl"

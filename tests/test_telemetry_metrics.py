@@ -20,6 +20,8 @@ import pytest
 
 from gobanfast import Engine, FormatError, Ruleset
 from gobanfast._bans import BanTable
+from gobanfast.stores import attach
+from gobanfast.telemetry.log import DecisionLog
 from gobanfast.telemetry.metrics import SEPARATOR, TOP, Metrics
 from gobanfast.telemetry.shared import SLOT_BYTES, SharedCounters
 from stores_fakes import WAIT, eventually
@@ -110,6 +112,40 @@ def test_counts_of_the_engine_are_exposed():
     }
     assert expected == {series: seen.get(series) for series in expected}
     assert asn is None or f'ban_by_asn_total{{asn="AS{asn}"}}' in seen
+
+
+def test_a_real_engine_is_measured(tmp_path):
+    """The names that the engine has are those that metrics read: decisions, hits, bans, trackers, store and log."""
+    rules = "trackers: {request_rate: {limit: 1000}}\n" + RULES.lstrip()
+    engine = Engine(Ruleset.from_text(rules))
+    attach(engine, "memory:")
+    log = DecisionLog(f"file:{tmp_path / 'log'}")
+    metrics = Metrics(engine, sync=engine.sync, log=log)
+    engine.ban("192.0.2.0/24", duration="1h")
+    for address, sni in (("198.51.100.7", None), ("192.0.2.1", None), ("1.1.1.1", "a.evil.example"), ("1.1.1.2", None)):
+        decision = engine.decide(address, sni=sni)
+        metrics.record(decision)
+        log.record(decision)
+    assert engine.sync.flush(WAIT)
+    assert log.flush(WAIT)
+    seen = exposed(metrics)
+    engine.sync.close()
+    log.close()
+
+    expected = {
+        "ban_total": 3,
+        "sni_match_total": 1,
+        'gobanfast_decisions_total{action="ban",cause="rule"}': 2,
+        'gobanfast_decisions_total{action="ban",cause="ban"}': 1,
+        'gobanfast_decisions_total{action="allow",cause="none"}': 1,
+        "gobanfast_bans": 1,
+        "gobanfast_store_up": 1,
+        'gobanfast_store_changes_total{change="written"}': 1,
+        "gobanfast_log_lines_total": 3,
+        "gobanfast_ruleset_stale": 0,
+    }
+    assert expected == {series: seen.get(series) for series in expected}
+    assert 0 < seen["gobanfast_tracker_fill"] < 0.01
 
 
 def test_before_anything_happened():
