@@ -22,13 +22,17 @@ def judge(record: dict[str, Any], bar: dict[str, Any]) -> tuple[str, str]:
     suite, group, name = bar["of"]
     row = find(record, suite, group, name)
     over = bar.get("over")
+    minus = find(record, *bar["minus"]) if "minus" in bar else None
     base = fastest_peer(record, suite, group) if over == "fastest peer" else find(record, *over) if over else None
-    if row is None or (over and base is None):
+    if row is None or (over and base is None) or ("minus" in bar and minus is None):
         return "none", "not in this record"
     value, text = row["median"], amount(row["median"], row["unit"])
     if bar.get("per_second"):
         value = 1e3 / row["median"]
         text = f"{value:.0f} M/s"
+    elif minus:
+        value -= minus["median"]
+        text = f"{amount(value, row['unit'])} ({text} - {amount(minus['median'], row['unit'])}, {minus['name']})"
     elif base:
         value = row["median"] / base["median"]
         text = f"{value:.2f} ({text} / {amount(base['median'], base['unit'])}, {base['name']})"

@@ -98,11 +98,11 @@ def plain_asyncio(certificate, guarded):
 
 
 @contextmanager
-def under_uvicorn(certificate, guarded):
+def under_uvicorn(certificate, guarded, app=application):
     uvicorn = pytest.importorskip("uvicorn")
     sock = listening()
     config = uvicorn.Config(
-        application,
+        app,
         ssl_certfile=str(certificate[0]),
         ssl_keyfile=str(certificate[1]),
         ssl_context_factory=lambda config, default: guarded(default()),

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from gobanfast import __version__
 from gobanfast._errors import GobanError
-from gobanfast.cli import asn, bans, bench, check, explain, hello, rules, scan
+from gobanfast.cli import asn, bans, bench, check, doctor, explain, hello, rules, scan, serve
 
 EXIT_CODES = (
     "Exit status: 0 fine; 1 something to see (lint findings, a --fail-on action); 2 wrong usage or unusable input; "
@@ -67,6 +67,8 @@ app.command("explain")(explain.explain)
 app.command("scan", epilog=EXIT_CODES)(scan.scan)
 app.command("bench")(bench.bench)
 app.command("hello", epilog=EXIT_CODES)(hello.hello)
+app.command("serve", epilog=EXIT_CODES)(serve.serve)
+app.command("doctor", epilog=EXIT_CODES)(doctor.doctor)
 app.add_typer(rules.app, name="rules")
 app.add_typer(asn.app, name="asn")
 app.add_typer(bans.app, name="bans")

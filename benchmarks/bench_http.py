@@ -1,0 +1,304 @@
+"""What guarding a web application costs a request: middlewares around one application, and servers under load.
+
+`asgi` and `fastapi` drive the application itself, in one event loop, no server; `wsgi` calls it. A figure is the time
+of one request of 13 headers from a new address; what a middleware adds is the difference to "bare". `load` puts servers
+under `wrk` and tells the time between two answers: the loss of requests a second is the ratio to the bare server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cases import Case, Data, Row, timed
+
+SUITE = "http"
+CAPTION = "Web requests: ns median (best)"
+COUNT = 2000
+CONNECTIONS, SECONDS, TURNS = 32, 2, 6
+HEADERS = [
+    (b"host", b"www.example.com"),
+    (b"connection", b"keep-alive"),
+    (b"sec-ch-ua", b'"Chromium";v="140", "Not=A?Brand";v="24", "Google Chrome";v="140"'),
+    (b"sec-ch-ua-mobile", b"?0"),
+    (b"sec-ch-ua-platform", b'"Linux"'),
+    (b"upgrade-insecure-requests", b"1"),
+    (b"user-agent", b"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0"),
+    (b"accept", b"text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"),
+    (b"sec-fetch-site", b"none"),
+    (b"sec-fetch-mode", b"navigate"),
+    (b"sec-fetch-dest", b"document"),
+    (b"accept-encoding", b"gzip, deflate, br, zstd"),
+    (b"accept-language", b"en-GB,en;q=0.9"),
+]  # fmt: skip
+FORWARDED = [(b"x-forwarded-for", b"198.51.100.7"), (b"x-forwarded-proto", b"https"), (b"x-request-id", b"7f3a-1")]
+RULES = """
+version: 1
+trackers: {distinct_fingerprints: {}}
+score: {}
+"""
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "lifespan":
+        while True:
+            event = await receive()
+            await send({"type": event["type"] + ".complete"})
+            if event["type"] == "lifespan.shutdown":
+                return
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"2")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+def wsgi_application(environ: Any, start_response: Any) -> list[bytes]:
+    start_response("200 OK", [("content-type", "text/plain"), ("content-length", "2")])
+    return [b"ok"]
+
+
+def engine() -> Any:
+    """100 rules over the starter table, and every kind of live state."""
+    from gobanfast import Engine, Ruleset
+
+    lines = [f"  - {{id: p{i}, action: ban, when: {{prefix: 203.0.{i}.0/24}}}}" for i in range(50)]
+    lines += [f'  - {{id: n{i}, action: challenge, when: {{sni: "*.c{i}.top"}}}}' for i in range(25)]
+    lines += [
+        f"  - {{id: h{i}, action: challenge, when: {{header: {{user-agent: {{contains: tool{i}/}}}}}}}}"
+        for i in range(25)
+    ]
+    return Engine(Ruleset.from_text(RULES + "rules:\n" + "\n".join(lines) + "\n"))
+
+
+def fastapi_application() -> Any:
+    from fastapi import FastAPI
+    from fastapi.responses import PlainTextResponse
+
+    app = FastAPI()
+
+    @app.get("/")
+    async def view() -> PlainTextResponse:
+        return PlainTextResponse("ok")
+
+    return app
+
+
+def guarded(app: Any, peers: tuple[str, ...] = ()) -> Any:
+    from gobanfast.frontends.asgi import Gobanfast
+    from gobanfast.frontends.trust import Trust
+
+    return Gobanfast(app, engine(), trust=Trust(peers))
+
+
+def with_cors(app: Any) -> Any:
+    from starlette.middleware.cors import CORSMiddleware
+
+    return CORSMiddleware(app, allow_origins=["https://example.org"])
+
+
+def with_base(app: Any) -> Any:
+    from starlette.middleware.base import BaseHTTPMiddleware
+
+    class Nothing(BaseHTTPMiddleware):
+        async def dispatch(self, request: Any, call_next: Any) -> Any:
+            return await call_next(request)
+
+    return Nothing(app)
+
+
+def with_guard(app: Any) -> Any:
+    from guard import SecurityConfig, SecurityMiddleware
+
+    config = SecurityConfig(
+        enable_redis=False, rate_limit=10**9, enable_penetration_detection=False, blacklist=["203.0.113.0/24"]
+    )
+    return SecurityMiddleware(app, config=config)
+
+
+def with_slowapi(app: Any) -> Any:
+    from slowapi import Limiter
+    from slowapi.middleware import SlowAPIASGIMiddleware
+    from slowapi.util import get_remote_address
+
+    app.state.limiter = Limiter(key_func=get_remote_address, default_limits=["1000000000/minute"])
+    app.add_middleware(SlowAPIASGIMiddleware)
+    return app
+
+
+SUBJECTS: dict[str, list[tuple[str, str, Callable[[Any], Any]]]] = {
+    "asgi": [
+        ("bare", "yardstick", lambda app: app),
+        ("gobanfast", "ours", guarded),
+        ("Starlette CORSMiddleware", "peer", with_cors),
+        ("Starlette BaseHTTPMiddleware, no-op", "peer", with_base),
+    ],
+    "fastapi": [
+        ("bare", "yardstick", lambda app: app),
+        ("gobanfast", "ours", guarded),
+        ("Starlette CORSMiddleware", "peer", with_cors),
+        ("Starlette BaseHTTPMiddleware, no-op", "peer", with_base),
+        ("fastapi-guard", "peer", with_guard),
+        ("slowapi", "peer", with_slowapi),
+    ],
+}
+
+
+def scopes(peer: str | None, headers: list[tuple[bytes, bytes]], app: Any = None) -> list[dict[str, Any]]:
+    """Requests of as many clients, fresh objects all; `peer` None: each client is its own."""
+    made = []
+    for number in range(COUNT):
+        address = peer or f"198.51.{number // 250}.{number % 250}"
+        made.append(
+            {
+                "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
+                "path": "/", "raw_path": b"/", "query_string": b"", "root_path": "", "client": (address, 4711),
+                "server": ("127.0.0.1", 80), "headers": [(bytes(name), bytes(value)) for name, value in headers],
+                "state": {}, **({"app": app} if app is not None else {}),
+            }
+        )  # fmt: skip
+    return made
+
+
+async def receive() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def send(message: Any) -> None:
+    pass
+
+
+async def drive(app: Any, requests: list[dict[str, Any]]) -> None:
+    for scope in requests:
+        await app(scope, receive, send)
+
+
+def cases(data: Data) -> Iterator[Case]:
+    loop = asyncio.new_event_loop()
+    for group, subjects in SUBJECTS.items():
+        for name, kind, wrap in subjects:
+            try:
+                inner = fastapi_application() if group == "fastapi" else application
+                app = wrap(inner)
+            except ImportError as error:
+                data.skipped[name] = str(error)
+                continue
+            state = inner if group == "fastapi" else None
+            yield asgi_case(loop, group, name, kind, app, lambda state=state: scopes(None, HEADERS, state))
+    behind = guarded(application, ("10.0.0.0/8",))
+    yield asgi_case(loop, "asgi behind a proxy", "bare", "yardstick", application, proxied)
+    yield asgi_case(loop, "asgi behind a proxy", "gobanfast", "ours", behind, proxied)
+    yield from wsgi_cases()
+
+
+def proxied() -> list[dict[str, Any]]:
+    return scopes("10.0.0.1", HEADERS + FORWARDED)
+
+
+def asgi_case(loop: Any, group: str, name: str, kind: Any, app: Any, prepare: Any) -> Case:
+    return Case(SUITE, group, name, kind, COUNT, prepare, lambda made: loop.run_until_complete(drive(app, made)))
+
+
+def wsgi_cases() -> Iterator[Case]:
+    from gobanfast.frontends.wsgi import Gobanfast
+
+    named = {"HTTP_" + name.decode().upper().replace("-", "_"): value.decode() for name, value in HEADERS}
+    base = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "SERVER_PROTOCOL": "HTTP/1.1", "wsgi.url_scheme": "http"}
+
+    def prepare() -> list[dict[str, Any]]:
+        return [named | base | {"REMOTE_ADDR": f"198.51.{i // 250}.{i % 250}"} for i in range(COUNT)]
+
+    def start_response(status: str, headers: Any, exc_info: Any = None) -> None:
+        pass
+
+    def each(app: Any, environs: list[dict[str, Any]]) -> None:
+        for environ in environs:
+            app(environ, start_response)
+
+    ours = Gobanfast(wsgi_application, engine())
+    for name, kind, app in (("bare", "yardstick", wsgi_application), ("gobanfast", "ours", ours)):
+        yield Case(SUITE, "wsgi", name, kind, COUNT, prepare, lambda made, app=app: each(app, made))  # type: ignore[arg-type]
+
+
+# ---- servers under load, by `wrk`
+
+
+def bare_server() -> Any:
+    return application
+
+
+def guarded_server() -> Any:
+    return guarded(application)
+
+
+def decision_server() -> Any:
+    from gobanfast.frontends.authz import DecisionService
+    from gobanfast.frontends.trust import Trust
+
+    return DecisionService(engine(), trust=Trust(["127.0.0.1"]))
+
+
+LOADED = {"bare": ("bare_server", "yardstick"), "gobanfast": ("guarded_server", "ours"),
+          "gobanfast serve, /check": ("decision_server", "ours")}  # fmt: skip
+
+
+@contextmanager
+def served(factory: str) -> Iterator[int]:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", "--factory", f"benchmarks.bench_http:{factory}", "--port", f"{port}",
+               "--log-level", "error", "--no-proxy-headers", "--no-access-log", "--interface", "asgi3"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[1])
+    try:
+        for _ in range(600):
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def load(wrk: str, port: int, path: str) -> float:
+    """Nanoseconds between two answers."""
+    command = [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s"]
+    for name, value in [*HEADERS[2:], (b"X-Forwarded-For", b"198.51.100.7")]:
+        command += ["-H", f"{name.decode()}: {value.decode()}"]
+    done = subprocess.run([*command, f"http://127.0.0.1:{port}{path}"], capture_output=True, text=True, check=True)
+    found = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
+    if found is None or "Non-2xx" in done.stdout:
+        raise ValueError(f"wrk: {done.stdout}")
+    return 1e9 / float(found[1])
+
+
+def facts(data: Data) -> list[Row]:
+    """Servers in processes of their own, asked in turns; needs `wrk`, and a CPU for each side to mean something."""
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        data.skipped["http load"] = "wrk is not on PATH"
+        return []
+    os.environ.setdefault("PYTHONPATH", str(Path(__file__).parents[1]))
+    timings: dict[str, list[float]] = {name: [] for name in LOADED}
+    with served("bare_server") as bare, served("guarded_server") as ours, served("decision_server") as service:
+        for turn in range(TURNS):
+            asked = [("bare", bare, "/"), ("gobanfast", ours, "/"), ("gobanfast serve, /check", service, "/check")]
+            for name, port, path in asked if turn % 2 else reversed(asked):
+                timings[name].append(load(wrk, port, path))
+    return [Row(SUITE, "load", name, LOADED[name][1], "ns", taken) for name, taken in timings.items()]  # type: ignore[arg-type]
+
+
+def test_case(benchmark: Any, case: Case) -> None:
+    """One case alone, for pytest-benchmark's statistics; the record comes from `python -m benchmarks.run`."""
+    timed(benchmark, case)

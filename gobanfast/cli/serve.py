@@ -1,0 +1,95 @@
+"""`gobanfast serve`: the decision service for proxies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gobanfast._errors import GobanError
+from gobanfast.cli.common import Asn, Rules
+
+TOKEN = "GOBANFAST_TOKEN"  # noqa: S105 - the variable's name
+
+
+def serve(
+    rules: Rules,
+    asn: Asn = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Port to listen on.")] = 8787,
+    uds: Annotated[str | None, typer.Option("--uds", metavar="PATH", help="Listen on a UNIX socket instead.")] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trust",
+            metavar="PREFIX",
+            help="Proxies that may ask; unix for a UNIX socket. Without it: trust of the rules, else this machine.",
+        ),
+    ] = None,
+    forwarded: Annotated[
+        bool, typer.Option("--forwarded", help="The proxies say the client in Forwarded, not in X-Forwarded-For.")
+    ] = False,
+    store: Annotated[
+        str | None,
+        typer.Option("--store", "-s", envvar="GOBANFAST_STORE", metavar="URI", help="Where bans outlive the service."),
+    ] = None,
+    log: Annotated[
+        str | None, typer.Option("--log", metavar="URI", help="Where decisions are logged: file:PATH, stdout:, ...")
+    ] = None,
+    challenge_keys: Annotated[
+        Path | None,
+        typer.Option(
+            "--challenge-keys", exists=True, dir_okay=False, help="Secrets for the challenge, one a line, newest first."
+        ),
+    ] = None,
+    contact: Annotated[str | None, typer.Option("--contact", help="Whom refused people may ask.")] = None,
+    allow_on_error: Annotated[bool, typer.Option("--allow-on-error", help="Let in where deciding fails.")] = False,
+) -> None:
+    """Answer proxies (nginx, Traefik, Caddy, Envoy) that ask about a request; /bans needs GOBANFAST_TOKEN set."""
+    try:
+        import uvicorn
+        from prometheus_client import CollectorRegistry, generate_latest
+    except ImportError as error:
+        raise typer.BadParameter(f"the service needs {error.name}: pip install 'gobanfast[serve]'") from None
+    from gobanfast.engine import Engine
+    from gobanfast.frontends.authz import DecisionService
+    from gobanfast.frontends.challenge import Challenge
+    from gobanfast.frontends.trust import CHAINS, Trust
+    from gobanfast.telemetry.log import DecisionLog
+    from gobanfast.telemetry.metrics import Metrics
+
+    registry = CollectorRegistry()
+    try:
+        engine = Engine.load(rules, asn=asn, store=store)
+        peers = trust or ([] if len(engine.ruleset.trust) else ["127.0.0.0/8", "::1/128", "unix"])
+        decisions = DecisionLog(log) if log is not None else None
+        metrics = Metrics(engine, sync=engine.sync, log=decisions).register(registry)
+        service = DecisionService(
+            engine,
+            token=os.environ.get(TOKEN),
+            metrics=lambda: generate_latest(registry),
+            trust=Trust(peers, chain=CHAINS[1:] if forwarded else CHAINS[:1]) if peers else None,
+            challenge=Challenge(challenge_keys.read_text().split()) if challenge_keys is not None else "refuse",
+            contact=contact,
+            log=decisions,
+            on_decision=lambda decision, _: metrics.record(decision),
+            on_error="allow" if allow_on_error else "refuse",
+        )
+    except GobanError:
+        raise
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    engine.watch(rules, asn=asn)
+    uvicorn.run(
+        service,
+        host=host,
+        port=port,
+        uds=uds,
+        interface="asgi3",
+        proxy_headers=False,  # it would put the client in the proxy's place before we see either
+        server_header=False,
+        access_log=False,
+        log_level="warning",
+    )

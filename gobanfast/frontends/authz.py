@@ -1,0 +1,235 @@
+"""The decision service: what proxies ask before they hand a request on, as one small ASGI application.
+
+| path | who asks | answer |
+|---|---|---|
+| `/check` | nginx `auth_request`, Traefik forwardAuth, Caddy forward_auth | 200, or 403 and the page, or 503 |
+| `/check/...` | Envoy ext_authz over HTTP | the same |
+| `/live`, `/ready` | probes | 200; `/ready` with the engine's status. Old rules and a lost store are told, not fatal |
+| `/metrics` | Prometheus | what it was given to show |
+| `/bans` | people, with a bearer token | list (GET), make (POST, JSON), lift (DELETE `/bans/<key>`) |
+
+`/check` believes peers in `trust` and refuses to answer others. They say for whom they ask in X-Forwarded-For (or what
+the Trust has), and for what in X-Forwarded-Method and -Uri, or X-Original-Method and -URI, or, after `/check`, in the
+path itself; told twice and differently, it is refused, for one of the two is the client's. An answer carries
+`x-gobanfast-action`, `-rule` and `-cause`, and `x-request-id`, which the proxy is to put on the request it hands on.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from gobanfast._errors import GobanError
+from gobanfast.frontends.gate import ADDRESS_START, Gate
+from gobanfast.frontends.refusal import Answer
+from gobanfast.frontends.trust import mint_request_id
+
+if TYPE_CHECKING:
+    from gobanfast.engine import Engine
+    from gobanfast.frontends.asgi import Receive, Scope, Send
+
+log = logging.getLogger("gobanfast.http")
+
+CHECK = "/check"
+BODY_LIMIT = 65536
+TOKEN_BYTES = 16
+# What the proxy adds to the client's headers, or takes out of them, on this hop: none of it is the client's.
+HOP_HEADERS = frozenset(
+    b"connection content-length forwarded keep-alive proxy-connection te trailer transfer-encoding upgrade via "
+    b"x-forwarded-for x-forwarded-host x-forwarded-method x-forwarded-port x-forwarded-proto x-forwarded-server "
+    b"x-forwarded-uri x-original-method x-original-uri x-real-ip x-request-id "
+    b"x-envoy-expected-rq-timeout-ms x-envoy-internal".split()
+)
+TARGETS = frozenset({b"x-forwarded-uri", b"x-original-uri"})
+METHODS = frozenset({b"x-forwarded-method", b"x-original-method"})
+LISTED = ("key", "reason", "rule", "created", "expires", "count", "by")
+
+
+class DecisionService:
+    """The ASGI application; options are those of `gate.Gate`.
+
+    Args:
+        token: secret for `/bans`, at least 16 characters; None: there is no `/bans`.
+        metrics: makes the text of `/metrics`; None: there is none.
+    Raises:
+        ValueError: a token that is too short.
+    """
+
+    def __init__(
+        self, engine: Engine, *, token: str | None = None, metrics: Callable[[], bytes] | None = None, **options: Any
+    ) -> None:
+        if token is not None and len(token) < TOKEN_BYTES:
+            raise ValueError(f"the token for /bans is shorter than {TOKEN_BYTES} characters")
+        self.gate = Gate(engine, **options)
+        self._engine, self._decide = engine, engine.decide
+        self._token = None if token is None else b"Bearer " + token.encode()
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": "there is no WebSocket here"})
+            return
+        path: str = scope["path"]
+        if path.startswith(CHECK) and path[len(CHECK) :][:1] in {"", "/"}:
+            status, headers, body = self.check(scope)
+        elif path == "/bans" or path.startswith("/bans/"):
+            status, headers, body = await self.bans(scope, receive)
+        else:
+            status, headers, body = self.probe(path)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    def check(self, scope: Scope) -> Answer:
+        """What becomes of the request that a proxy asks about."""
+        gate = self.gate
+        if gate.follows and gate.generation != self._engine.generation:
+            gate.follow()
+        client = scope.get("client")
+        peer = client[0] if client else None
+        if peer is not None and (not peer or peer[0] not in ADDRESS_START):
+            peer = None
+        if not gate.trust.believes(peer):
+            return plain(403, f"peer {peer or 'on a UNIX socket'} is not in trust")
+        origin = gate.trust.resolve(peer, scope["headers"])
+        request_id = origin.request_id or mint_request_id()
+        headers = []
+        targets, methods = set(), set()
+        for pair in scope["headers"]:
+            name = pair[0]
+            if name not in HOP_HEADERS:
+                headers.append(pair)
+            elif name in TARGETS:
+                targets.add(pair[1])
+            elif name in METHODS:
+                methods.add(pair[1])
+        path, method = scope["path"][len(CHECK) :], scope["method"]
+        if not path:
+            if len(targets) > 1 or len(methods) > 1:  # the proxy sets one header; another came from the client
+                return plain(403, "the request's path or method is told in two ways")
+            path = unquote(targets.pop().decode("latin-1").partition("?")[0]) if targets else "/"
+            method = methods.pop().decode("latin-1") if methods else method
+        accept = ",".join([value.decode("latin-1") for name, value in headers if name == b"accept"])
+        try:
+            decision = self._decide(
+                origin.address,
+                sni=origin.signals.get("sni"),
+                headers=headers,
+                method=method,
+                path=path,
+                http=None,  # the proxy's own version is none of the client's
+            )
+            if gate.log is not None:
+                gate.log.record(decision, headers=headers, method=method, path=path, request_id=request_id)
+            if gate.on_decision is not None:
+                gate.on_decision(decision, request_id)
+            extra = [
+                (b"x-request-id", request_id.encode()),
+                (b"x-gobanfast-action", decision.action.encode()),
+                (b"x-gobanfast-cause", decision.cause.encode()),
+            ]
+            if decision.rule is not None and decision.rule.isascii():
+                extra.append((b"x-gobanfast-rule", decision.rule.encode()))
+            answer = None
+            if decision.action != "allow":
+                answer, cookies = gate.settle(
+                    decision,
+                    request_id=request_id,
+                    method=method,
+                    path=path,
+                    secure=origin.scheme == "https",
+                    accept=accept,
+                    cookies="; ".join([value.decode("latin-1") for name, value in headers if name == b"cookie"]),
+                )
+                extra += cookies
+        except Exception as error:  # noqa: BLE001 - logged there
+            answer = gate.failed(error, request_id, accept)
+            extra = [(b"x-request-id", request_id.encode())]
+        if answer is None:
+            return Answer(200, [(b"content-length", b"0"), *extra], b"")
+        return Answer(answer.status, [*answer.headers, *extra[1:]], answer.body)
+
+    def probe(self, path: str) -> Answer:
+        """`/live`, `/ready` and `/metrics`."""
+        if path == "/live":
+            return plain(200, "live")
+        if path == "/ready":
+            return answer_json(200, self._engine.status())
+        if path == "/metrics" and self._metrics is not None:
+            text = self._metrics()
+            return Answer(200, [(b"content-type", b"text/plain; version=0.0.4"), length(text)], text)
+        return plain(404, "there is /check, /live, /ready, /metrics and /bans here")
+
+    async def bans(self, scope: Scope, receive: Receive) -> Answer:
+        """The bans in force, for those who know the token."""
+        if self._token is None:
+            return plain(404, "no token is set, so there is no /bans here")
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        if len(given) != 1 or not hmac.compare_digest(given[0], self._token):
+            refused = plain(401, "a bearer token is needed")
+            refused.headers.append((b"www-authenticate", b'Bearer realm="gobanfast"'))
+            return refused
+        key = unquote(scope["path"][len("/bans/") :])
+        method = scope["method"]
+        try:
+            if method == "GET" and not key:
+                return answer_json(200, [listed(ban) for ban in self._engine.bans()])
+            if method == "POST" and not key:
+                asked = json.loads(await read_body(receive))
+                ban = self._engine.ban(
+                    asked["key"], duration=asked.get("duration"), reason=str(asked.get("reason", ""))
+                )
+                return answer_json(201, listed(ban))
+            if method == "DELETE" and key:
+                lifted = self._engine.unban(key)
+                return plain(404, f"{key} is not banned") if lifted is None else answer_json(200, listed(lifted))
+        except (ValueError, KeyError, TypeError, AttributeError, GobanError) as error:
+            return plain(400, f"{type(error).__name__}: {error}")
+        return plain(405, "GET and POST /bans, DELETE /bans/<key>")
+
+
+async def lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": message["type"] + ".complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+async def read_body(receive: Receive) -> bytes:
+    body = b""
+    while True:
+        message = await receive()
+        part: bytes = message.get("body", b"")
+        body += part
+        if len(body) > BODY_LIMIT:
+            raise ValueError(f"a body of more than {BODY_LIMIT} bytes")
+        if not message.get("more_body"):
+            return body
+
+
+def length(body: bytes) -> tuple[bytes, bytes]:
+    return b"content-length", b"%d" % len(body)
+
+
+def plain(status: int, text: str) -> Answer:
+    body = text.encode() + b"\n"
+    return Answer(status, [(b"content-type", b"text/plain; charset=utf-8"), length(body)], body)
+
+
+def answer_json(status: int, value: Any) -> Answer:
+    body = json.dumps(value, default=str).encode()
+    return Answer(status, [(b"content-type", b"application/json"), length(body), (b"cache-control", b"no-store")], body)
+
+
+def listed(ban: Any) -> dict[str, Any]:
+    """A Ban as JSON members."""
+    return {name: getattr(ban, name) for name in LISTED}

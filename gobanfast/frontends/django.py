@@ -1,0 +1,221 @@
+"""Django middleware, for WSGI and ASGI alike; configured by the setting GOBANFAST.
+
+    INSTALLED_APPS = ["gobanfast.frontends.django.GobanfastConfig", ...]  # for `manage.py check`
+    MIDDLEWARE = ["gobanfast.frontends.django.GobanfastMiddleware", ...]  # first: what stands before it runs unasked
+    GOBANFAST = {"rules": BASE_DIR / "rules.yaml"}
+
+Views find `request.gobanfast` (the Decision), `request.gobanfast_request_id` and `request.gobanfast_origin`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.apps import AppConfig
+from django.conf import settings
+from django.core import checks
+from django.http import HttpResponse
+
+from gobanfast._errors import GobanError
+from gobanfast.frontends.challenge import Challenge
+from gobanfast.frontends.gate import ADDRESS_START, Extra, Gate, is_secure
+from gobanfast.frontends.refusal import Answer
+from gobanfast.frontends.tls import CURRENT
+from gobanfast.frontends.trust import Origin, Trust, mint_request_id
+
+if TYPE_CHECKING:
+    from gobanfast.engine import Engine
+
+NAME = "gobanfast.frontends.django.GobanfastMiddleware"
+OPTIONS = frozenset({"rules", "engine", "trust", "routes", "challenge", "contact", "show_reason", "log", "on_error"})
+
+
+@cache
+def gate() -> Gate:
+    """The Gate that the setting GOBANFAST describes; made once in a process.
+
+    `engine` is an Engine, a function that makes one, or the dotted name of either; or `rules` is the path of a rules
+    file. `log` is a DecisionLog or where one writes, such as "file:/var/log/gobanfast.jsonl". `trust` is a list of
+    prefixes or the arguments of a Trust, `challenge` those of a Challenge, "refuse" or "allow"; the others are options
+    of a Gate.
+
+    Raises:
+        ValueError: a setting that is none of these.
+        OSError, RuleError: the rules cannot be read.
+    """
+    options = dict(getattr(settings, "GOBANFAST", {}))
+    unknown = options.keys() - OPTIONS
+    if unknown:
+        raise ValueError(f"GOBANFAST has no setting {min(unknown)!r}; it has {', '.join(sorted(OPTIONS))}")
+    if ("rules" in options) == ("engine" in options):
+        raise ValueError("GOBANFAST needs one of 'rules', the path of a rules file, and 'engine'")
+    trust, challenge = options.pop("trust", None), options.pop("challenge", "refuse")
+    if isinstance(trust, dict):
+        options["trust"] = Trust(**trust)
+    elif trust is not None:
+        options["trust"] = trust if isinstance(trust, Trust) else Trust(trust)
+    if isinstance(options.get("log"), str):
+        from gobanfast.telemetry.log import DecisionLog
+
+        options["log"] = DecisionLog(options["log"])
+    options["challenge"] = Challenge(**challenge) if isinstance(challenge, dict) else challenge
+    return Gate(_engine(options.pop("rules", None), options.pop("engine", None)), **options)
+
+
+def _engine(rules: Any, engine: Any) -> Engine:
+    if rules is not None:
+        from gobanfast.engine import Engine
+
+        return Engine.load(rules)
+    if isinstance(engine, str):
+        module, _, name = engine.rpartition(".")
+        engine = getattr(import_module(module), name)
+    return engine() if callable(engine) else engine  # type: ignore[no-any-return]
+
+
+class GobanfastMiddleware:
+    """Asks the engine before the view, and before every middleware listed after this one."""
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[Any], Any]) -> None:
+        self.get_response = get_response
+        self._gate = gate()
+        self._async = iscoroutinefunction(get_response)
+        if self._async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: Any) -> Any:
+        """The answer of what comes after, or ours; a coroutine of it under ASGI."""
+        if self._gate.routes and self._gate.mode(request.path) == "off":
+            return self.get_response(request)
+        answer, extra = self._decide(request)
+        if self._async:
+            return self._later(request, answer, extra)
+        return response(answer) if answer is not None else self._finish(request, self.get_response(request), extra)
+
+    async def _later(self, request: Any, answer: Answer | None, extra: Extra) -> Any:
+        if answer is not None:
+            return response(answer)
+        return self._finish(request, await self.get_response(request), extra)
+
+    def _decide(self, request: Any) -> tuple[Answer | None, Extra]:
+        gate, environ = self._gate, request.META
+        if gate.follows and gate.generation != gate.engine.generation:
+            gate.follow()
+        scope = getattr(request, "scope", None)
+        headers = environ if scope is None else scope["headers"]
+        peer = environ.get("REMOTE_ADDR") or None
+        if peer is not None and peer[0] not in ADDRESS_START:
+            peer = None
+        origin: Origin | None = None
+        address = peer
+        handshake = None
+        if gate.trust.believes(peer):
+            trust = gate.trust
+            origin = trust.resolve_environ(peer, environ) if scope is None else trust.resolve(peer, headers)
+            address = origin.address
+        elif request.is_secure():
+            handshake = CURRENT.get()  # under ASGI, where the client's TLS ends at this server
+        request_id = (origin.request_id if origin is not None else None) or mint_request_id()
+        request.gobanfast_request_id, request.gobanfast_origin = request_id, origin
+        try:
+            decision = request.gobanfast = gate.engine.decide(
+                address,
+                sni=None if origin is None else origin.signals.get("sni"),
+                hello=None if handshake is None else handshake.hello,
+                headers=headers,
+                method=request.method,
+                path=request.path,
+                http=environ.get("SERVER_PROTOCOL", "HTTP/1.1")[5:] if scope is None else scope["http_version"],
+            )
+            if gate.log is not None:
+                gate.log.record(
+                    decision, headers=headers, method=request.method, path=request.path, request_id=request_id
+                )
+            if decision.action == "allow":
+                return None, []
+            return gate.settle(
+                decision,
+                request_id=request_id,
+                method=request.method,
+                path=request.path,
+                secure=is_secure("https" if request.is_secure() else "http", origin),
+                accept=environ.get("HTTP_ACCEPT", ""),
+                cookies=environ.get("HTTP_COOKIE", ""),
+            )
+        except Exception as error:  # noqa: BLE001 - logged there
+            return gate.failed(error, request_id, environ.get("HTTP_ACCEPT", "")), []
+
+    def _finish(self, request: Any, answered: Any, extra: Extra) -> Any:
+        answered.headers.setdefault("X-Request-ID", request.gobanfast_request_id)
+        for _, value in extra:
+            add_cookie(answered, value.decode())
+        return answered
+
+
+def response(answer: Answer) -> HttpResponse:
+    """Our answer as Django's."""
+    made = HttpResponse(answer.body, status=answer.status)
+    for name, value in answer.headers:
+        made.headers[name.decode().title()] = value.decode()
+    return made
+
+
+def add_cookie(answered: Any, line: str) -> None:
+    """Adds a Set-Cookie line of ours; Django keeps cookies apart from headers."""
+    pair, *attributes = line.split("; ")
+    name, _, value = pair.partition("=")
+    answered.cookies[name] = value
+    for attribute in attributes:
+        key, _, said = attribute.partition("=")
+        answered.cookies[name][key.lower()] = said or True
+
+
+class GobanfastConfig(AppConfig):  # type: ignore[misc]  # Django has no types
+    """Registers the system checks."""
+
+    name = "gobanfast.frontends.django"
+    label = "gobanfast"
+    verbose_name = "gobanfast"
+
+    def ready(self) -> None:
+        """Called by Django once settings stand."""
+        checks.register(check_settings, checks.Tags.security)
+
+
+def check_settings(**_: Any) -> list[checks.CheckMessage]:
+    """What is wrong with the settings: gobanfast.E001 unusable, W001 not first, W002 not installed, W003 trust."""
+    found: list[checks.CheckMessage] = []
+    try:
+        made = gate()
+    except (ValueError, TypeError, OSError, GobanError, AttributeError, ImportError) as error:
+        return [checks.Error(f"GOBANFAST cannot be used: {error}", id="gobanfast.E001")]
+    middleware = list(settings.MIDDLEWARE)
+    if NAME not in middleware:
+        found.append(checks.Warning(f"{NAME} is not in MIDDLEWARE: nothing is decided", id="gobanfast.W002"))
+    elif (place := middleware.index(NAME)) > 0:
+        before = ", ".join(middleware[:place])
+        found.append(
+            checks.Warning(
+                f"{NAME} is not the first of MIDDLEWARE: {before} run for banned clients too",
+                hint="Move it to the top.",
+                id="gobanfast.W001",
+            )
+        )
+    forwarded = settings.USE_X_FORWARDED_HOST or settings.SECURE_PROXY_SSL_HEADER
+    if forwarded and not len(made.trust.peers) and not made.trust.unix:
+        found.append(
+            checks.Warning(
+                "Django believes a proxy (USE_X_FORWARDED_HOST or SECURE_PROXY_SSL_HEADER), GOBANFAST trusts none: "
+                "every client has the proxy's address",
+                hint="Name the proxy's prefixes in GOBANFAST['trust'].",
+                id="gobanfast.W003",
+            )
+        )
+    return found

@@ -1,0 +1,386 @@
+"""Finds what would make decisions by address wrong in this deployment, and says what to do about it.
+
+`examine` looks at a configuration. A `Doctor` watches requests as they reach the application (outermost, before the
+middleware), and answers at a path of its own, behind a token:
+
+    app = Doctor(Gobanfast(app, engine), engine, token=os.environ["DOCTOR_TOKEN"])
+
+`gobanfast doctor --url http://127.0.0.1:8000/gobanfast-doctor` fetches that report, after it has tried with a forged
+header whether the server lets strangers name the client.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from gobanfast.frontends.authz import TOKEN_BYTES, answer_json, plain
+from gobanfast.frontends.gate import ADDRESS_START, trust_of
+from gobanfast.frontends.trust import Trust, read_for, read_forwarded
+
+if TYPE_CHECKING:
+    from gobanfast.engine import Engine
+    from gobanfast.frontends.asgi import Application, Receive, Scope, Send
+
+Severity = Literal["problem", "warning", "note"]
+
+ASN_DAYS = 30  # age of AS data that is told
+JUMP_SECONDS = 5.0
+FEW, MANY = 20, 100  # requests before a share of them, and before their spread, says anything
+PEERS_LIMIT = 256
+CHAIN_FIELDS = (b"x-forwarded-for", b"forwarded")
+OTHER_FIELDS = (b"x-real-ip", b"cf-connecting-ip", b"true-client-ip", b"fastly-client-ip", b"x-client-ip")
+WORKERS = re.compile(r"(?:--workers|-w)[ =]?(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing to know: "problem" makes decisions wrong, "warning" may, "note" is only worth knowing."""
+
+    code: str
+    severity: Severity
+    what: str
+    advice: str
+
+
+def examine(
+    engine: Engine,
+    *,
+    trust: Trust | None = None,
+    asn_file: Path | None = None,
+    challenge: bool = False,
+    shared: bool = False,
+    workers: int | None = None,
+    environ: Mapping[str, str] = os.environ,
+    now: Callable[[], float] = time.time,
+) -> list[Finding]:
+    """What is wrong or doubtful in a configuration, worst first.
+
+    Args:
+        trust: as given to the frontend; None: that of the rules.
+        asn_file: where the AS data comes from; None: the starter table.
+        challenge: whether a Challenge is configured.
+        shared: whether a store shares bans between processes.
+        workers: processes that serve; None: as the environment says.
+    """
+    found = []
+    trust = trust_of(engine) if trust is None else trust
+    if not len(trust.peers) and not trust.unix:
+        found.append(
+            Finding(
+                "no-trust",
+                "note",
+                "no proxy is trusted: the peer of the connection is the client",
+                "right for a server that clients reach directly; behind a proxy, name its prefixes in trust:",
+            )
+        )
+    challenging = [rule.id for rule in engine.ruleset.rules if rule.action == "challenge" and rule.mode == "enforce"]
+    if challenging and not challenge:
+        found.append(
+            Finding(
+                "no-challenge",
+                "warning",
+                f"rules {', '.join(challenging[:5])} challenge, and no challenge is configured: they refuse",
+                "give the frontend a Challenge, or challenge='allow' to leave it to the application",
+            )
+        )
+    status = engine.status()
+    if status["stale"]:
+        found.append(
+            Finding(
+                "rules-stale",
+                "problem",
+                f"the rules in force are not those on disk: {'; '.join(map(str, status['problems'][:3]))}",
+                "mend the file; gobanfast rules lint says what is wrong with it",
+            )
+        )
+    found += examine_asn(asn_file, now())
+    if environ.get("FORWARDED_ALLOW_IPS", "").strip() == "*":
+        found.append(
+            Finding(
+                "server-believes-everyone",
+                "problem",
+                "FORWARDED_ALLOW_IPS=* lets every client name its own address to the server",
+                "unset it, run uvicorn with --no-proxy-headers, and name the proxies in trust:",
+            )
+        )
+    workers = workers_of(environ) if workers is None else workers
+    if workers > 1 and not shared and engine.sync is None:
+        found.append(
+            Finding(
+                "workers-do-not-share",
+                "warning",
+                f"{workers} processes each count and ban on their own: limits are up to {workers} times what rules say",
+                "give the engine a store that all of them share",
+            )
+        )
+    from gobanfast.frontends import tls
+
+    checked = tls.self_check()
+    if " no" in checked:
+        found.append(
+            Finding("tls-signals-missing", "warning", checked, "rules that ask for what is missing see it as absent")
+        )
+    return ranked(found)
+
+
+def examine_asn(path: Path | None, now: float) -> list[Finding]:
+    if path is None:
+        return [
+            Finding(
+                "asn-starter",
+                "note",
+                "the AS data is the starter table: a few large networks only",
+                "build a full one: gobanfast asn build FILE -o asn.gbf",
+            )
+        ]
+    days = (now - path.stat().st_mtime) / 86400
+    if days <= ASN_DAYS:
+        return []
+    return [
+        Finding(
+            "asn-stale",
+            "warning",
+            f"{path} is {days:.0f} days old: addresses change hands",
+            "build it anew every week or month, and reload",
+        )
+    ]
+
+
+def workers_of(environ: Mapping[str, str]) -> int:
+    """How many processes the environment asks servers to start."""
+    asked = environ.get("WEB_CONCURRENCY") or environ.get("UVICORN_WORKERS") or environ.get("GRANIAN_WORKERS") or "1"
+    found = WORKERS.search(environ.get("GUNICORN_CMD_ARGS", ""))
+    return int(found[1]) if found else int(asked) if asked.isdigit() else 1
+
+
+def ranked(found: list[Finding]) -> list[Finding]:
+    order = ("problem", "warning", "note")
+    return sorted(found, key=lambda finding: order.index(finding.severity))
+
+
+class Watch:
+    """Counts of what requests look like on arrival; fixed memory, not for concurrent use."""
+
+    def __init__(
+        self, trust: Trust, *, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.trust = trust
+        self.peers: Counter[str | None] = Counter()
+        self.counts: Counter[str] = Counter()
+        self.others: Counter[str] = Counter()
+        self._wall, self._steady = wall, steady
+        self._offset = wall() - steady()
+        self.jumps = 0
+
+    def see(self, peer: str | None, headers: Any) -> None:
+        """Takes one request in: its peer as the server gives it (None: no address), and header pairs."""
+        counts = self.counts
+        counts["requests"] += 1
+        offset = self._wall() - self._steady()
+        if abs(offset - self._offset) > JUMP_SECONDS:
+            self.jumps += 1
+        self._offset = offset
+        if peer in self.peers or len(self.peers) < PEERS_LIMIT:
+            self.peers[peer] += 1
+        else:
+            counts["other peers"] += 1
+        chains = {name: value for name, value in headers if name in CHAIN_FIELDS}
+        for name, _ in headers:
+            if name in OTHER_FIELDS:
+                self.others[name.decode()] += 1
+        if chains:
+            counts["chains"] += 1
+        if peer is not None and any(
+            hop.address is not None and hop.address == peer
+            for name, value in chains.items()
+            for hop in (read_for if name == CHAIN_FIELDS[0] else read_forwarded)(value.decode("latin-1"))
+        ):
+            counts["rewritten"] += 1
+        if peer is None:
+            counts["no address"] += 1
+        if self.trust.believes(peer):
+            counts["believed"] += 1
+            counts[self.trust.resolve(peer, headers).status] += 1
+        elif chains:
+            counts["chains from strangers"] += 1
+
+    def findings(self) -> list[Finding]:
+        """What the requests so far say, worst first."""
+        counts, found = self.counts, []
+        requests = counts["requests"]
+        if counts["rewritten"]:
+            found.append(
+                Finding(
+                    "server-rewrote-client",
+                    "warning",
+                    f"in {counts['rewritten']} of {requests} requests the peer stands in its own forwarding header: "
+                    "the server has put the client in the proxy's place already",
+                    "let one place decide: uvicorn --no-proxy-headers, no ProxyFix, and the proxies in trust:",
+                )
+            )
+        if counts["no address"] and not self.trust.unix:
+            found.append(
+                Finding(
+                    "unix-socket",
+                    "problem" if counts["no address"] == requests else "warning",
+                    f"{counts['no address']} of {requests} requests came from a peer without an address, such as a "
+                    "UNIX socket",
+                    "put unix in trust, if only your proxy can reach that socket",
+                )
+            )
+        busiest, most = (self.peers.most_common(1) or [(None, 0)])[0]
+        if requests >= MANY and most >= 0.99 * requests and busiest is not None and not self.trust.believes(busiest):
+            found.append(
+                Finding(
+                    "one-peer",
+                    "problem" if counts["chains from strangers"] else "warning",
+                    f"{most} of {requests} requests come from {busiest}, which is not trusted: a ban of it bans all",
+                    f"if {busiest} is your proxy, put it in trust:",
+                )
+            )
+        elif requests >= FEW and counts["chains from strangers"] > 0.5 * requests:
+            found.append(
+                Finding(
+                    "chains-from-strangers",
+                    "warning",
+                    f"{counts['chains from strangers']} of {requests} requests have a forwarding header from a peer "
+                    "that is not trusted",
+                    "if those peers are your proxies, put them in trust:",
+                )
+            )
+        if counts["believed"] >= FEW and counts["trusted"] + counts["unknown"] > 0.5 * counts["believed"]:
+            hint = ", ".join(name for name, _ in self.others.most_common(3))
+            found.append(
+                Finding(
+                    "proxy-says-nothing",
+                    "problem",
+                    f"{counts['trusted'] + counts['unknown']} of {counts['believed']} requests of trusted proxies name "
+                    "no client: they are decided without an address",
+                    "have the proxy write X-Forwarded-For, or say which header it writes"
+                    + (f"; seen here: {hint}" if hint else ""),
+                )
+            )
+        bad = counts["malformed"] + counts["conflict"] + counts["too-many-hops"]
+        if counts["believed"] >= FEW and bad > 0.01 * counts["believed"]:
+            found.append(
+                Finding(
+                    "chains-malformed",
+                    "warning",
+                    f"{bad} of {counts['believed']} forwarding headers of trusted proxies cannot be read",
+                    "have the proxy replace what clients send, and name in `chain` only headers that it writes",
+                )
+            )
+        if self.jumps:
+            found.append(
+                Finding(
+                    "clock-jumps",
+                    "warning",
+                    f"the clock jumped {self.jumps} times by more than {JUMP_SECONDS:.0f} s",
+                    "slew it (chrony, systemd-timesyncd); bans of other hosts end at times of their clocks",
+                )
+            )
+        return ranked(found)
+
+
+class Doctor:
+    """ASGI middleware that watches every request and answers one path with what it found.
+
+    Args:
+        token: bearer token for the report, at least 16 characters.
+        path: where the report is.
+        trust: as given to the frontend; None: that of the rules.
+        more: what else is known of the configuration, for `examine`.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        engine: Engine,
+        *,
+        token: str,
+        path: str = "/gobanfast-doctor",
+        trust: Trust | None = None,
+        **more: Any,
+    ) -> None:
+        if len(token) < TOKEN_BYTES:
+            raise ValueError(f"the token of the doctor is shorter than {TOKEN_BYTES} characters")
+        self.app, self.path = app, path
+        self.watch = Watch(trust_of(engine) if trust is None else trust)
+        self._engine, self._more = engine, more
+        self._token = b"Bearer " + token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Watches, and answers the one path."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        client = scope.get("client")
+        peer = client[0] if client and client[0] and client[0][0] in ADDRESS_START else None
+        headers = list(scope["headers"])
+        if scope["path"] != self.path:
+            self.watch.see(peer, headers)
+            await self.app(scope, receive, send)
+            return
+        given = [value for name, value in headers if name == b"authorization"]
+        if len(given) == 1 and hmac.compare_digest(given[0], self._token):
+            answer = answer_json(200, self.report(peer))
+        else:
+            answer = plain(401, "a bearer token is needed")
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    def report(self, peer: str | None) -> dict[str, Any]:
+        """Findings and counts, and the peer that asks, as the server gives it."""
+        found = ranked(examine(self._engine, trust=self.watch.trust, **self._more) + self.watch.findings())
+        return {
+            "peer": peer,
+            "requests": self.watch.counts["requests"],
+            "counts": dict(self.watch.counts),
+            "findings": [asdict(finding) for finding in found],
+        }
+
+
+FORGED = "192.0.2.254"  # TEST-NET-1: no client ever has it
+
+
+def consult(url: str, token: str, *, timeout: float = 10.0) -> list[Finding]:
+    """Findings of the Doctor at `url`, and whether its server lets us name our own address.
+
+    Raises:
+        OSError: nobody answers there, or not with a report.
+    """
+    report = fetch(url, token, timeout, {})
+    forged = fetch(url, token, timeout, {"X-Forwarded-For": FORGED, "Forwarded": f"for={FORGED}"})
+    found = [Finding(**finding) for finding in report["findings"]]
+    if forged["peer"] == FORGED:
+        found.append(
+            Finding(
+                "server-believes-us",
+                "problem",
+                f"the server took the header of this command for the truth: the client became {FORGED}",
+                "run uvicorn with --no-proxy-headers, take ProxyFix out, and name the proxies in trust:",
+            )
+        )
+    return ranked(found)
+
+
+def fetch(url: str, token: str, timeout: float, headers: Mapping[str, str]) -> dict[str, Any]:
+    from urllib.request import Request, urlopen
+
+    if not url.startswith(("http://", "https://")):
+        raise OSError(f"{url} is not a http:// or https:// URL")
+    request = Request(url, headers={"Authorization": f"Bearer {token}", **headers})  # noqa: S310 - checked above
+    with urlopen(request, timeout=timeout) as answered:  # noqa: S310
+        report = json.load(answered)
+    if not isinstance(report, dict) or "findings" not in report:
+        raise OSError(f"{url} does not answer with a report")
+    return report

@@ -1,0 +1,174 @@
+"""What the HTTP frontends share: their options, which paths they leave alone, and what becomes of a decision."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Literal
+
+from gobanfast._set import PrefixSet
+from gobanfast.consistency import agreement
+from gobanfast.frontends.challenge import Challenge
+from gobanfast.frontends.refusal import Answer, refuse
+from gobanfast.frontends.trust import Origin, Trust
+
+if TYPE_CHECKING:
+    from gobanfast import Decision
+    from gobanfast.engine import Engine
+    from gobanfast.frontends.tls import Handshake
+    from gobanfast.telemetry.log import DecisionLog
+
+logger = logging.getLogger("gobanfast.http")
+
+Mode = Literal["enforce", "observe", "off"]
+MODES = ("enforce", "observe", "off")
+Extra = list[tuple[bytes, bytes]]
+
+ADDRESS_START = frozenset("0123456789abcdefABCDEF:")
+ODD_PATH = ("//", "/.", "\\", "%", ";")  # what an application may take for another path than it looks
+
+
+class Gate:
+    """Options of an HTTP frontend, checked, and the slow half of its work.
+
+    Args:
+        engine: decides.
+        trust: whose forwarding headers are believed; None: those whom the rules name (`trust:`), also after a swap.
+        routes: path -> "enforce" (as without it), "observe" (decide, note, never refuse) or "off" (do not even ask). A
+            path that ends in a slash stands for all below it; the longest one that fits counts. Paths that an
+            application might read another way (`//`, `/.`, backslash, `%`, `;`) are never an exception.
+        challenge: what becomes of clients that are to be challenged: a Challenge checks browsers and refuses programs;
+            "refuse" refuses all; "allow" leaves them to the application, which finds the decision in its scope.
+        names: DNS names of the certificate, where the client's TLS ends here: a request for a host that neither the SNI
+            nor these names cover is answered 421, which makes an honest client open another connection; None: any
+            host.
+        contact: whom refused people may ask, a mail address or URL.
+        show_reason: whether they are told the rule's reason.
+        log: where decisions are written, with the request id.
+        on_decision: called with the decision and the request id before the application is.
+        on_error: what an exception in one of those does: "refuse" (503) or "allow". It is always logged.
+    Raises:
+        ValueError: an argument that is none of these.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        trust: Trust | None = None,
+        routes: Mapping[str, Mode] | None = None,
+        challenge: Challenge | Literal["refuse", "allow"] = "refuse",
+        names: Iterable[str] | None = None,
+        contact: str | None = None,
+        show_reason: bool = True,
+        log: DecisionLog | None = None,
+        on_decision: Callable[[Decision, str], object] | None = None,
+        on_error: Literal["refuse", "allow"] = "refuse",
+    ) -> None:
+        if trust is not None and not isinstance(trust, Trust):
+            raise ValueError(f"trust={trust!r} is not a Trust; write Trust([...])")
+        if not isinstance(challenge, Challenge) and challenge not in {"refuse", "allow"}:
+            raise ValueError(f"challenge={challenge!r} is not a Challenge, 'refuse' or 'allow'")
+        if on_error not in {"refuse", "allow"}:
+            raise ValueError(f"on_error={on_error!r} is not one of refuse, allow")
+        for path, mode in (routes or {}).items():
+            if not path.startswith("/") or mode not in MODES:
+                raise ValueError(f"route {path!r}: {mode!r} is not a path from / on, and one of {', '.join(MODES)}")
+        self.engine, self.challenge = engine, challenge
+        self.follows = trust is None
+        self.generation = engine.generation
+        self.trust = trust_of(engine) if trust is None else trust
+        self.names = None if names is None else tuple(names)
+        self.contact, self.show_reason = contact, show_reason
+        self.log, self.on_decision, self.on_error = log, on_decision, on_error
+        self.routes = tuple(sorted((routes or {}).items(), key=lambda route: -len(route[0])))
+
+    def follow(self) -> None:
+        """Takes the trust of the rules that are now in force."""
+        self.generation = self.engine.generation  # first: a swap in between is followed next time
+        try:
+            self.trust = trust_of(self.engine)
+        except ValueError as error:
+            logger.error("trust of generation %d is not followed: %s", self.generation, error)
+
+    def mode(self, path: str) -> Mode:
+        """What `routes` say of a path."""
+        for route, mode in self.routes:
+            if (path.startswith(route) if route.endswith("/") else path == route) and not any(
+                odd in path for odd in ODD_PATH
+            ):
+                return mode
+        return "enforce"
+
+    def settle(
+        self,
+        decision: Decision,
+        *,
+        request_id: str,
+        method: str,
+        path: str,
+        secure: bool,
+        accept: str,
+        cookies: str,
+    ) -> tuple[Answer | None, Extra]:
+        """(answer to refuse with, or None to let in; headers to add to the application's response) for a decision
+        other than "allow"."""
+        if self.routes and self.mode(path) == "observe":
+            return None, []
+        if decision.action == "ban":
+            return self.refusal(decision, request_id, accept), []
+        if self.challenge == "allow":
+            return None, []
+        if isinstance(self.challenge, Challenge):
+            outcome = self.challenge.check(cookies, decision.address, decision.fingerprint)
+            if outcome == "passed":
+                return None, []
+            if outcome == "solved":
+                return None, self.challenge.cookies(decision.address, decision.fingerprint, secure=secure)
+            if method == "GET" and "text/html" in accept:
+                return self.challenge.answer(
+                    decision.address, decision.fingerprint, request_id=request_id, contact=self.contact
+                ), []
+        answer = refuse(
+            "challenge",
+            request_id=request_id,
+            accept=accept,
+            decision=decision,
+            contact=self.contact,
+            show_reason=self.show_reason,
+        )
+        return answer, []
+
+    def misdirected(self, handshake: Handshake, host: str, request_id: str, accept: str) -> Answer | None:
+        """The answer to a request for a host that this TLS connection was not opened for; None if it may go on."""
+        if self.names is None or agreement(handshake.sni, host, self.names) != "differ":
+            return None
+        return refuse("misdirected", request_id=request_id, accept=accept, contact=self.contact)
+
+    def refusal(self, decision: Decision, request_id: str, accept: str) -> Answer:
+        return refuse(
+            "banned",
+            request_id=request_id,
+            accept=accept,
+            decision=decision,
+            contact=self.contact,
+            show_reason=self.show_reason,
+        )
+
+    def failed(self, error: Exception, request_id: str, accept: str) -> Answer | None:
+        """Logs what went wrong; the answer to refuse with, or None to let in."""
+        logger.error("request %s: deciding failed, on_error=%s", request_id, self.on_error, exc_info=error)
+        if self.on_error == "allow":
+            return None
+        return refuse("unavailable", request_id=request_id, accept=accept, contact=self.contact)
+
+
+def trust_of(engine: Engine) -> Trust:
+    """The Trust that the rules in force ask for."""
+    named = engine.ruleset.trust
+    return Trust(PrefixSet.from_packed(named.addresses, named.lengths))
+
+
+def is_secure(scheme: str, origin: Origin | None) -> bool:
+    """Whether the client came over TLS: a trusted peer knows better than the socket."""
+    return (origin.scheme if origin is not None and origin.scheme is not None else scheme) in {"https", "wss"}

@@ -1,0 +1,135 @@
+"""WSGI middleware: decides before the application is called, on any server and framework.
+
+    app = Gobanfast(app, Engine.load("rules.yaml"))
+    flask_app.wsgi_app = Gobanfast(flask_app.wsgi_app, engine)
+
+The application finds in its environ `gobanfast.decision`, `gobanfast.request_id`, and, if a trusted proxy spoke for the
+client, `gobanfast.origin` (see `trust`). Bodies are not touched. Under gunicorn and werkzeug a guarded SSLContext is
+asked for the ClientHello.
+
+WSGI shows headers without their order and case, and `X_Forwarded_For` as if it were `X-Forwarded-For`: the server or
+the proxy must drop names with underscores, as gunicorn and nginx do, and granian does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from gobanfast.frontends.gate import ADDRESS_START, Extra, Gate, is_secure
+from gobanfast.frontends.tls import handshake_of
+from gobanfast.frontends.trust import mint_request_id
+
+if TYPE_CHECKING:
+    from gobanfast.engine import Engine
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+SOCKETS = ("gunicorn.socket", "werkzeug.socket")  # where servers put the connection
+
+
+class Gobanfast:
+    """Asks `engine` about every request before `app` sees it; options are those of `gate.Gate`.
+
+    Clients on a UNIX socket have no address: rules that ask for one do not match them.
+    """
+
+    def __init__(self, app: Application, engine: Engine, **options: Any) -> None:
+        self.app = app
+        self.gate = Gate(engine, **options)
+        self._decide = engine.decide
+        self._engine = engine
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """The application's answer, or ours."""
+        path = environ.get("PATH_INFO", "")
+        if not path.isascii():
+            path = path.encode("latin-1", "replace").decode("utf-8", "replace")
+        gate = self.gate
+        if gate.routes and gate.mode(path) == "off":
+            return self.app(environ, start_response)
+        if gate.follows and gate.generation != self._engine.generation:
+            gate.follow()
+        trust = gate.trust
+        peer = environ.get("REMOTE_ADDR")
+        if peer and peer[0] in ADDRESS_START:
+            believed = peer in trust.peers
+        else:
+            peer, believed = None, trust.unix
+        origin = handshake = hello = sni = None
+        address = peer
+        request_id = None
+        scheme = environ["wsgi.url_scheme"]
+        if believed:
+            origin = environ["gobanfast.origin"] = trust.resolve_environ(peer, environ)
+            address, sni, request_id = origin.address, origin.signals.get("sni"), origin.request_id
+        elif scheme == "https":
+            handshake = handshake_of(next((environ[name] for name in SOCKETS if name in environ), None))
+            if handshake is not None:
+                hello = handshake.hello
+                if hello is None:
+                    sni = handshake.sni
+        if request_id is None:
+            request_id = mint_request_id()
+        environ["gobanfast.request_id"] = request_id
+        answer = None
+        extra: Extra = []
+        try:
+            decision = environ["gobanfast.decision"] = self._decide(
+                address,
+                sni=sni,
+                hello=hello,
+                headers=environ,
+                method=environ["REQUEST_METHOD"],
+                path=path,
+                http=environ.get("SERVER_PROTOCOL", "HTTP/1.1")[5:],
+            )
+            if gate.log is not None:
+                gate.log.record(
+                    decision,
+                    headers=environ,
+                    method=environ["REQUEST_METHOD"],
+                    path=path,
+                    http=environ.get("SERVER_PROTOCOL", "HTTP/1.1")[5:],
+                    request_id=request_id,
+                )
+            if gate.on_decision is not None:
+                gate.on_decision(decision, request_id)
+            if decision.action != "allow":
+                answer, extra = gate.settle(
+                    decision,
+                    request_id=request_id,
+                    method=environ["REQUEST_METHOD"],
+                    path=path,
+                    secure=is_secure(scheme, origin),
+                    accept=environ.get("HTTP_ACCEPT", ""),
+                    cookies=environ.get("HTTP_COOKIE", ""),
+                )
+            if answer is None and handshake is not None and gate.names is not None:
+                host, accept = environ.get("HTTP_HOST", ""), environ.get("HTTP_ACCEPT", "")
+                answer = gate.misdirected(handshake, host, request_id, accept)
+        except Exception as error:  # noqa: BLE001 - logged there
+            answer = gate.failed(error, request_id, environ.get("HTTP_ACCEPT", ""))
+        if answer is not None:
+            start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", native(answer.headers))
+            return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
+
+        def marked(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            for name, _ in headers:
+                if name.lower() == "x-request-id":
+                    break
+            else:
+                headers = [*headers, ("X-Request-ID", request_id)]
+            if extra:
+                headers = [*headers, *native(extra)]
+            return start_response(status, headers) if exc_info is None else start_response(status, headers, exc_info)
+
+        return self.app(environ, marked)
+
+
+def native(headers: Extra) -> list[tuple[str, str]]:
+    """Header pairs as WSGI has them."""
+    return [(name.decode(), value.decode("latin-1")) for name, value in headers]

@@ -1,0 +1,59 @@
+"""An engine for tests of HTTP frontends that answers by address and header, and notes what it was asked."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from gobanfast import Ruleset
+from gobanfast._address import parse_address
+from gobanfast.bans import Ban, ban_key
+
+
+@dataclass
+class FakeDecision:
+    address: str | None = None
+    action: str = "allow"
+    rule: str | None = None
+    reason: str | None = None
+    cause: str = "none"
+    expires: float | None = None
+    fingerprint: str | None = None
+
+
+@dataclass
+class FakeEngine:
+    """Bans .66 of 203.0.113.0/24 and 127.0.0.0/24, challenges .77 and what is no address; fails for .99."""
+
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    generation: int = 1
+    ruleset: Any = field(default_factory=lambda: Ruleset.from_text("{version: 1, rules: []}"))
+    stored: dict[str, Ban] = field(default_factory=dict)
+    stale: bool = False
+
+    def decide(self, address, /, *, sni=None, hello=None, headers=None, method=None, path=None, http=None):
+        self.asked.append(
+            {"address": address, "sni": sni, "headers": headers, "method": method, "path": path, "http": http}
+        )
+        if address in {"203.0.113.99", "127.0.0.99"}:
+            raise RuntimeError("the engine is broken")
+        if address in {"203.0.113.66", "127.0.0.66"}:
+            until = time.time() + 59.5
+            return FakeDecision(address, "ban", "probes", "<probing>", "ban", until, "gh1:" + "0" * 32)
+        if address in {"203.0.113.77", "127.0.0.77"} or (address is not None and parse_address(address) is None):
+            return FakeDecision(address, "challenge", "rented", "servers do not browse", "rule")
+        return FakeDecision(address)
+
+    def status(self):
+        return {"generation": self.generation, "problems": [], "stale": self.stale}
+
+    def ban(self, key, *, duration, reason=""):
+        self.stored[ban_key(key)] = Ban(ban_key(key), reason, expires=duration)
+        return self.stored[ban_key(key)]
+
+    def unban(self, key):
+        return self.stored.pop(ban_key(key), None)
+
+    def bans(self):
+        return iter(self.stored.values())

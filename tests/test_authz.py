@@ -1,0 +1,168 @@
+"""The decision service: what proxies are told, probes, and bans behind a token."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from gobanfast.frontends.authz import DecisionService
+from gobanfast.frontends.challenge import Challenge
+from gobanfast.frontends.trust import Trust
+from http_fakes import FakeEngine
+
+PROXY, BANNED, GOOD, CHALLENGED, FAILING = "10.0.0.1", "203.0.113.66", "203.0.113.9", "203.0.113.77", "203.0.113.99"
+TOKEN = "a token of 20 bytes."  # noqa: S105
+
+
+def service(**options):
+    return DecisionService(FakeEngine(), **{"trust": Trust(["10.0.0.0/8"])} | options)
+
+
+def ask(app, path="/check", *, client=PROXY, method="GET", body=b"", headers=None):
+    """(status, headers, body) of one request."""
+    sent = []
+    pairs = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    scope = {"type": "http", "method": method, "path": path, "headers": pairs, "client": (client, 1), "scheme": "http"}
+
+    async def receive():
+        return {"type": "http.request", "body": body}
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(app(scope, receive, send))
+    named = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    assert str(len(sent[1]["body"])) == named["content-length"] or method == "HEAD"
+    return sent[0]["status"], named, sent[1]["body"]
+
+
+def about(address, **headers):
+    return {"x-forwarded-for": address} | {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def test_allowed_and_banned():
+    """200 with an empty body lets in; 403 with the reason refuses; both name the action and the request."""
+    app = service()
+
+    status, headers, body = ask(app, headers=about(GOOD, x_request_id="r-1"))
+    refused = ask(app, headers=about(BANNED))
+
+    assert (200, b"", "allow", "r-1") == (status, body, headers["x-gobanfast-action"], headers["x-request-id"])
+    assert (403, "ban", "probes", "ban") == (
+        refused[0],
+        *(refused[1][f"x-gobanfast-{name}"] for name in ("action", "rule", "cause")),
+    )
+    assert "<probing>" == json.loads(refused[2])["reason"]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "expected"),
+    [
+        ("/check", {"x-original-uri": "/a%20b?c=d", "x-original-method": "POST"}, ("/a b", "POST")),
+        ("/check", {"x-forwarded-uri": "/x", "x-forwarded-method": "PUT"}, ("/x", "PUT")),
+        ("/check", {}, ("/", "GET")),
+        ("/check/y/z", {}, ("/y/z", "GET")),
+        ("/check/y", {"x-forwarded-uri": "/health"}, ("/y", "GET")),
+        ("/check/", {}, ("/", "GET")),
+    ],
+)
+def test_request_in_question(path, headers, expected):
+    """Path and method are the client's, as each kind of proxy tells them; the proxy's own headers are left out."""
+    app = service()
+
+    ask(app, path, headers=about(GOOD, host="example.com", connection="close") | headers)
+
+    asked = app.gate.engine.asked[0]
+    assert expected == (asked["path"], asked["method"])
+    assert [(b"host", b"example.com")] == asked["headers"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-original-uri": "/admin", "x-forwarded-uri": "/health"},
+        {"x-original-method": "POST", "x-forwarded-method": "GET"},
+    ],
+)
+def test_two_words_about_the_request_are_refused(headers):
+    """Where a client adds the header that the proxy does not write, nothing is decided."""
+    app = service(routes={"/health": "observe"})
+
+    assert 403 == ask(app, headers=about(BANNED) | headers)[0]
+    assert [] == app.gate.engine.asked
+
+
+@pytest.mark.parametrize("client", ["203.0.113.1", "", "testclient"])
+def test_strangers_get_no_decision(client):
+    """Only peers in trust may ask."""
+    app = service()
+
+    assert 403 == ask(app, client=client, headers=about(GOOD))[0]
+    assert [] == app.gate.engine.asked
+
+
+def test_failing_engine():
+    """503 where deciding failed, or 200 if that is wanted."""
+    assert 503 == ask(service(), headers=about(FAILING))[0]
+    assert 200 == ask(service(on_error="allow"), headers=about(FAILING))[0]
+
+
+def test_challenge_is_answered_for_the_proxy():
+    """A challenged browser gets the task, and after it a pass, through the proxy."""
+    from test_challenge import solve
+
+    app = service(challenge=Challenge(["k" * 16], difficulty=4))
+    page = ask(app, headers=about(CHALLENGED, accept="text/html"))
+    from gobanfast.frontends.refusal import Answer
+
+    cookie = solve(Answer(403, [], page[2]))
+    status, headers, _ = ask(app, headers=about(CHALLENGED, accept="text/html", cookie=cookie))
+
+    assert (403, 200, "challenge") == (page[0], status, headers["x-gobanfast-action"])
+    assert "gobanfast-work=" in headers["set-cookie"]
+
+
+def test_probes():
+    """/live and /ready answer anyone; a broken rules file is told, and does not take the service away."""
+    app = service(metrics=lambda: b"up 1\n")
+    app.gate.engine.stale = True
+    status, _, body = ask(app, "/ready", client="192.0.2.1")
+
+    assert (200, True) == (status, json.loads(body)["stale"])
+    assert [200, 404] == [ask(app, path, client="192.0.2.1")[0] for path in ("/live", "/nothing")]
+    assert b"up 1\n" == ask(app, "/metrics")[2]
+    assert 404 == ask(service(), "/metrics")[0]
+    assert b"" == ask(app, "/live", method="HEAD")[2]
+
+
+@pytest.mark.parametrize("given", [{}, {"authorization": "Bearer wrong"}, {"authorization": TOKEN}])
+def test_bans_need_the_token(given):
+    """Without the right bearer token there are no bans to see."""
+    status, headers, _ = ask(service(token=TOKEN), "/bans", headers=given)
+
+    assert (401, 'Bearer realm="gobanfast"') == (status, headers["www-authenticate"])
+    assert 404 == ask(service(), "/bans", headers={"authorization": f"Bearer {TOKEN}"})[0]
+
+
+def test_bans_are_made_listed_and_lifted():
+    """POST makes a ban, GET lists it under its canonical key, DELETE lifts it; what is no key is 400."""
+    app = service(token=TOKEN)
+
+    def call(*arguments, **more):
+        return ask(app, *arguments, headers={"authorization": f"Bearer {TOKEN}"}, **more)
+
+    made = call("/bans", method="POST", body=b'{"key": "::ffff:203.0.113.7", "duration": "1h", "reason": "r"}')
+    assert (201, "203.0.113.7") == (made[0], json.loads(made[2])["key"])
+    assert ["203.0.113.7"] == [ban["key"] for ban in json.loads(call("/bans")[2])]
+    assert [200, 404] == [call("/bans/203.0.113.7", method="DELETE")[0] for _ in range(2)]
+    for body in (b"", b"[]", b"{}", b'{"key": "nobody"}', b"x" * 100_000):
+        assert 400 == call("/bans", method="POST", body=body)[0]
+    assert [405, 400] == [call("/bans", method="PUT")[0], call("/bans/nobody", method="DELETE")[0]]
+
+
+def test_short_token_is_refused():
+    """A token that could be guessed is no token."""
+    with pytest.raises(ValueError, match="shorter than 16"):
+        service(token="short")  # noqa: S106

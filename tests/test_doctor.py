@@ -1,0 +1,161 @@
+"""The doctor: what it finds in configurations and in traffic, and what it says nothing about."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from typer.testing import CliRunner
+
+from gobanfast import Engine, Ruleset
+from gobanfast.cli.app import app as command
+from gobanfast.frontends.doctor import MANY, Watch, examine
+from gobanfast.frontends.trust import Trust
+
+QUIET = "{version: 1, trust: [10.0.0.0/8], rules: []}"
+
+
+def codes(found):
+    return [finding.code for finding in found]
+
+
+@pytest.fixture
+def asn_file(tmp_path):
+    path = tmp_path / "asn.csv"
+    path.write_text("192.0.2.0,192.0.2.255,64500\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("rules", "options", "expected"),
+    [
+        (QUIET, {}, []),
+        ("{version: 1, rules: []}", {}, ["no-trust"]),
+        ("{version: 1, rules: []}", {"trust": Trust(["unix"])}, []),
+        (QUIET, {"workers": 4}, ["workers-do-not-share"]),
+        (QUIET, {"workers": 4, "shared": True}, []),
+        (QUIET, {"environ": {"WEB_CONCURRENCY": "3"}}, ["workers-do-not-share"]),
+        (QUIET, {"environ": {"GUNICORN_CMD_ARGS": "--workers=3"}}, ["workers-do-not-share"]),
+        (QUIET, {"environ": {"GUNICORN_CMD_ARGS": "-w 1"}}, []),
+        (QUIET, {"environ": {"FORWARDED_ALLOW_IPS": "*"}}, ["server-believes-everyone"]),
+        (
+            "{trust: [10.0.0.0/8], rules: [{id: c, when: {asn: 64500}, action: challenge}]}",
+            {},
+            ["no-challenge"],
+        ),
+        ("{trust: [10.0.0.0/8], rules: [{id: c, when: {asn: 64500}, action: challenge}]}", {"challenge": True}, []),
+    ],
+)
+def test_configurations(rules, options, expected, asn_file):
+    """Each way in which a configuration goes wrong has one finding, with advice; a right one has none."""
+    found = examine(Engine(Ruleset.from_text(rules)), asn_file=asn_file, **{"environ": {}} | options)
+
+    assert expected == codes(found)
+    assert all(finding.what and finding.advice for finding in found)
+
+
+def test_stale_rules(asn_file):
+    """Rules that are not those on disk are a problem."""
+
+    class Stale(Engine):
+        def status(self):
+            return {"stale": True, "problems": ["rules.yaml:1:1: the file is empty"]}
+
+    found = examine(Stale(Ruleset.from_text(QUIET)), asn_file=asn_file, environ={})
+
+    assert ["rules-stale"] == codes(found)
+    assert "rules.yaml:1:1" in found[0].what
+
+
+def test_old_as_data(asn_file):
+    """AS data older than a month is told, and the starter table."""
+    engine = Engine(Ruleset.from_text(QUIET))
+    later = asn_file.stat().st_mtime + 40 * 86400
+
+    assert ["asn-stale"] == codes(examine(engine, asn_file=asn_file, environ={}, now=lambda: later))
+    assert ["asn-starter"] == codes(examine(engine, environ={}))
+
+
+def forwarded(value):
+    return [(b"x-forwarded-for", value.encode())]
+
+
+def many(peer):
+    return [(f"203.0.113.{index}" if peer is None else peer) for index in range(MANY)]
+
+
+@pytest.mark.parametrize(
+    ("peers", "headers", "trust", "expected"),
+    [
+        (many(None), [], [], []),
+        (many("10.0.0.1"), forwarded("203.0.113.9"), ["10.0.0.0/8"], []),
+        (many("10.0.0.1"), forwarded("203.0.113.9"), [], ["one-peer"]),
+        (many("10.0.0.1"), [], [], ["one-peer"]),
+        (many(None), forwarded("198.51.100.1"), [], ["chains-from-strangers"]),
+        (["203.0.113.9", *many(None)], forwarded("198.51.100.1, 203.0.113.9"), ["10.0.0.0/8"],
+         ["server-rewrote-client", "chains-from-strangers"]),
+        (many("10.0.0.1"), [(b"x-real-ip", b"203.0.113.9")], ["10.0.0.0/8"], ["proxy-says-nothing"]),
+        (many("10.0.0.1"), forwarded("<script>"), ["10.0.0.0/8"], ["chains-malformed"]),
+        ([None] * 3, forwarded("203.0.113.9"), [], ["unix-socket"]),
+        ([None] * 3, forwarded("203.0.113.9"), ["unix"], []),
+    ],
+)  # fmt: skip
+def test_traffic(peers, headers, trust, expected):
+    """Each way in which traffic shows a wrong set-up has one finding; right set-ups have none."""
+    watch = Watch(Trust(trust))
+    for peer in peers:
+        watch.see(peer, headers)
+
+    assert expected == codes(watch.findings())
+
+
+def test_a_header_of_another_name_is_named():
+    """Where a proxy writes another header than we read, the advice names that header."""
+    watch = Watch(Trust(["10.0.0.0/8"]))
+    for _ in range(MANY):
+        watch.see("10.0.0.1", [(b"cf-connecting-ip", b"203.0.113.9")])
+
+    assert "cf-connecting-ip" in watch.findings()[0].advice
+
+
+def test_memory_is_bounded():
+    """A million peers are not a million entries."""
+    watch = Watch(Trust())
+    for index in range(10_000):
+        watch.see(f"10.0.{index // 256}.{index % 256}", [])
+
+    assert len(watch.peers) <= 256
+    assert [] == watch.findings()
+
+
+def test_clock_jumps():
+    """A wall clock that moves against the steady one by more than five seconds is told."""
+    wall = [1000.0]
+    watch = Watch(Trust(), wall=lambda: wall[0], steady=lambda: 0.0)
+    watch.see("203.0.113.9", [])
+    wall[0] += 3
+    watch.see("203.0.113.9", [])
+    assert [] == watch.findings()
+    wall[0] -= 3600
+    watch.see("203.0.113.9", [])
+
+    assert ["clock-jumps"] == codes(watch.findings())
+
+
+def test_command_on_a_configuration(tmp_path, monkeypatch, asn_file):
+    """Exit status 0 with nothing but notes, 1 with a finding, 2 when there is nothing to examine."""
+    monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(QUIET)
+    os.utime(asn_file)
+    run = CliRunner().invoke
+    base = ["doctor", "--rules", str(rules), "--asn", str(asn_file)]
+
+    fine = run(command, base)
+    wrong = run(command, [*base, "--workers", "4", "--json"])
+
+    assert (0, "nothing to say: all fine\n") == (fine.exit_code, fine.output)
+    assert (1, ["workers-do-not-share"]) == (wrong.exit_code, [found["code"] for found in json.loads(wrong.output)])
+    assert 2 == run(command, ["doctor"]).exit_code
+    assert 2 == run(command, [*base, "--trust", "*"]).exit_code

@@ -1,0 +1,127 @@
+"""Rules, engine, live state and frontends together, under real servers."""
+
+from __future__ import annotations
+
+import json
+import ssl
+
+import pytest
+
+import servers
+from gobanfast import Engine, Ruleset
+from gobanfast.frontends.asgi import Gobanfast
+from gobanfast.frontends.tls import guard
+from http_app import application
+from test_frontend_tls import under_uvicorn
+from test_http_servers import GOOD, free_port, get, python, spawned
+
+certificate = servers.certificate
+
+TRACKED = """
+version: 1
+trackers: {distinct_fingerprints: {window: 60s, limit: 50, action: ban, for: 10m}}
+rules:
+  - {id: named, when: {sni: "**.challenged.example"}, action: challenge, reason: by name}
+"""
+SERVED = """
+version: 1
+rules:
+  - {id: probes, when: {prefix: 198.51.100.0/24}, action: ban, reason: probing}
+  - {id: tools, when: {header: {user-agent: {contains: curl/}}}, action: ban, reason: no tools}
+  - {id: private, when: {path: "/private/**"}, action: ban, reason: not here}
+"""
+
+
+def test_fifty_fingerprints_in_a_minute_are_a_ban(tmp_path, monkeypatch):
+    """A client that comes with 50 different fingerprints is banned: its 51st request is 403 with the reason, another
+    client's is served."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(TRACKED)
+    monkeypatch.setenv("TEST_RULES", str(rules))
+    port = free_port()
+    command = python("-m", "uvicorn", "--factory", "http_app:ruled", "--port", f"{port}", "--no-proxy-headers")
+    with spawned(*command, port=port):
+        answers = [get(port, User_Agent=f"agent/{number}") for number in range(51)]
+        other = get(port, source="127.0.0.10", User_Agent="agent/0")
+
+    assert [200] * 49 == [status for status, _, _ in answers[:49]]
+    status, headers, body = answers[50]
+    assert 403 == status
+    assert json.loads(body)["reason"]
+    assert 590 <= int(headers["retry-after"]) <= 661
+    assert 200 == other[0]
+
+
+def test_name_of_the_handshake_decides_the_request(certificate):
+    """Where TLS ends at the server, rules about SNI decide at the HTTP layer too: the handshake lets a challenged
+    client go on, the middleware refuses its request."""
+    import http.client
+
+    engine = Engine(Ruleset.from_text(TRACKED))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+    def status(port, name):
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=servers.WAIT, context=context)
+        connection.connect = lambda: setattr(
+            connection,
+            "sock",
+            context.wrap_socket(connection._create_connection(("127.0.0.1", port), servers.WAIT), server_hostname=name),
+        )
+        try:
+            connection.request("GET", "/", headers={"Host": name})
+            answered = connection.getresponse()
+            return answered.status, json.loads(answered.read())
+        finally:
+            connection.close()
+
+    with under_uvicorn(certificate, lambda ours: guard(ours, engine), Gobanfast(application, engine)) as port:
+        good, challenged = status(port, "www.example"), status(port, "www.challenged.example")
+
+    assert 200 == good[0]
+    assert (403, "by name") == (challenged[0], challenged[1]["reason"])
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    """Port of `gobanfast serve`, and its token."""
+    rules = tmp_path_factory.mktemp("serve") / "rules.yaml"
+    rules.write_text(SERVED)
+    port = free_port()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("GOBANFAST_TOKEN", "a token of 20 bytes.")
+        command = python("-m", "gobanfast", "serve", "--rules", str(rules), "--port", f"{port}", "--trust", "127.0.0.1")
+        with spawned(*command, port=port):
+            yield port
+
+
+def check(port, address, path="/", **headers):
+    forwarded = {"X_Forwarded_For": address, "X_Original_URI": path} | headers
+    return get(port, "/check", source="127.0.0.1", **forwarded)
+
+
+def test_serve_answers_proxies(service):
+    """`gobanfast serve` decides by address, header and path, for peers in trust and nobody else."""
+    assert 200 == check(service, "203.0.113.9")[0]
+    assert (403, "probing") == refused(check(service, "198.51.100.7"))
+    assert (403, "no tools") == refused(check(service, "203.0.113.9", User_Agent="curl/8.5.0"))
+    assert (403, "not here") == refused(check(service, "203.0.113.9", "/private/x?y=z"))
+    assert 403 == get(service, "/check", source=GOOD, x_forwarded_for="203.0.113.9")[0]
+
+
+def refused(answered):
+    return answered[0], json.loads(answered[2])["reason"]
+
+
+def test_serve_bans_by_hand(service):
+    """A ban made over `/bans` holds at `/check` until it is lifted; probes answer without the token."""
+    token = {"Authorization": "Bearer a token of 20 bytes."}
+    body = json.dumps({"key": "203.0.113.77", "duration": "1h", "reason": "by hand"})
+
+    assert 201 == get(service, "/bans", method="POST", body=body, **token)[0]
+    status, headers, _ = check(service, "203.0.113.77")
+    assert (403, True) == (status, 3500 <= int(headers["retry-after"]) <= 3600)
+    assert ["203.0.113.77"] == [ban["key"] for ban in json.loads(get(service, "/bans", **token)[2])]
+    assert 200 == get(service, "/bans/203.0.113.77", method="DELETE", **token)[0]
+    assert 200 == check(service, "203.0.113.77")[0]
+    assert [200, 200, 401] == [get(service, path)[0] for path in ("/live", "/ready", "/bans")]

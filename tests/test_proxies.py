@@ -1,0 +1,128 @@
+"""The example configurations run by the proxies they are for: nginx that asks the decision service, and nginx before
+HAProxy before an application."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from servers import program
+from test_http_servers import BANNED, FAILING, GOOD, SERVERS, free_port, get, python, spawned
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def written(folder, name, changes):
+    """The example with other ports, as a file of this test."""
+    text = (EXAMPLES / name).read_text()
+    for old, new in changes.items():
+        assert old in text, f"{name} has no {old!r}"
+        text = text.replace(old, new)
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+@contextmanager
+def nginx(folder, changes):
+    """Port of nginx with the example configuration."""
+    path, port = program("nginx"), free_port()
+    user = "user root;" if os.geteuid() == 0 else ""  # for a folder that is ours alone
+    own = {"worker_processes auto;": f"{user} daemon off; pid {folder}/pid; error_log {folder}/error.log;",
+           "http {": f"http {{ access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; "
+           f"fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;",
+           "listen 8080;": f"listen 127.0.0.1:{port};"}  # fmt: skip
+    file = written(folder, "nginx.conf", own | changes)
+    with spawned(path, "-p", str(folder), "-c", str(file), "-e", f"{folder}/error.log", port=port):
+        yield port
+
+
+@contextmanager
+def application():
+    port = free_port()
+    with spawned(*SERVERS["uvicorn"](port), port=port, trust=["127.0.0.1"]):
+        yield port
+
+
+@contextmanager
+def decision_service():
+    port = free_port()
+    command = python("-m", "uvicorn", "http_app:service", "--port", f"{port}", "--no-proxy-headers")
+    with spawned(*command, port=port, trust=["127.0.0.1"]):
+        yield port
+
+
+@pytest.fixture(scope="module")
+def asking(tmp_path_factory):
+    """Port of an nginx that asks the decision service and hands on to the application."""
+    with application() as app, decision_service() as service:
+        changes = {
+            "http://127.0.0.1:8787": f"http://127.0.0.1:{service}",
+            "http://127.0.0.1:8000": f"http://127.0.0.1:{app}",
+        }
+        with nginx(tmp_path_factory.mktemp("nginx"), changes) as port:
+            yield port
+
+
+def test_nginx_asks_for_every_request(asking):
+    """Through nginx a good client reaches the application with one id, a banned one the reason in its own form."""
+    status, headers, body = get(asking, "/page?x=1", method="POST", body=b"x" * 100_000)
+    banned = get(asking, source=BANNED, method="POST", body=b"x" * 100_000)
+    page = get(asking, source=BANNED, Accept="text/html")
+
+    told = json.loads(body)
+    assert (200, GOOD, "ok", 100_000) == (status, told["address"], told["status"], told["length"])
+    assert told["request_id"] == headers["x-request-id"]
+    assert (403, "<probing>") == (banned[0], json.loads(banned[2])["reason"])
+    assert (403, True) == (page[0], page[2].startswith(b"<!doctype html>"))
+
+
+def test_nginx_hands_on_no_forged_words(asking):
+    """What a client writes into forwarding headers, request ids and the service's own headers changes nothing."""
+    forged = {"X-Forwarded-For": GOOD, "X-Real-IP": GOOD, "Forwarded": f"for={GOOD}", "X-Original-URI": "/health",
+              "X-Forwarded-Uri": "/health", "X-Forwarded-Method": "GET", "X-Request-ID": "mine"}  # fmt: skip
+
+    assert 403 == get(asking, source=BANNED, **forged)[0]
+    status, headers, _ = get(asking, source=GOOD, **forged | {"X-Forwarded-For": BANNED})
+    assert (200, False) == (status, headers["x-request-id"] == "mine")
+
+
+def test_nginx_answers_for_a_failing_service(asking):
+    """Where deciding fails the request does not go on."""
+    assert 500 <= get(asking, source=FAILING)[0] < 600
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """(nginx port, HAProxy port): nginx before HAProxy before the application, which asks its own engine."""
+    haproxy, edge = program("haproxy"), free_port()
+    folder = tmp_path_factory.mktemp("chain")
+    with application() as app:
+        file = written(
+            folder, "haproxy.cfg", {"bind :8081": f"bind 127.0.0.1:{edge}", "127.0.0.1:8000": f"127.0.0.1:{app}"}
+        )
+        with spawned(haproxy, "-db", "-f", str(file), port=edge), decision_service() as service:
+            changes = {
+                "http://127.0.0.1:8787": f"http://127.0.0.1:{service}",
+                "http://127.0.0.1:8000": f"http://127.0.0.1:{edge}",
+            }
+            with nginx(folder, changes) as port:
+                yield port, edge
+
+
+def test_chain_keeps_one_id_and_the_true_client(chain):
+    """nginx, HAProxy and the application say one request id, and the application sees the client that nginx saw."""
+    port, edge = chain
+
+    status, headers, body = get(port, X_Forwarded_For="203.0.113.9")
+    told = json.loads(body)
+    straight = json.loads(get(edge, x_forwarded_for="203.0.113.9", x_request_id="mine")[2])
+
+    assert (200, GOOD, "ok") == (status, told["address"], told["status"])
+    assert [told["request_id"]] == headers.get_all("x-request-id")
+    assert (GOOD, False) == (straight["address"], straight["request_id"] == "mine")
+    assert 403 == get(edge, source=BANNED)[0]
