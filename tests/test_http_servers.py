@@ -185,6 +185,11 @@ BAD_INPUT = {
     "a path that is no text": b"GET /\xff\xfe%ff HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     "a method nobody knows": b"GE\x7fT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
 }
+STATED = {  # what the server lets pass is malformed to the engine, because a rule asks for a header
+    "ten thousand headers": {400, 403, 431},
+    "a header of a megabyte": {400, 403, 431},
+    "two hosts": {400, 403},  # granian's WSGI environ has one of them, and nobody can tell
+}
 WSGI = {"granian wsgi", "gunicorn"}
 ANSWERS = {200, 400, 403, 413, 431, 501}
 
@@ -192,12 +197,13 @@ ANSWERS = {200, 400, 403, 413, 431, 501}
 def test_bad_input_is_answered_and_the_application_stays(server):
     """Whatever a client sends, the server answers it or closes, the application does not fail, and a banned client is
     refused in the same disguise; then half-open clients hold nobody up."""
-    _, port = server
+    name, port = server
+    stated = {what: answers for what, answers in STATED.items() if (name, what) != ("granian wsgi", "two hosts")}
 
     for what, data in BAD_INPUT.items():
         for source in (GOOD, "127.0.0.1"):
             line = raw(port, data, source=source)
-            assert not line or int(line.split()[1]) in ANSWERS, (what, source, line)
+            assert not line or int(line.split()[1]) in stated.get(what, ANSWERS), (what, source, line)
         line = raw(port, data, source=BANNED)
         assert not line or int(line.split()[1]) in ANSWERS - {200}, (what, line)
     half_open = [socket.create_connection(("127.0.0.1", port), WAIT) for _ in range(20)]
