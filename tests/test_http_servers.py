@@ -28,8 +28,8 @@ def free_port():
 
 
 @contextmanager
-def spawned(*command, port, trust=(), cwd=HERE):
-    """A server in a process of its own, once it takes connections on `port`."""
+def spawned(*command, port=0, path="", trust=(), cwd=HERE):
+    """A server in a process of its own, once it takes connections on `port`, or on the UNIX socket `path`."""
     environ = os.environ | {"TEST_TRUST": json.dumps(list(trust)), "PYTHONPATH": str(HERE)}
     process = subprocess.Popen(
         command, cwd=cwd, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
@@ -38,7 +38,7 @@ def spawned(*command, port, trust=(), cwd=HERE):
         until = time.monotonic() + WAIT
         while True:
             try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
+                connected(port, path).close()
                 break
             except OSError:
                 if process.poll() is not None or time.monotonic() > until:
@@ -54,6 +54,19 @@ def spawned(*command, port, trust=(), cwd=HERE):
             process.kill()
             process.wait()
         process.stderr.close()
+
+
+def connected(port, path):
+    if not path:
+        return socket.create_connection(("127.0.0.1", port), WAIT)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(WAIT)
+    try:
+        sock.connect(path)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def python(*arguments):
@@ -238,6 +251,14 @@ def test_curl_over_http2(http2):
         assert b"x-request-id: " in banned.lower()
 
 
+def test_h2load_over_http2(http2):
+    """Many requests at a time over a few HTTP/2 connections are all served."""
+    done = run(program("h2load"), "-n", "200", "-c", "4", "-m", "10", f"https://127.0.0.1:{http2}/").stdout.decode()
+
+    assert "200 succeeded, 0 failed" in done
+    assert "status codes: 200 2xx" in done
+
+
 BASE = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/")]
 ODDITIES = {
     "host and authority differ": [*BASE, ("host", "other.example")],
@@ -306,3 +327,35 @@ def test_doctor_finds_a_server_that_believes_everyone(option, expected, monkeypa
     assert expected == ("server-believes-us" in found)
     assert expected == ("server-rewrote-client" in found)
     assert 401 == stranger
+
+
+ON_SOCKETS = {
+    "uvicorn": ("uvicorn", "http_app:asgi", "--no-proxy-headers", "--uds", "{}"),
+    "hypercorn": ("hypercorn", "http_app:asgi", "--bind", "unix:{}"),
+    "granian asgi": ("granian", "--interface", "asgi", "http_app:asgi", "--uds", "{}"),
+    "gunicorn": ("gunicorn", "http_app:wsgi", "--bind", "unix:{}"),
+}
+
+
+@pytest.mark.parametrize("name", ON_SOCKETS)
+def test_unix_sockets(name, tmp_path):
+    """A proxy on a UNIX socket is believed if `unix` is trusted, under each server's way to say that it has no address;
+    its client is banned by address, and a request that names no client is decided without one."""
+    if find_spec(name.split()[0]) is None:
+        pytest.skip(f"{name.split()[0]} is not installed")
+    path = str(tmp_path / "socket")
+
+    def ask(*lines):
+        with connected(0, path) as sock:
+            sock.sendall("\r\n".join(["GET / HTTP/1.0", "Host: a", *lines, "", ""]).encode())
+            head, _, body = sock.makefile("rb").read().partition(b"\r\n\r\n")
+            return int(head.split()[1]), json.loads(body)
+
+    command = [argument.format(path) for argument in ON_SOCKETS[name]]
+    with spawned(*python("-m", *command), path=path, trust=["unix"]):
+        status, told = ask()
+        assert (200, None, "trusted") == (status, told["address"], told["status"])
+        status, told = ask("X-Forwarded-For: 203.0.113.9", "X-Forwarded-Proto: https", "X-Request-ID: r-1")
+        assert (200, "203.0.113.9", "https", "r-1") == (status, told["address"], told["scheme"], told["request_id"])
+        status, told = ask("X-Forwarded-For: 203.0.113.66")
+        assert (403, "<probing>") == (status, told["reason"])
