@@ -7,6 +7,7 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 CSRC = "gobanfast/csrc"
 HEADERS = sorted(str(path) for path in Path(CSRC).glob("*.h"))
@@ -15,8 +16,8 @@ if sys.platform == "linux":
     CFLAGS.append("-frecord-gcc-switches")  # ELF section .GCC.command.line; tests/test_packaging.py reads it
 DIRECTIVES = {"language_level": 3, "binding": True, "embedsignature": False}
 
-# Extension name -> the C kernels linked into it. Shared kernels are small and hidden, so each
-# extension links its own copy and no symbol crosses a shared-object border.
+# Extension name -> the C kernels it uses. All are compiled once, into a static library. They are small and hidden: each
+# extension links its own copy of those it needs, and no symbol crosses a shared-object border.
 XXH3 = ["gbf_xxh3", "gbf_xxh3_avx512", "gbf_xxh3_avx2", "gbf_xxh3_neon"]
 BLOCK = ["gbf_block", "gbf_cpu", *XXH3]
 LPM = ["gbf_addr", "gbf_lpm", "gbf_lpm_avx512", "gbf_lpm_scalar", "gbf_lpm_v2"]
@@ -47,20 +48,41 @@ EXTENSIONS = {
 }
 
 
-def extension(name: str, sources: list[str]) -> Extension:
+def source(kernel: str) -> str:
+    return f"{CSRC}/{kernel}.c"
+
+
+def extension(name: str, kernels: list[str]) -> Extension:
     flags = " ".join(CFLAGS)
     return Extension(
         f"gobanfast.{name}",
-        [f"gobanfast/{name}.pyx", *(f"{CSRC}/{source}.c" for source in sources)],
+        [f"gobanfast/{name}.pyx"],
         include_dirs=[CSRC],
-        depends=HEADERS,
+        depends=[*HEADERS, *map(source, kernels)],
         extra_compile_args=[*CFLAGS, f'-DGBF_CFLAGS="{flags}"'],
     )
 
 
+class BuildExt(build_ext):
+    """Extensions, after the library they link: `setup.py build_ext` alone would link an old one, or none."""
+
+    def run(self) -> None:
+        self.run_command("build_clib")
+        super().run()
+
+
+KERNELS = {
+    "sources": sorted({source(kernel) for kernels in EXTENSIONS.values() for kernel in kernels}),
+    "include_dirs": [CSRC],
+    "cflags": CFLAGS,
+    "obj_deps": {"": HEADERS},
+}
+
 setup(
+    cmdclass={"build_ext": BuildExt},
+    libraries=[("gbf", KERNELS)],
     ext_modules=cythonize(
-        [extension(name, sources) for name, sources in EXTENSIONS.items()],
+        [extension(name, kernels) for name, kernels in EXTENSIONS.items()],
         compiler_directives=DIRECTIVES,
     ),
 )
