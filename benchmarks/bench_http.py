@@ -259,9 +259,9 @@ def served(factory: str) -> Iterator[tuple[int, int]]:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", "--factory", f"benchmarks.bench_http:{factory}", "--port", f"{port}",
-               "--http", HTTP, "--loop", "asyncio", "--log-level", "error", "--no-proxy-headers", "--no-access-log", "--interface", "asgi3"]  # fmt: skip
-    process = subprocess.Popen(command, cwd=Path(__file__).parents[1])
+    options = f"--port {port} --http {HTTP} --loop asyncio --log-level error --no-access-log --interface asgi3"
+    command = [sys.executable, "-m", "uvicorn", "--factory", f"benchmarks.bench_http:{factory}", "--no-proxy-headers"]
+    process = subprocess.Popen([*command, *options.split()], cwd=Path(__file__).parents[1])
     try:
         for _ in range(600):
             try:

@@ -94,6 +94,14 @@ def test_two_words_about_the_request_are_refused(headers):
     assert [] == app.gate.engine.asked
 
 
+def test_routes_are_the_clients_paths():
+    """A path that is left alone or only watched is the one that the client asks for."""
+    app = service(routes={"/health": "off", "/static/": "observe"})
+
+    answers = [ask(app, headers=about(BANNED, x_original_uri=path))[0] for path in ("/health?x", "/static/a", "/x")]
+    assert ([200, 200, 403], 2) == (answers, len(app.gate.engine.asked))
+
+
 @pytest.mark.parametrize("client", ["203.0.113.1", "", "testclient"])
 def test_strangers_get_no_decision(client):
     """Only peers in trust may ask."""

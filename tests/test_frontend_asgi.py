@@ -266,6 +266,13 @@ def test_routes_are_exceptions_only_for_paths_that_are_plain(path, status, asked
     assert asked == len(middleware.gate.engine.asked)
 
 
+def test_a_route_that_is_only_watched_refuses_nobody():
+    """Where decisions are only noted, an engine that fails refuses nobody either."""
+    _, middleware = guarded(routes=ROUTES)
+
+    assert [200, 503] == [ask(middleware, FAILING, path=path)[0]["status"] for path in ("/static/a", "/")]
+
+
 def test_trusted_peer_speaks_for_its_client():
     """Behind a trusted proxy the client's address decides, its request id is kept and echoed, and TLS is its own."""
     app, middleware = guarded(trust=Trust(["10.0.0.0/8"]))

@@ -47,7 +47,8 @@ class Gobanfast:
         """Answers for the application, or runs it."""
         kind = scope["type"]
         gate = self.gate
-        if kind not in KINDS or (gate.routes and gate.mode(scope["path"]) == "off"):
+        mode = gate.mode(scope["path"]) if gate.routes and kind in KINDS else "enforce"
+        if kind not in KINDS or mode == "off":
             await self.app(scope, receive, send)
             return
         if gate.follows and gate.generation != self._engine.generation:
@@ -102,7 +103,6 @@ class Gobanfast:
                     decision,
                     request_id=request_id,
                     method=scope.get("method", ""),
-                    path=scope["path"],
                     secure=is_secure(scope["scheme"], origin),
                     accept=joined(headers, b"accept", ","),
                     cookies=joined(headers, b"cookie", "; "),
@@ -113,7 +113,7 @@ class Gobanfast:
                 )
         except Exception as error:  # noqa: BLE001 - logged there
             answer = gate.failed(error, request_id, joined(headers, b"accept", ","))
-        if answer is not None:
+        if answer is not None and mode == "enforce":
             await refuse(scope, receive, send, answer)
             return
         await self.app(scope, receive, MarkedSend(send, request_id, extra))

@@ -117,6 +117,9 @@ class DecisionService:
                 return plain(403, "the request's path or method is told in two ways")
             path = unquote(targets.pop().decode("latin-1").partition("?")[0]) if targets else "/"
             method = methods.pop().decode("latin-1") if methods else method
+        mode = gate.mode(path)
+        if mode == "off":
+            return Answer(200, [(b"content-length", b"0"), (b"x-request-id", request_id.encode())], b"")
         accept = ",".join([value.decode("latin-1") for name, value in headers if name == b"accept"])
         try:
             decision = self._decide(
@@ -144,7 +147,6 @@ class DecisionService:
                     decision,
                     request_id=request_id,
                     method=method,
-                    path=path,
                     secure=origin.scheme == "https",
                     accept=accept,
                     cookies="; ".join([value.decode("latin-1") for name, value in headers if name == b"cookie"]),
@@ -153,7 +155,7 @@ class DecisionService:
         except Exception as error:  # noqa: BLE001 - logged there
             answer = gate.failed(error, request_id, accept)
             extra = [(b"x-request-id", request_id.encode())]
-        if answer is None:
+        if answer is None or mode == "observe":
             return Answer(200, [(b"content-length", b"0"), *extra], b"")
         return Answer(answer.status, [*answer.headers, *extra[1:]], answer.body)
 

@@ -92,9 +92,12 @@ class GobanfastMiddleware:
 
     def __call__(self, request: Any) -> Any:
         """The answer of what comes after, or ours; a coroutine of it under ASGI."""
-        if self._gate.routes and self._gate.mode(request.path) == "off":
+        mode = self._gate.mode(request.path)
+        if mode == "off":
             return self.get_response(request)
         answer, extra = self._decide(request)
+        if mode == "observe":
+            answer = None
         if self._async:
             return self._later(request, answer, extra)
         return response(answer) if answer is not None else self._finish(request, self.get_response(request), extra)
@@ -144,7 +147,6 @@ class GobanfastMiddleware:
                 decision,
                 request_id=request_id,
                 method=request.method,
-                path=request.path,
                 secure=is_secure("https" if request.is_secure() else "http", origin),
                 accept=environ.get("HTTP_ACCEPT", ""),
                 cookies=environ.get("HTTP_COOKIE", ""),

@@ -106,15 +106,12 @@ class Gate:
         *,
         request_id: str,
         method: str,
-        path: str,
         secure: bool,
         accept: str,
         cookies: str,
     ) -> tuple[Answer | None, Extra]:
         """(answer to refuse with, or None to let in; headers to add to the application's response) for a decision
         other than "allow"."""
-        if self.routes and self.mode(path) == "observe":
-            return None, []
         if decision.action == "ban":
             return self.refusal(decision, request_id, accept), []
         if self.challenge == "allow":

@@ -49,7 +49,8 @@ class Gobanfast:
         if not path.isascii():
             path = path.encode("latin-1", "replace").decode("utf-8", "replace")
         gate = self.gate
-        if gate.routes and gate.mode(path) == "off":
+        mode = gate.mode(path) if gate.routes else "enforce"
+        if mode == "off":
             return self.app(environ, start_response)
         if gate.follows and gate.generation != self._engine.generation:
             gate.follow()
@@ -103,7 +104,6 @@ class Gobanfast:
                     decision,
                     request_id=request_id,
                     method=environ["REQUEST_METHOD"],
-                    path=path,
                     secure=is_secure(scheme, origin),
                     accept=environ.get("HTTP_ACCEPT", ""),
                     cookies=environ.get("HTTP_COOKIE", ""),
@@ -113,7 +113,7 @@ class Gobanfast:
                 answer = gate.misdirected(handshake, host, request_id, accept)
         except Exception as error:  # noqa: BLE001 - logged there
             answer = gate.failed(error, request_id, environ.get("HTTP_ACCEPT", ""))
-        if answer is not None:
+        if answer is not None and mode == "enforce":
             start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", native(answer.headers))
             return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
 
