@@ -11,6 +11,11 @@ cdef class HeaderPlan:
     cdef readonly bint keyed
 
 
+cdef class SomeHeaders:
+    cdef readonly list pairs
+    cdef readonly tuple names
+
+
 # Reads `headers` (list or tuple of pairs of bytes, or a WSGI environ) into `out`; with `fingerprint` gh1 too. `flags`
 # are what is known beforehand: GBF_HEADERS_HTTP1 or _HTTP2. The caller calls gbf_headers_free(), even if this raises.
 # Texts in `out` are borrowed from the objects in `headers`: they hold until other Python code may run.

@@ -5,7 +5,15 @@ FIELDS: tuple[str, ...]
 UA_FAMILIES: tuple[str, ...]
 PROBLEMS: tuple[str | None, ...]
 
-HeaderPairs: TypeAlias = Sequence[Sequence[bytes]] | Mapping[str, Any]
+HeaderPairs: TypeAlias = Sequence[Sequence[bytes]] | Mapping[str, Any] | SomeHeaders
+
+@final
+class SomeHeaders:
+    def __init__(self, pairs: list[tuple[bytes, bytes]], names: tuple[str, ...]) -> None: ...
+    @property
+    def pairs(self) -> list[tuple[bytes, bytes]]: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
 
 @final
 class HeaderPlan:

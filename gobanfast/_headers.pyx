@@ -211,6 +211,15 @@ cdef class HeaderPlan:
             gbf_headers_free(&scanned)
 
 
+@cython.final
+cdef class SomeHeaders:
+    """Headers of a source that keeps only some: `names` are known, absent where `pairs` has them not; others are
+    unknown, so that no condition on them holds. A decision takes them in the place of headers."""
+
+    def __init__(self, list pairs not None, tuple names not None):
+        self.pairs, self.names = pairs, names
+
+
 cdef inline gbf_header_text text_span(bytes text):
     cdef gbf_header_text span
     span.at, span.nbytes = text, <uint32_t>min(len(text), <Py_ssize_t>0xFFFF)
@@ -254,6 +263,12 @@ cdef int scan(object headers, const gbf_header_plan *plan, gbf_headers *out, bin
     if isinstance(headers, (list, tuple)):
         gbf_headers_start(out, flags | GBF_HEADERS_ORDER)
         status = scan_rows(gbf_rows_of(headers), gbf_row_count(headers), plan, out)
+    elif isinstance(headers, SomeHeaders):
+        scan((<SomeHeaders>headers).pairs, plan, out, False, flags)
+        out.tally.flags |= GBF_HEADERS_UNKNOWN
+        for name in (<SomeHeaders>headers).names:
+            out.known |= known_bit(plan, name)
+        return 0
     else:
         gbf_headers_start(out, flags)
         if not isinstance(headers, dict):
@@ -266,6 +281,12 @@ cdef int scan(object headers, const gbf_header_plan *plan, gbf_headers *out, bin
     if status != GBF_OK:
         raise MemoryError()
     return 0
+
+
+cdef uint64_t known_bit(const gbf_header_plan *plan, str name) except? 0:
+    cdef bytes text = name.encode()
+    cdef uint32_t slot = gbf_header_slot(plan, <const uint8_t *><const char *>text, <uint32_t>len(text))
+    return 0 if slot == GBF_HEADER_NO_SLOT else <uint64_t>1 << slot
 
 
 cdef int scan_request(object headers, str method, str path, str http, const gbf_header_plan *plan, gbf_headers *out,

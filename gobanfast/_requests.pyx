@@ -167,10 +167,10 @@ cdef int state_of(const gbf_headers *scanned, uint32_t slot) noexcept:
         return -1
     if own:
         return UNKNOWN_ROW
-    if scanned.tally.flags & GBF_HEADERS_UNKNOWN:
-        return UNKNOWN_ROW
     if scanned.problem != GBF_HEADERS_FINE:
         return MALFORMED_ROW
+    if scanned.tally.flags & GBF_HEADERS_UNKNOWN:
+        return ABSENT_ROW if slot != FINGERPRINT and scanned.known >> slot & 1 else UNKNOWN_ROW
     return -1 if slot == FINGERPRINT else ABSENT_ROW
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gobanfast._headers import HeaderPlan
+from gobanfast._headers import HeaderPlan, SomeHeaders
 
 if TYPE_CHECKING:
     from gobanfast._headers import HeaderPairs
@@ -62,6 +62,8 @@ def normalize_headers(headers: HeaderPairs, http: str | None = None) -> Headers:
     """
     if http is not None and http not in HTTP_VERSIONS:
         raise ValueError(f"http={http!r} is not one of {', '.join(HTTP_VERSIONS)}")
+    if isinstance(headers, SomeHeaders):
+        headers = headers.pairs
     facts = _PLAN.facts(headers, http)
     for text in ("method", "path", "scheme", "protocol", "authority"):
         facts[text] = None if facts[text] is None else facts[text].decode("latin-1")

@@ -325,6 +325,7 @@ cdef extern from "gbf_headers.h" nogil:
     ctypedef struct gbf_headers:
         gbf_header_tally tally
         uint64_t repeated
+        uint64_t known
         gbf_hash128 fingerprint
         gbf_headers_problem problem
         gbf_header_text *slots

@@ -5,10 +5,13 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +23,9 @@ from gobanfast.batch.scan import Scan
 from gobanfast.engine import Engine
 from gobanfast.rules import Ruleset
 from oracle import scan as oracle
+from oracle.requests import OracleRequest
+from oracle.rules import OracleNetworks, OracleRule, OracleSignals
+from oracle.rules import decide as decide_by_rules
 
 PACKAGE = Path(gobanfast.__file__).parent
 DEMO_LOG = PACKAGE / "demo" / "access.log.gz"
@@ -178,3 +184,105 @@ def test_clients_take_bounded_memory(engine: Engine, monkeypatch: pytest.MonkeyP
     assert not made.clients_exact
     assert made.clients <= 10
     assert ("192.0.2.2", 600) == next((address, lines) for address, _, lines in made.top_clients(1))
+
+
+REQUEST_RULES = r"""
+rules:
+  - {id: tools, when: {header: {user-agent: {contains: [curl, wget, python]}}}, action: challenge}
+  - {id: bots, when: {ua_family: bot, path: [/robots.txt, "/**.php"]}, action: allow}
+  - {id: feeds, when: {path: {regex: "(?i)feed|rss"}, method: GET}, action: ban}
+  - {id: nobody, when: {header: {user-agent: absent}}, action: ban, priority: 50}
+  - {id: direct, when: {header: {referer: absent, user-agent: {prefix: Mozilla/}}}, action: log}
+  - {id: linked, when: {header: {referer: {contains: google, suffix: "="}}}, action: ban, mode: shadow}
+  - {id: unknown, when: {header: {accept: absent}}, action: ban, priority: 1}
+"""
+
+
+def said_by(line: str) -> OracleRequest:
+    """Method, path, user agent and referer of a combined line, cut at the quotes by hand; a line that is cut off says
+    nothing of headers."""
+    cut = re.split(r'(?<!\\)"', line)
+    parts = cut[1].split(" ")
+    method, path = (parts[0], parts[1]) if len(parts) == 3 else (None, None)
+    named = {"referer": cut[3], "user-agent": cut[5]}
+    pairs = tuple((name.encode(), value.encode("latin-1")) for name, value in named.items() if value != "-")
+    return OracleRequest(pairs if line.endswith('"') else None, method, path)
+
+
+def by_hand(rules: list[OracleRule], request: OracleRequest) -> tuple[str | None, list[str], list[str]]:
+    """What the rules say of a logged request; conditions on headers that a log does not keep never hold."""
+    known = [rule for rule in rules if set(rule.header or {}) <= {"user-agent", "referer"}]
+    return decide_by_rules(known, None, OracleNetworks(), OracleSignals(request=request))
+
+
+def test_requests_of_a_real_log_count_like_the_oracle(real_data: Path) -> None:
+    """10,000 real lines under rules on user agent, referer, method and path count as deciding each by hand does."""
+    log = gzip.decompress((real_data / "access-combined.log.gz").read_bytes())
+    rules = [
+        OracleRule(
+            rule["id"], rule["action"], rule.get("mode", "enforce"), rule.get("priority", 100),
+            **{key: tuple(value) if key in ("ua_family", "method") and isinstance(value, list) else
+               (value,) if key in ("ua_family", "method") else value for key, value in rule["when"].items()},
+        )
+        for rule in yaml.safe_load(REQUEST_RULES)["rules"]
+    ]  # fmt: skip
+    actions = {rule.id: rule.action for rule in rules}
+    won: Counter[tuple[str | None, str]] = Counter()
+    logged: Counter[str] = Counter()
+    seen: dict[OracleRequest, Any] = {}
+    for line in log.decode("latin-1").splitlines():
+        request = said_by(line)
+        if request not in seen:
+            seen[request] = by_hand(rules, request)
+        winner, _, noted = seen[request]
+        won[winner, actions.get(winner or "", "allow")] += 1
+        logged.update(noted)
+    made = Scan(Engine(Ruleset.from_text(REQUEST_RULES)))
+    made.read(LogFile(io.BufferedReader(io.BytesIO(log)), "log", requests=made.asks_requests))
+
+    assert won == Counter({(key, action): lines for key, action, lines in made.by_rule()})
+    assert logged == summed(made.by_logged())
+    assert {"tools", "bots", "feeds", "nobody", None} <= {rule for rule, _ in won}
+    assert ("unknown",) == made.unjudged
+
+
+@pytest.mark.parametrize(
+    ("layout", "silent", "lines"),
+    [
+        ("combined", 1, r'''
+1.2.3.4 - a b [x] "POST /a.php?q HTTP/1.1" 200 1 "-" "x \"y\" \x41"
+1.2.3.4 - - [x] "GET / HTTP/1.0" 200 1
+1.2.3.4 - - [x] "\x16\x03" 400 0 "-" "-"
+1.2.3.4'''),
+        ("nginx-json", 1, r'''
+{"remote_addr":"1.2.3.4","request":"POST /a.php?q HTTP/1.1","http_user_agent":"x \"y\" \x41"}
+{"remote_addr":"1.2.3.4","request_method":"GET","request_uri":"/"}
+{"remote_addr":"1.2.3.4","request":"\u0016","http_user_agent":"-"}
+{"remote_addr":"1.2.3.4"}'''),
+        ("jsonl", 1, r'''
+{"ip":"1.2.3.4","request":{"method":"POST","uri":"/a.php?q","headers":{"User-Agent":["x \"y\" A"]}}}
+{"ip":"1.2.3.4","method":"GET","path":"/"}
+{"ip":"1.2.3.4","agent":""}
+{"ip":"1.2.3.4"}'''),
+        ("csv", 2, r'''
+IP,Method,URI,User_Agent
+1.2.3.4,POST,/a.php?q,"x ""y"" A"
+1.2.3.4,GET,/,-
+1.2.3.4,,,-'''),
+    ],
+    ids=["combined", "nginx-json", "jsonl", "csv"],
+)  # fmt: skip
+def test_every_layout_says_what_was_asked(layout: str, silent: int, lines: str) -> None:
+    """User agent, method and path of a line come out as they were sent, whatever the layout writes them like."""
+    rules = """
+rules:
+  - {id: agent, when: {header: {user-agent: 'x "y" A'}, method: POST, path: /*.php}, action: ban}
+  - {id: get, when: {method: GET, path: /}, action: challenge}
+  - {id: silent, when: {header: {user-agent: absent}}, action: log}
+"""
+    made = Scan(Engine(Ruleset.from_text(rules)))
+    made.read(LogFile(io.BufferedReader(io.BytesIO(lines.strip().encode())), "log", layout=layout, requests=True))
+
+    counts = {key: count for key, _, count in made.by_rule()}
+    assert (1, 1) == (counts["agent"], counts["get"])
+    assert {"silent": silent} == summed(made.by_logged())

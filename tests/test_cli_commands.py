@@ -43,6 +43,18 @@ def test_check_shows_network_and_decision() -> None:
         assert [] == [word for word in words if word not in row]
 
 
+def test_a_request_decides(tmp_path: Path) -> None:
+    """--header, --method and --path are what rules ask for; a header without a name, and no rules, are usage errors."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("rules: [{id: evil, when: {header: {user-agent: {contains: evil}}, path: /a*}, action: ban}]")
+    said = ("--header", "User-Agent: Evil/1", "--method", "GET", "--path", "/a?b")
+
+    assert "evil" in run("check", "8.8.8.8", "-r", str(rules), *said).stdout
+    assert "'evil' is in 'Evil/1'" in run("explain", "8.8.8.8", "-r", str(rules), *said).stdout
+    assert "--header needs --rules" in run("check", "8.8.8.8", *said[:2], status=2).output
+    run("check", "8.8.8.8", "-r", str(rules), "--header", "no name", status=2)
+
+
 def test_check_and_explain_take_a_server_name(tmp_path: Path) -> None:
     """--sni decides with the name; without rules nothing could ask for it, which is a usage error."""
     rules = tmp_path / "rules.yaml"

@@ -155,4 +155,4 @@ def test_rules_that_logs_cannot_answer_are_named(tmp_path: Path) -> None:
     shown = scan(LOG, rules=str(rules)).stdout
 
     assert ["challenge", "1,996", "100.0%"] in [line.split() for line in shown.splitlines()]
-    assert "Not judged in full: named, none ask for a server name or ClientHello" in shown
+    assert "Not judged in full: named, none ask for what these logs do not hold" in shown

@@ -18,6 +18,8 @@ from io import BufferedReader
 from typing import Any
 
 from gobanfast._errors import GobanError
+from gobanfast._headers import SomeHeaders
+from gobanfast.batch.requests import Hear, hear
 
 FORMATS = ("auto", "combined", "nginx-json", "jsonl", "csv")
 
@@ -48,12 +50,14 @@ class Chunk:
     """Consecutive lines of one log: `addresses[i]` is the client that line `first + i` names.
 
     An address is any text: nothing has been parsed. It is "" where the line names none, and then `faults` says why, by
-    line number; a "" without a fault is a CSV header.
+    line number; a "" without a fault is a CSV header. `requests`, where asked for, are what lines say of user agent,
+    referer, method and path, as headers and pseudo headers; None where a line says nothing.
     """
 
     first: int
     addresses: list[str]
     faults: dict[int, str]
+    requests: list[SomeHeaders | None] | None = None
 
 
 class LogFile:
@@ -63,6 +67,7 @@ class LogFile:
         stream: the log, plain or gzip (told by content, not by name); the caller closes it.
         name: what errors call it.
         layout: one of FORMATS; "auto" decides by the first line that is not empty.
+        requests: whether chunks have `requests`.
         field: in place of the layout's own: JSON key, CSV column (name, or number from 1), combined field number.
     Raises:
         LogError: while iterating, when `field` does not fit or no CSV column looks like an address.
@@ -70,11 +75,20 @@ class LogFile:
     Cost: about BLOCK_BYTES of text and its lines in memory, whatever the length of the log or of a line.
     """
 
-    def __init__(self, stream: BufferedReader, name: str, *, layout: str = "auto", field: str | None = None) -> None:
+    def __init__(
+        self,
+        stream: BufferedReader,
+        name: str,
+        *,
+        layout: str = "auto",
+        field: str | None = None,
+        requests: bool = False,
+    ) -> None:
         self.name = name
         self._stream = stream
         self._layout = layout
         self._field = field
+        self._requests = requests
 
     @property
     def consumed(self) -> int:
@@ -87,13 +101,17 @@ class LogFile:
     def __iter__(self) -> Iterator[Chunk]:
         first = 1
         extract: Extract | None = None
+        heard: Hear | None = None
         try:
             for lines in _lines(_unpacked(self._stream)):
                 if extract is None and any(lines):
                     sample = next(line for line in lines if line)
                     extract = _extractor(sample, self.name, self._layout, self._field)
+                    if self._requests:
+                        heard = hear(sample, _layout(sample) if self._layout == "auto" else self._layout)
                 addresses, faults = _empty(lines) if extract is None else extract(lines)
-                yield Chunk(first, addresses, {first + index: why for index, why in faults.items()})
+                requests = None if heard is None else [heard(line) for line in lines]
+                yield Chunk(first, addresses, {first + index: why for index, why in faults.items()}, requests)
                 first += len(lines)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             yield Chunk(first, [""], {first: f"gzip stream is damaged or cut short: {error}"})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from json.encoder import encode_basestring_ascii as quoted
 from time import perf_counter
 from typing import TYPE_CHECKING, Generic, NamedTuple, TextIO, TypeVar
 
+from gobanfast._headers import SomeHeaders
 from gobanfast.batch.logs import Chunk, LogFile
+from gobanfast.batch.requests import KNOWN
 
 if TYPE_CHECKING:
     from gobanfast._decision import Decision
@@ -46,7 +48,8 @@ class Scan:
     An engine sorts addresses into records; all addresses of a record share one decision but for the address itself.
     So lines are counted by record, and each record is asked once what it means.
 
-    A log of addresses holds no other signal: rules that ask for one see it as absent (`unjudged` names them).
+    Where rules ask for headers, method or path and the log keeps them, every line is decided by what it says of user
+    agent, referer, method and path. Any other signal is one that nobody knows (`unjudged` names the rules that ask).
 
     Args:
         engine: decides; its live state is not changed.
@@ -62,10 +65,12 @@ class Scan:
         self.seconds_deciding = 0.0
         self._engine = engine
         self._out = out
-        self._records: Counter[int] = Counter()
-        self._decisions: dict[int, Decision] = {}
-        self._tails: dict[int, str] = {}
+        self._records: Counter[Hashable] = Counter()  # by record; with requests by what the decision says
+        self._decisions: dict[Hashable, Decision] = {}
+        self._tails: dict[Hashable, str] = {}
         self._clients: Counter[str] = Counter()
+        self._met: dict[str, Counter[Hashable]] = {}  # with requests: lines by client and decision
+        self._heard = False  # some line said something of a request
 
     @property
     def decided(self) -> int:
@@ -74,8 +79,20 @@ class Scan:
 
     @property
     def unjudged(self) -> tuple[str, ...]:
-        """Ids of the rules that ask for a signal which the log does not hold, so that it counts as absent."""
-        return self._engine.compiled.beyond_address
+        """Ids of the rules that ask for a signal which the log does not hold, so that nobody knows it."""
+        if not self._heard:
+            return self._engine.compiled.beyond_address
+        logged = {":method", ":path", *KNOWN}
+        return tuple(
+            rule.id
+            for rule in self._engine.compiled.rules
+            if rule.when.on_connection or any(test.name not in logged for test in rule.when.request_tests)
+        )
+
+    @property
+    def asks_requests(self) -> bool:
+        """Whether some rule asks for what access logs say of a request; then a LogFile should give it."""
+        return self._engine.compiled.requests is not None
 
     @property
     def clients(self) -> int:
@@ -118,7 +135,8 @@ class Scan:
         for address, lines in self._clients.most_common():
             if not left.total():
                 return
-            decision = self._engine.peek(address)
+            met = self._met.get(address)
+            decision = self._engine.peek(address) if met is None else self._decisions[met.most_common(1)[0][0]]
             if left[decision.action] > 0:
                 left[decision.action] -= 1
                 yield address, decision, lines
@@ -134,6 +152,9 @@ class Scan:
     def _count(self, chunk: Chunk, source: str) -> None:
         import numpy as np
 
+        if chunk.requests is not None:
+            self._count_requests(chunk, chunk.requests, source)
+            return
         addresses = chunk.addresses
         records = np.empty(len(addresses), np.uint32)
         start = perf_counter()
@@ -160,6 +181,32 @@ class Scan:
         if self._out is not None:
             self._out.writelines(self._written(chunk, records.tolist(), source))
 
+    def _count_requests(self, chunk: Chunk, requests: Sequence[SomeHeaders | None], source: str) -> None:
+        """Line by line, because each says something of its own."""
+        from gobanfast._address import parse_address
+
+        peek = self._engine.peek
+        for row, (address, said) in enumerate(zip(chunk.addresses, requests, strict=True)):
+            self.lines += 1
+            if parse_address(address) is None:
+                self._skip(chunk, [row], source)
+                continue
+            start = perf_counter()
+            self._heard |= said is not None
+            decision = peek(address, headers=said)
+            key = (decision.action, decision.rule, decision.asn, decision.reason, decision.shadow, decision.logged)
+            self.seconds_deciding += perf_counter() - start
+            self._decisions.setdefault(key, decision)
+            self._records[key] += 1
+            self._clients[address] += 1
+            self._met.setdefault(address, Counter())[key] += 1
+            if self._out is not None:
+                self._out.write(self._line(address, key, quoted(source), chunk.first + row))
+        if len(self._clients) > MOST_CLIENTS:
+            self._clients = Counter(dict(self._clients.most_common(MOST_CLIENTS // 2)))
+            self._met = {address: self._met[address] for address in self._clients}
+            self.clients_exact = False
+
     def _skip(self, chunk: Chunk, rows: list[int], source: str) -> None:
         for row in rows:
             line, address = chunk.first + row, chunk.addresses[row]
@@ -176,10 +223,13 @@ class Scan:
         for row, (address, record) in enumerate(zip(chunk.addresses, records, strict=True)):
             if record == MALFORMED:
                 continue
-            tail = self._tails.get(record)
-            if tail is None:
-                tail = self._tails[record] = _tail(self._decisions[record])
-            yield f'{{"address": {quoted(address)}, {tail}, "file": {source}, "line": {chunk.first + row}}}\n'
+            yield self._line(address, record, source, chunk.first + row)
+
+    def _line(self, address: str, key: Hashable, source: str, line: int) -> str:
+        tail = self._tails.get(key)
+        if tail is None:
+            tail = self._tails[key] = _tail(self._decisions[key])
+        return f'{{"address": {quoted(address)}, {tail}, "file": {source}, "line": {line}}}\n'
 
 
 def _tail(decision: Decision) -> str:

@@ -8,7 +8,22 @@ from typing import Annotated
 
 import typer
 
-from gobanfast.cli.common import AsJson, Asn, Sni, coloured, load_asn, load_engine, members, network, output, table
+from gobanfast.cli.common import (
+    AsJson,
+    Asn,
+    Header,
+    Method,
+    Sni,
+    UrlPath,
+    coloured,
+    load_asn,
+    load_engine,
+    members,
+    network,
+    output,
+    request_signals,
+    table,
+)
 
 
 def check(
@@ -19,12 +34,17 @@ def check(
     ] = None,
     asn: Asn = None,
     sni: Sni = None,
+    header: Header = None,
+    method: Method = None,
+    path: UrlPath = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the network of each address, and what the rules do with it."""
     refuse_malformed(addresses)
-    if sni is not None and rules is None:
-        raise typer.BadParameter("--sni needs --rules: without rules nothing asks for it")
+    said = request_signals(sni, header, method, path)
+    if said and rules is None:
+        option = {"headers": "header"}.get(next(iter(said)), next(iter(said)))
+        raise typer.BadParameter(f"--{option} needs --rules: without rules nothing asks for it")
     networks = load_asn(asn)
     if rules is None:
         found = [(address, networks.lookup(address)) for address in addresses]
@@ -37,7 +57,7 @@ def check(
         output().print(table("", ["address", "network"], rows))
         return
     engine = load_engine(rules, networks)
-    decisions = [engine.peek(address, sni=sni) for address in addresses]
+    decisions = [engine.peek(address, **said) for address in addresses]
     if as_json:
         for decision in decisions:
             typer.echo(json.dumps(members(decision, networks)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -28,6 +28,11 @@ Asn = Annotated[
     ),
 ]
 Sni = Annotated[str | None, typer.Option("--sni", metavar="NAME", help="Server name of the request.")]
+Header = Annotated[
+    list[str] | None, typer.Option("--header", metavar="'NAME: VALUE'", help="A header of the request; repeatable.")
+]
+Method = Annotated[str | None, typer.Option("--method", help="Method of the request.")]
+UrlPath = Annotated[str | None, typer.Option("--path", help="Path of the request.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")]
 
 COLOURS = {"allow": "green", "challenge": "yellow", "ban": "red"}
@@ -44,6 +49,21 @@ class Output(Console):
 def output() -> Console:
     """The console of this call: standard output as it is now, and no guessing at numbers or addresses in text."""
     return Output(highlight=False, soft_wrap=True)
+
+
+def request_signals(sni: str | None, headers: list[str] | None, method: str | None, path: str | None) -> dict[str, Any]:
+    """What was said of a request, as keyword arguments of `Engine.peek`. Headers are not known unless there is one."""
+    given: dict[str, Any] = {"sni": sni, "method": method, "path": path}
+    if headers:
+        given["headers"] = [_pair(text) for text in headers]
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _pair(text: str) -> tuple[bytes, bytes]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise typer.BadParameter(f"--header {text!r} has no name; write 'user-agent: curl/8.5.0'")
+    return name.strip().encode(), value.strip().encode()
 
 
 def load_asn(path: Path | None, names: Path | None = None) -> AsnTable:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gobanfast.cli.check import refuse_malformed
-from gobanfast.cli.common import Asn, Rules, Sni, load_asn, load_engine
+from gobanfast.cli.common import Asn, Header, Method, Rules, Sni, UrlPath, load_asn, load_engine, request_signals
 
 
 def explain(
@@ -16,6 +16,9 @@ def explain(
     address: Annotated[str | None, typer.Argument(help="IPv4 or IPv6 address.")] = None,
     asn: Asn = None,
     sni: Sni = None,
+    header: Header = None,
+    method: Method = None,
+    path: UrlPath = None,
     log: Annotated[
         Path | None, typer.Option("--log", exists=True, dir_okay=False, help="Decision log that holds the decision.")
     ] = None,
@@ -25,11 +28,12 @@ def explain(
 
     With --log and --id: decide a logged decision again, by the rules of that time; status 1 if it comes out otherwise.
     """
+    said = request_signals(sni, header, method, path)
     if address is not None and log is None and id is None:
         refuse_malformed([address])
         engine = load_engine(rules, load_asn(asn))
-        typer.echo(engine.explain(engine.peek(address, sni=sni)))
-    elif address is None and sni is None and log is not None and id is not None:
+        typer.echo(engine.explain(engine.peek(address, **said)))
+    elif address is None and not said and log is not None and id is not None:
         logged(rules, asn, log, id)
     else:
         raise typer.BadParameter("give an ADDRESS, or --log with --id")

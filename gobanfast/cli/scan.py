@@ -82,7 +82,7 @@ def scan(
                 name, stream = "<stdin>", _standard_input()
             else:
                 name, stream = str(path), stack.enter_context(path.open("rb"))
-            log = LogFile(stream, name, layout=layout.value, field=field)
+            log = LogFile(stream, name, layout=layout.value, field=field, requests=scanned.asks_requests)
             scanned.read(log, lambda log=log: advance(log.consumed))  # type: ignore[misc]
             advance(-1)
     seconds = perf_counter() - start
@@ -192,8 +192,8 @@ def _print(scanned: Scan, networks: AsnTable, top: int, seconds: float) -> None:
             console.print(f"  {fault}", markup=False)
     if scanned.unjudged:
         console.print(
-            f"\nNot judged in full: {', '.join(scanned.unjudged)} ask for a server name or ClientHello, which "
-            "logs do not hold; it counts as absent.",
+            f"\nNot judged in full: {', '.join(scanned.unjudged)} ask for what these logs do not hold; nobody "
+            "knows it, so no condition on it holds, but for sni: absent.",
             markup=False,
         )
     deciding = f"{total / scanned.seconds_deciding:,.0f}" if scanned.seconds_deciding else "-"

@@ -107,6 +107,7 @@ typedef struct {
 typedef struct {
     gbf_header_tally tally;
     uint64_t repeated;  /* a bit a slot */
+    uint64_t known;     /* slots that are known, to be absent if nothing else, when the rest is not */
     uint8_t *canonical; /* `room`, or heap memory */
     uint8_t *joined;    /* heap memory of joined values, or NULL */
     gbf_hash128 fingerprint;
@@ -154,7 +155,7 @@ void gbf_headers_release(gbf_headers *h);
 GBF_INLINE void gbf_headers_start(gbf_headers *h, uint32_t flags)
 {
     h->tally = (gbf_header_tally){0, flags, 0, 0, 8}; /* version, mask and fields come last */
-    h->repeated = 0;
+    h->repeated = h->known = 0;
     h->canonical = h->room;
     h->joined = NULL;
     h->fingerprint = (gbf_hash128){0, 0};
