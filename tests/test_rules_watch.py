@@ -124,6 +124,23 @@ def test_lists_and_included_files_count(engine: Engine, rules: Path) -> None:
     assert eventually(lambda: action(engine) == "allow")
 
 
+def test_a_compiled_file_is_followed_too(rules: Path, tmp_path: Path) -> None:
+    """Another compiled file in its place is taken; a damaged one is refused."""
+    compiled = tmp_path / "rules.gbf"
+    Ruleset.load(rules).save(compiled)
+    engine = Engine.load(compiled)
+    watcher = Watcher(engine, compiled)
+    watcher.check()
+    rules.write_text(RULES.format(action="challenge"))
+    Ruleset.load(rules).save(compiled)
+    assert (True, "challenge") == (watcher.check(), action(engine))
+    (tmp_path / "cut.gbf").write_bytes(compiled.read_bytes()[:-64])
+    (tmp_path / "cut.gbf").replace(compiled)
+
+    assert (False, "challenge", True) == (watcher.check(), action(engine), watcher.stale)
+    assert f"{compiled}: size in the header is not the size of the file" in watcher.problems[0]
+
+
 def test_only_content_counts(engine: Engine, rules: Path) -> None:
     """A touched file, and another file beside it, change nothing."""
     for _ in range(3):

@@ -65,12 +65,12 @@ def is_glob(text: str) -> bool:
 
 
 def _digest(path: str | os.PathLike[str]) -> str | None:
-    """Hash of a file's content; of a compiled one, its header, which has the hash of the rest."""
+    """Hash of a file's content; of a compiled one, its size and header, which has the hash of the rest."""
     try:
         with open(path, "rb") as file:
             head = file.read(64)
             if head.startswith(COMPILED_MAGIC):
-                return head.hex()
+                return f"{head.hex()} {os.fstat(file.fileno()).st_size}"
             file.seek(0)
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     except OSError:
