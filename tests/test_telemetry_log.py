@@ -369,6 +369,32 @@ def test_what_live_state_decided_is_noted(kept):
         replay({**line, "cause": "score", "score": 0.2, "threshold": 0.6}, engine.ruleset)
 
 
+def test_a_request_is_decided_again_by_its_headers_and_path(kept):
+    """What rules ask of a request is in its line: headers, method and path, from ASGI pairs and a WSGI environ."""
+    text = """
+rules:
+  - {id: scanners, when: {header: {user-agent: {contains: sqlmap}}}, action: ban}
+  - {id: probes, when: {path: /admin/**, method: [GET]}, action: challenge}
+"""
+    engine = Engine(Ruleset.from_text(text, source="rules.yaml"))
+    log = DecisionLog(kept)
+    environ = {"HTTP_USER_AGENT": "Sqlmap/1.7", "HTTP_COOKIE": "a=b", "REQUEST_METHOD": "GET", "PATH_INFO": "/"}
+    for request in (
+        {"headers": [(b"user-agent", b"sqlmap/1.7"), (b"cookie", b"a=b")], "method": "GET", "path": "/", "http": "2"},
+        {"headers": environ, "method": "GET", "path": "/"},
+        {"headers": [(b"user-agent", b"x")], "method": "GET", "path": "/admin/x", "http": "1.1"},
+    ):
+        log.record(engine.decide("1.1.1.1", **request), **request)
+    environ["application.state"] = 1
+    assert log.flush(WAIT)
+    log.close()
+    again = Ruleset.from_text(text, source="copy.yaml")
+
+    assert ["scanners", "scanners", "probes"] == [line["rule"] for line in kept.lines]
+    assert [{}, {}, {}] == [replay(line, again).differences for line in kept.lines]
+    assert "a=b" not in json.dumps(kept.lines)
+
+
 def test_finding_a_line(engine, tmp_path):
     """A line is found by its id; none, and a damaged one, are errors with the place."""
     path = tmp_path / "log.jsonl"

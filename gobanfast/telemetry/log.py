@@ -246,7 +246,7 @@ class DecisionLog:
     def _line(self, entry: Entry) -> str:
         decision = entry.decision
         hidden = None if self._pseudonyms is None else self._pseudonyms.of(entry.wall)
-        ban, fingerprint = decision.ban, getattr(decision, "fingerprint", None)
+        ban, fingerprint = decision.ban, decision.fingerprint
         if hidden is not None:
             ban, fingerprint = hidden(ban), hidden(fingerprint)
         line = {
@@ -325,6 +325,7 @@ def _signals(entry: Entry, hidden: Callable[[str | None], str | None] | None) ->
         found["hello"] = None if message is None else base64.b64encode(message).decode()
         found["path"] = entry.path
         found["headers"] = None if entry.headers is None else _header_pairs(entry.headers)
+        found["environ"] = isinstance(entry.headers, Mapping)
     return found
 
 
@@ -332,7 +333,9 @@ def _header_pairs(headers: Headers) -> list[tuple[str, str]]:
     """Names and values as text, a character for each byte."""
     if isinstance(headers, Mapping):
         pairs = [
-            (name[5:].replace("_", "-").lower(), str(value)) for name, value in headers.items() if name[:5] == "HTTP_"
+            (name.removeprefix("HTTP_").replace("_", "-").lower(), str(value))
+            for name, value in headers.items()
+            if name.startswith("HTTP_") or name in {"CONTENT_TYPE", "CONTENT_LENGTH"}
         ]
     else:
         pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]

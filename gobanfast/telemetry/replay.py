@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gobanfast._decision import Decision
     from gobanfast.rules import Ruleset
 
-COMPARED = ("action", "rule", "reason", "asn", "shadow", "logged")
+COMPARED = ("action", "rule", "reason", "asn", "fingerprint", "shadow", "logged")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,9 @@ def replay(line: dict[str, Any], ruleset: Ruleset) -> Replay:
     for name in ("method", "path", "http"):
         if signals[name] is not None:
             given[name] = signals[name]
-    if signals["headers"] is not None:
+    if signals["headers"] is not None and signals["environ"]:
+        given["headers"] = {_environ_name(name): value for name, value in signals["headers"]}
+    elif signals["headers"] is not None:
         given["headers"] = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in signals["headers"]]
     engine = Engine(ruleset)
     if cause == "ban":
@@ -102,3 +104,8 @@ def replay(line: dict[str, Any], ruleset: Ruleset) -> Replay:
         if now != line[name]:
             differences[name] = (line[name], now)
     return Replay(line, decision, differences, tuple(notes))
+
+
+def _environ_name(name: str) -> str:
+    upper = name.upper().replace("-", "_")
+    return upper if upper in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{upper}"
