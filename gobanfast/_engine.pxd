@@ -19,6 +19,7 @@ cdef class Running:
     cdef gbf_live live
     cdef bytes stores                  # stored_key of each rule
     cdef bint any_stored
+    cdef bint timed                    # whether a decision needs the time even when nothing of it is banned
     cdef uint64_t *hits                # decisions of each rule
 
 

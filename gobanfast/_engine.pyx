@@ -15,7 +15,8 @@ from gobanfast._trackers cimport Exemption, Trackers
 from gobanfast.native cimport (
     GBF_BAN_EPOCH, GBF_BAN_REFUSED, GBF_CAUSE_BAN, GBF_CAUSE_RULE, GBF_HELLO_OK,
     GBF_NONE, GBF_TRIPS, gbf_addr, gbf_ban, gbf_ban_client, gbf_ban_fingerprint, gbf_ban_fingerprint_at, gbf_ban_key,
-    gbf_live_answer, gbf_live_decide, gbf_live_idle, gbf_live_request, gbf_name, gbf_name_fold_scalar, gbf_name_read,
+    gbf_bans_find, gbf_live_answer, gbf_live_decide, gbf_live_idle, gbf_live_prints, gbf_live_request, gbf_name,
+    gbf_name_fold_scalar, gbf_name_read,
     gbf_xxh3_64,
 )
 
@@ -82,6 +83,8 @@ cdef class Running:
         self.live.bans = bans._bans
         self.live.exempt = &self.exemption.exempt
         self.live.ipv6_bits = <uint32_t>client
+        self.live.print_bans = any([kind > 1 for kind in self.stores])
+        self.timed = settings.trackers is not None or settings.score is not None
         if self.trackers is not None:
             self.live.tracker = &self.trackers.tracker
             for trip, limit in enumerate((settings.trackers.distinct_fingerprints, settings.trackers.request_rate,
@@ -206,12 +209,13 @@ cdef class EngineCore:
         cdef size_t n
         cdef uint32_t record = GBF_NONE
         cdef gbf_addr parsed
-        cdef bint live = running.any_stored or not gbf_live_idle(&running.live)
         cdef Decision d
         if address is not None and gbf_ascii(address, &text, &n):
             record = compiled._rules.kernel.find_text(&compiled._rules.lpm, text, n, &parsed)
-        d = decide_record(compiled, record, address, sni, hello, headers, method, path, http, live)
-        if live:
+        d = decide_record(compiled, record, address, sni, hello, headers, method, path, http,
+                          headers is not None and gbf_live_prints(&running.live))
+        if not gbf_live_idle(&running.live) or (running.any_stored and d._rule != GBF_NONE and
+                                                running.stores[d._rule]):
             self.ask_live(running, d, &parsed if record != GBF_NONE else NULL, sni, hello, now, peek)
         if not peek:
             gbf_count(&self.counts[d._cause * 3 + d._action])
@@ -225,21 +229,22 @@ cdef class EngineCore:
         cdef CompiledRules compiled = running.compiled
         cdef gbf_live_request request
         cdef gbf_live_answer said
-        cdef uint64_t now_ms
         cdef double seconds
-        if now is None and self._clock is None:
-            now_ms = gbf_now_ms()
-        else:
-            seconds = self._clock() if now is None else now
-            now_ms = <uint64_t>(seconds * 1000) if seconds > 0 else 0
         request.address, request.fingerprint = address, NULL
         if type(d) is SignalDecision and (<SignalDecision>d)._has_print:
             request.fingerprint = (<SignalDecision>d)._print
         request.name = request.host = 0
         request.has_name = False
-        request.now_ms = now_ms
         request.asn = 0 if d._record == GBF_NONE else compiled._rules.records[d._record].asn
         request.decided = d._rule != GBF_NONE
+        if not running.timed and not (request.decided and running.stores[d._rule]):
+            if not gbf_bans_find(running.live.bans, address, request.asn, request.fingerprint, 0, &said.ban):
+                return 0  # no key of it is stored, whatever the time
+        if now is None and self._clock is None:
+            request.now_ms = gbf_now_ms()
+        else:
+            seconds = self._clock() if now is None else now
+            request.now_ms = <uint64_t>(seconds * 1000) if seconds > 0 else 0
         request.rule_action = compiled._rules.actions[d._rule] if d._rule != GBF_NONE else 0
         request.unread = d._unread != 0
         request.unparsable = <uint8_t>compiled.unparsable

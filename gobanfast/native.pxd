@@ -755,6 +755,7 @@ cdef extern from "gbf_live.h" nogil:
         gbf_score *score
         uint32_t ipv6_bits
         uint8_t *trip_action
+        uint8_t print_bans
         uint8_t score_enforced
     ctypedef struct gbf_live_request:
         const gbf_addr *address
@@ -779,4 +780,5 @@ cdef extern from "gbf_live.h" nogil:
         uint8_t trip
         uint8_t trip_ban
     int gbf_live_idle(const gbf_live *live)
+    int gbf_live_prints(const gbf_live *live)
     void gbf_live_decide(const gbf_live *live, const gbf_live_request *request, gbf_live_answer *answer)

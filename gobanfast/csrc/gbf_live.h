@@ -39,6 +39,7 @@ typedef struct {
     gbf_score *score;
     uint32_t ipv6_bits;             /* what counts as one IPv6 client */
     uint8_t trip_action[GBF_TRIPS]; /* gbf_action when that trips */
+    uint8_t print_bans;             /* 1: some rule bans fingerprints */
     uint8_t score_enforced;         /* 0: scored, and never challenged */
 } gbf_live;
 
@@ -71,6 +72,14 @@ GBF_INLINE int gbf_live_idle(const gbf_live *live)
 {
     return live->tracker == NULL && live->score == NULL &&
            atomic_load_explicit(&live->bans->lengths4, memory_order_relaxed) == 0;
+}
+
+/* 1 when some part of it asks for the fingerprint. */
+GBF_INLINE int gbf_live_prints(const gbf_live *live)
+{
+    const uint64_t kinds = GBF_BANS_FINGERPRINT | 15 * GBF_BANS_FINGERPRINT_AT4;
+    return live->tracker != NULL || live->score != NULL || live->print_bans ||
+           (atomic_load_explicit(&live->bans->lengths4, memory_order_relaxed) & kinds) != 0;
 }
 
 void gbf_live_decide(const gbf_live *live, const gbf_live_request *request, gbf_live_answer *answer);
