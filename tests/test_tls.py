@@ -389,6 +389,16 @@ def test_ja4_ignores_grease_in_signature_algorithms():
     assert ("0a1a,0403,0804", False) == (nibbles.ja4_r.rpartition("_")[2], nibbles.grease)
 
 
+@given(hellos.messages())
+def test_message_is_what_handshake_reads(message):
+    """`message` gives the handshake message back, out of one record or several, whatever stands around it."""
+    whole = parse_client_hello(hellos.record(message) + b"more")
+    split = parse_client_hello(hellos.record(message[:7]) + hellos.record(message[7:]))
+
+    assert (message, message, message) == (whole.message, split.message, parse_handshake(message).message)
+    assert parse_client_hello(hellos.record(message)[:-1]).message is None
+
+
 def test_handshake_messages_need_no_records():
     """parse_handshake reads the bare message; `quic` changes JA4's first letter and nothing else."""
     message = hellos.message([NAME])
