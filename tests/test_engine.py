@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -153,6 +154,34 @@ def test_explain_names_place_entry_and_runner_up(engine: Engine) -> None:
     assert "would have decided, were it enforced: challenge by rule 'google'" in engine.explain(
         engine.decide("8.8.8.8")
     )
+
+
+def test_explain_says_what_live_state_decided() -> None:
+    """Whatever decided is named, also a ban whose rule does not match this request, or is gone."""
+    engine = Engine(Ruleset.from_text(
+        "rules: [{id: probes, when: {path: /.env}, action: ban, for: 1h, reason: reads files}]\n"
+        "trackers: {distinct_fingerprints: {limit: 2}}\n"
+        "score: {min_samples: 2}\n"
+    ))  # fmt: skip
+    browser, other = [(b"user-agent", b"a")], [(b"user-agent", b"b")]
+
+    def said(address: str, **signals: Any) -> str:
+        return engine.explain(engine.decide(address, now=0, **signals))
+
+    assert "stored     as a ban of 192.0.2.1\n" in said("192.0.2.1", path="/.env")
+    assert "decided by the ban of 192.0.2.1 (reads files), made by 'probes', until 2" in said("192.0.2.1", path="/")
+    assert "without it ban for 3600 s by rule 'probes'" in said("192.0.2.1", path="/.env")
+    assert "so it is allowed; score 0.69, threshold none yet, from 60% of the" in said("192.0.2.2", headers=browser)
+    tripped = said("192.0.2.2", headers=other)
+    assert (
+        "decided by tracker 'distinct_fingerprints': the client is at its limit; 192.0.2.2 is banned until" in tripped
+    )
+    said("192.0.2.3", headers=browser)
+    assert "decided by score 0." in said("192.0.2.4", headers=[(b"user-agent", b"new")])
+    engine.ban("192.0.2.9", duration=None, now=0)
+    assert "decided by the ban of 192.0.2.9, for good\n  without it allow: no rule matches" in said("192.0.2.9")
+    engine.swap(Ruleset.from_text("rules: []"))
+    assert "made by 'probes', until" in said("192.0.2.1", path="/")
 
 
 def test_swap_changes_new_decisions_not_old_ones(engine: Engine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from gobanfast._name import normalize_name
@@ -37,25 +38,53 @@ def explain(decision: Decision, asn: AsnTable) -> str:
 
 def _parts(decision: Decision, asn: AsnTable) -> Iterator[tuple[str, str]]:
     by_id = {rule.id: rule for rule in decision.compiled.rules}
-    rule = None if decision.rule is None else by_id[decision.rule]
     network = "AS unknown" if decision.asn is None else asn.describe(decision.asn)
     yield "signals", f"address {decision.address}, {network}"
     for text in _other_signals(decision):
         yield "", text
-    if rule is not None:
+    if decision.cause == "rule":
+        rule = by_id[str(decision.rule)]
         yield "decided by", _place(rule)
         for text in _because(rule, decision, asn):
             yield "because", text
-        others = [by_id[name] for name in decision.matched if name != rule.id]
-        yield "without it", _place(others[0]) if others else "allow: no other rule matches"
-    elif decision.reason is not None:
-        yield "decided by", f"policy 'unparsable': {decision.reason}"
+        if decision.ban is not None:
+            yield "stored", f"as a ban of {decision.ban}"
     else:
-        yield "decided by", "no rule: nothing matches, so it is allowed"
+        yield "decided by", _live(decision)
+    others = [by_id[name] for name in decision.matched if decision.cause != "rule" or name != decision.rule]
+    if decision.cause in ("rule", "ban"):
+        none = "allow: no other rule matches" if decision.cause == "rule" else "allow: no rule matches"
+        yield "without it", _place(others[0]) if others else none
     for name in decision.shadow:
         yield "shadow", f"would have decided, were it enforced: {_place(by_id[name])}"
     for name in decision.logged:
         yield "logged by", _place(by_id[name])
+
+
+def _live(decision: Decision) -> str:
+    """What decided, where no rule did."""
+    if decision.cause == "ban":
+        reason = f" ({decision.reason})" if decision.reason else ""
+        maker = f", made by {decision.rule!r}" if decision.rule else ""
+        return f"the ban of {decision.ban}{reason}{maker}, {_end(decision.expires)}"
+    if decision.cause == "tracker":
+        banned = "" if decision.ban is None else f"; {decision.ban} is banned {_end(decision.expires)}"
+        return f"tracker {decision.rule!r}: the client is at its limit{banned}"
+    if decision.cause == "unparsable":
+        return f"policy 'unparsable': {decision.reason}"
+    if decision.cause == "score":
+        return f"{_score(decision)}: too unusual"
+    scored = "" if decision.score is None else f"; {_score(decision)}"
+    return f"no rule: nothing matches, so it is allowed{scored}"
+
+
+def _score(decision: Decision) -> str:
+    threshold = "none yet" if decision.threshold is None else f"{decision.threshold:.2f}"
+    return f"score {decision.score:.2f}, threshold {threshold}, from {decision.coverage:.0%} of the weights"
+
+
+def _end(expires: float | None) -> str:
+    return "for good" if expires is None else f"until {datetime.fromtimestamp(expires, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _place(rule: Rule) -> str:
