@@ -26,7 +26,7 @@ from gobanfast.stores.store import Change, Changes, Cursor, StoreError
 SCHEMA_VERSION = 1
 VERSION_OFFSET = 60  # of user_version in the file's header, www.sqlite.org/fileformat.html
 POLL = 0.02  # seconds between looks at the sequence
-BUSY = 1.0  # seconds to wait for another process's write
+BUSY = 2.0  # seconds to wait for another process's write
 FORGET = 3600.0  # seconds after which a lifted key is forgotten
 GRACE = 60.0  # seconds that an expired ban stays on the disk
 CHUNK = 4096
@@ -272,7 +272,15 @@ class SqliteStore:
 
     def _create(self, db: sqlite3.Connection) -> None:
         """Makes the tables, unless another process was first."""
-        db.execute("PRAGMA journal_mode = WAL")
+        deadline = time.monotonic() + BUSY
+        while True:
+            try:  # the change of mode does not wait for others by itself
+                db.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL)
         db.execute("BEGIN IMMEDIATE")
         if db.execute("PRAGMA user_version").fetchone() == (0,):
             if db.execute("SELECT count(*) FROM sqlite_schema").fetchone() != (0,):
