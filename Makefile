@@ -20,7 +20,7 @@ RACERS := $(wildcard tests/race/*.c)
 .PHONY: demo test lint format bench fuzz race wheel clean help
 
 help:
-	@echo 'make demo    decide the bundled access log with the bundled rules'
+	@echo 'make demo    decide the bundled access log, then live requests, with the bundled rules'
 	@echo 'make test    build in place, run the tests; ARGS="-k prefix" goes to pytest'
 	@echo 'make lint    ruff, mypy, stubtest, cython-lint, clang-format, codespell, C warnings'
 	@echo 'make format  rewrite Python and C as lint wants them'
@@ -84,6 +84,7 @@ READY := $(VENV)/.built
 
 demo: $(READY)
 	$(BIN)/gobanfast scan gobanfast/demo/access.log.gz --rules gobanfast/demo/rules.yaml
+	$(BIN)/python -m gobanfast.demo
 
 test: $(READY) $(VENV)/.group-test
 	$(BIN)/python -m pytest $(ARGS)

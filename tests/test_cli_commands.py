@@ -103,7 +103,7 @@ def test_explain_names_the_rule_and_its_place() -> None:
 
 def test_lint_of_good_rules() -> None:
     """Rules without a finding: one line, status 0."""
-    assert f"{RULES}: 6 rules, nothing to say\n" == run("rules", "lint", RULES).stdout
+    assert f"{RULES}: 10 rules, nothing to say\n" == run("rules", "lint", RULES).stdout
 
 
 def test_lint_prints_all_findings_of_all_files(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_lint_prints_all_findings_of_all_files(tmp_path: Path) -> None:
 
     assert [line for line in shown if line.startswith(f"{bad}:2:") and "10.0.0.0/8" in line and "[error]" in line]
     assert [line for line in shown if line.startswith(f"{bad}:3:") and "nonsense" in line]
-    assert f"{RULES}: 6 rules, nothing to say" in shown
+    assert f"{RULES}: 10 rules, nothing to say" in shown
     assert shown[-1].endswith(" 0 warnings")
 
 

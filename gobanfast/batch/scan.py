@@ -90,6 +90,13 @@ class Scan:
         )
 
     @property
+    def stores_bans(self) -> bool:
+        """Whether some rule stores its ban: live, it would refuse later lines of a client; a scan asks rules alone."""
+        from gobanfast._engine import stored_key
+
+        return any(map(stored_key, self._engine.compiled.rules))
+
+    @property
     def asks_requests(self) -> bool:
         """Whether some rule asks for what access logs say of a request; then a LogFile should give it."""
         return self._engine.compiled.requests is not None

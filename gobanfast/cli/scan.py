@@ -196,6 +196,11 @@ def _print(scanned: Scan, networks: AsnTable, top: int, seconds: float) -> None:
             "knows it, so no condition on it holds, but for sni: absent.",
             markup=False,
         )
+    if scanned.stores_bans:
+        console.print(
+            "\nEach line is decided by the rules alone: a ban that a rule stores would refuse more of that client's "
+            "requests than are counted here."
+        )
     deciding = f"{total / scanned.seconds_deciding:,.0f}" if scanned.seconds_deciding else "-"
     console.print(
         f"\n{scanned.lines:,} lines in {seconds:.2f} s: {scanned.lines / seconds:,.0f} lines/s read and decided, "
