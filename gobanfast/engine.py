@@ -152,8 +152,14 @@ class Engine(EngineCore):
         return made
 
     def unban(self, key: str, *, now: float | None = None) -> Ban | None:
-        """The ban of exactly this key, now lifted; None when there was none."""
+        """The ban of exactly this key, now lifted; None when there was none.
+
+        Of a client the trackers forget what it did, or its next request would ban it again.
+        """
         lifted = self.ban_table.unban(key, now=now)
+        trackers = self.running.trackers
+        if lifted is not None and trackers is not None and not lifted.key.startswith(("AS", "gh1:")):
+            trackers.forget(lifted.key.partition("/")[0])
         if lifted is not None:
             for told in self.on_unban:
                 told(lifted.key)

@@ -17,6 +17,7 @@ class FakeAsnTable:
     def __init__(self, networks: OracleNetworks | None = None) -> None:
         self.networks = networks or OracleNetworks()
         self.describe = self.networks.describe
+        self.name = self.networks.names.get
         self.content_hash = "fake"
 
     def ranges(self) -> tuple[Any, Any, Any, Any]:

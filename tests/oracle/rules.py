@@ -34,6 +34,8 @@ class OracleRule:
     fingerprint: tuple[str, ...] | None = None
     method: tuple[str, ...] | None = None
     path: Any = None
+    stored: float | None = None  # seconds of the ban that a match stores
+    key: str = "client"
 
 
 @dataclass(frozen=True)

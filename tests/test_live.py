@@ -1,0 +1,345 @@
+"""The whole decision: rules, bans, trackers and score in their order, against the oracle; threads, forks, clocks."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import yaml
+
+from gobanfast import Engine, GobanError, Ruleset, fingerprint
+from oracle.live import OracleEngine
+from oracle.requests import OracleRequest
+from oracle.rules import OracleNetworks, OracleRule, OracleSignals
+from rules_fakes import FakeAsnTable
+
+# More requests for a long run by hand: 200,000 take some minutes.
+REQUESTS = int(os.environ.get("GOBANFAST_REQUESTS", "4000"))
+EACH = 400  # requests for one ruleset
+
+NETWORKS = OracleNetworks((("10.0.0.0/8", 1), ("10.7.0.0/16", 2), ("192.0.2.0/24", 3), ("2001:db8::/32", 4)))
+CLIENTS = (
+    *(f"10.{a}.0.{b}" for a in (0, 7) for b in range(1, 9)), "192.0.2.1", "192.0.2.2", "198.51.100.4",
+    "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "::ffff:10.0.0.1", "64:ff9b::10.0.0.2", "2002:a00:3::1",
+)  # fmt: skip
+NAMES = (None, "www.example", "api.example", "x.evil.example", "WWW.example.", "a..b")
+AGENTS = (b"curl/8.5.0", b"Mozilla/5.0 (X11) Firefox/150.0", b"sqlmap/1.8", b"python-requests/2.32")
+PATHS = ("/", "/wp-login.php", "/api/v1/items", "/.env")
+DAY = 86400.0
+
+
+def some_rules(rng: random.Random) -> list[OracleRule]:
+    """A handful of rules over everything that CLIENTS, NAMES, AGENTS and PATHS differ in."""
+    found = []
+    for number in range(rng.randint(1, 7)):
+        conditions: dict[str, Any] = {
+            "prefix": tuple(rng.sample(["10.0.0.0/29", "10.7.0.0/16", "2001:db8::/64", "192.0.2.1/32"], 2)),
+            "asn": tuple((number, number) for number in rng.sample([1, 2, 3, 4], 2)),
+            "sni": tuple(rng.sample(["*.evil.example", "www.example", "absent", "malformed"], 2)),
+            "header": {"user-agent": {"contains": rng.choice(["sqlmap", "curl", "python"])}},
+            "path": {"prefix": rng.choice(["/wp-", "/.e", "/api/"])},
+        }
+        kept = rng.sample(sorted(conditions), rng.choice([1, 1, 2]))
+        action = rng.choice(["allow", "challenge", "ban", "ban", "log"])
+        signals = {"sni", "header", "path"} & set(kept)
+        stored = rng.choice([None, 5.0, 60.0]) if action == "ban" and signals else None
+        found.append(
+            OracleRule(
+                f"r{number}", action, rng.choice(["enforce"] * 4 + ["shadow"]), rng.choice([1, 100]), stored=stored,
+                key=rng.choice(["client", "fingerprint", "client_fingerprint"]),
+                **{name: conditions[name] for name in kept},
+            )
+        )  # fmt: skip
+    return [rule if rule.mode == "enforce" else replace(rule, stored=None) for rule in found]
+
+
+def sections(rng: random.Random) -> dict[str, Any]:
+    """Settings with limits low enough to be reached."""
+    found: dict[str, Any] = {}
+    if rng.random() < 0.7:
+        found["trackers"] = {
+            "distinct_fingerprints": {"window": "20s", "limit": 4, "action": "ban", "for": "30s"},
+            "request_rate": {"window": "16s", "limit": 25, "action": rng.choice(["ban", "challenge"])},
+            "exempt": {"asn": [3]},
+        }
+        if found["trackers"]["request_rate"]["action"] == "ban":
+            found["trackers"]["request_rate"]["for"] = "20s"
+    if rng.random() < 0.5:
+        found["score"] = {"min_samples": 20, "window": 50, "asn_risk": {"AS4": 0.9}}
+    return found
+
+
+def as_text(rules: list[OracleRule], found: dict[str, Any]) -> str:
+    """The rules file."""
+    entries = []
+    for rule in rules:
+        when: dict[str, Any] = {}
+        for name in ("prefix", "sni"):
+            if getattr(rule, name) is not None:
+                when[name] = list(getattr(rule, name))
+        if rule.asn is not None:
+            when["asn"] = [first for first, _ in rule.asn]
+        for name in ("header", "path"):
+            if getattr(rule, name) is not None:
+                when[name] = getattr(rule, name)
+        entry = {"id": rule.id, "when": when, "action": rule.action, "mode": rule.mode, "priority": rule.priority}
+        if rule.stored is not None:
+            entry |= {"for": f"{rule.stored:g}s", "key": rule.key}
+        entries.append(entry)
+    return yaml.safe_dump({"rules": entries, **found})
+
+
+def some_requests(rng: random.Random, count: int) -> Iterator[tuple[str | None, str | None, OracleRequest, float]]:
+    """Requests of clients some of whom come again and again; times go on by milliseconds."""
+    now = 1_000_000
+    for _ in range(count):
+        now += rng.choice([0, 1, 40, 400, 2_500])
+        address = None if rng.random() < 0.02 else CLIENTS[min(int(rng.expovariate(0.25)), len(CLIENTS) - 1)]
+        headers = None
+        if rng.random() < 0.9:
+            agent = rng.choice(AGENTS) + (b" %d" % rng.randint(0, 5) if rng.random() < 0.3 else b"")
+            headers = ((b"host", b"www.example"), (b"user-agent", agent), (b"accept", b"*/*"))
+        yield address, rng.choice(NAMES), OracleRequest(headers, "GET", rng.choice(PATHS)), now / 1000
+
+
+def given(request: OracleRequest) -> dict[str, Any]:
+    """Keyword arguments for `decide`."""
+    headers = None if request.headers is None else list(request.headers)
+    return {"headers": headers, "method": request.method, "path": request.path}
+
+
+def make_engine(text: str) -> Engine:
+    return Engine(Ruleset.from_text(text, asn=FakeAsnTable(NETWORKS)))  # type: ignore[arg-type]
+
+
+def test_decisions_equal_the_slow_engine() -> None:
+    """Action, what decided and its name are those of the oracle, request by request, and so are the bans at the end."""
+    causes = set()
+    for seed in range(max(1, REQUESTS // EACH)):
+        rng = random.Random(seed)
+        rules, found = some_rules(rng), sections(rng)
+        engine = make_engine(as_text(rules, found))
+        slow = OracleEngine(rules, NETWORKS, engine.ruleset.settings)
+        for turn, (address, sni, request, now) in enumerate(some_requests(rng, EACH)):
+            said = engine.decide(address, sni=sni, now=now, **given(request))
+            printed = None if request.headers is None else fingerprint(list(request.headers))
+            expected = slow.decide(address, OracleSignals(sni, None, request), printed, now)
+            assert expected == (said.action, said.cause, said.rule), (seed, turn, address, sni, request)
+            assert printed == said.fingerprint
+            causes.add(said.cause)
+        assert set(slow.bans.bans(now)) == {ban.key for ban in engine.bans(now=now)}
+    assert {"none", "rule", "ban", "tracker", "unparsable", "score"} == causes or REQUESTS < 4000
+
+
+def test_peek_answers_and_changes_nothing() -> None:
+    """`peek` says what `decide` says next, however often it is asked, and leaves no trace."""
+    rng = random.Random(7)
+    rules, found = some_rules(rng), sections(random.Random(1)) | sections(random.Random(2))
+    engine = make_engine(as_text(rules, found))
+    for address, sni, request, now in some_requests(rng, 300):
+        before = engine.ban_table.stats()
+        peeked = [engine.peek(address, sni=sni, now=now, **given(request)) for _ in range(2)]
+        assert before == engine.ban_table.stats()
+        said = engine.decide(address, sni=sni, now=now, **given(request))
+        assert {(said.action, said.cause, said.rule, said.score)} == {
+            (d.action, d.cause, d.rule, d.score) for d in peeked
+        }
+
+
+def test_a_replay_gives_the_same_decisions() -> None:
+    """The same requests at the same times into another engine, or into one loaded from disk: the same decisions."""
+    rng = random.Random(3)
+    text = as_text(some_rules(rng), sections(random.Random(1)))
+    asked = list(some_requests(rng, 400))
+
+    def run(engine: Engine) -> list[tuple[Any, ...]]:
+        found = [engine.decide(address, sni=sni, now=now, **given(request)) for address, sni, request, now in asked]
+        return [(d.action, d.cause, d.rule, d.reason, d.ban, d.score) for d in found]
+
+    assert run(make_engine(text)) == run(make_engine(text))
+
+
+def test_a_replay_after_saving_and_loading(tmp_path: Any) -> None:
+    """A compiled ruleset decides as the one it was saved from, live state and all."""
+    rng = random.Random(5)
+    engine = make_engine(as_text(some_rules(rng), sections(random.Random(1))))
+    engine.ruleset.save(tmp_path / "rules.gbf")
+    loaded = Engine.load(tmp_path / "rules.gbf")
+    for address, sni, request, now in some_requests(rng, 300):
+        one = engine.decide(address, sni=sni, now=now, **given(request))
+        other = loaded.decide(address, sni=sni, now=now, **given(request))
+        assert (one.action, one.cause, one.rule, one.ban) == (other.action, other.cause, other.rule, other.ban)
+
+
+ORDER = """
+rules:
+- {id: office, when: {prefix: 192.0.2.0/28}, action: allow}
+- {id: probe, when: {path: {prefix: /wp-}}, action: ban, for: 1h, reason: probing}
+- {id: noisy, when: {prefix: 10.0.0.0/24}, action: ban, for: 1h}
+"""
+
+
+def test_allow_masks_a_ban_and_lifts_nothing() -> None:
+    """A banned client inside an allow rule comes in; without the rule its ban holds again."""
+    engine = make_engine(ORDER)
+    engine.ban("192.0.2.0/24", duration="1h", reason="noise")
+
+    assert ("allow", "rule") == ((d := engine.decide("192.0.2.1")).action, d.cause)
+    assert ("ban", "ban", "noise", "192.0.2.0/24") == (
+        (d := engine.decide("192.0.2.200")).action, d.cause, d.reason, d.ban
+    )  # fmt: skip
+    engine.swap(Ruleset.from_text("rules: [{id: x, when: {prefix: 8.8.8.8/32}, action: ban}]"))
+    assert "ban" == engine.decide("192.0.2.1").cause
+    assert engine.unban("192.0.2.0/24") is not None
+    assert "none" == engine.decide("192.0.2.1").cause
+
+
+def test_only_a_rule_that_asks_for_more_than_the_address_stores_a_ban() -> None:
+    """`for:` on a rule about addresses stays a matter of the rule; on a path it bans the client, told to listeners."""
+    engine = make_engine(ORDER)
+    told: list[tuple[str, str | None, str]] = []
+    engine.on_ban.append(lambda ban: told.append((ban.key, ban.rule, ban.by)))
+
+    assert ("rule", None) == ((d := engine.decide("10.0.0.7")).cause, d.ban)
+    assert ("rule", "198.51.100.7") == ((d := engine.decide("198.51.100.7", path="/wp-login.php")).cause, d.ban)
+    assert ("ban", "probe", "probing") == ((d := engine.decide("198.51.100.7", path="/")).cause, d.rule, d.reason)
+    assert ("rule", "2001:db8::/64") == ((d := engine.decide("2001:db8::1", path="/wp-x")).cause, d.ban)
+    assert "ban" == engine.decide("2001:db8::ffff").cause
+    assert [("198.51.100.7", "probe", "rule"), ("2001:db8::/64", "probe", "rule")] == told
+
+
+def test_a_full_table_says_so() -> None:
+    """With `on_full: refuse` a ban that finds no room is an error for the caller, and counted for rules."""
+    engine = make_engine("bans: {capacity: 2}\n" + ORDER)
+    for address in ("198.51.100.1", "198.51.100.2"):
+        engine.ban(address, duration=60)
+
+    with pytest.raises(GobanError, match=r"198\.51\.100\.3 is not banned: the table is full with 2 bans"):
+        engine.ban("198.51.100.3", duration=60)
+    assert ("ban", None) == ((d := engine.decide("198.51.100.4", path="/wp-x")).action, d.ban)
+    assert 2 == engine.ban_table.stats()["refused"]
+
+
+def test_fifty_fingerprints_ban_one_client_and_no_other() -> None:
+    """The default limit: at the fiftieth distinct fingerprint in a minute a client is banned, and its neighbour is not."""
+    engine = make_engine(
+        "rules: [{id: x, when: {prefix: 8.8.8.8/32}, action: ban}]\ntrackers: {distinct_fingerprints: {}}"
+    )
+    causes = []
+    for number in range(52):
+        headers = [(b"user-agent", b"tool/%d" % number)]
+        causes.append(engine.decide("198.51.100.7", headers=headers, now=1000 + number).cause)
+
+    assert ["none"] * 49 + ["tracker", "ban", "ban"] == causes
+    assert "none" == engine.decide("198.51.100.8", headers=headers, now=1052).cause
+    assert "none" == engine.decide("198.51.100.7", headers=headers, now=1049 + 601).cause
+
+
+def test_a_client_that_is_unbanned_starts_anew() -> None:
+    """Lifting a ban by hand makes the trackers forget, or the next request would bring it back."""
+    engine = make_engine(
+        "rules: [{id: x, when: {prefix: 8.8.8.8/32}, action: ban}]\n"
+        "trackers: {request_rate: {window: 60s, limit: 3, action: ban, for: 1h}}"
+    )
+    causes = [engine.decide("2001:db8::1", now=1000).cause for _ in range(4)]
+
+    assert ["none", "none", "tracker", "ban"] == causes
+    assert engine.unban("2001:db8::/64", now=1001) is not None
+    assert ["none", "none", "tracker"] == [engine.decide("2001:db8::2", now=1001).cause for _ in range(3)]
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_a_jump_of_the_wall_clock_changes_nothing(jump: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bans expire by the engine's clock: an hour either way on the wall ends none, and makes none longer."""
+    import time
+
+    clock = [100.0]
+    engine = Engine(Ruleset.from_text(ORDER), clock=lambda: clock[0])
+    engine.ban("198.51.100.7", duration=60)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + jump)
+
+    clock[0] = 159.0
+    assert "ban" == engine.decide("198.51.100.7").cause
+    clock[0] = 160.1
+    assert "none" == engine.decide("198.51.100.7").cause
+
+
+def test_counts_add_up_over_swaps() -> None:
+    """Decisions by cause and action, and by rule, go on over a swap; `peek` is not counted."""
+    engine = make_engine(ORDER)
+    for _ in range(3):
+        engine.decide("10.0.0.7")
+        engine.peek("10.0.0.7")
+    engine.swap(make_engine(ORDER).ruleset)
+    engine.decide("10.0.0.7")
+    engine.decide("8.8.8.8")
+
+    assert {("rule", "ban"): 4, ("none", "allow"): 1} == engine.decided()
+    assert {"noisy": 4} == engine.hits()
+
+
+def test_threads_decide_ban_swap_and_read_at_once() -> None:
+    """While four threads decide, one bans and lifts and one swaps: no error, no lost ban, decisions of one ruleset."""
+    text = ORDER + "trackers: {request_rate: {window: 10s, limit: 60000, action: challenge}}\nscore: {}\n"
+    engine = make_engine(text)
+    one = engine.ruleset
+    other = make_engine(text.replace("reason: probing", "reason: other")).ruleset
+    stop = threading.Event()
+    errors: list[Exception] = []
+    reasons: set[str | None] = set()
+    left: set[str] = set()
+
+    def work(number: int) -> None:
+        rng = random.Random(number)
+        try:
+            while not stop.is_set():
+                headers = [(b"user-agent", b"tool/%d" % rng.randint(0, 9))]
+                d = engine.decide(
+                    f"198.51.{number}.{rng.randint(0, 255)}", sni="www.example", headers=headers, path="/"
+                )
+                assert d.action in {"allow", "challenge"}, d
+                reasons.add(
+                    engine.decide(f"203.{number}.{rng.randint(0, 255)}.{rng.randint(0, 255)}", path="/wp-x").reason
+                )
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test is to say so
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for turn in range(150):
+            key = f"192.88.{turn % 100}.1"
+            left.add(engine.ban(key, duration=600).key)
+            if turn % 3 == 0 and engine.unban(key) is not None:
+                left.discard(key)
+            engine.swap(other if turn % 2 else one)
+            assert engine.decided()
+            assert engine.hits().keys() <= {"probe", "noisy", "office"}
+            assert sum(1 for _ in engine.bans())
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+    assert ([], {"probing", "other"}) == (errors, reasons - {None})
+    assert left == {ban.key for ban in engine.bans() if ban.by == "manual"}
+
+
+def test_a_forked_child_has_the_bans_of_its_parent() -> None:
+    """Live state is plain memory: what was banned before the fork is banned in the child."""
+    engine = make_engine(ORDER)
+    engine.ban("198.51.100.7", duration=60)
+    child = os.fork()
+    if child == 0:
+        fine = engine.decide("198.51.100.7").cause == "ban" and engine.ban("8.8.8.8", duration=5) is not None
+        os._exit(0 if fine else 1)
+
+    assert (child, 0) == os.waitpid(child, 0)
+    assert "none" == engine.decide("8.8.8.8").cause
