@@ -226,7 +226,7 @@ def test_a_full_table_says_so() -> None:
 
 
 def test_fifty_fingerprints_ban_one_client_and_no_other() -> None:
-    """The default limit: at the fiftieth distinct fingerprint in a minute a client is banned, and its neighbour is not."""
+    """The default limit: the fiftieth distinct fingerprint in a minute bans a client, and not its neighbour."""
     engine = make_engine(
         "rules: [{id: x, when: {prefix: 8.8.8.8/32}, action: ban}]\ntrackers: {distinct_fingerprints: {}}"
     )
