@@ -1,4 +1,4 @@
-"""Address, AS and name rules compiled into one engine that answers in under a microsecond."""
+"""Who may come in, by address and AS, server name and headers: rules compiled into one engine."""
 
 from __future__ import annotations
 

@@ -25,3 +25,11 @@ def test_example_prints_what_the_readme_shows(tmp_path: Path, monkeypatch: pytes
         exec(blocks["python"], {})  # noqa: S102
 
     assert blocks["text"] == printed.getvalue()
+
+
+def test_links_lead_somewhere() -> None:
+    """Every relative link of the README names a file of the tree."""
+    links = re.findall(r"\]\(([^)#:]+)\)", README.read_text())
+
+    assert [] == [link for link in links if not (README.parent / link).exists()]
+    assert {f"docs/{page.name}" for page in (README.parent / "docs").glob("*.md")} <= set(links)

@@ -47,7 +47,7 @@ def _version(wanted: bool) -> None:
 
 app = typer.Typer(
     cls=Commands,
-    help="Decide who may come in: by address, origin AS and rules.",
+    help="Decide who may come in: by address and AS, server name and headers.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
@@ -59,7 +59,7 @@ app = typer.Typer(
 def options(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
-    """Decide who may come in: by address, origin AS and rules."""
+    """Decide who may come in: by address and AS, server name and headers."""
 
 
 app.command("check")(check.check)

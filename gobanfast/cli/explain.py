@@ -24,7 +24,7 @@ def explain(
     ] = None,
     id: Annotated[str | None, typer.Option("--id", help="Id of the decision in the log.")] = None,  # noqa: A002
 ) -> None:
-    """Say why an address is decided as it is: the rule, where it stands, what it saw, what would change it.
+    """Say why a request is decided as it is: the rule, where it stands, what it saw, what would change it.
 
     With --log and --id: decide a logged decision again, by the rules of that time; status 1 if it comes out otherwise.
     """
