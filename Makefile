@@ -27,7 +27,7 @@ help:
 	@echo 'make bench   run the benchmarks, record them; ARGS="prefix --rounds 3"; GOBANFAST_DATA=DIR adds real tables'
 	@echo 'make fuzz    libFuzzer + ASan + UBSan on the C kernels (clang), FUZZ_SECONDS=30 for each target'
 	@echo 'make race    threads that read and write live state, under TSan (clang)'
-	@echo 'make wheel   build a wheel into wheels/dist'
+	@echo 'make wheel   sdist and checked wheels into wheels/dist; ARGS="--only cp311 --targets manylinux_x86_64"'
 	@echo 'make clean   remove all that make made, .venv included'
 	@echo 'PYTHON=python3.12 chooses the interpreter, CC=clang the compiler'
 
@@ -97,10 +97,9 @@ bench: $(READY) $(VENV)/.group-bench build/rivals
 	$(BIN)/python -m benchmarks.build_floor
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
-wheel: $(VENV)/.group-build
-	rm -rf build/lib.* build/bdist.*   # setuptools would pack what an older tree left there
-	$(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir wheels/dist .
-	@ls wheels/dist
+wheel: $(VENV)/.group-wheels
+	$(BIN)/python wheels/build.py $(ARGS)
+	@$(BIN)/python wheels/check_wheel.py wheels/dist/*.whl
 
 C_WARNINGS := -std=c11 -O2 -Wall -Wextra -Wconversion -Wsign-compare -Werror -Igobanfast/csrc
 C_COMPILERS := $(shell command -v gcc 2>/dev/null) $(FUZZ_CC)

@@ -14,7 +14,7 @@ HEADERS = sorted(str(path) for path in Path(CSRC).glob("*.h"))
 CFLAGS = ["-std=c11", "-O3", "-fvisibility=hidden", "-fno-semantic-interposition", "-Wall", "-Wextra"]
 if sys.platform == "linux":
     CFLAGS.append("-frecord-gcc-switches")  # ELF section .GCC.command.line; tests/test_packaging.py reads it
-DIRECTIVES = {"language_level": 3, "binding": True, "embedsignature": False}
+DIRECTIVES = {"language_level": 3, "binding": True, "embedsignature": False, "auto_pickle": False}
 
 # Extension name -> the C kernels it uses. All are compiled once, into a static library. They are small and hidden: each
 # extension links its own copy of those it needs, and no symbol crosses a shared-object border.

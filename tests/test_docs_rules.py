@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+import gobanfast
 from gobanfast.rules import Ruleset
 from gobanfast.rules.json_schema import json_schema
 
 DOCS = Path(__file__).parents[1] / "docs/rules.md"
 TEXT = DOCS.read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
-PACKAGE = Path(__file__).parents[1] / "gobanfast"
+PACKAGE = Path(gobanfast.__file__).parent
 
 
 @pytest.fixture

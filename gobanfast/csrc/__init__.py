@@ -1,1 +1,0 @@
-"""C kernels and their headers; no Python code lives here."""
