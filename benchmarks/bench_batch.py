@@ -1,7 +1,8 @@
 """Batch lookups, one core: packed uint32, packed 16 bytes and lists of str, a million addresses at a time.
 
 Packed forms are asked twice, and the second pass is timed: a pass takes a few milliseconds, and the first would mostly
-say how long it takes to bring back what the other subjects pushed out of the caches. Lists are asked once, new each time.
+say how long it takes to bring back what the other subjects pushed out of the caches. Lists are asked once, new ones
+each time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Engine.decide with everything on: address, server name and 13 headers against rules, bans, trackers and score.
 
-The full triple has 100 rules (prefixes, AS numbers, AS names, server names, user agents, paths), 100,000 bans, a tracker
-of distinct fingerprints and of rates, and the score. Requests come from 2,000 clients, to 200 names, with 64 sets of
+The full triple has 100 rules (prefixes, AS numbers, server names, user agents, paths), 100,000 bans, trackers of
+distinct fingerprints and of rates, and the score. Requests come from 2,000 clients, to 200 names, with 64 sets of
 headers, every str and list made anew before its round. Growth: the same with other numbers of rules and bans.
 """
 

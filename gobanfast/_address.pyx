@@ -129,8 +129,8 @@ cdef extern from *:
 
     /* Starts and lengths of `n` items of a list or tuple; the length is 0 for None and for a str
      * with other than ASCII characters. Returns `n`, or the index of an item that is no str. Items are borrowed. The
-     * objects are likely cold, so those GBF_AHEAD further are asked for, as far as `left` items go: both lines of a short
-     * str, its head and its characters. */
+     * objects are likely cold, so those GBF_AHEAD further are asked for, as far as `left` items go: both lines of a
+     * short str, its head and its characters. */
     static inline Py_ssize_t gbf_texts(PyObject *items, Py_ssize_t first, Py_ssize_t n, Py_ssize_t left,
                                        const char **starts, uint32_t *lengths)
     {
@@ -221,7 +221,8 @@ cdef struct lpm_table:
 
 cdef size_t run_leaves(const void *table, batch_form form, const void *rows, const uint32_t *lengths, size_t n,
                        void *out) noexcept nogil:
-    find_many((<const lpm_table *>table).lpm, (<const lpm_table *>table).kernel, form, rows, lengths, n, <uint32_t *>out)
+    cdef const lpm_table *t = <const lpm_table *>table
+    find_many(t.lpm, t.kernel, form, rows, lengths, n, <uint32_t *>out)
     return n
 
 

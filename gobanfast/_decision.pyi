@@ -4,6 +4,13 @@ from gobanfast._headers import HeaderPairs
 from gobanfast._rules import CompiledRules
 from gobanfast._tls import ClientHello
 
+@final
+class StoredBan:
+    @property
+    def reason(self) -> str: ...
+    @property
+    def rule(self) -> str: ...
+
 class Decision:
     @property
     def address(self) -> str | None: ...
