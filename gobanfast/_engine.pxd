@@ -31,6 +31,7 @@ cdef class EngineCore:
     cdef readonly list on_ban          # called with each Ban that was made here
     cdef readonly list on_unban        # called with the key of each ban that was lifted here
     cdef object _clock
+    cdef bytes _seed
     cdef dict _hits_before             # decisions by rule, of rulesets that are gone
     cdef uint64_t counts[18]           # decisions by cause (GBF_CAUSES of them) and action
 

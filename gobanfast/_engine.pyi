@@ -23,7 +23,12 @@ def stored_key(rule: Rule) -> int: ...
 @final
 class Running:
     def __init__(
-        self, compiled: CompiledRules, settings: Settings, bans: BanTable, before: Running | None = None
+        self,
+        compiled: CompiledRules,
+        settings: Settings,
+        bans: BanTable,
+        before: Running | None = None,
+        seed: bytes | None = None,
     ) -> None: ...
     @property
     def compiled(self) -> CompiledRules: ...
@@ -38,7 +43,11 @@ class Running:
 
 class EngineCore:
     def __init__(
-        self, compiled: CompiledRules, settings: Settings, clock: Callable[[], float] | None = None
+        self,
+        compiled: CompiledRules,
+        settings: Settings,
+        clock: Callable[[], float] | None = None,
+        seed: bytes | None = None,
     ) -> None: ...
     def _swap(self, compiled: CompiledRules, settings: Settings) -> None: ...
     @property

@@ -59,7 +59,7 @@ cdef class Running:
     """
 
     def __init__(self, CompiledRules compiled not None, settings not None, BanTable bans not None,
-                 Running before=None):
+                 Running before=None, bytes seed=None):
         self.compiled, self.settings, self.bans = compiled, settings, bans
         bans.configure(escalate=settings.bans.escalate, on_full=settings.bans.on_full)
         kept = None if before is None else before.settings
@@ -68,10 +68,10 @@ cdef class Running:
             if kept is not None and (kept.trackers, kept.bans.ipv6_client) == (settings.trackers, client):
                 self.trackers = before.trackers
             else:
-                self.trackers = Trackers(settings.trackers, ipv6_client=client)
+                self.trackers = Trackers(settings.trackers, ipv6_client=client, key=seed)
         if settings.score is not None:
             same = kept is not None and kept.score == settings.score
-            self.scorer = before.scorer if same else Scorer(settings.score)
+            self.scorer = before.scorer if same else Scorer(settings.score, key=seed)
         self.exemption = (Exemption() if settings.trackers is None else
                           Exemption(settings.trackers.exempt_asn, settings.trackers.exempt_prefix))
         self.stores = bytes([stored_key(rule) for rule in compiled.rules])
@@ -123,12 +123,14 @@ cdef class EngineCore:
         compiled: the rules.
         settings: what they say about bans, trackers and score.
         clock: seconds that do not go backwards, for decisions without `now=`; None: time.monotonic.
+        seed: stands for what is drawn at random in live state, so that a replay repeats; None draws it.
     """
 
-    def __init__(self, CompiledRules compiled not None, settings not None, clock=None):
-        self._clock = clock
-        self.ban_table = BanTable(capacity=settings.bans.capacity, clock=clock)
-        self.running = Running(compiled, settings, self.ban_table)
+    def __init__(self, CompiledRules compiled not None, settings not None, clock=None, bytes seed=None):
+        self._clock, self._seed = clock, seed
+        self.ban_table = BanTable(capacity=settings.bans.capacity, clock=clock,
+                                  seed=None if seed is None else int.from_bytes(seed, "little"))
+        self.running = Running(compiled, settings, self.ban_table, None, seed)
         self.generation = 1
         self.on_ban, self.on_unban = [], []
         self._hits_before = {}
@@ -140,7 +142,7 @@ cdef class EngineCore:
 
     def _swap(self, CompiledRules compiled not None, settings not None):
         cdef Running before = self.running
-        self.running = Running(compiled, settings, self.ban_table, before)
+        self.running = Running(compiled, settings, self.ban_table, before, self._seed)
         self.generation += 1
         self.keep_hits(before)
 

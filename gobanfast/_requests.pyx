@@ -87,6 +87,35 @@ cdef class RequestTable:
         """The row of a request of which neither headers nor method nor path are known."""
         return self._rows[-8 * self.words:]
 
+    @property
+    def names(self):
+        """What rules ask for: names of headers, ":method", ":path" and ":fingerprint"."""
+        cdef const uint32_t *slots = <const uint32_t *><const char *>self._slots
+        return tuple([name_of(self.plan, slots[i]) for i in range(len(self._matchers))])
+
+    def states(self, Py_ssize_t which, /):
+        """The rows (unknown, absent, malformed) of `names[which]`."""
+        cdef Py_ssize_t i, nbytes = 8 * <Py_ssize_t>self.words
+        if not 0 <= which < len(self._matchers):
+            raise IndexError(which)
+        return tuple([self._rows[i * nbytes:(i + 1) * nbytes] for i in range(ROWS * which, ROWS * (which + 1))])
+
+    def value_row(self, Py_ssize_t which, value not None, /):
+        """The row of one value of `names[which]`: bytes of a header or of a fingerprint's text, str of method or path;
+        None: malformed. For columns, which keep what they were told: nothing is remembered here."""
+        cdef uint32_t slot
+        matcher = self._matchers[which]
+        slot = (<const uint32_t *><const char *>self._slots)[which]
+        malformed = False
+        if slot == GBF_HEADER_METHOD:
+            value, malformed = self.plan.signal(":method", None, value, None, None)
+        elif slot == GBF_HEADER_PATH:
+            value, malformed = self.plan.signal(":path", None, None, value, None)
+        elif slot != FINGERPRINT:
+            name = name_of(self.plan, slot)
+            value, malformed = self.plan.signal(name, [(name.encode(), value)], None, None, None)
+        return None if malformed else matcher(value)
+
     def row(self, headers, /, *, str method=None, str path=None):
         """The row that a request satisfies, for tests and tools."""
         cdef gbf_headers scanned
@@ -158,6 +187,14 @@ cdef uint32_t slot_of(HeaderPlan plan, str name) except 0xFFFFFFFF:
     if name == ":path":
         return GBF_HEADER_PATH
     return FINGERPRINT if name == ":fingerprint" else plan.slots[plan.names.index(name)]
+
+
+cdef str name_of(HeaderPlan plan, uint32_t slot):
+    if slot == GBF_HEADER_METHOD:
+        return ":method"
+    if slot == GBF_HEADER_PATH:
+        return ":path"
+    return ":fingerprint" if slot == FINGERPRINT else plan.names[plan.slots.index(slot)]
 
 
 cdef int state_of(const gbf_headers *scanned, uint32_t slot) noexcept:

@@ -1,7 +1,9 @@
-"""Columns in, columns out: many requests decided by the rules alone, and what came of them."""
+"""Columns in, columns out: many requests decided by the rules alone, or one after the other, and what came of them."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +13,20 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from pyroaring import BitMap
 
+    from gobanfast._decision import Decision
     from gobanfast._engine import EngineCore
+    from gobanfast._requests import RequestTable
     from gobanfast._rules import CompiledRules
 
 ACTIONS = ("allow", "challenge", "ban")
+CAUSES = ("none", "rule", "ban", "tracker", "unparsable", "score")
 NO_RULE = 0xFFFFFFFF
+
+_ABSENT, _MALFORMED = 0, 1  # classes of every column
+_OWN = (":method", ":path")
+_PRINT = re.compile("gh1:[0-9a-f]{32}")
+
+Numbers = NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -26,12 +37,16 @@ class Columns:
         action: uint8, 0 allow, 1 challenge, 2 ban: indexes of `gobanfast.columns.ACTIONS`.
         rule: uint32, index of the deciding rule in `compiled.rules`; 0xFFFFFFFF when none decided.
         asn: uint32, origin AS; 0 when it is not known.
+        cause: uint8, what decided: indexes of `gobanfast.columns.CAUSES`.
+        score: float32, NaN where a row was not scored; None: the rules alone decided.
         compiled: the rules that decided.
     """
 
     action: NDArray[np.uint8]
     rule: NDArray[np.uint32]
     asn: NDArray[np.uint32]
+    cause: NDArray[np.uint8]
+    score: NDArray[np.float32] | None
     compiled: CompiledRules
 
     def __len__(self) -> int:
@@ -62,23 +77,200 @@ class Columns:
         return f"<Columns of {len(self)} rows: {counts}>"
 
 
-def decide_columns(core: EngineCore, addresses: Any, *, sni: Any = None) -> Columns:
+def decide_columns(
+    core: EngineCore, addresses: Any, *, sni: Any = None, headers: Mapping[str, Any] | None = None, method: Any = None,
+    path: Any = None, fingerprint: Any = None,
+) -> Columns:  # fmt: skip
     """`Engine.decide_many`, which see."""
     from gobanfast import _columns
 
     compiled = core.compiled
-    rows = len(addresses)
-    if isinstance(addresses, (bytes, bytearray)) or (getattr(addresses, "itemsize", 4) == 1 and rows % 16 == 0):
-        rows //= 16
+    rows = count_rows(addresses)
     records = _columns.address_records(compiled, addresses, rows)
+    given: dict[str, Any] = {":method": method, ":path": path, ":fingerprint": fingerprint}
+    for name, column in (headers or {}).items():
+        if name[:1] == ":" or name.lower() in given:
+            raise ValueError(f"header {name!r} is there twice, or is none; method= and path= are columns of their own")
+        given[name.lower()] = column
+    for name, column in {"sni": sni, **given}.items():
+        if name != ":fingerprint" and hasattr(column, "__len__") and len(column) != rows:
+            raise ValueError(f"{len(column)} items in column {name.strip(':')!r} for {rows} rows")
     columns = []
     named = sni is not None and _columns.asks_names(compiled)
     if named:
         columns.append(_columns.name_column(compiled, sni, rows))
-    elif sni is not None and len(sni) != rows:
-        raise ValueError(f"{len(sni)} names for {rows} addresses")
     base = _columns.absent_vector(compiled, names=named)
-    action, rule, asn = _columns.decide_rows(compiled, records, base, columns)
+    if compiled.requests is not None:
+        unknown, more = _request_columns(compiled.requests, given, rows)
+        base = _both(base, unknown)
+        columns += more
+    action, rule, asn, cause = _columns.decide_rows(compiled, records, base, columns)
     return Columns(
-        np.frombuffer(action, np.uint8), np.frombuffer(rule, np.uint32), np.frombuffer(asn, np.uint32), compiled
-    )
+        np.frombuffer(action, np.uint8), np.frombuffer(rule, np.uint32), np.frombuffer(asn, np.uint32),
+        np.frombuffer(cause, np.uint8), None, compiled,
+    )  # fmt: skip
+
+
+def count_rows(addresses: Any) -> int:
+    """How many addresses these are: bytes come 16 an address."""
+    if isinstance(addresses, (bytes, bytearray)) or getattr(addresses, "itemsize", 4) == 1:
+        return memoryview(addresses).nbytes // 16
+    return len(addresses)
+
+
+def _both(one: bytes, other: bytes) -> bytes:
+    both = int.from_bytes(one, "little") & int.from_bytes(other, "little")
+    return both.to_bytes(len(one), "little")
+
+
+def _request_columns(
+    table: RequestTable, given: Mapping[str, Any], rows: int
+) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """What every row satisfies for want of a column, and the columns there are.
+
+    Where one header cannot be read none can, as everywhere: what is heard of a request, and what is not, is malformed.
+    """
+    unknown = b"\xff" * (8 * table.words)
+    silent = [unknown, unknown]  # headers and fingerprint without a column: unknown, malformed
+    own: list[tuple[Numbers, list[bytes]]] = []
+    heard: list[tuple[Numbers, list[bytes]]] = []
+    for which, name in enumerate(table.names):
+        column, states = given.get(name), table.states(which)
+        if column is not None:
+            (own if name in _OWN else heard).append(_classes(table, which, column, rows))
+        elif name in _OWN:
+            unknown = _both(unknown, states[0])
+        else:
+            silent = [_both(silent[0], states[0]), _both(silent[1], states[2])]
+    broken = np.zeros(rows, bool)
+    for numbers, _ in heard:
+        broken |= numbers == _MALFORMED
+    if broken.any():
+        for numbers, _ in heard:
+            numbers[broken] = _MALFORMED
+        heard.append((broken.astype(np.uint32), silent))
+    else:
+        unknown = _both(unknown, silent[0])
+    return unknown, [(numbers.tobytes(), b"".join(vectors)) for numbers, vectors in own + heard]
+
+
+def _classes(table: RequestTable, which: int, column: Any, rows: int) -> tuple[Numbers, list[bytes]]:
+    """Class of each row, and the vectors of the classes. Every distinct value is worked out once."""
+    name = table.names[which]
+    unknown, absent, malformed = table.states(which)
+    if name in _OWN:
+        absent = malformed = unknown  # nobody says that a request has no method
+    elif name == ":fingerprint":
+        absent = unknown
+    vectors = [absent, malformed]
+    classes: dict[bytes | None, int] = {None: _MALFORMED}
+    numbers, values = _distinct(name, column, rows)
+    of_value = np.empty(len(values), np.uint32)
+    for number, value in enumerate(values):
+        if value is None:
+            of_value[number] = _ABSENT
+            continue
+        row = table.value_row(which, _said(name, value))
+        found = classes.setdefault(row, len(vectors))
+        if row is not None and found == len(vectors):
+            vectors.append(row)
+        of_value[number] = found
+    return np.take(of_value, numbers), vectors
+
+
+def _distinct(name: str, column: Any, rows: int) -> tuple[Numbers, list[Any]]:
+    from gobanfast import _columns
+
+    if name == ":fingerprint" and _is_packed(column):
+        if isinstance(column, np.ndarray):
+            column = np.ascontiguousarray(column)
+        codes, prints = _columns.print_column(column, rows)
+        values = [None, None, *(prints[at : at + 16] for at in range(32, len(prints), 16))]
+    else:
+        codes, values = _columns.text_column(column, rows)
+    return np.frombuffer(codes, np.uint32), values
+
+
+def _is_packed(column: Any) -> bool:
+    if isinstance(column, np.ndarray):
+        return column.dtype == np.uint8 or (column.dtype.kind in "VS" and column.dtype.itemsize == 16)
+    return isinstance(column, (bytes, bytearray, memoryview))
+
+
+def _said(name: str, value: Any) -> bytes | str:
+    """A value as a request has it: str of method and path, bytes of everything else."""
+    if not isinstance(value, (str, bytes)):
+        raise TypeError(f"{value!r} in column {name.strip(':')!r} is {type(value).__name__}, not str or bytes")
+    if name == ":fingerprint":
+        text = f"gh1:{value.hex()}" if isinstance(value, bytes) and len(value) == 16 else _text(value)
+        if not text or not _PRINT.fullmatch(text):
+            raise ValueError(f"{value!r} is no fingerprint; 16 bytes, or 'gh1:' and 32 hex digits in lower case, are")
+        return text.encode()
+    if name in _OWN:
+        return value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")
+    return value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
+
+
+def replay_columns(
+    core: EngineCore, addresses: Any, *, times: Any, sni: Any = None, headers: Iterable[Any] | None = None,
+    method: Any = None, path: Any = None,
+) -> Columns:  # fmt: skip
+    """`Engine.replay`, which see."""
+    from gobanfast import _columns
+
+    compiled = core.compiled
+    rows = count_rows(addresses)
+    when = np.asarray(times, np.float64)
+    if when.shape != (rows,):
+        raise ValueError(f"times of shape {when.shape} for {rows} rows")
+    wrong = ~np.isfinite(when)
+    wrong[1:] |= when[1:] < when[:-1]
+    if wrong.any():
+        raise ValueError(f"times must not go back: row {wrong.argmax()} is at {when[wrong.argmax()]}")
+    columns: list[list[Any] | None] = [_address_texts(addresses)]
+    columns += [None if column is None else list(map(_text, _listed(column))) for column in (sni, method, path)]
+    columns.append(None if headers is None else list(headers))
+    for name, column in zip(("addresses", "sni", "method", "path", "headers"), columns, strict=True):
+        if column is not None and len(column) != rows:
+            raise ValueError(f"{len(column)} items in column {name!r} for {rows} rows")
+    decisions = _decide_each(core.decide, when.tolist(), [column or [None] * rows for column in columns])
+    action, rule, asn, cause, score = _columns.replay_rows(compiled, decisions, rows)
+    return Columns(
+        np.frombuffer(action, np.uint8), np.frombuffer(rule, np.uint32), np.frombuffer(asn, np.uint32),
+        np.frombuffer(cause, np.uint8), np.frombuffer(score, np.float32), compiled,
+    )  # fmt: skip
+
+
+def _decide_each(decide: Callable[..., Decision], times: list[float], columns: list[list[Any]]) -> Iterator[Decision]:
+    for now, address, sni, method, path, headers in zip(times, *columns, strict=True):
+        yield decide(address, sni=sni, headers=headers, method=method, path=path, now=now)
+
+
+def _address_texts(addresses: Any) -> list[str | None]:
+    kind = getattr(getattr(addresses, "dtype", None), "kind", None)
+    if kind == "S":
+        return [_text(text) for text in addresses.tolist()]
+    if kind == "V" or isinstance(addresses, (bytes, bytearray)) or getattr(addresses, "itemsize", 0) == 1:
+        packed = bytes(addresses)
+        return [_address_text(packed[at : at + 16]) for at in range(0, len(packed), 16)]
+    return [_address_text(value) for value in _listed(addresses)]
+
+
+def _address_text(value: Any) -> str | None:
+    from gobanfast._address import format_address
+
+    if isinstance(value, int):
+        return ".".join(map(str, value.to_bytes(4, "big")))
+    return format_address(value) if isinstance(value, bytes) else value
+
+
+def _text(value: Any) -> str | None:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+
+
+def _listed(column: Any) -> list[Any]:
+    """The items of a column as Python objects."""
+    for listing in ("tolist", "to_pylist", "to_list"):
+        if hasattr(column, listing):
+            return list(getattr(column, listing)())
+    return list(column)

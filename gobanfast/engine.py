@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from gobanfast._engine import EngineCore
 from gobanfast._errors import GobanError
 
 if TYPE_CHECKING:
+    from gobanfast._headers import HeaderPairs
     from gobanfast.asn import AsnTable
     from gobanfast.bans import Ban
     from gobanfast.columns import Columns
@@ -26,14 +27,18 @@ class Engine(EngineCore):
     Args:
         ruleset: what to enforce.
         clock: engine seconds, a number that does not go backwards; None: time.monotonic.
+        seed: stands for the random keys of trackers and score and for the jitter of bans, so that a replay repeats to
+            the bit. Who knows it can aim at their hash tables: leave it to be drawn where traffic is not your own.
     Threads: any number may decide while another swaps; each decision is made by one ruleset,
         old or new, never a mixture.
     """
 
     __slots__ = ("_boot_problems", "ruleset", "sync", "watcher")
 
-    def __init__(self, ruleset: Ruleset, *, clock: Callable[[], float] | None = None) -> None:
-        super().__init__(ruleset.compiled, ruleset.settings, clock)
+    def __init__(
+        self, ruleset: Ruleset, *, clock: Callable[[], float] | None = None, seed: bytes | None = None
+    ) -> None:
+        super().__init__(ruleset.compiled, ruleset.settings, clock, seed)
         self.ruleset = ruleset
         self.watcher: Watcher | None = None
         self.sync: Sync | None = None
@@ -113,22 +118,61 @@ class Engine(EngineCore):
             "store": None if self.sync is None else self.sync.health(),
         }
 
-    def decide_many(self, addresses: Any, /, *, sni: Any = None) -> Columns:
+    def decide_many(
+        self, addresses: Any, /, *, sni: Any = None, headers: Mapping[str, Any] | None = None, method: Any = None,
+        path: Any = None, fingerprint: Any = None,
+    ) -> Columns:  # fmt: skip
         """Columns of answers, one a row, by the rules alone: bans, trackers and scores are neither asked nor told.
+
+        A row is decided as `peek` decides a request of which as much is known: without a column a name is absent, and
+        headers, method, path and fingerprint are unknown, so that no condition on them holds.
 
         Args:
             addresses: uint32 (IPv4, host order), n x 16 bytes (network order, IPv4 mapped), list of str, NumPy strings,
                 or an Arrow array or stream of strings, uint32 or 16-byte values, through the PyCapsule interface.
-            sni: as many server names, in any form that `NameTable.lookup_many` takes; null is absent. None: all are.
-                Every other signal is absent.
+            sni: as many server names, in any form that `NameTable.lookup_many` takes; null is absent.
+            headers: columns of values (str as UTF-8, or bytes: lists, NumPy, Arrow) by header name; null is absent.
+                A value that no header can have makes all headers of its row malformed.
+            method, path: such columns, too; null is unknown.
+            fingerprint: n x 16 bytes (the digits of "gh1:", as bytes), or a column of "gh1:..." texts; null is unknown.
+                Without this column it is unknown, whatever headers there are.
+        Columns that no rule asks for are not read.
         Raises:
-            ValueError: columns of different lengths; TypeError: a column of another type.
-        Cost: 5 to 30 ns a row for addresses, 40 to 100 ns more with names. Detaches from the interpreter for columns.
+            ValueError: columns of different lengths, a header that is none, a fingerprint that is none;
+            TypeError: a column of another type.
+        Cost: 3 to 30 ns a row for addresses, 40 to 100 ns more with names, 10 to 20 with fingerprints in bytes, 50 to
+            100 for every other column, and microseconds for each distinct value. Columns of addresses, names and
+            fingerprints in bytes are read detached from the interpreter.
         Source: csrc/DESIGN.md, "Columns".
         """
         from gobanfast.columns import decide_columns
 
-        return decide_columns(self, addresses, sni=sni)
+        return decide_columns(
+            self, addresses, sni=sni, headers=headers, method=method, path=path, fingerprint=fingerprint
+        )
+
+    def replay(
+        self, addresses: Any, /, *, times: Any, sni: Any = None, headers: Iterable[HeaderPairs | None] | None = None,
+        method: Any = None, path: Any = None,
+    ) -> Columns:  # fmt: skip
+        """Columns of what `decide` answers, row after row, each at its own time: bans, trackers and score take part.
+
+        It is traffic at `times` to this engine, with all that follows: give a replay an engine of its own, with a
+        `clock` that starts no later, and a `seed` when it must repeat.
+
+        Args:
+            addresses, sni, method, path: as for `decide_many`.
+            times: engine seconds, float64, that do not go back.
+            headers: headers of each request, as for `decide`.
+        Raises:
+            ValueError: columns of different lengths, times that go back: nothing is decided then.
+            TypeError: headers of another type; RuntimeError: the rules were replaced. The rows before are decided.
+        Cost: that of `decide`, and a microsecond a row.
+        Source: csrc/DESIGN.md, "Columns".
+        """
+        from gobanfast.columns import replay_columns
+
+        return replay_columns(self, addresses, times=times, sni=sni, headers=headers, method=method, path=path)
 
     def ban(self, key: str, *, duration: str | float | None, reason: str = "", now: float | None = None) -> Ban:
         """Bans `key`, and returns the ban as it now stands.

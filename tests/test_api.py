@@ -92,6 +92,7 @@ SURFACE: dict[str, set[str]] = {
         "decide_many",
         "explain",
         "load",
+        "replay",
         "ruleset",
         "status",
         "swap",

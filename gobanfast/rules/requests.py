@@ -70,21 +70,38 @@ class Matcher:
     """Rows of the values of one header: bit i is set where every test that rule i has on it holds."""
 
     def __init__(self, masks: dict[HeaderTest, int], words: int) -> None:
-        self._tests = [(test, mask, holds(test)) for test, mask in masks.items()]
-        self._nbytes = 8 * words
+        self._masks, self._nbytes = masks, 8 * words
+        self._full = (1 << 8 * self._nbytes) - 1
+        self._fold = next(iter(masks)).name not in CASE_SENSITIVE
+        exact = {test for test in masks if test.operator == "equals" and "present" not in test.words}
+        self._exact = [(frozenset(map(self._same, test.values)), masks[test]) for test in exact]
+        self._listed: frozenset[str] = frozenset().union(*(values for values, _ in self._exact))
+        self._unlisted = self._full  # what the exact tests leave of rules where a value is in none of them
+        for _, mask in self._exact:
+            self._unlisted &= ~mask
+        self._searched = [(holds(test), mask) for test, mask in masks.items() if test not in exact]
 
     def __call__(self, value: bytes) -> bytes:
         text = text_of(value)
-        row = (1 << 8 * self._nbytes) - 1
-        for _, mask, test_holds in self._tests:
+        same = self._same(text)
+        row = self._unlisted
+        if same in self._listed:
+            row = self._full
+            for values, mask in self._exact:
+                if same not in values:
+                    row &= ~mask
+        for test_holds, mask in self._searched:
             if not test_holds(text):
                 row &= ~mask
         return row.to_bytes(self._nbytes, "little")
 
+    def _same(self, text: str) -> str:
+        return text.lower() if self._fold else text
+
     def row(self, holds_without_value: Callable[[HeaderTest], bool]) -> bytes:
         """The row of a header that has no value to look at."""
-        row = (1 << 8 * self._nbytes) - 1
-        for test, mask, _ in self._tests:
+        row = self._full
+        for test, mask in self._masks.items():
             if not holds_without_value(test):
                 row &= ~mask
         return row.to_bytes(self._nbytes, "little")
