@@ -23,7 +23,9 @@ from gobanfast.native cimport (
 cdef extern from *:
     """
     #include <time.h>
-    #ifndef CLOCK_MONOTONIC_COARSE
+    #ifdef __APPLE__
+    #define CLOCK_MONOTONIC_COARSE CLOCK_UPTIME_RAW  /* stands still while the machine sleeps, as time.monotonic() does */
+    #elif !defined(CLOCK_MONOTONIC_COARSE)
     #define CLOCK_MONOTONIC_COARSE CLOCK_MONOTONIC
     #endif
     /* Milliseconds of the clock that time.monotonic() reads; up to 4 of them late, for a fifth of the cost. */
