@@ -24,7 +24,7 @@ cdef extern from *:
     """
     #include <time.h>
     #ifdef __APPLE__
-    #define CLOCK_MONOTONIC_COARSE CLOCK_UPTIME_RAW  /* stands still while the machine sleeps, as time.monotonic() does */
+    #define CLOCK_MONOTONIC_COARSE CLOCK_UPTIME_RAW /* stands still while the machine sleeps, as time.monotonic() */
     #elif !defined(CLOCK_MONOTONIC_COARSE)
     #define CLOCK_MONOTONIC_COARSE CLOCK_MONOTONIC
     #endif
