@@ -378,9 +378,10 @@ cdef int fill_causes(const uint32_t *rules, const uint32_t *records, Py_ssize_t 
     cdef Py_ssize_t i
     cdef uint32_t c
     cdef const uint32_t *classes
+    cdef uint8_t *by_rule = [GBF_CAUSE_NONE, GBF_CAUSE_RULE]  # no branches: which rows rules decide is hard to guess
+    cdef uint8_t *by_address = [0, GBF_CAUSE_UNPARSABLE]
     for i in range(rows):
-        out[i] = GBF_CAUSE_RULE if rules[i] != GBF_NONE else (
-            GBF_CAUSE_UNPARSABLE if records[i] == GBF_NONE else GBF_CAUSE_NONE)
+        out[i] = by_rule[rules[i] != GBF_NONE] | by_address[(rules[i] == GBF_NONE) & (records[i] == GBF_NONE)]
     for c in range(count):
         classes = given[c].classes
         for i in range(rows):
