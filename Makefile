@@ -17,11 +17,12 @@ RACERS := $(wildcard tests/race/*.c)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: demo test lint format bench fuzz race wheel clean help
+.PHONY: demo test test-ft lint format bench fuzz race wheel clean help
 
 help:
 	@echo 'make demo    decide the bundled access log, then live requests, with the bundled rules'
 	@echo 'make test    build in place, run the tests; ARGS="-k prefix" goes to pytest'
+	@echo 'make test-ft builds and tests without the GIL; FT_PYTHON=python3.13t'
 	@echo 'make lint    ruff, mypy, stubtest, cython-lint, clang-format, codespell, C warnings'
 	@echo 'make format  rewrite Python and C as lint wants them'
 	@echo 'make bench   run the benchmarks, record them; ARGS="prefix --rounds 3"; GOBANFAST_DATA=DIR adds real tables'
@@ -93,6 +94,16 @@ test: $(READY) $(VENV)/.group-test
 build/rivals: $(VENV)/.group-bench
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ google-re2==1.1.20251105
 
+# A build without the GIL has no RE2 to install, so it runs the tests that need none.
+FT_PYTHON ?= python3.13t
+FT_TESTS := ban_table ban_threads trackers score prefix set
+test-ft:
+	@command -v $(FT_PYTHON) >/dev/null || { echo 'gobanfast: $(FT_PYTHON) is not on PATH; name one: make test-ft FT_PYTHON=PATH'; exit 1; }
+	$(FT_PYTHON) -m venv $(VENV)-ft
+	$(VENV)-ft/bin/python -m pip install --quiet --only-binary=:all: 'setuptools>=77' 'cython>=3.3,<3.4' pytest hypothesis idna netaddr numpy xxhash
+	$(VENV)-ft/bin/python setup.py --quiet build_ext --inplace
+	PYTHON_GIL=0 $(VENV)-ft/bin/python -m pytest $(FT_TESTS:%=tests/test_%.py) $(ARGS)
+
 bench: $(READY) $(VENV)/.group-bench build/rivals
 	$(BIN)/python -m benchmarks.build_floor
 	$(BIN)/python -m benchmarks.run $(ARGS)
@@ -160,5 +171,5 @@ race:
 endif
 
 clean:
-	rm -rf $(VENV) build wheels/dist *.egg-info gobanfast/_*.c .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(VENV)-ft build wheels/dist *.egg-info gobanfast/_*.c .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find gobanfast tests benchmarks -name '*.so' -delete -o -name __pycache__ -prune -exec rm -rf {} +

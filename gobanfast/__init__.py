@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from gobanfast._bans import BanTable
-from gobanfast._decision import Decision
-from gobanfast._errors import FormatError, GobanError, Problem, RuleError
-from gobanfast._headers import fingerprint
-from gobanfast._kernels import kernels
-from gobanfast._names import NameTable
-from gobanfast._prefix import PrefixTable
-from gobanfast._set import PrefixSet
-from gobanfast._tls import ClientHello, parse_client_hello
-from gobanfast.asn import AsnTable
-from gobanfast.bans import Ban
-from gobanfast.engine import Engine
-from gobanfast.headers import Headers, normalize_headers
-from gobanfast.rules import Rule, Ruleset
+TYPE_CHECKING = False  # typing itself takes longer to import than all of this
+if TYPE_CHECKING:
+    from gobanfast._bans import BanTable
+    from gobanfast._decision import Decision
+    from gobanfast._errors import FormatError, GobanError, Problem, RuleError
+    from gobanfast._headers import fingerprint
+    from gobanfast._kernels import kernels
+    from gobanfast._names import NameTable
+    from gobanfast._prefix import PrefixTable
+    from gobanfast._set import PrefixSet
+    from gobanfast._tls import ClientHello, parse_client_hello
+    from gobanfast.asn import AsnTable
+    from gobanfast.bans import Ban
+    from gobanfast.engine import Engine
+    from gobanfast.headers import Headers, normalize_headers
+    from gobanfast.rules import Rule, Ruleset
 
 __all__ = [
     "AsnTable",
@@ -40,3 +42,46 @@ __all__ = [
     "parse_client_hello",
 ]
 __version__ = "0.1.0"
+
+# Where each name is defined. A name is imported when it is first asked for: `import gobanfast` costs next to nothing.
+_HOMES = {
+    "AsnTable": "asn",
+    "Ban": "bans",
+    "BanTable": "_bans",
+    "ClientHello": "_tls",
+    "Decision": "_decision",
+    "Engine": "engine",
+    "FormatError": "_errors",
+    "GobanError": "_errors",
+    "Headers": "headers",
+    "NameTable": "_names",
+    "PrefixSet": "_set",
+    "PrefixTable": "_prefix",
+    "Problem": "_errors",
+    "Rule": "rules",
+    "RuleError": "_errors",
+    "Ruleset": "rules",
+    "fingerprint": "_headers",
+    "kernels": "_kernels",
+    "normalize_headers": "headers",
+    "parse_client_hello": "_tls",
+}
+
+if not TYPE_CHECKING:  # or type checkers would believe in any name
+
+    def __getattr__(name: str) -> object:
+        """A public name, or a module that one is defined in, at its first use."""
+        from importlib import import_module
+
+        if name in _HOMES:
+            value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        elif name in _HOMES.values():
+            value = import_module(f"{__name__}.{name}")
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

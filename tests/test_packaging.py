@@ -113,9 +113,10 @@ def test_no_library_path(path):
 
 
 def test_import_brings_nothing_third_party():
-    """`import gobanfast` loads the standard library and its own modules, no more."""
+    """`import gobanfast` and all its names load the standard library and its own modules, no more."""
     code = (
         "import json, sys; before = set(sys.modules); import gobanfast;"
+        "[getattr(gobanfast, name) for name in gobanfast.__all__];"
         "roots = {name.partition('.')[0] for name in set(sys.modules) - before};"
         # cython_runtime and _cython_<version> are made in memory by every extension
         "known = sys.stdlib_module_names | {'gobanfast', 'cython_runtime'};"
@@ -125,10 +126,21 @@ def test_import_brings_nothing_third_party():
     assert [] == fresh_interpreter(code)
 
 
-def test_import_starts_no_thread():
-    """`import gobanfast` leaves the process with the one thread it had."""
+def test_every_name_comes_from_its_module():
+    """Every public name is there when it is asked for, as are the modules they are in, and nothing else is."""
     code = (
-        "import json, os, threading; import gobanfast;"
+        "import json, gobanfast;"
+        "found = [name for name in gobanfast.__all__ if not hasattr(gobanfast, name)];"
+        "print(json.dumps([found, hasattr(gobanfast, 'engine'), hasattr(gobanfast, 'nothing')]))"
+    )
+
+    assert [[], True, False] == fresh_interpreter(code)
+
+
+def test_import_starts_no_thread():
+    """`import gobanfast`, all its names asked for, leaves the process with the one thread it had."""
+    code = (
+        "import json, os, threading; import gobanfast; [getattr(gobanfast, name) for name in gobanfast.__all__];"
         "tasks = len(os.listdir('/proc/self/task')) if os.path.isdir('/proc/self/task') else 1;"
         "print(json.dumps([threading.active_count(), tasks]))"
     )
@@ -151,7 +163,7 @@ def test_sub_interpreter_is_refused():
         interpreters.run_string(second, f'''if True:
             import os
             try:
-                import gobanfast
+                from gobanfast import PrefixTable
                 told = "imported"
             except ImportError:
                 told = "refused"

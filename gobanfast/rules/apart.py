@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -45,6 +44,8 @@ def compile_apart(rules: str, *, asn: str | None, table: str | None, out: str, i
         RuleError: what is wrong with the rules, as if they had been read here.
         GobanError: what else went wrong, with the AS table or the child.
     """
+    import subprocess
+
     job = {"path": sys.path, "rules": os.path.abspath(rules), "asn": asn, "table": table, "out": out}
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter and code

@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -98,6 +97,8 @@ def fresh(path: Path, networks: Networks, inputs: Inputs, *, apart: bool = False
 
 def _fresh_apart(path: Path, networks: Networks, inputs: Inputs) -> Ruleset:
     """`fresh`, compiled by another process; the file it writes is gone from its directory when this returns."""
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="gobanfast-") as directory:
         table = None
         if networks.path is None and (known := networks.table(inputs)) is not None:
