@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import Protocol
 
@@ -16,6 +17,9 @@ class ForkAware(Protocol):
     def after_fork(self, child: bool) -> None:
         """Lets it go on, in the parent (`child` False) or in the child."""
 
+
+importing = threading.Lock()
+"""Held by our threads while they import: a child forked meanwhile would have half a module, which it can never use."""
 
 _known: list[weakref.ref[ForkAware]] = []  # in the order they were made: what a later one uses goes on before it
 _resting: list[ForkAware] = []
@@ -33,6 +37,7 @@ def watch_forks(item: ForkAware) -> None:
 
 
 def _before() -> None:
+    importing.acquire()
     for known in reversed(_known):
         if (item := known()) is not None:
             item.before_fork()
@@ -48,6 +53,7 @@ def _after_in_child() -> None:
 
 
 def _after(*, child: bool) -> None:
+    importing.release()
     items = _resting[::-1]
     _resting.clear()
     for item in items:

@@ -87,7 +87,7 @@ class Engine(EngineCore):
         Args:
             path, asn, last_good: as for `load`; the same as there.
             budget: puts every change on trial beside the rules in force before it takes their place.
-            interval: seconds between looks where the watchfiles package (extra `watch`) is missing.
+            interval: seconds between looks at the files, besides what the watchfiles package (extra `watch`) notices.
         A forked child follows on its own. `status()` and the logger "gobanfast.rules" tell what happens; `close` the
         watcher to end it.
         """

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import logging
 import os
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -18,6 +20,7 @@ import pytest
 from gobanfast import AsnTable, Engine, RuleError
 from gobanfast.rules import Ruleset
 from gobanfast.rules.differences import Budget
+from gobanfast.rules.last_good import only_one
 from gobanfast.rules.watch import Watcher
 
 RULES = "rules:\n- {{id: net, when: {{prefix: 192.0.2.0/24}}, action: {action}}}\n"
@@ -443,6 +446,68 @@ def test_a_forked_child_follows_on_its_own(rules: Path) -> None:
 
         assert eventually(lambda: action(engine) == "challenge")
         assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+SLOW_WATCHFILES = """
+import time
+time.sleep(0.5)
+
+def watch(*directories, stop_event, **options):
+    while not stop_event.wait(0.02):
+        yield set()
+"""
+FORKING = """
+import os, sys, time
+from gobanfast import Engine
+
+engine = Engine.load(sys.argv[1])
+engine.watch(sys.argv[1])
+time.sleep(0.1)  # the thread is in the middle of importing now
+child = os.fork()
+if child == 0:
+    end = time.monotonic() + 20
+    while engine.generation == 1 and time.monotonic() < end:
+        time.sleep(0.01)
+    os._exit(engine.generation != 2 or not engine.status()["reload"]["watching"])
+time.sleep(1.0)  # what the child's thread finds at its start is not what this is about
+with open(sys.argv[1], "a") as rules:
+    rules.write("# changed\\n")
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_child_never_has_half_a_module(rules: Path, tmp_path: Path) -> None:
+    """A fork while the thread imports is made when it has: a half-imported module would end the child's thread."""
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "watchfiles.py").write_text(SLOW_WATCHFILES)
+    path = os.pathsep.join([str(modules), str(Path(__file__).parents[1])])
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKING, rules], env=os.environ | {"PYTHONPATH": path},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (0, "") == (found.returncode, found.stderr)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_does_not_keep_the_lock_on_the_last_good_rules(tmp_path: Path) -> None:
+    """A child that was forked while a process wrote them has the lock's file open; others write them all the same."""
+    stay, end = os.pipe()
+    with only_one(tmp_path / "rules.gbf"):
+        child = os.fork()
+        if child == 0:
+            os.close(end)
+            os.read(stay, 1)
+            os._exit(0)
+    try:
+        with (tmp_path / "rules.gbf.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(end)
+        os.close(stay)
+        os.waitpid(child, 0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/statm")

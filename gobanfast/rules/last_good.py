@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gobanfast._errors import FormatError, GobanError, RuleError
+from gobanfast._fork import importing
 from gobanfast.rules import stored
 from gobanfast.rules.apart import compile_apart
 from gobanfast.rules.inputs import Inputs
@@ -76,7 +77,7 @@ def current(
     """
     if last_good is None or stored.is_stored(path):
         return fresh(path, networks, inputs, apart=apart)
-    with _only_one(last_good):
+    with only_one(last_good):
         kept = _kept(path, networks, last_good)
         if kept is not None:
             inputs.files.update(kept.inputs.files)
@@ -91,8 +92,19 @@ def fresh(path: Path, networks: Networks, inputs: Inputs, *, apart: bool = False
     """The ruleset in `path`, compiled now, its inline tests passed."""
     if apart and not stored.is_stored(path):
         return _fresh_apart(path, networks, inputs)
-    asn = None if stored.is_stored(path) else networks.table(inputs)
+    asn = None
+    if not stored.is_stored(path):
+        _import_reader()
+        asn = networks.table(inputs)
     return tested(Ruleset.load(path, asn=asn, inputs=inputs))
+
+
+def _import_reader() -> None:
+    """Imports what reading rules needs, and a compiled ruleset did not."""
+    with importing:
+        import yaml  # noqa: F401
+
+        from gobanfast.rules import case, compile, lint, requests, schema, signals  # noqa: A004, F401
 
 
 def _fresh_apart(path: Path, networks: Networks, inputs: Inputs) -> Ruleset:
@@ -148,7 +160,7 @@ def _kept(path: Path, networks: Networks, last_good: Path) -> Ruleset | None:
 
 
 @contextlib.contextmanager
-def _only_one(path: Path) -> Iterator[None]:
+def only_one(path: Path) -> Iterator[None]:
     """Held by one process of the host at a time; without it where the directory cannot be written."""
     try:
         lock = os.open(os.fspath(path) + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -159,4 +171,5 @@ def _only_one(path: Path) -> Iterator[None]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:
+        fcntl.flock(lock, fcntl.LOCK_UN)  # closing is not enough: a child forked meanwhile has it open, too
         os.close(lock)

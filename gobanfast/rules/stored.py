@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get
 
 from gobanfast._block import Block
 from gobanfast._errors import FormatError, Problem
+from gobanfast._fork import importing
 from gobanfast.rules.case import Case
 from gobanfast.rules.inputs import COMPILED_MAGIC, Inputs
 from gobanfast.rules.rule import NameList, PrefixList, Rule, Unparsable
@@ -139,7 +140,8 @@ def _digest(text: bytes, blocks: Mapping[str, Block]) -> bytes:
 
 def _network_names(ruleset: Ruleset) -> AsnTable:
     """The names of the ASes that addresses can have in these rules, as a table without prefixes."""
-    import numpy as np
+    with importing:
+        import numpy as np
 
     from gobanfast.asn import AsnTable
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 from gobanfast._errors import GobanError, RuleError
-from gobanfast._fork import watch_forks
+from gobanfast._fork import importing, watch_forks
 from gobanfast.rules import apart
 from gobanfast.rules.inputs import Inputs
 from gobanfast.rules.last_good import Networks, current, fresh, keep
@@ -44,7 +44,7 @@ class Watcher:
         asn: what rules are compiled against, or the file it is in, which is followed too; None: the starter table.
         last_good: file for the compiled ruleset in force, see `Engine.load`.
         budget: puts every change on trial first.
-        interval: seconds between looks at the files without the watchfiles package (extra `watch`).
+        interval: seconds between looks at the files, besides what the watchfiles package (extra `watch`) notices.
     """
 
     def __init__(
@@ -232,10 +232,11 @@ class Watcher:
 
     def _wakes(self) -> Iterator[None]:
         """Comes back whenever something may have happened to the files, until `close`."""
-        try:
-            import watchfiles
-        except ImportError:
-            watchfiles = None  # type: ignore[assignment]
+        with importing:
+            try:
+                import watchfiles
+            except ImportError:
+                watchfiles = None  # type: ignore[assignment]
         yield
         while not self._stop.is_set():
             directories = self._inputs.directories()
@@ -245,8 +246,8 @@ class Watcher:
                 continue
             changes = watchfiles.watch(
                 *directories, watch_filter=None, debounce=50, step=50, stop_event=self._stop, recursive=False,
-                rust_timeout=int(1000 * LOOK_AGAIN), yield_on_timeout=True, raise_interrupt=False,
-            )  # fmt: skip
+                rust_timeout=max(1, int(1000 * self._interval)), yield_on_timeout=True, raise_interrupt=False,
+            )  # fmt: skip  # the time-out finds what was written before the watch was set up, or on a network drive
             try:
                 for _ in changes:
                     yield
