@@ -211,12 +211,12 @@ class Host:
             "/-/status", lambda status: expected == status["content_hash"] and not status["stale"]
         )
 
-    def load(self, seconds, *, stored=-1):
-        """A running wrk."""
+    def load(self, *, stored=-1):
+        """A running wrk, to be ended by `result`."""
         script = self.folder / "drill.lua"
         script.write_text(LUA)
         return subprocess.Popen(
-            [*self.inside, "wrk", "-t2", "-c8", f"-d{seconds}s", "--timeout", "10s", "-s", str(script),
+            [*self.inside, "wrk", "-t2", "-c8", "-d120s", "--timeout", "10s", "-s", str(script),
              f"http://127.0.0.1:{self.port}/"],
             env=os.environ | {"DRILL_STORED": str(stored)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
@@ -224,13 +224,15 @@ class Host:
 
 def result(wrk):
     """What a wrk counted, with the versions as a set; every answer was right, none 5xx, no connection failed."""
+    time.sleep(0.5)  # of load by what is in force now
+    wrk.send_signal(signal.SIGINT)
     try:
         output, _ = wrk.communicate(timeout=60)
     finally:
         wrk.kill()
     found = json.loads(output.partition("DRILL ")[2].splitlines()[0])
     assert (found["wrong"], found["socket_errors"]) == (0, 0), output
-    assert found["right"] > 100, output
+    assert found["right"] > 0, output
     return found | {"versions": {int(version) for version in found["versions"].split(",") if version}}
 
 
@@ -264,7 +266,7 @@ def test_live_edits_under_load(tmp_path, options):
     host.rules.write_text(rules(0))
     with host.serving(f"sqlite:{tmp_path / 'bans.db'}", *options) as server:
         before = host.everyone("/-/status")
-        load = host.load(6)
+        load = host.load()
         times = [host.edit(rules(version), in_place=version % 2 == 0) for version in range(1, 6)]
 
         host.rules.write_text(rules(6, "- {id: wrong, when: {prefix: 10.0.0.1/8}, action: ban}"))
@@ -286,7 +288,7 @@ def test_live_edits_under_load(tmp_path, options):
             assert banned(5, number) == refused(host, f"203.0.113.{number}")
         mended = host.edit(rules(7), in_place=True)
 
-        load = host.load(2)
+        load = host.load()
         assert host.ask("/-/ban?key=203.0.113.200&flush=no")["flushed"]
         known = host.seconds_until("/-/decide?address=203.0.113.200", lambda answer: answer["action"] == "ban")
         assert all(refused(host, "203.0.113.200") for _ in range(4 * WORKERS))
@@ -417,7 +419,7 @@ def test_two_hosts(tmp_path):
             stack.enter_context(host.serving(f"redis://198.18.{number}.1:6379/0"))
             hosts.append(host)
         a, b = hosts
-        loads = [host.load(4) for host in hosts]
+        loads = [host.load() for host in hosts]
         times = [host.edit(rules(version), in_place=False) for version in (1, 2) for host in hosts]
         assert a.ask("/-/ban?key=203.0.113.200&flush=no")["flushed"]
         known = b.seconds_until("/-/decide?address=203.0.113.200", lambda answer: answer["action"] == "ban")
@@ -425,10 +427,10 @@ def test_two_hosts(tmp_path):
             assert {1, 2} <= result(load)["versions"] <= {0, 1, 2}
         assert a.ask("/-/ban?key=203.0.113.6&flush=yes")["flushed"]  # which version 2 does not ban
         b.seconds_until("/-/decide?address=203.0.113.6", lambda answer: answer["action"] == "ban")
-        assert result(b.load(1, stored=6))["versions"] == {2, -1}
+        assert result(b.load(stored=6))["versions"] == {2, -1}
 
         ip("-n", hub, "link", "set", "host1", "down")
-        load = b.load(4, stored=6)
+        load = b.load(stored=6)
         assert a.ask("/-/ban?key=203.0.113.201&flush=yes")["flushed"]
         b.seconds_until("/-/status", lambda status: status["store"]["outage"], WAIT)
         result(load)
