@@ -134,6 +134,7 @@ class Host:
     def __init__(self, folder, inside=(), port=8000):
         self.rules, self.socket, self.log = folder / "rules.yaml", folder / "app.sock", folder / "server.log"
         self.folder, self.inside, self.port = folder, inside, port
+        self.loads = []
 
     @contextmanager
     def serving(self, store, *options, budget=""):
@@ -160,6 +161,9 @@ class Host:
             assert eventually(lambda: len(self.everyone("/-/status", 1)) == WORKERS, 60), self.log.read_text()
             yield server
         finally:
+            for wrk in self.loads:
+                wrk.kill()
+                wrk.wait()
             server.terminate()
             try:
                 server.wait(WAIT)
@@ -215,21 +219,20 @@ class Host:
         """A running wrk, to be ended by `result`."""
         script = self.folder / "drill.lua"
         script.write_text(LUA)
-        return subprocess.Popen(
+        wrk = subprocess.Popen(
             [*self.inside, "wrk", "-t2", "-c8", "-d120s", "--timeout", "10s", "-s", str(script),
              f"http://127.0.0.1:{self.port}/"],
             env=os.environ | {"DRILL_STORED": str(stored)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
+        self.loads.append(wrk)
+        return wrk
 
 
 def result(wrk):
     """What a wrk counted, with the versions as a set; every answer was right, none 5xx, no connection failed."""
     time.sleep(0.5)  # of load by what is in force now
     wrk.send_signal(signal.SIGINT)
-    try:
-        output, _ = wrk.communicate(timeout=60)
-    finally:
-        wrk.kill()
+    output, _ = wrk.communicate(timeout=60)
     found = json.loads(output.partition("DRILL ")[2].splitlines()[0])
     assert (found["wrong"], found["socket_errors"]) == (0, 0), output
     assert found["right"] > 0, output
@@ -434,6 +437,8 @@ def test_two_hosts(tmp_path):
         assert a.ask("/-/ban?key=203.0.113.201&flush=yes")["flushed"]
         b.seconds_until("/-/status", lambda status: status["store"]["outage"], WAIT)
         result(load)
+        missed = b.everyone("/-/decide?address=203.0.113.201")
+        assert ["allow"] * WORKERS == [answer["action"] for answer in missed.values()]
         ip("-n", hub, "link", "set", "host1", "up")
         learned = b.seconds_until("/-/decide?address=203.0.113.201", lambda answer: answer["action"] == "ban", WAIT)
     print(f"new rules after {times}, ban on the other host after {known}, after the cut {learned}")  # noqa: T201
