@@ -118,6 +118,21 @@ class Engine(EngineCore):
             "store": None if self.sync is None else self.sync.health(),
         }
 
+    def decide_packed(self, packed: bytes, /, **signals: Any) -> Decision:
+        """What `decide` says about the address in `packed`: 4 bytes, or 16 in network order (IPv4 mapped or not).
+
+        Args:
+            signals: as for `decide`.
+        Raises:
+            ValueError: neither 4 nor 16 bytes.
+        Cost: that of `decide`, and of making the text that the decision shows: less than a microsecond.
+        """
+        from gobanfast._address import format_address
+
+        if len(packed) not in {4, 16}:
+            raise ValueError(f"a packed address has 4 or 16 bytes, not {len(packed)}")
+        return self.decide(format_address(packed if len(packed) == 16 else bytes(10) + b"\xff\xff" + packed), **signals)
+
     def decide_many(
         self, addresses: Any, /, *, sni: Any = None, headers: Mapping[str, Any] | None = None, method: Any = None,
         path: Any = None, fingerprint: Any = None,

@@ -90,6 +90,7 @@ SURFACE: dict[str, set[str]] = {
         "ban",
         "bans",
         "decide_many",
+        "decide_packed",
         "explain",
         "load",
         "replay",

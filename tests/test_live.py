@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import random
 import threading
@@ -349,3 +350,18 @@ def test_a_forked_child_has_the_bans_of_its_parent() -> None:
 
     assert (child, 0) == os.waitpid(child, 0)
     assert "none" == engine.decide("8.8.8.8").cause
+
+
+@pytest.mark.parametrize("address", ["198.51.100.7", "2001:db8::1", "192.0.2.1", "64:ff9b::10.0.0.7"])
+def test_a_packed_address_is_decided_as_its_text(address: str) -> None:
+    """4 or 16 bytes get the decision of the text, live state and all; other lengths are misuse."""
+    engine = make_engine(ORDER)
+    packed = ipaddress.ip_address(address).packed
+    one, other = engine.decide_packed(packed, path="/wp-x"), make_engine(ORDER).decide(address, path="/wp-x")
+
+    assert (other.action, other.cause, other.rule, other.ban) == (one.action, one.cause, one.rule, one.ban)
+    if len(packed) == 4:
+        mapped = bytes(10) + b"\xff\xff" + packed
+        assert engine.peek(address).cause == engine.decide_packed(mapped).cause
+    with pytest.raises(ValueError, match="not 5"):
+        engine.decide_packed(b"12345")
