@@ -155,8 +155,8 @@ class Engine(EngineCore):
         Raises:
             ValueError: columns of different lengths, a header that is none, a fingerprint that is none;
             TypeError: a column of another type.
-        Cost: 3 to 30 ns a row for addresses, 40 to 100 ns more with names, 10 to 20 with fingerprints in bytes, 50 to
-            100 for every other column, and microseconds for each distinct value. Columns of addresses, names and
+        Cost: 3 to 30 ns a row for addresses, 40 to 100 ns more with names, 10 to 20 with fingerprints in bytes, 20 to
+            50 for every other column, and microseconds for each distinct value. Columns of addresses, names and
             fingerprints in bytes are read detached from the interpreter.
         Source: csrc/DESIGN.md, "Columns".
         """

@@ -1,4 +1,5 @@
-/* Writing half of gbf_bans.h. Everything here that changes a table does so under its lock. */
+/* Writing half of gbf_bans.h. Everything here that changes a table does so under its lock. Long because index, heap and
+ * pool change together and share their invariants. */
 #define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
 #include "gbf_bans.h"
 

@@ -1,4 +1,5 @@
-/* Trackers: entries, tails, and who is forgotten. See gbf_tracker.h and DESIGN.md, "Trackers". */
+/* Trackers: entries, tails, and who is forgotten. See gbf_tracker.h and DESIGN.md, "Trackers". Long because the three
+ * counts live in one entry, and one pass over it keeps them all. */
 #include <stdlib.h>
 
 #include "gbf_tracker.h"

@@ -1,5 +1,7 @@
 """Keeps the bans of an engine and a store in step; the engine never waits for the store.
 
+Long because one state machine is: queue, breaker, reconciliation and fork change each other's state.
+
 A ban that the engine makes is in its table at once, and in a queue of this process. One thread writes the queue to the
 store in batches; another reads what changed in the store and puts it into the table. Both start when the sync does, and
 anew in a child made by fork.
