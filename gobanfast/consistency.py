@@ -6,21 +6,15 @@ honest causes too (a shared HTTP/2 connection, a browser on a rented machine), s
 
 from __future__ import annotations
 
-import asyncio
-import json
 import re
-import socket
 import unicodedata
-from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from gobanfast._address import parse_address, parse_prefix
-from gobanfast._set import PrefixSet
+from gobanfast._address import parse_address
 
 Agreement = Literal["agree", "coalesced", "differ", "unknown"]
-Claim = Literal["browser", "crawler", "other"]
 
 NAME_LIMIT = 253
 PORT = re.compile(r"[0-9]{0,5}", re.ASCII)
@@ -188,22 +182,12 @@ class Crawler:
 
 
 CRAWLERS = (
-    Crawler("googlebot", "googlebot", ("googlebot.com", "google.com", "googleusercontent.com")),
+    Crawler("googlebot", "googlebot", ("googlebot.com", "google.com")),
     Crawler("bingbot", "bingbot", ("search.msn.com",)),
     Crawler("applebot", "applebot", ("applebot.apple.com",)),
     Crawler("yandexbot", "yandex", ("yandex.ru", "yandex.net", "yandex.com")),
     Crawler("duckduckbot", "duckduckbot"),
 )
-OTHER = re.compile(r"bot\b|crawl|spider|curl|wget|python|java/|go-http|okhttp|headless|\blibwww", re.IGNORECASE)
-BROWSER = re.compile(r"mozilla/5\.0 .*(?:chrome|firefox|safari|edg|opr)/", re.IGNORECASE)
-
-
-def claim(user_agent: str | None) -> Claim:
-    """What a User-Agent says it is."""
-    text = (user_agent or "")[:1024]
-    if claimed_crawler(text) is not None:
-        return "crawler"
-    return "browser" if BROWSER.match(text) and not OTHER.search(text) else "other"
 
 
 def claimed_crawler(user_agent: str | None) -> Crawler | None:
@@ -212,59 +196,15 @@ def claimed_crawler(user_agent: str | None) -> Crawler | None:
     return next((crawler for crawler in CRAWLERS if crawler.word in text), None)
 
 
-def browser_from_hosting(user_agent: str | None, asn: int | None, hosting: Container[int]) -> bool:
-    """Whether a browser is claimed from an AS of `hosting`, networks where servers live."""
-    return asn is not None and asn in hosting and claim(user_agent) == "browser"
-
-
-class CrawlerRanges:
-    """The published prefixes of crawlers: who says he is one must come from them.
-
-    Args:
-        ranges: name of a crawler -> its prefixes.
-    """
-
-    def __init__(self, ranges: Mapping[str, Iterable[str]]) -> None:
-        known = {crawler.name for crawler in CRAWLERS}
-        for name in ranges:
-            if name not in known:
-                raise ValueError(f"crawler {name!r} is not one of {', '.join(sorted(known))}")
-        self._ranges = {name: PrefixSet(prefixes) for name, prefixes in ranges.items()}
-
-    @classmethod
-    def load(cls, files: Mapping[str, str | Path]) -> CrawlerRanges:
-        """Ranges from files: the JSON that search engines publish (`{"prefixes": [{"ipv4Prefix": ...}]}`), or one
-        prefix a line."""
-        return cls({name: read_ranges(Path(path)) for name, path in files.items()})
-
-    def verified(self, user_agent: str | None, address: str) -> bool | None:
-        """Whether the crawler that is claimed is at home at `address`; None if none is claimed, or its list is not
-        known."""
-        crawler = claimed_crawler(user_agent)
-        if crawler is None or crawler.name not in self._ranges:
-            return None
-        return address in self._ranges[crawler.name]
-
-
-def read_ranges(path: Path) -> list[str]:
-    text = path.read_text()
-    if text.lstrip().startswith("{"):
-        entries = json.loads(text)["prefixes"]
-        found = [value for entry in entries for key, value in entry.items() if key in {"ipv4Prefix", "ipv6Prefix"}]
-    else:
-        lines = (line.partition("#")[0].strip() for line in text.splitlines())
-        found = [line for line in lines if line]
-    for prefix in found:
-        parse_prefix(prefix)
-    return found
-
-
 Reverse = Callable[[str], Awaitable[str | None]]
 Forward = Callable[[str], Awaitable[list[str]]]
 
 
 async def reverse_name(address: str) -> str | None:
     """The name of an address, from DNS."""
+    import asyncio
+    import socket
+
     try:
         name, _ = await asyncio.get_running_loop().getnameinfo((address, 0), socket.NI_NAMEREQD)
     except OSError:
@@ -274,6 +214,9 @@ async def reverse_name(address: str) -> str | None:
 
 async def forward_addresses(name: str) -> list[str]:
     """The addresses of a name, from DNS."""
+    import asyncio
+    import socket
+
     try:
         found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except OSError:
@@ -295,6 +238,8 @@ async def confirm_crawler(
     Anyone can give his address a name of Google's; nobody can make Google's name point to it. Never wait for this
     before a decision: ask beside it, and let the answer count for the next request.
     """
+    import asyncio
+
     crawler = claimed_crawler(user_agent)
     packed = parse_address(address)
     if crawler is None or not crawler.domains or packed is None:

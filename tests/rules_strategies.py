@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,10 @@ signal_conditions = st.fixed_dictionaries(
 )
 
 
-AGENTS = ("curl/8.5.0", "Mozilla/5.0 Chrome/120 Safari/537.36", "SQLmap/1.7", "Googlebot/2.1", "caf\xe9", "a b", "")
+AGENTS = (
+    "curl/8.5.0", "Mozilla/5.0 Chrome/120 Safari/537.36", "SQLmap/1.7", "Googlebot/2.1", "bingbot yandex", "caf\xe9",
+    "a b", "",
+)  # fmt: skip
 _PARTS = ("curl", "CHROME", "bot", "/", "7.36", "\xe9", "a", "Mozilla/5.0")
 _REGEX = ("bot|spider", "^curl", "Chrome/1[0-9]{2}", "(?-i)CURL", "[0-9]$", "^$", "\xc9")
 _operators = st.dictionaries(
@@ -100,6 +104,7 @@ request_conditions = st.fixed_dictionaries(
         "header": st.dictionaries(st.sampled_from(["user-agent", "User-Agent", "accept", "x-a", "cookie"]), _header,
                                   min_size=1, max_size=2).filter(lambda d: len({k.lower() for k in d}) == len(d)),
         "ua_family": _some("curl", "chrome", "bot", "other"),
+        "crawler": _some("googlebot", "yandexbot", "bingbot", "any"),
         "fingerprint": _some("gh1:0df4a88383cf8abee1112cb48525adbb", "gh1:" + "0" * 32),
         "method": _some("GET", "POST", "PUT"),
         "path": st.sampled_from(_GLOBS) | st.lists(st.sampled_from(_GLOBS), min_size=1, max_size=3)
@@ -142,6 +147,8 @@ def rule_lists(draw: st.DrawFn) -> list[OracleRule]:
                 priority=st.sampled_from([1, 100, 200]),
                 prefix=prefix_lists,
                 prefix_file=prefix_lists,
+                outside=st.none() | prefix_lists,
+                outside_file=st.none() | prefix_lists,
                 asn=st.none()
                 | st.lists(st.tuples(asns, st.just(4)) | asns.map(lambda n: (n, n)), min_size=1).map(tuple),
                 asn_name=st.none() | st.lists(st.sampled_from(_REGEXES), min_size=1, max_size=2).map(tuple),
@@ -160,6 +167,12 @@ networks = st.builds(
 )
 
 
+def published(prefixes: tuple[str, ...]) -> str:
+    """The prefixes as search engines publish theirs."""
+    entries = [{f"ipv{6 if ':' in prefix else 4}Prefix": prefix} for prefix in prefixes]
+    return json.dumps({"creationTime": "2026-11-26T00:00:00", "prefixes": entries}, indent=1)
+
+
 def as_text(rules: list[OracleRule], directory: Path) -> str:
     """The rules as a YAML file, with its list files beside it."""
     entries = []
@@ -170,6 +183,11 @@ def as_text(rules: list[OracleRule], directory: Path) -> str:
         if rule.prefix_file:
             (directory / f"{rule.id}.txt").write_text("\n".join(rule.prefix_file))
             when["prefix_file"] = f"{rule.id}.txt"
+        if rule.outside:
+            when["outside"] = list(rule.outside)
+        if rule.outside_file:
+            (directory / f"{rule.id}.json").write_text(published(rule.outside_file))
+            when["outside_file"] = f"{rule.id}.json"
         if rule.asn:
             when["asn"] = [f"AS{first}-{last}" for first, last in rule.asn]
         if rule.asn_name:
@@ -180,7 +198,7 @@ def as_text(rules: list[OracleRule], directory: Path) -> str:
         for key in ("sni", "ja4", "ja4_prefix", "alpn", "ech"):
             if getattr(rule, key) is not None:
                 when[key] = list(getattr(rule, key))
-        for key in ("header", "ua_family", "fingerprint", "method", "path"):
+        for key in ("header", "ua_family", "crawler", "fingerprint", "method", "path"):
             asked = getattr(rule, key)
             if asked is not None:
                 when[key] = list(asked) if isinstance(asked, tuple) else asked

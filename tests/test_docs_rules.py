@@ -21,17 +21,18 @@ PACKAGE = Path(gobanfast.__file__).parent
 
 @pytest.fixture
 def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with every file of the page; the first line of a block is its name."""
+    """A directory with every file of the page; the first line of a block is its name (in JSON no part of it)."""
     for kind, text in BLOCKS:
-        if kind in ("yaml", "text"):
-            path = tmp_path / text.split("\n")[0].removeprefix("# ")
+        if kind in ("yaml", "text", "json"):
+            first, _, rest = text.partition("\n")
+            path = tmp_path / first.lstrip("#/ ")
             path.parent.mkdir(exist_ok=True)
-            path.write_text(text)
+            path.write_text(rest if kind == "json" else text)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["rules.yaml", "main.yaml", "founding.yaml", "requests.yaml"])
+@pytest.mark.parametrize("name", ["rules.yaml", "main.yaml", "founding.yaml", "requests.yaml", "consistency.yaml"])
 def test_examples_load_and_pass_their_tests(written: Path, name: str) -> None:
     """Every file of the page that is loaded alone is good."""
     ruleset = Ruleset.load(name)

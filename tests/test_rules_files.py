@@ -10,6 +10,7 @@ import pytest
 from gobanfast import RuleError
 from gobanfast._engine import EngineCore
 from gobanfast.rules import Ruleset
+from gobanfast.rules.explain import explain
 from gobanfast.rules.inputs import Inputs
 from rules_fakes import FakeAsnTable
 
@@ -125,6 +126,41 @@ sets:
     assert ["c.example"] == list(second.sni_file)
     assert ["unused-set"] == [problem.code for problem in ruleset.problems]
     assert "sub/sets.yaml:5:3: set 'idle' is not used" in str(ruleset.problems[0])
+
+
+def test_outside_takes_the_prefixes_of_a_set(tmp_path: Path) -> None:
+    """A set lists where an office is; `outside: "@office"` is everywhere else, known addresses only."""
+    (tmp_path / "list").write_text("203.0.113.0/24\n")
+    path = write(
+        tmp_path,
+        rules=f"""
+sets:
+  office: {{prefix: [192.0.2.0/24, 2001:db8::/32], prefix_file: list}}
+rules:
+- {rule("a", "{path: /admin/**, outside: ['@office', 198.51.100.7], outside_file: '@office'}")}
+tests:
+- {{address: 8.8.8.8, path: /admin/x, expect: challenge}}
+- {{address: "2001:db9::1", path: /admin/x, expect: challenge}}
+- {{address: "192.0.2.7", path: /admin/x, expect: allow}}
+- {{address: "::ffff:192.0.2.7", path: /admin/x, expect: allow}}
+- {{address: "2001:db8::1", path: /admin/x, expect: allow}}
+- {{address: "198.51.100.7", path: /admin/x, expect: allow}}
+- {{address: "203.0.113.7", path: /admin/x, expect: allow}}
+- {{path: /admin/x, expect: allow}}
+""",
+    )
+    ruleset = Ruleset.load(path, **ANY)
+
+    assert [] == ruleset.failures() == list(ruleset.problems)
+    said = EngineCore(ruleset.compiled, ruleset.settings).peek("8.8.8.8", path="/admin/x")
+    because = [line.split(maxsplit=1)[1] for line in explain(said, ANY["asn"]).split("\n") if "because" in line]
+    assert [
+        "outside: none of 3 prefixes covers the address",
+        "outside_file: none of 1 prefixes covers the address",
+        "path: '/admin/**' covers '/admin/x'",
+    ] == because
+    path.write_text("sets: {s: {asn: 1}}\nrules: [{id: a, when: {outside: '@s'}, action: ban}]")
+    assert ["rules.yaml:2:33: set 's' has no prefix; it has asn, write '@s' there"] == messages(path)
 
 
 def test_duplicate_sets_are_an_error(tmp_path: Path) -> None:

@@ -100,6 +100,30 @@ CASES: dict[str, tuple[str, list[tuple[str, str]]]] = {
         rules("id: a, when: {prefix: '2000::/8'}, action: ban"),
         [("wide-rule", "rule 'a' covers 72057594037927936 IPv6 networks (/64), 3.1% of all")],
     ),
+    "inside and outside of one prefix": (
+        rules(
+            "id: a, when: {prefix: 192.0.2.0/25, outside: 192.0.2.0/24}, action: ban",
+            "id: b, when: {outside: [0.0.0.0/0, '::/0']}, action: ban",
+            "id: c, when: {prefix: 192.0.2.0/24, outside: 192.0.2.0/25}, action: ban",
+        ),
+        [("empty-rule", "rule 'a' matches no address"), ("empty-rule", "rule 'b' matches no address")],
+    ),
+    "outside of less is more": (
+        rules(
+            "id: less, when: {outside: 192.0.2.0/25}, action: challenge",
+            "id: more, when: {outside: [192.0.2.0/25, 198.51.100.0/24], path: /a}, action: ban",
+            "id: rest, when: {prefix: 192.0.2.0/24}, action: ban",
+            "id: dead, when: {prefix: 192.0.2.128/25}, action: ban",
+        ),
+        [
+            ("shadowed-rule", "rule 'more' can never decide: 'less' before it match everything that it matches"),
+            ("shadowed-rule", "rule 'dead' can never decide: 'less' before it match everything that it matches"),
+        ],
+    ),
+    "a wide rule outside of a prefix": (
+        rules("id: a, when: {prefix: '2000::/8', outside: '2001:db8::/32'}, action: ban"),
+        [("wide-rule", "rule 'a' covers 72057589742960640 IPv6 networks (/64), 3.1% of all")],
+    ),
     "shared, private and own space": (
         rules(
             "id: cgnat, when: {prefix: 100.64.0.0/12}, action: challenge",

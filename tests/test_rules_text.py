@@ -126,13 +126,14 @@ ban_rules:
 
 
 def test_wide_rules_are_warned_about() -> None:
-    """A ban of more than a /8 of IPv4 is a warning; an allow, a /8 and `when: any` are not."""
+    """A ban of more than a /8 of IPv4 is a warning; an allow, a /8, `when: any` and `outside` are not."""
     text = """
 rules:
 - {id: all, when: any, action: ban}
 - {id: friend, when: {prefix: 0.0.0.0/0}, action: allow}
 - {id: eight, when: {prefix: 10.0.0.0/8}, action: ban}
 - {id: wide, when: {prefix: [10.0.0.0/8, 12.0.0.0/32]}, action: ban}
+- {id: outsiders, when: {outside: 192.0.2.0/24}, action: ban}
 """
     expected = [
         "rules.yaml:6:3: rule 'wide' covers 16777217 IPv4 addresses, 0.4% of all; check its prefixes and AS conditions"
@@ -171,6 +172,71 @@ def test_problems_inside_a_list_file_have_its_places(tmp_path: Path) -> None:
     assert "list:3:3: prefix '10.0.0.1/8' has host bits set; write 10.0.0.0/8" == found[1]
     assert f"list:4:1: prefix '{'x' * 64}...' is 100 characters long; one prefix per line" == found[2]
     assert 3 == len(found)
+
+
+PUBLISHED = """{
+  "creationTime": "2026-11-26T12:00:00.000000",
+  "prefixes": [{
+    "ipv4Prefix": "66.249.64.0/27"
+  }, {"ipv6Prefix": "2001:4860:4801:10::/64", "service": "prefixes"},
+  {"ipv4Prefix": "192.0.2.0\\/28"}]
+}"""
+
+
+def test_lists_that_search_engines_publish(tmp_path: Path) -> None:
+    """JSON with "prefixes" is told by its content, with a mark of byte order, too."""
+    (tmp_path / "list").write_text("\ufeff\n" + PUBLISHED)
+    rules = "rules: [{id: a, when: {prefix_file: list, outside_file: list}, action: ban}]"
+
+    when = Ruleset.from_text(rules, source=str(tmp_path / "rules.yaml"), **ANY).rules[0].when
+
+    assert when.prefix_file is not None
+    assert bytes([96 + 27, 64, 96 + 28]) == when.prefix_file.lengths
+    assert when.prefix_file == when.outside_file
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("64.0/27", "64.1/27", "4:5: prefix '66.249.64.1/27' has host bits set; write 66.249.64.0/27"),
+        ("ipv6Prefix", "prefix", "5:6: entry has no ipv4Prefix or ipv6Prefix; "),
+        ('"2001:4860:4801:10::/64"', "6", "5:6: entry has no ipv4Prefix or ipv6Prefix; "),
+        ('"prefixes": [', '"ranges": [', "1:1: JSON has no list 'prefixes'; "),
+        ('"prefixes": [{', '"prefixes": [7, {', "3:16: entry has no ipv4Prefix or ipv6Prefix; "),
+        ("  }, {", "  } {", "5:5: list is not JSON: expecting ',' delimiter; "),
+        ("66.249", "x" * 1000, "4:5: prefix 'xxx"),
+    ],
+)
+def test_problems_inside_a_published_list_have_their_places(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    """What is wrong with JSON or an entry of it is told as list file, line and column."""
+    (tmp_path / "list").write_text(PUBLISHED.replace(old, new))
+
+    (found,) = messages("rules: [{id: a, when: {prefix_file: list}, action: ban}]", str(tmp_path / "rules.yaml"))
+
+    assert found.removeprefix(f"{tmp_path}/list:").startswith(expected)
+    assert len(found) < 500
+
+
+def test_deeply_nested_json_is_told_where_it_is_named(tmp_path: Path) -> None:
+    """Brackets without end are no crash."""
+    (tmp_path / "list").write_text('{"prefixes": ' + "[" * 1_000_000)
+
+    (found,) = messages("rules: [{id: a, when: {prefix_file: list}, action: ban}]", str(tmp_path / "rules.yaml"))
+
+    assert "1:37: list file 'list' cannot be read: JSON that cannot be read" in found
+
+
+@pytest.mark.parametrize("text", ["# nothing yet\n", '{"prefixes": []}'])
+def test_outside_of_an_empty_list_is_refused(tmp_path: Path, text: str) -> None:
+    """A list that lost its entries must not make everyone an outsider; inside of it is nobody, which is harmless."""
+    (tmp_path / "list").write_text(text)
+    (tmp_path / "full").write_text("192.0.2.0/24\n")
+    rules = "rules: [{id: a, when: {outside_file: [full, list], header: {a: b}}, action: ban}]"
+
+    (found,) = messages(rules, str(tmp_path / "rules.yaml"))
+
+    assert "rules.yaml:1:23: a file under outside_file has no prefixes, so all addresses are outside" in found
+    Ruleset.from_text(rules.replace("outside_file", "prefix_file"), source=str(tmp_path / "rules.yaml"), **ANY)
 
 
 def test_damaged_list_is_told_where_it_is_named(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 Every boundary of both families becomes a rank in one sorted order, so IPv4 and IPv6 take the same
 path through plain integer arrays:
 
-1. each condition's prefixes give +1/-1 events; a running sum per condition says where it holds, and
-   the same sweep over conditions says where the prefix part of a rule holds;
+1. each condition's prefixes give +1/-1 events; a running sum per condition says where it holds (`outside`: where it is
+   zero), and the same sweep over conditions says where the prefix part of a rule holds;
 2. each rule owns a random 128-bit word; XOR-ing it in at every flip makes the running XOR at a cell
    the identity of the set of rules that hold there, so cost does not depend on the number of rules;
 3. the ASNs of the table get identities the same way, once per AS; cells with equal (prefix set, AS set)
@@ -73,6 +73,8 @@ def overlay(rules: Sequence[Rule], asn: AsnTable) -> Overlay:
     """
     starts4, asn4, starts6, asn6 = asn.ranges()
     lists = [(rule, item) for rule, entry in enumerate(rules) for item in entry.when.prefix_lists]
+    kept_in = len(lists)
+    lists += [(rule, item) for rule, entry in enumerate(rules) for item in entry.when.outside_lists]
     split = [spans(item) for _, item in lists]
     rank4 = _Ranks(np.uint64(1 << 32), [np.asarray(starts4, np.uint64)], [pair[0] for pair in split])
     rank6 = _Ranks(_LAST6, [sortable(np.ascontiguousarray(starts6))], [pair[1] for pair in split])
@@ -84,7 +86,13 @@ def overlay(rules: Sequence[Rule], asn: AsnTable) -> Overlay:
     cells = np.concatenate([rank4.event, rank6.event + cells4])
     deltas = np.concatenate([rank4.delta, rank6.delta])
     groups, cells, holds = _flips(groups, cells, deltas, np.ones(len(lists), np.int64))
-    flip_rule, flip_cell, _ = _flips(owner[groups], cells, np.where(holds, 1, -1), needed)
+    deltas = np.where(holds == (groups < kept_in), 1, -1)
+    outside = np.arange(kept_in, len(lists))  # these hold from the first to the last cell, but in their prefixes
+    edges = np.array([0, cells4 - 1, cells4, cells4 + cells6 - 1])
+    groups = np.concatenate([groups, np.repeat(outside, len(edges))])
+    cells = np.concatenate([cells, np.tile(edges, len(outside))])
+    deltas = np.concatenate([deltas, np.tile(np.array([1, -1, 1, -1]), len(outside))])
+    flip_rule, flip_cell, _ = _flips(owner[groups], cells, deltas, needed)
 
     words = len(rules) // 64 + 1
     tokens = np.random.default_rng().integers(0, 1 << 64, (2, 2, max(1, len(rules))), np.uint64, endpoint=False)
@@ -106,7 +114,7 @@ def overlay(rules: Sequence[Rule], asn: AsnTable) -> Overlay:
     first, cell_set = _unique_pairs(identity[0], identity[1])
 
     vectors = _prefix_vectors(first, flip_rule, flip_cell, words)
-    vectors |= _mask([not rule.when.prefix_lists for rule in rules], words)
+    vectors |= _mask([not rule.when.on_prefix for rule in rules], words)
     vectors &= _network_vectors(cell_network[first], len(networks), members, words) | _mask(
         [not rule.when.on_asn for rule in rules], words
     )

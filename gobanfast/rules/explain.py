@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SHOWN_CHARS = 120
 VERBS = {
     "equals": "{} equals", "contains": "{} is in", "prefix": "{} begins", "suffix": "{} ends", "regex": "{} matches",
-    "glob": "{} covers", "family": "the family {} is that of",
+    "glob": "{} covers", "family": "the family {} is that of", "crawler": "the crawler {} is claimed by",
 }  # fmt: skip
 _VERSION_NAMES = {number: name for name, number in TLS_VERSIONS.items()}
 
@@ -101,6 +101,9 @@ def _because(rule: Rule, decision: Decision, asn: AsnTable) -> Iterator[str]:
     for name, listed in (("prefix", when.prefix), ("prefix_file", when.prefix_file)):
         if listed is not None and decision.address is not None:
             yield f"{name}: {_entry(listed, decision.address)} covers the address"
+    for name, listed in (("outside", when.outside), ("outside_file", when.outside_file)):
+        if listed is not None:
+            yield f"{name}: none of {len(listed)} prefixes covers the address"
     if when.asn is not None:
         yield f"asn: AS{decision.asn} is listed"
     if when.asn_name is not None and decision.asn is not None:

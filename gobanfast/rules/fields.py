@@ -82,9 +82,17 @@ def listed(parse: Callable[[Any], T]) -> Callable[[Any, ValidationInfo], T | Mem
     return validate
 
 
+_LISTED_AS = {"outside": "prefix", "outside_file": "prefix_file"}
+
+
 def members(name: str, info: ValidationInfo) -> Members:
-    """What the set `name` lists under the key being validated. ValueError: no such set, or it lists nothing there."""
+    """What the set `name` lists under the key being validated, or under the one that is the opposite of.
+
+    Raises:
+        ValueError: no such set, or it lists nothing there.
+    """
     key, reading = str(info.field_name), info.context
+    key = _LISTED_AS.get(key, key)
     if not isinstance(reading, Reading):
         raise TypeError("rules are validated with a Reading as context")
     if reading.sets is None:
@@ -244,7 +252,7 @@ Prefixes = Annotated[
 PrefixLists = Annotated[
     list[Annotated[PrefixList, PlainValidator(prefix_list)]],
     Several,
-    schema("files with a prefix a line, relative to this file; '@set'"),
+    schema("files with a prefix a line, or the JSON that search engines publish, relative to this file; '@set'"),
 ]
 Snis = Annotated[
     list[Annotated[str, PlainValidator(listed(sni))]],

@@ -79,6 +79,8 @@ def wide(rules: Sequence[Rule], overlay: Overlay, share: float = WIDE_SHARE) -> 
     for bit, rule in enumerate(rules):
         if rule.action in ("allow", "log") or not rule.when.on_address or rule.when.on_signals:
             continue  # `when: any` is spelled out, so it is meant; other signals narrow it by who knows how much
+        if not rule.when.prefix_lists and not rule.when.on_asn:
+            continue  # `outside` is, too
         for name, weights, total in families:
             covered = int(weights[held(vectors, bit)].sum())
             if covered > share * total:

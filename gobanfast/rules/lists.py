@@ -1,13 +1,19 @@
-"""Prefix lists: the files that `prefix_file` names, a million entries as one condition.
+"""Prefix lists: the files that `prefix_file` and `outside_file` name, a million entries as one condition.
 
-One prefix or bare address per line; `#` and `;` start a comment; gzip is recognised by its first bytes.
+One prefix or bare address per line; `#` and `;` start a comment. Or JSON, told by the brace it begins with, in which
+search engines publish where their crawlers are: {"prefixes": [{"ipv4Prefix": "192.0.2.0/24"}, {"ipv6Prefix": "::/0"}]}.
+gzip is recognised by its first bytes.
 """
 
 from __future__ import annotations
 
 import gzip
+import json
+import re
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from gobanfast._address import parse_prefixes
 from gobanfast._errors import Problem
@@ -16,19 +22,24 @@ from gobanfast.rules.rule import PrefixList
 MAX_LIST_BYTES = 256 << 20  # after decompression; about 17 million IPv4 prefixes
 MAX_ENTRY = 64  # characters; the longest prefix text is 49
 
+_PUBLISHED = ("ipv4Prefix", "ipv6Prefix")
+_BLANKS = re.compile(r"[ \t\r\n]*")
+
 
 class ListError(Exception):
     """A list file that cannot be read at all; the message says why."""
 
 
 def read_list(path: Path) -> tuple[PrefixList, list[Problem]]:
-    """The prefixes in a list file, and every line that is not one.
+    """The prefixes in a list file, and every line or entry that is not one.
 
     Raises:
         ListError: the file is missing, unreadable, damaged, or larger than `MAX_LIST_BYTES`.
     Cost: O(bytes).
     """
     text = read_bytes(path).decode("utf-8-sig", "replace")
+    if text.lstrip().startswith("{"):
+        return _read_published(text, str(path))
     lines = text.replace(";", "#").split("\n") if ";" in text else text.split("\n")
     if "#" in text or ";" in text:
         lines = [line.partition("#")[0] for line in lines]
@@ -51,6 +62,59 @@ def read_list(path: Path) -> tuple[PrefixList, list[Problem]]:
             hint = "one prefix per line"
         problems.append(Problem(str(path), number, column, what, hint))
     return PrefixList(addresses, lengths), problems
+
+
+def _read_published(text: str, source: str) -> tuple[PrefixList, list[Problem]]:
+    """The prefixes in JSON as search engines publish it."""
+    hint = 'search engines publish {"prefixes": [{"ipv4Prefix": "192.0.2.0/24"}]}'
+    nothing = PrefixList(b"", b"")
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        return nothing, [Problem(source, error.lineno, error.colno, f"list is not JSON: {error.msg.lower()}", hint)]
+    except (ValueError, RecursionError) as error:  # a number of a million digits, brackets without end
+        raise ListError(f"JSON that cannot be read ({error})") from None
+    if not isinstance(data.get("prefixes"), list):
+        return nothing, [Problem(source, 1, 1, "JSON has no list 'prefixes'", hint)]
+    entries, places, problems = [], [], []
+    for at, entry in _elements(text):
+        keys = [key for key in _PUBLISHED if key in entry] if isinstance(entry, dict) else []
+        if not keys or not all(isinstance(entry[key], str) for key in keys):
+            problems.append(Problem(source, *_place(text, at), "entry has no ipv4Prefix or ipv6Prefix", hint))
+        else:
+            entries += [entry[key] for key in keys]
+            places += [max(at, text.find(f'"{key}"', at)) for key in keys]
+    addresses, lengths, bad = parse_prefixes(entries)
+    for index, message in bad:
+        what, _, fix = message[: 4 * MAX_ENTRY].partition("; ")
+        problems.append(Problem(source, *_place(text, places[index]), what, fix))
+    return PrefixList(addresses, lengths), sorted(problems, key=lambda problem: (problem.line, problem.column))
+
+
+def _elements(text: str) -> Iterator[tuple[int, Any]]:
+    """Offset and value of each element of the list "prefixes" in the object that `text` is; the last one counts."""
+    decode = json.JSONDecoder().raw_decode
+
+    def past(at: int, mark: str) -> int:
+        at = _BLANKS.match(text, at).end()  # type: ignore[union-attr]
+        return _BLANKS.match(text, at + text.startswith(mark, at)).end()  # type: ignore[union-attr]
+
+    at, begins = past(0, "{"), 0
+    while text[at] != "}":
+        key, end = decode(text, at)
+        at = past(end, ":")
+        begins = at if key == "prefixes" else begins
+        at = past(decode(text, at)[1], ",")
+    at = past(begins, "[")
+    while text[at] != "]":
+        value, end = decode(text, at)
+        yield at, value
+        at = past(end, ",")
+
+
+def _place(text: str, at: int) -> tuple[int, int]:
+    """Line and column of an offset."""
+    return text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
 
 
 def read_bytes(path: Path) -> bytes:

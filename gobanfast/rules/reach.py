@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gobanfast.rules.compile import Overlay
 
 MOST_PAIRS = 4_000_000  # of rules whose other signals are compared
-_ON_ADDRESS = {"prefix", "prefix_file", "asn", "asn_name"}  # these are in the overlay
+_ON_ADDRESS = {"prefix", "prefix_file", "outside", "outside_file", "asn", "asn_name"}  # these are in the overlay
 _ANY_OF = {"sni", "ja4", "ja4_prefix", "alpn", "ech", "method"}  # more values match more
 _NAMED = 3  # rules that a message names
 

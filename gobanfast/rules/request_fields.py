@@ -11,11 +11,13 @@ from pydantic import Field, PlainValidator, ValidatorFunctionWrapHandler, WrapVa
 from pydantic_core import PydanticCustomError
 
 from gobanfast._headers import UA_FAMILIES
+from gobanfast.consistency import CRAWLERS
 from gobanfast.rules.fields import Model, Several, checked, schema
 from gobanfast.rules.regex import compile_regex
 from gobanfast.rules.rule import HeaderTest, Operator
 
 WORDS = ("absent", "present", "malformed")
+CRAWLER_WORDS = (*(crawler.name for crawler in CRAWLERS), "any")
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,64}", re.ASCII)  # RFC 9110 section 5.6.2, lower case
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}", re.ASCII)
@@ -93,6 +95,12 @@ def printed(value: Any) -> str:
 def family(value: Any) -> str:
     if value not in UA_FAMILIES:
         raise ValueError(f"ua_family {str(value)[:80]!r} is not one of {', '.join(UA_FAMILIES)}")
+    return str(value)
+
+
+def crawler(value: Any) -> str:
+    if value not in CRAWLER_WORDS:
+        raise ValueError(f"crawler {str(value)[:80]!r} is not one of {', '.join(CRAWLER_WORDS)}")
     return str(value)
 
 
@@ -227,4 +235,9 @@ Families = Annotated[
     list[Annotated[str, PlainValidator(checked(family))]],
     Several,
     schema("what the user agent claims to be", {"enum": list(UA_FAMILIES)}),
+]
+Crawlers = Annotated[
+    list[Annotated[str, PlainValidator(checked(crawler))]],
+    Several,
+    schema("the crawler that the user agent says it is", {"enum": list(CRAWLER_WORDS)}),
 ]

@@ -134,10 +134,22 @@ def holds(test: HeaderTest) -> Holds:
         from gobanfast._headers import user_agent_family
 
         return lambda text: user_agent_family(text.encode()) in test.values
+    if test.operator == "crawler":
+        return _claims(frozenset(test.values))
     if test.name in CASE_SENSITIVE:
         return _compare(test.operator, test.values)
     compare = _compare(test.operator, tuple(text.lower() for text in test.values))
     return lambda text: compare(text.lower())
+
+
+def _claims(names: frozenset[str]) -> Holds:
+    from gobanfast.consistency import claimed_crawler
+
+    def claimed(text: str) -> bool:
+        found = claimed_crawler(text)
+        return found is not None and ("any" in names or found.name in names)
+
+    return claimed
 
 
 def _compare(operator: str, values: tuple[str, ...]) -> Holds:

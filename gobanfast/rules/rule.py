@@ -10,7 +10,7 @@ Action = Literal["allow", "challenge", "ban", "log"]
 Mode = Literal["enforce", "shadow", "off"]
 Key = Literal["client", "fingerprint", "client_fingerprint"]
 Unparsable = Literal["allow", "challenge", "ban"]
-Operator = Literal["equals", "contains", "prefix", "suffix", "regex", "glob", "family"]
+Operator = Literal["equals", "contains", "prefix", "suffix", "regex", "glob", "family", "crawler"]
 
 ACTIONS: tuple[Action, ...] = ("allow", "challenge", "ban", "log")
 """The actions by the number the engine knows them by."""
@@ -56,7 +56,7 @@ class HeaderTest:
     """One operator on one header: it holds for any of `values`, or where one of `words` says what the header is.
 
     `name` is lower case; ":method", ":path" and ":fingerprint" are no headers and tested alike. Words are "absent",
-    "present" and "malformed"; `ua_family` is the operator "family" on user-agent.
+    "present" and "malformed"; `ua_family` and `crawler` are the operators "family" and "crawler" on user-agent.
     """
 
     name: str
@@ -75,6 +75,8 @@ class Conditions:
 
     prefix: PrefixList | None = None
     prefix_file: PrefixList | None = None
+    outside: PrefixList | None = None
+    outside_file: PrefixList | None = None
     asn: tuple[tuple[int, int], ...] | None = None
     asn_name: tuple[NamePattern, ...] | None = None
     sni: tuple[str, ...] | None = None
@@ -95,6 +97,16 @@ class Conditions:
         return tuple(item for item in (self.prefix, self.prefix_file) if item is not None)
 
     @property
+    def outside_lists(self) -> tuple[PrefixList, ...]:
+        """The prefixes that must not cover the address, which must be known."""
+        return tuple(item for item in (self.outside, self.outside_file) if item is not None)
+
+    @property
+    def on_prefix(self) -> bool:
+        """Whether the rule asks where the address lies."""
+        return bool(self.prefix_lists or self.outside_lists)
+
+    @property
     def on_asn(self) -> bool:
         """Whether the rule asks who originates the address."""
         return self.asn is not None or self.asn_name is not None
@@ -102,7 +114,7 @@ class Conditions:
     @property
     def on_address(self) -> bool:
         """Whether the rule needs an address at all."""
-        return bool(self.prefix_lists) or self.on_asn
+        return self.on_prefix or self.on_asn
 
     @property
     def on_sni(self) -> bool:

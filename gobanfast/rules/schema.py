@@ -38,7 +38,17 @@ from gobanfast.rules.files import Document
 from gobanfast.rules.founding import FoundingRule
 from gobanfast.rules.inputs import Inputs
 from gobanfast.rules.problems import problem
-from gobanfast.rules.request_fields import Families, HeaderText, HeaderTexts, Methods, Path, PathText, Prints, some
+from gobanfast.rules.request_fields import (
+    Crawlers,
+    Families,
+    HeaderText,
+    HeaderTexts,
+    Methods,
+    Path,
+    PathText,
+    Prints,
+    some,
+)
 from gobanfast.rules.rule import (
     Action,
     Conditions,
@@ -67,6 +77,11 @@ def condition(value: Any) -> Any:
     return value
 
 
+def packed(prefixes: list[tuple[bytes, int]]) -> PrefixList:
+    """Prefixes that were written one by one."""
+    return PrefixList(b"".join(address for address, _ in prefixes), bytes(bits for _, bits in prefixes))
+
+
 def joined(lists: Iterable[PrefixList]) -> PrefixList:
     """All prefixes of several lists."""
     lists = list(lists)
@@ -78,6 +93,8 @@ class When(Model):
 
     prefix: Prefixes = Field(default_factory=list)
     prefix_file: PrefixLists = Field(default_factory=list)
+    outside: Prefixes = Field(default_factory=list)
+    outside_file: PrefixLists = Field(default_factory=list)
     asn: AsnRanges = Field(default_factory=list)
     asn_name: Regexes = Field(default_factory=list)
     sni: Snis = Field(default_factory=list)
@@ -89,16 +106,23 @@ class When(Model):
     ech: Echs = Field(default_factory=list)
     header: Annotated[HeaderTexts, BeforeValidator(some)] = Field(default_factory=dict)
     ua_family: Families = Field(default_factory=list)
+    crawler: Crawlers = Field(default_factory=list)
     fingerprint: Prints = Field(default_factory=list)
     method: Methods = Field(default_factory=list)
     path: Path | None = None
 
+    @model_validator(mode="after")
+    def outside_of_something(self) -> When:
+        if not all(map(len, self.outside_file)):
+            raise refuse("a file under outside_file has no prefixes, so all addresses are outside; fill or remove it")
+        return self
+
     def conditions(self) -> Conditions:
-        inline = PrefixList(b"".join(address for address, _ in self.prefix), bytes(bits for _, bits in self.prefix))
-        files = joined(self.prefix_file)
         return Conditions(
-            prefix=inline if self.prefix else None,
-            prefix_file=files if self.prefix_file else None,
+            prefix=packed(self.prefix) if self.prefix else None,
+            prefix_file=joined(self.prefix_file) if self.prefix_file else None,
+            outside=packed(self.outside) if self.outside else None,
+            outside_file=joined(self.outside_file) if self.outside_file else None,
             asn=tuple(self.asn) or None,
             asn_name=tuple(NamePattern(text) for text in self.asn_name) or None,
             sni=tuple(self.sni) or None,
@@ -118,6 +142,8 @@ class When(Model):
         tests = [test for name, text in self.header.items() for test in text.tests(name)]
         if self.ua_family:
             tests.append(HeaderTest("user-agent", "family", tuple(self.ua_family)))
+        if self.crawler:
+            tests.append(HeaderTest("user-agent", "crawler", tuple(self.crawler)))
         return tuple(tests)
 
 
@@ -141,7 +167,9 @@ class RuleText(Model):
 
 
 class SetText(Model):
-    """One entry of `sets:`; `@name` under a condition stands for what the set lists under the same key."""
+    """One entry of `sets:`; `@name` under a condition stands for what the set lists under the same key.
+
+    `outside` and `outside_file` take the prefixes and files of a set."""
 
     prefix: Prefixes = Field(default_factory=list)
     prefix_file: PrefixLists = Field(default_factory=list)
@@ -218,13 +246,12 @@ class TrustText(Model):
 
     @model_validator(mode="after")
     def believes_not_everyone(self) -> TrustText:
-        if any(not bits or (bits == 96 and packed == parse_prefix("0.0.0.0/0")[0]) for packed, bits in self.prefix):
+        if any(not bits or (bits == 96 and start == parse_prefix("0.0.0.0/0")[0]) for start, bits in self.prefix):
             raise refuse("a prefix of no bits lets anyone name any client; write the prefixes of your proxies")
         return self
 
     def prefixes(self) -> PrefixList:
-        return joined([PrefixList(b"".join(a for a, _ in self.prefix), bytes(n for _, n in self.prefix)),
-                       *self.prefix_file])  # fmt: skip
+        return joined([packed(self.prefix), *self.prefix_file])
 
 
 Includes = Annotated[list[str], Several, schema("files or globs, relative to this file")]

@@ -9,6 +9,8 @@ from typing import Any
 from oracle import headers as oracle
 
 WORDS = ("absent", "present", "malformed")
+CRAWLERS = {"googlebot": "googlebot", "bingbot": "bingbot", "applebot": "applebot", "yandex": "yandexbot",
+            "duckduckbot": "duckduckbot"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def header_holds(written: Any, state: str, value: str | None) -> bool:
 def hold(rule: Any, request: OracleRequest) -> bool:
     """Whether every condition of `rule` on the request holds."""
     found = read(request)
-    if (rule.header or rule.ua_family or rule.fingerprint) and found is None:
+    if (rule.header or rule.ua_family or rule.crawler or rule.fingerprint) and found is None:
         return False
     for name, written in (rule.header or {}).items():
         assert found is not None
@@ -120,6 +122,11 @@ def hold(rule: Any, request: OracleRequest) -> bool:
     if rule.ua_family is not None:
         agent = None if found is None or found.problem else found.value("user-agent")
         if agent is None or oracle.ua_family(agent.decode("latin-1")) not in rule.ua_family:
+            return False
+    if rule.crawler is not None:
+        agent = None if found is None or found.problem else found.value("user-agent")
+        said = [name for word, name in CRAWLERS.items() if word in text_of(agent or b"").lower()]
+        if not said or ("any" not in rule.crawler and said[0] not in rule.crawler):
             return False
     if rule.fingerprint is not None and oracle.gh1(list(request.headers or ())) not in rule.fingerprint:
         return False

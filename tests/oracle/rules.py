@@ -20,6 +20,8 @@ class OracleRule:
     priority: int = 100
     prefix: tuple[str, ...] | None = None
     prefix_file: tuple[str, ...] | None = None
+    outside: tuple[str, ...] | None = None
+    outside_file: tuple[str, ...] | None = None
     asn: tuple[tuple[int, int], ...] | None = None
     asn_name: tuple[str, ...] | None = None
     sni: tuple[str, ...] | None = None
@@ -31,6 +33,7 @@ class OracleRule:
     ech: tuple[str, ...] | None = None
     header: dict[str, Any] | None = None
     ua_family: tuple[str, ...] | None = None
+    crawler: tuple[str, ...] | None = None
     fingerprint: tuple[str, ...] | None = None
     method: tuple[str, ...] | None = None
     path: Any = None
@@ -134,9 +137,13 @@ def holds(
     if not signals_hold(rule, signals):
         return False
     if address is None:
-        return rule.prefix is rule.prefix_file is rule.asn is rule.asn_name is None
+        asked = (rule.prefix, rule.prefix_file, rule.outside, rule.outside_file, rule.asn, rule.asn_name)
+        return all(condition is None for condition in asked)
     for prefixes in (rule.prefix, rule.prefix_file):
         if prefixes is not None and not any(covers(prefix, address) for prefix in prefixes):
+            return False
+    for prefixes in (rule.outside, rule.outside_file):
+        if prefixes is not None and any(covers(prefix, address) for prefix in prefixes):
             return False
     asn = networks.lookup(address)
     if rule.asn is not None and not (asn and any(first <= asn <= last for first, last in rule.asn)):
