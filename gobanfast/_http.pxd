@@ -5,8 +5,21 @@ cdef class RequestIds:
     cdef char _prefix[12]
     cdef uint64_t _next
 
+    cdef str make(self)
+
 
 cdef class MarkedSend:
     cdef object _send
     cdef str _request_id
     cdef list _extra
+
+    cdef list mark(self, list headers)
+
+
+cdef class AsgiGate:
+    cdef object _app, _gate, _handshake, _refuse
+    cdef RequestIds _ids
+    cdef object _engine, _decide, _trust
+    cdef bint _follows   # whether the trust is that of the rules
+    cdef bint _routed    # whether some paths are treated otherwise
+    cdef bint _told      # whether someone is told of decisions

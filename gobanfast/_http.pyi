@@ -17,4 +17,23 @@ class MarkedSend:
     ) -> None: ...
     def __call__(self, message: MutableMapping[str, Any], /) -> Awaitable[None]: ...
 
+@final
+class AsgiGate:
+    def __init__(
+        self,
+        app: Callable[..., Awaitable[None]],
+        gate: Any,
+        *,
+        ids: RequestIds,
+        handshake: Callable[[], Any],
+        refuse: Callable[..., Awaitable[None]],
+    ) -> None: ...
+    def enter(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
+        send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
+        /,
+    ) -> Awaitable[None]: ...
+
 def pick(headers: Iterable[tuple[bytes, bytes]], names: dict[bytes, str], /) -> dict[str, str]: ...

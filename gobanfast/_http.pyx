@@ -1,11 +1,12 @@
-"""What every HTTP request pays for: its id, the wrapper that puts it on the response, and a look for some headers."""
+"""What every HTTP request pays for: its way through the ASGI middleware, its id, and a look for some headers."""
 
 cimport cython
-from cpython.dict cimport PyDict_GetItemWithError
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_Copy, PyDict_GetItemWithError
 from cpython.ref cimport PyObject
 from cpython.unicode cimport PyUnicode_1BYTE_DATA, PyUnicode_New
 from libc.stdint cimport uint8_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 cdef enum:
     PREFIX = 12
@@ -32,6 +33,9 @@ cdef class RequestIds:
 
     def mint(self):
         """An id that no other request has."""
+        return self.make()
+
+    cdef str make(self):
         cdef uint64_t number = self._next
         cdef str made = PyUnicode_New(ID, 127)
         cdef uint8_t *out = <uint8_t *>PyUnicode_1BYTE_DATA(made)
@@ -55,18 +59,136 @@ cdef class MarkedSend:
 
     def __call__(self, message, /):
         kind = message["type"]
-        if kind == "http.response.start" or kind == "websocket.accept" or kind == "websocket.http.response.start":
-            headers = list(message.get("headers", ()))
-            for name, _ in headers:
-                if name == b"x-request-id":  # the application has said one
-                    break
-            else:
-                headers.append((b"x-request-id", self._request_id.encode()))
-            if self._extra is not None:
-                headers += self._extra
-            message = dict(message)  # it is the application's, who may send it again
-            message["headers"] = headers
+        if not same(kind, "http.response.body") and (
+            same(kind, "http.response.start") or kind == "websocket.accept" or kind == "websocket.http.response.start"
+        ):
+            marked = PyDict_Copy(message) if type(message) is dict else dict(message)  # it may be sent again
+            marked["headers"] = self.mark(list(message.get("headers", ())))
+            message = marked
         return self._send(message)
+
+    cdef list mark(self, list headers):
+        for pair in headers:
+            if is_request_id(pair[0]):  # the application has said one
+                break
+        else:
+            headers.append((b"x-request-id", self._request_id.encode()))
+        if self._extra:
+            headers += self._extra
+        return headers
+
+
+cdef bint same(object text, str known) except -1:
+    """Whether a text equals a known one; servers and applications write those as literals, and then they are the same
+    object."""
+    return text is known or (type(text) is str and len(<str>text) == len(known) and <str>text == known)
+
+
+cdef bint is_request_id(object name) noexcept:
+    return (type(name) is bytes and PyBytes_GET_SIZE(name) == 12 and
+            memcmp(PyBytes_AS_STRING(name), b"x-request-id", 12) == 0)
+
+
+@cython.final
+cdef class AsgiGate:
+    """The way of a request through the ASGI middleware, up to the awaitable that answers it.
+
+    Args:
+        app: the application.
+        gate: the options, a `frontends.gate.Gate`.
+        ids: makes request ids.
+        handshake: what tells the TLS handshake of the connection at hand, or None.
+        refuse: makes the awaitable that answers for the application, of (scope, receive, send, answer).
+    """
+
+    def __init__(self, app, gate, *, RequestIds ids not None, handshake, refuse):
+        self._app, self._gate, self._ids, self._handshake, self._refuse = app, gate, ids, handshake, refuse
+        self._engine, self._decide, self._trust = gate.engine, gate.engine.decide, gate.trust
+        self._follows, self._routed, self._told = gate.follows, bool(gate.routes), gate.told
+
+    @cython.binding(False)
+    def enter(self, scope, receive, send, /):
+        """The awaitable that answers for the application, or that of the application."""
+        kind = scope["type"]
+        if not same(kind, "http") and not same(kind, "websocket"):
+            return self._app(scope, receive, send)
+        gate = self._gate
+        path = scope["path"]
+        mode = gate.mode(path) if self._routed else "enforce"
+        if mode == "off":
+            return self._app(scope, receive, send)
+        if self._follows and gate.generation != self._engine.generation:
+            gate.follow()
+            self._trust = gate.trust
+        trust = self._trust
+        client, headers, method = found(scope, "client"), scope["headers"], found(scope, "method")
+        peer = client[0] if client else None
+        if begins_address(peer):
+            believed = peer in trust.peers
+        else:
+            peer, believed = None, trust.unix
+        handshake = hello = sni = request_id = origin = answer = extra = None
+        address = peer
+        if believed:
+            origin = scope["gobanfast.origin"] = trust.resolve(peer, headers)
+            address, sni, request_id = origin.address, origin.signals.get("sni"), origin.request_id
+        elif is_secure(scope["scheme"]):
+            handshake = self._handshake()  # of this connection: where a proxy believed spoke, it would be the proxy's
+            if handshake is not None:
+                hello = handshake.hello
+                if hello is None:
+                    sni = handshake.sni
+        if request_id is None:
+            request_id = self._ids.make()
+        scope["gobanfast.request_id"] = request_id
+        try:
+            decision = scope["gobanfast"] = self._decide(
+                address, sni=sni, hello=hello, headers=headers, method="GET" if method is None else method, path=path,
+                http=scope["http_version"],
+            )
+            if self._told:
+                gate.tell(decision, request_id)
+            if not same(decision.action, "allow"):
+                answer, extra = gate.settle(
+                    decision,
+                    request_id=request_id,
+                    method=method,
+                    secure=is_secure(scope["scheme"] if origin is None or origin.scheme is None else origin.scheme),
+                    accept=joined(headers, b"accept", ","),
+                    cookies=joined(headers, b"cookie", "; "),
+                )
+            if answer is None and handshake is not None and gate.names is not None:
+                answer = gate.misdirected(
+                    handshake, joined(headers, b"host", ","), request_id, joined(headers, b"accept", ",")
+                )
+        except Exception as error:
+            answer = gate.failed(error, request_id, joined(headers, b"accept", ","))
+        if answer is not None and same(mode, "enforce"):
+            return self._refuse(scope, receive, send, answer)
+        return self._app(scope, receive, MarkedSend(send, request_id, extra))
+
+
+cdef object found(object scope, str key):
+    """`scope.get(key)`."""
+    cdef PyObject *value
+    if type(scope) is not dict:
+        return scope.get(key)
+    value = PyDict_GetItemWithError(scope, key)
+    return None if value == NULL else <object>value
+
+
+cdef bint begins_address(object peer) noexcept:
+    """Whether a peer is an address, by its first character: servers put names of sockets and test clients there."""
+    return type(peer) is str and len(<str>peer) != 0 and (<str>peer)[0] in u"0123456789abcdefABCDEF:"
+
+
+cdef bint is_secure(object scheme) except -1:
+    return same(scheme, "https") or same(scheme, "wss")
+
+
+cdef str joined(object headers, bytes wanted, str separator):
+    """Values of one request header as one text."""
+    return separator.join([value.decode("latin-1") for name, value in headers if name == wanted])
 
 
 def pick(headers, dict names not None, /):

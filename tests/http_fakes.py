@@ -20,6 +20,10 @@ class FakeDecision:
     cause: str = "none"
     expires: float | None = None
     fingerprint: str | None = None
+    headers: Any = None
+    method: str | None = None
+    path: str | None = None
+    http: str | None = None
 
 
 @dataclass
@@ -38,12 +42,13 @@ class FakeEngine:
         )
         if address in {"203.0.113.99", "127.0.0.99"}:
             raise RuntimeError("the engine is broken")
+        given = {"headers": headers, "method": method, "path": path, "http": http}
         if address in {"203.0.113.66", "127.0.0.66"}:
             until = time.time() + 59.5
-            return FakeDecision(address, "ban", "probes", "<probing>", "ban", until, "gh1:" + "0" * 32)
+            return FakeDecision(address, "ban", "probes", "<probing>", "ban", until, "gh1:" + "0" * 32, **given)
         if address in {"203.0.113.77", "127.0.0.77"} or (address is not None and parse_address(address) is None):
-            return FakeDecision(address, "challenge", "rented", "servers do not browse", "rule")
-        return FakeDecision(address)
+            return FakeDecision(address, "challenge", "rented", "servers do not browse", "rule", **given)
+        return FakeDecision(address, **given)
 
     def status(self):
         return {"generation": self.generation, "problems": [], "stale": self.stale}

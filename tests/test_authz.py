@@ -134,7 +134,7 @@ def test_challenge_is_answered_for_the_proxy():
 
 def test_probes():
     """/live and /ready answer anyone; a broken rules file is told, and does not take the service away."""
-    app = service(metrics=lambda: b"up 1\n")
+    app = service(exposition=lambda: b"up 1\n")
     app.gate.engine.stale = True
     status, _, body = ask(app, "/ready", client="192.0.2.1")
 

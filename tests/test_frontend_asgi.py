@@ -223,20 +223,25 @@ def test_failing_observer_does_as_configured(caplog):
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_decisions_are_logged_under_the_request_id():
-    """The log of decisions has the request id that the client was told, and all that the engine was asked with."""
-    lines = []
+def test_log_and_metrics_are_told_of_decisions():
+    """The log gets each decision with the request id that the client was told, and the metrics get it, too."""
+    logged, counted = [], []
 
     class Log:
-        def record(self, decision, **signals):
-            lines.append((decision.action, signals))
+        def record(self, decision, *, request_id):
+            logged.append((decision.action, decision.path, request_id))
 
-    _, middleware = guarded(log=Log())
+    class Counts:
+        def record(self, decision):
+            counted.append(decision.action)
+
+    _, middleware = guarded(log=Log(), metrics=Counts())
     refused = ask(middleware, BANNED, path="/x", headers=[(b"host", b"a")])
+    ask(middleware)
 
     request_id = header(refused, b"x-request-id")[0].decode()
-    expected = {"headers": [(b"host", b"a")], "method": "GET", "path": "/x", "http": "1.1", "request_id": request_id}
-    assert [("ban", expected)] == lines
+    assert ("ban", "/x", request_id) == logged[0]
+    assert ["ban", "allow"] == counted == [action for action, *_ in logged]
 
 
 ROUTES = {"/health": "off", "/static/": "observe", "/static/private/": "enforce"}

@@ -77,15 +77,15 @@ def test_what_matters_is_logged_and_fits_the_schema(engine, kept, fits):
     log = DecisionLog(kept)
     hello = parse_client_hello(HELLO)
     asked = [
-        (engine.decide("198.51.100.7"), {}),
-        (engine.decide("192.0.2.1"), {}),
-        (engine.decide("8.8.8.8", sni="dns.google"), {"path": "/\udce9", "method": "GET", "http": "2"}),
-        (engine.decide("203.0.113.9"), {"headers": [(b"user-agent", b"curl/8 \xe9"), (b"Cookie", b"secret")]}),
-        (engine.decide("1.1.1.1", sni="www.evil.example"), {"headers": {"HTTP_USER_AGENT": "x", "PATH_INFO": "/"}}),
-        (engine.decide("nothing", hello=hello), {}),
-        (engine.decide(None), {}),
+        engine.decide("198.51.100.7"),
+        engine.decide("192.0.2.1"),
+        engine.decide("8.8.8.8", sni="dns.google", path="/\udce9", method="GET", http="2"),
+        engine.decide("203.0.113.9", headers=[(b"user-agent", b"curl/8 \xe9"), (b"Cookie", b"secret")]),
+        engine.decide("1.1.1.1", sni="www.evil.example", headers={"HTTP_USER_AGENT": "x", "PATH_INFO": "/"}),
+        engine.decide("nothing", hello=hello),
+        engine.decide(None),
     ]
-    ids = [log.record(decision, **signals) for decision, signals in asked]
+    ids = [log.record(decision) for decision in asked]
     assert log.flush(WAIT)
     log.close()
 
@@ -121,7 +121,7 @@ def test_any_text_makes_a_line(address, sni, path, engine, fits):
             written.extend(lines)
 
     log = DecisionLog(Bytes(), sample_allow=1)
-    log.record(engine.decide(address, sni=sni), path=path, headers=[(b"\0\n", b"\xff")])
+    log.record(engine.decide(address, sni=sni, path=path, headers=[(b"\0\n", b"\xff")]))
     assert log.flush(WAIT)
     log.close()
 
@@ -181,7 +181,7 @@ def test_pseudonyms_join_within_a_day_and_not_beyond(engine, kept, fits):
     """Equal clients have equal pseudonyms on one day, others on the next and with another key; nothing leaks."""
     log = DecisionLog(kept, pseudonym_key=b"k" * 32)
     for address in ("198.51.100.7", "198.51.100.7", "198.51.100.8"):
-        log.record(engine.decide(address, hello=parse_client_hello(HELLO)), path="/secret", headers=[(b"cookie", b"x")])
+        log.record(engine.decide(address, hello=parse_client_hello(HELLO), path="/secret", headers=[(b"cookie", b"x")]))
     assert log.flush(WAIT)
     log.close()
     one, two, other = (line["signals"]["address"] for line in kept.lines)
@@ -384,7 +384,7 @@ rules:
         {"headers": environ, "method": "GET", "path": "/"},
         {"headers": [(b"user-agent", b"x")], "method": "GET", "path": "/admin/x", "http": "1.1"},
     ):
-        log.record(engine.decide("1.1.1.1", **request), **request)
+        log.record(engine.decide("1.1.1.1", **request))
     environ["application.state"] = 1
     assert log.flush(WAIT)
     log.close()

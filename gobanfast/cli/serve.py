@@ -69,12 +69,12 @@ def serve(
         service = DecisionService(
             engine,
             token=os.environ.get(TOKEN),
-            metrics=lambda: generate_latest(registry),
+            exposition=lambda: generate_latest(registry),
             trust=Trust(peers, chain=CHAINS[1:] if forwarded else CHAINS[:1]) if peers else None,
             challenge=Challenge(challenge_keys.read_text().split()) if challenge_keys is not None else "refuse",
             contact=contact,
             log=decisions,
-            on_decision=lambda decision, _: metrics.record(decision),
+            metrics=metrics,
             on_error="allow" if allow_on_error else "refuse",
         )
     except GobanError:

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from gobanfast._http import MarkedSend
-from gobanfast.frontends.gate import ADDRESS_START, Extra, Gate, is_secure
+from gobanfast._http import AsgiGate
+from gobanfast.frontends.gate import Gate
 from gobanfast.frontends.refusal import Answer
 from gobanfast.frontends.tls import CURRENT
-from gobanfast.frontends.trust import mint_request_id
+from gobanfast.frontends.trust import REQUEST_IDS
 
 if TYPE_CHECKING:
     from gobanfast.engine import Engine
@@ -26,9 +26,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-KINDS = frozenset({"http", "websocket"})
-SECURE = frozenset({"https", "wss"})
-
 
 class Gobanfast:
     """Asks `engine` about every request before `app` sees it; options are those of `gate.Gate`.
@@ -38,90 +35,12 @@ class Gobanfast:
     """
 
     def __init__(self, app: Application, engine: Engine, **options: Any) -> None:
-        self.app = app
         self.gate = Gate(engine, **options)
-        self._decide = engine.decide
-        self._engine = engine
+        self._enter = AsgiGate(app, self.gate, ids=REQUEST_IDS, handshake=CURRENT.get, refuse=refuse).enter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers for the application, or runs it."""
-        kind = scope["type"]
-        gate = self.gate
-        mode = gate.mode(scope["path"]) if gate.routes and kind in KINDS else "enforce"
-        if kind not in KINDS or mode == "off":
-            await self.app(scope, receive, send)
-            return
-        if gate.follows and gate.generation != self._engine.generation:
-            gate.follow()
-        trust = gate.trust
-        client, headers = scope.get("client"), scope["headers"]
-        peer = client[0] if client else None
-        if peer and peer[0] in ADDRESS_START:
-            believed = peer in trust.peers
-        else:
-            peer, believed = None, trust.unix
-        origin = handshake = hello = sni = None
-        address = peer
-        request_id = None
-        if believed:
-            origin = scope["gobanfast.origin"] = trust.resolve(peer, headers)
-            address, sni, request_id = origin.address, origin.signals.get("sni"), origin.request_id
-        elif scope["scheme"] in SECURE:
-            handshake = CURRENT.get()  # of this connection: where a proxy believed spoke, it would be the proxy's
-            if handshake is not None:
-                hello = handshake.hello
-                if hello is None:
-                    sni = handshake.sni
-        if request_id is None:
-            request_id = mint_request_id()
-        scope["gobanfast.request_id"] = request_id
-        answer = None
-        extra: Extra | None = None
-        try:
-            decision = scope["gobanfast"] = self._decide(
-                address,
-                sni=sni,
-                hello=hello,
-                headers=headers,
-                method=scope.get("method", "GET"),
-                path=scope["path"],
-                http=scope["http_version"],
-            )
-            if gate.log is not None:
-                gate.log.record(
-                    decision,
-                    headers=headers,
-                    method=scope.get("method", "GET"),
-                    path=scope["path"],
-                    http=scope["http_version"],
-                    request_id=request_id,
-                )
-            if gate.on_decision is not None:
-                gate.on_decision(decision, request_id)
-            if decision.action != "allow":
-                answer, extra = gate.settle(
-                    decision,
-                    request_id=request_id,
-                    method=scope.get("method", ""),
-                    secure=is_secure(scope["scheme"], origin),
-                    accept=joined(headers, b"accept", ","),
-                    cookies=joined(headers, b"cookie", "; "),
-                )
-            if answer is None and handshake is not None and gate.names is not None:
-                answer = gate.misdirected(
-                    handshake, joined(headers, b"host", ","), request_id, joined(headers, b"accept", ",")
-                )
-        except Exception as error:  # noqa: BLE001 - logged there
-            answer = gate.failed(error, request_id, joined(headers, b"accept", ","))
-        if answer is not None and mode == "enforce":
-            await refuse(scope, receive, send, answer)
-            return
-        await self.app(scope, receive, MarkedSend(send, request_id, extra))
-
-
-def joined(headers: Any, wanted: bytes, separator: str) -> str:
-    """Values of one request header as one text."""
-    return separator.join([value.decode("latin-1") for name, value in headers if name == wanted])
+        await self._enter(scope, receive, send)
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send, answer: Answer) -> None:

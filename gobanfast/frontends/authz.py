@@ -54,20 +54,20 @@ class DecisionService:
 
     Args:
         token: secret for `/bans`, at least 16 characters; None: there is no `/bans`.
-        metrics: makes the text of `/metrics`; None: there is none.
+        exposition: makes the text of `/metrics`; None: there is none.
     Raises:
         ValueError: a token that is too short.
     """
 
     def __init__(
-        self, engine: Engine, *, token: str | None = None, metrics: Callable[[], bytes] | None = None, **options: Any
+        self, engine: Engine, *, token: str | None = None, exposition: Callable[[], bytes] | None = None, **options: Any
     ) -> None:
         if token is not None and len(token) < TOKEN_BYTES:
             raise ValueError(f"the token for /bans is shorter than {TOKEN_BYTES} characters")
         self.gate = Gate(engine, **options)
         self._engine, self._decide = engine, engine.decide
         self._token = None if token is None else b"Bearer " + token.encode()
-        self._metrics = metrics
+        self._exposition = exposition
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -130,10 +130,8 @@ class DecisionService:
                 path=path,
                 http=None,  # the proxy's own version is none of the client's
             )
-            if gate.log is not None:
-                gate.log.record(decision, headers=headers, method=method, path=path, request_id=request_id)
-            if gate.on_decision is not None:
-                gate.on_decision(decision, request_id)
+            if gate.told:
+                gate.tell(decision, request_id)
             extra = [
                 (b"x-request-id", request_id.encode()),
                 (b"x-gobanfast-action", decision.action.encode()),
@@ -165,8 +163,8 @@ class DecisionService:
             return plain(200, "live")
         if path == "/ready":
             return answer_json(200, self._engine.status())
-        if path == "/metrics" and self._metrics is not None:
-            text = self._metrics()
+        if path == "/metrics" and self._exposition is not None:
+            text = self._exposition()
             return Answer(200, [(b"content-type", b"text/plain; version=0.0.4"), length(text)], text)
         return plain(404, "there is /check, /live, /ready, /metrics and /bans here")
 

@@ -137,10 +137,8 @@ class GobanfastMiddleware:
                 path=request.path,
                 http=environ.get("SERVER_PROTOCOL", "HTTP/1.1")[5:] if scope is None else scope["http_version"],
             )
-            if gate.log is not None:
-                gate.log.record(
-                    decision, headers=headers, method=request.method, path=request.path, request_id=request_id
-                )
+            if gate.told:
+                gate.tell(decision, request_id)
             if decision.action == "allow":
                 return None, []
             return gate.settle(

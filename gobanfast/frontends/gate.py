@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gobanfast.engine import Engine
     from gobanfast.frontends.tls import Handshake
     from gobanfast.telemetry.log import DecisionLog
+    from gobanfast.telemetry.metrics import Metrics
 
 logger = logging.getLogger("gobanfast.http")
 
@@ -45,6 +46,7 @@ class Gate:
         contact: whom refused people may ask, a mail address or URL.
         show_reason: whether they are told the rule's reason.
         log: where decisions are written, with the request id.
+        metrics: counts what the engine does not: bans by AS, matches of shadow and log rules.
         on_decision: called with the decision and the request id before the application is.
         on_error: what an exception in one of those does: "refuse" (503) or "allow". It is always logged.
     Raises:
@@ -62,6 +64,7 @@ class Gate:
         contact: str | None = None,
         show_reason: bool = True,
         log: DecisionLog | None = None,
+        metrics: Metrics | None = None,
         on_decision: Callable[[Decision, str], object] | None = None,
         on_error: Literal["refuse", "allow"] = "refuse",
     ) -> None:
@@ -80,7 +83,8 @@ class Gate:
         self.trust = trust_of(engine) if trust is None else trust
         self.names = None if names is None else tuple(names)
         self.contact, self.show_reason = contact, show_reason
-        self.log, self.on_decision, self.on_error = log, on_decision, on_error
+        self.log, self.metrics, self.on_decision, self.on_error = log, metrics, on_decision, on_error
+        self.told = log is not None or metrics is not None or on_decision is not None
         self.routes = tuple(sorted((routes or {}).items(), key=lambda route: -len(route[0])))
 
     def follow(self) -> None:
@@ -99,6 +103,15 @@ class Gate:
             ):
                 return mode
         return "enforce"
+
+    def tell(self, decision: Decision, request_id: str) -> None:
+        """Lets all know of a decision who are to, as it is made: those are `told`."""
+        if self.log is not None:
+            self.log.record(decision, request_id=request_id)
+        if self.metrics is not None:
+            self.metrics.record(decision)
+        if self.on_decision is not None:
+            self.on_decision(decision, request_id)
 
     def settle(
         self,

@@ -334,6 +334,6 @@ def is_signal(text: str) -> bool:
     return 0 < len(text) <= 256 and text.isascii() and text.isprintable() and "," not in text and " " not in text
 
 
-_ids = RequestIds(os.urandom(14))
-os.register_at_fork(after_in_child=lambda: _ids.renew(os.urandom(14)))
-mint_request_id = _ids.mint
+REQUEST_IDS = RequestIds(os.urandom(14))
+os.register_at_fork(after_in_child=lambda: REQUEST_IDS.renew(os.urandom(14)))
+mint_request_id = REQUEST_IDS.mint

@@ -88,17 +88,8 @@ class Gobanfast:
                 path=path,
                 http=environ.get("SERVER_PROTOCOL", "HTTP/1.1")[5:],
             )
-            if gate.log is not None:
-                gate.log.record(
-                    decision,
-                    headers=environ,
-                    method=environ["REQUEST_METHOD"],
-                    path=path,
-                    http=environ.get("SERVER_PROTOCOL", "HTTP/1.1")[5:],
-                    request_id=request_id,
-                )
-            if gate.on_decision is not None:
-                gate.on_decision(decision, request_id)
+            if gate.told:
+                gate.tell(decision, request_id)
             if decision.action != "allow":
                 answer, extra = gate.settle(
                     decision,

@@ -19,9 +19,9 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from gobanfast._fork import watch_forks
 from gobanfast.telemetry.sinks import Sink, open_sink
@@ -36,9 +36,8 @@ QUEUE = 65_536  # decisions
 BATCH = 512  # lines of one write
 IDLE = 0.5  # seconds
 PAUSE = 1.0  # seconds between tries of a sink that fails
+Headers = Sequence[Sequence[bytes]] | Mapping[str, Any]
 SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token"})
-
-Headers = Iterable[tuple[bytes, bytes]] | Mapping[str, Any]
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
@@ -51,9 +50,7 @@ class Entry(NamedTuple):
     now: float
     decision: Decision
     headers: Headers | None
-    method: str | None
-    path: str | None
-    http: str | None
+    fingerprint: str | None
     request_id: str | None
     weight: int
 
@@ -95,23 +92,13 @@ class DecisionLog:
         self._fresh()
         watch_forks(self)
 
-    def record(
-        self,
-        decision: Decision,
-        *,
-        headers: Headers | None = None,
-        method: str | None = None,
-        path: str | None = None,
-        http: str | None = None,
-        request_id: str | None = None,
-        now: float | None = None,
-    ) -> str | None:
+    def record(self, decision: Decision, *, request_id: str | None = None, now: float | None = None) -> str | None:
         """Queues a decision if it matters; the id under which it will be found, or None.
 
         Args:
-            headers, method, path, http: what `decide` was given besides. Values of cookies and credentials are hidden.
             request_id: a name the request has elsewhere; `explain --log` finds the line by it too.
             now: what `decide` was given; None takes the monotonic clock.
+        Values of cookies and credentials are hidden.
         Cost: under a microsecond.
         """
         weight = 1
@@ -126,9 +113,10 @@ class DecisionLog:
         number = next(self._numbers)
         if now is None:
             now = time.monotonic()
+        headers, fingerprint = cast("Headers | None", decision.headers), decision.fingerprint
         if isinstance(headers, dict):
             headers = headers.copy()  # the application goes on to change a WSGI environ
-        queue.append((number, time.time(), now, decision, headers, method, path, http, request_id, weight))
+        queue.append((number, time.time(), now, decision, headers, fingerprint, request_id, weight))
         if self._idle:
             self._awake()
         return f"{self._worker}{number:x}"
@@ -246,7 +234,7 @@ class DecisionLog:
     def _line(self, entry: Entry) -> str:
         decision = entry.decision
         hidden = None if self._pseudonyms is None else self._pseudonyms.of(entry.wall)
-        ban, fingerprint = decision.ban, decision.fingerprint
+        ban, fingerprint = decision.ban, entry.fingerprint
         if hidden is not None:
             ban, fingerprint = hidden(ban), hidden(fingerprint)
         line = {
@@ -317,13 +305,13 @@ def _signals(entry: Entry, hidden: Callable[[str | None], str | None] | None) ->
         "address": decision.address if hidden is None else hidden(decision.address),
         "sni": decision.sni,
         "ja4": None if hello is None else hello.ja4,
-        "method": entry.method,
-        "http": entry.http,
+        "method": decision.method,
+        "http": decision.http,
     }
     if hidden is None:
         message = None if hello is None else hello.message
         found["hello"] = None if message is None else base64.b64encode(message).decode()
-        found["path"] = entry.path
+        found["path"] = decision.path
         found["headers"] = None if entry.headers is None else _header_pairs(entry.headers)
         found["environ"] = isinstance(entry.headers, Mapping)
     return found
