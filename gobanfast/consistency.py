@@ -201,26 +201,30 @@ Forward = Callable[[str], Awaitable[list[str]]]
 
 
 async def reverse_name(address: str) -> str | None:
-    """The name of an address, from DNS."""
+    """The name of an address, from DNS; None if it has none. Raises OSError where DNS does not say."""
     import asyncio
     import socket
 
     try:
         name, _ = await asyncio.get_running_loop().getnameinfo((address, 0), socket.NI_NAMEREQD)
-    except OSError:
-        return None
+    except socket.gaierror as error:
+        if error.errno == socket.EAI_NONAME:
+            return None
+        raise
     return name
 
 
 async def forward_addresses(name: str) -> list[str]:
-    """The addresses of a name, from DNS."""
+    """The addresses of a name, from DNS; none if there is no such name. Raises OSError where DNS does not say."""
     import asyncio
     import socket
 
     try:
         found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except OSError:
-        return []
+    except socket.gaierror as error:
+        if error.errno in {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}:
+            return []
+        raise
     return [str(entry[4][0]) for entry in found]
 
 
@@ -233,7 +237,7 @@ async def confirm_crawler(
     forward: Forward = forward_addresses,
 ) -> bool | None:
     """Whether DNS says that `address` is the claimed crawler's, both ways: the name of the address is in the crawler's
-    domain, and that name has the address. None if none is claimed, it has no domain, or DNS does not answer in time.
+    domain, and that name has the address. None if none is claimed, it has no domain, or DNS does not answer (in time).
 
     Anyone can give his address a name of Google's; nobody can make Google's name point to it. Never wait for this
     before a decision: ask beside it, and let the answer count for the next request.
@@ -253,5 +257,5 @@ async def confirm_crawler(
             if not any(host.endswith("." + domain) for domain in crawler.domains):
                 return False
             return packed in {parse_address(found) for found in await forward(host)}
-    except TimeoutError:
+    except OSError:  # a TimeoutError is one
         return None

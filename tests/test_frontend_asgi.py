@@ -46,8 +46,10 @@ def ask(middleware, client=GOOD, *, kind="http", path="/", headers=(), scheme="h
     if kind == "http":
         scope["method"] = method
 
+    waiting = [{"type": f"{kind}.connect" if kind == "websocket" else f"{kind}.request"}]
+
     async def receive():
-        return {"type": f"{kind}.connect" if kind == "websocket" else f"{kind}.request"}
+        return waiting.pop() if waiting else await asyncio.Event().wait()  # the client stays
 
     async def send(message):
         sent.append(message)

@@ -6,8 +6,10 @@ import asyncio
 
 import pytest
 
+from gobanfast.frontends.tls import CURRENT, Handshake
 from gobanfast.frontends.trust import Trust
 from http_fakes import FakeEngine
+from test_frontend_asgi import ask
 
 django = pytest.importorskip("django")
 
@@ -29,6 +31,7 @@ if not settings.configured:
     django.setup()
 
 from django.core import checks  # noqa: E402
+from django.core.asgi import get_asgi_application  # noqa: E402
 from django.http import JsonResponse  # noqa: E402
 from django.test import AsyncClient, Client, override_settings  # noqa: E402
 from django.urls import path  # noqa: E402
@@ -120,6 +123,34 @@ def test_challenge_gives_a_cookie(configured):
     assert [403, 200, 200] == [page.status_code, answered.status_code, again.status_code]
     assert answered.cookies["gobanfast-pass"]["httponly"]
     assert "" == answered.cookies["gobanfast-work"].value
+
+
+SEEN: list[str] = []
+
+
+@pytest.mark.parametrize(
+    ("host", "status"), [("a.example", 200), ("www.b.example", 200), ("c.example", 421), ("a.example:443", 200)]
+)
+@pytest.mark.parametrize(
+    "configured",
+    [
+        {
+            "names": ["a.example", "*.b.example"],
+            "on_decision": lambda decision, request_id: SEEN.append(request_id),
+        }
+    ],
+    indirect=True,
+)
+def test_misdirected_request_under_asgi(configured, host, status):
+    """With `names`, a request for a host that the certificate does not cover is answered 421; hooks are told."""
+    token = CURRENT.set(Handshake(None, "a.example", None, None, False))
+    try:
+        sent = ask(get_asgi_application(), GOOD, scheme="https", headers=[(b"host", host.encode())], query_string=b"")
+    finally:
+        CURRENT.reset(token)
+
+    assert status == sent[0]["status"]
+    assert [SEEN[-1].encode()] == [value for name, value in sent[0]["headers"] if name.lower() == b"x-request-id"]
 
 
 def page_answer(response):

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from gobanfast.engine import Engine
 
 NAME = "gobanfast.frontends.django.GobanfastMiddleware"
-OPTIONS = frozenset({"rules", "engine", "trust", "routes", "challenge", "contact", "show_reason", "log", "on_error"})
+OPTIONS = {
+    "rules", "engine", "trust", "routes", "challenge", "names", "contact", "show_reason", "log", "metrics",
+    "on_decision", "on_error",
+}  # fmt: skip
 
 
 @cache
@@ -118,20 +121,20 @@ class GobanfastMiddleware:
             peer = None
         origin: Origin | None = None
         address = peer
-        handshake = None
+        handshake = hello = sni = None
         if gate.trust.believes(peer):
             trust = gate.trust
             origin = trust.resolve_environ(peer, environ) if scope is None else trust.resolve(peer, headers)
-            address = origin.address
-        elif request.is_secure():
-            handshake = CURRENT.get()  # under ASGI, where the client's TLS ends at this server
+            address, sni = origin.address, origin.signals.get("sni")
+        elif request.is_secure() and (handshake := CURRENT.get()) is not None:  # under ASGI, where TLS ends here
+            hello, sni = handshake.hello, handshake.sni if handshake.hello is None else None
         request_id = (origin.request_id if origin is not None else None) or mint_request_id()
         request.gobanfast_request_id, request.gobanfast_origin = request_id, origin
         try:
             decision = request.gobanfast = gate.engine.decide(
                 address,
-                sni=None if origin is None else origin.signals.get("sni"),
-                hello=None if handshake is None else handshake.hello,
+                sni=sni,
+                hello=hello,
                 headers=headers,
                 method=request.method,
                 path=request.path,
@@ -139,16 +142,21 @@ class GobanfastMiddleware:
             )
             if gate.told:
                 gate.tell(decision, request_id)
-            if decision.action == "allow":
-                return None, []
-            return gate.settle(
-                decision,
-                request_id=request_id,
-                method=request.method,
-                secure=is_secure("https" if request.is_secure() else "http", origin),
-                accept=environ.get("HTTP_ACCEPT", ""),
-                cookies=environ.get("HTTP_COOKIE", ""),
-            )
+            answer: Answer | None = None
+            extra: Extra = []
+            if decision.action != "allow":
+                answer, extra = gate.settle(
+                    decision,
+                    request_id=request_id,
+                    method=request.method,
+                    secure=is_secure("https" if request.is_secure() else "http", origin),
+                    accept=environ.get("HTTP_ACCEPT", ""),
+                    cookies=environ.get("HTTP_COOKIE", ""),
+                )
+            if answer is None and handshake is not None and gate.names is not None:
+                host, accept = environ.get("HTTP_HOST", ""), environ.get("HTTP_ACCEPT", "")
+                answer = gate.misdirected(handshake, host, request_id, accept)
+            return answer, extra
         except Exception as error:  # noqa: BLE001 - logged there
             return gate.failed(error, request_id, environ.get("HTTP_ACCEPT", "")), []
 

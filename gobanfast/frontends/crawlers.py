@@ -1,0 +1,138 @@
+"""Asks DNS whether clients that say they are crawlers are, beside their requests, and bans those that are not.
+
+    Gobanfast(app, engine, on_decision=CrawlerCheck(engine, duration="1h"))
+
+Published lists come first: a rule such as `{crawler: googlebot, outside_file: googlebot.json}` asks nobody. This is for
+crawlers that have none, or whose lists are old: the answer counts from the client's next request on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from gobanfast._fork import watch_forks
+from gobanfast.bans import client_key
+from gobanfast.consistency import (
+    Forward,
+    Reverse,
+    claimed_crawler,
+    confirm_crawler,
+    forward_addresses,
+    reverse_name,
+)
+
+if TYPE_CHECKING:
+    from gobanfast import Decision
+    from gobanfast.engine import Engine
+
+ASKED_MOST = 256  # addresses that are being asked about; more are asked about when they come again
+THREADS = 4
+UNANSWERED = 60.0  # seconds until DNS that did not answer is asked again
+
+
+class CrawlerCheck:
+    """A callback for `on_decision` that confirms crawlers by forward-confirmed reverse DNS.
+
+    A client that claims to be a crawler is banned when DNS denies it; when DNS confirms it or does not answer, nothing
+    happens. Clients that are banned already are not asked about, nor are requests without an address.
+
+    Args:
+        engine: where bans are made.
+        duration: how long they hold, see `Engine.ban`.
+        memory: addresses whose answers are remembered; the oldest is forgotten first.
+        seconds: how long an answer is remembered.
+        timeout: seconds that DNS has to answer.
+        reverse, forward: the resolver, see `consistency`.
+    Threads: any number may call; the first claim starts up to four that wait for DNS. A forked child starts its own.
+    Cost: a microsecond.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        duration: str | float,
+        memory: int = 10_000,
+        seconds: float = 86_400.0,
+        timeout: float = 2.0,
+        reverse: Reverse = reverse_name,
+        forward: Forward = forward_addresses,
+    ) -> None:
+        self._engine, self._duration = engine, duration
+        self._memory, self._seconds, self._timeout = memory, seconds, timeout
+        self._reverse, self._forward = reverse, forward
+        self._fresh()
+        watch_forks(self)
+
+    def _fresh(self) -> None:
+        self._lock = threading.Lock()
+        self._until: OrderedDict[str, float] = OrderedDict()  # address -> when it is asked about again
+        self._asked: set[str] = set()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __call__(self, decision: Decision, _: str) -> None:
+        """Notes a decision; never waits."""
+        address, agent = decision.address, user_agent(decision.headers)
+        if address is None or agent is None or decision.action == "ban":
+            return
+        crawler = claimed_crawler(agent)
+        if crawler is None or not crawler.domains:
+            return
+        with self._lock:
+            if address in self._asked or len(self._asked) >= ASKED_MOST:
+                return
+            if self._until.get(address, 0.0) > time.monotonic():
+                return
+            self._asked.add(address)
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(THREADS, "gobanfast-crawlers")
+            pool = self._pool
+        pool.submit(self._ask, agent, address, crawler.name)
+
+    def _ask(self, agent: str, address: str, name: str) -> None:
+        genuine = None
+        try:
+            genuine = asyncio.run(
+                confirm_crawler(agent, address, timeout=self._timeout, reverse=self._reverse, forward=self._forward)
+            )
+            if genuine is False:
+                self._engine.ban(
+                    client_key(address), duration=self._duration, reason=f"says it is {name}, DNS denies it"
+                )
+        finally:
+            with self._lock:
+                self._asked.discard(address)
+                self._until[address] = time.monotonic() + (UNANSWERED if genuine is None else self._seconds)
+                self._until.move_to_end(address)
+                while len(self._until) > self._memory:
+                    self._until.popitem(last=False)
+
+    def close(self) -> None:
+        """Waits for what is being asked."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown()
+
+    def before_fork(self) -> None:
+        """See `ForkAware`."""
+        self._lock.acquire()
+
+    def after_fork(self, child: bool) -> None:
+        """See `ForkAware`."""
+        if child:
+            self._fresh()
+        else:
+            self._lock.release()
+
+
+def user_agent(headers: Sequence[Sequence[bytes]] | Mapping[str, Any] | Any | None) -> str | None:
+    """The User-Agent among the headers of a decision."""
+    if isinstance(headers, Mapping):
+        return headers.get("HTTP_USER_AGENT")
+    return next((value.decode("latin-1") for name, value in headers or () if name == b"user-agent"), None)
