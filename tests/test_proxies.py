@@ -1,5 +1,5 @@
-"""The example configurations run by the proxies they are for: nginx that asks the decision service, and nginx before
-HAProxy before an application."""
+"""The example configurations run by the proxies they are for: nginx and Caddy that ask the decision service, and nginx
+before HAProxy before an application."""
 
 from __future__ import annotations
 
@@ -56,20 +56,28 @@ def decision_service():
         yield port
 
 
-@pytest.fixture(scope="module")
-def asking(tmp_path_factory):
-    """Port of an nginx that asks the decision service and hands on to the application."""
+@contextmanager
+def caddy(folder, changes):
+    """Port of Caddy with the example configuration."""
+    path, port = program("caddy"), free_port()
+    own = {"# Caddy asks": "{\n\tadmin off\n\tauto_https off\n}\n# Caddy asks", ":8080": f"http://127.0.0.1:{port}"}
+    file = written(folder, "Caddyfile", own | changes)
+    command = ["env", f"HOME={folder}", path, "run", "--adapter", "caddyfile", "--config", str(file)]
+    with spawned(*command, port=port):
+        yield port
+
+
+@pytest.fixture(scope="module", params=[nginx, caddy], ids=lambda proxy: proxy.__name__)
+def asking(request, tmp_path_factory):
+    """Port of a proxy that asks the decision service and hands on to the application."""
     with application() as app, decision_service() as service:
-        changes = {
-            "http://127.0.0.1:8787": f"http://127.0.0.1:{service}",
-            "http://127.0.0.1:8000": f"http://127.0.0.1:{app}",
-        }
-        with nginx(tmp_path_factory.mktemp("nginx"), changes) as port:
+        changes = {"127.0.0.1:8787": f"127.0.0.1:{service}", "127.0.0.1:8000": f"127.0.0.1:{app}"}
+        with request.param(tmp_path_factory.mktemp("proxy"), changes) as port:
             yield port
 
 
-def test_nginx_asks_for_every_request(asking):
-    """Through nginx a good client reaches the application with one id, a banned one the reason in its own form."""
+def test_proxy_asks_for_every_request(asking):
+    """Through the proxy a good client reaches the application with one id, a banned one the reason in its own form."""
     status, headers, body = get(asking, "/page?x=1", method="POST", body=b"x" * 100_000)
     banned = get(asking, source=BANNED, method="POST", body=b"x" * 100_000)
     page = get(asking, source=BANNED, Accept="text/html")
@@ -81,7 +89,7 @@ def test_nginx_asks_for_every_request(asking):
     assert (403, True) == (page[0], page[2].startswith(b"<!doctype html>"))
 
 
-def test_nginx_hands_on_no_forged_words(asking):
+def test_proxy_hands_on_no_forged_words(asking):
     """What a client writes into forwarding headers, request ids and the service's own headers changes nothing."""
     forged = {"X-Forwarded-For": GOOD, "X-Real-IP": GOOD, "Forwarded": f"for={GOOD}", "X-Original-URI": "/health",
               "X-Forwarded-Uri": "/health", "X-Forwarded-Method": "GET", "X-Request-ID": "mine"}  # fmt: skip
@@ -91,7 +99,7 @@ def test_nginx_hands_on_no_forged_words(asking):
     assert (200, False) == (status, headers["x-request-id"] == "mine")
 
 
-def test_nginx_answers_for_a_failing_service(asking):
+def test_proxy_answers_for_a_failing_service(asking):
     """Where deciding fails the request does not go on."""
     assert 500 <= get(asking, source=FAILING)[0] < 600
 

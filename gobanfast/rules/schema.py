@@ -246,8 +246,11 @@ class TrustText(Model):
 
     @model_validator(mode="after")
     def believes_not_everyone(self) -> TrustText:
-        if any(not bits or (bits == 96 and start == parse_prefix("0.0.0.0/0")[0]) for start, bits in self.prefix):
-            raise refuse("a prefix of no bits lets anyone name any client; write the prefixes of your proxies")
+        named = self.prefixes()
+        of_no_bits = parse_prefix("0.0.0.0/0")[0]
+        for index, bits in enumerate(named.lengths):
+            if not bits or (bits == 96 and named.addresses[16 * index : 16 * index + 16] == of_no_bits):
+                raise refuse("a prefix of no bits lets anyone name any client; write the prefixes of your proxies")
         return self
 
     def prefixes(self) -> PrefixList:
