@@ -10,7 +10,7 @@ from gobanfast import Engine, Ruleset
 from gobanfast.frontends import asgi as asgi_frontend
 from gobanfast.frontends import wsgi as wsgi_frontend
 from gobanfast.frontends.authz import DecisionService
-from gobanfast.frontends.doctor import Doctor
+from gobanfast.frontends.doctor import Doctor, WsgiDoctor
 from gobanfast.frontends.trust import Trust
 
 TOKEN = "a token of 20 bytes."  # noqa: S105
@@ -91,6 +91,14 @@ asgi = asgi_frontend.Gobanfast(application, engine, trust=trust)
 wsgi = wsgi_frontend.Gobanfast(wsgi_application, engine, trust=trust)
 service = DecisionService(engine, trust=trust)
 doctor = Doctor(asgi, engine, token=TOKEN, trust=trust)
+wsgi_doctor = WsgiDoctor(wsgi, engine, token=TOKEN, trust=trust)
+
+
+def proxy_fixed():
+    """A factory: the WSGI doctor behind the middleware of werkzeug that believes everyone."""
+    from werkzeug.middleware.proxy_fix import ProxyFix
+
+    return ProxyFix(wsgi_doctor)
 
 
 def ruled():

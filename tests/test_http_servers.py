@@ -306,9 +306,17 @@ def test_http2_oddities(http2, what):
     assert GOOD == json.loads(done.stdout)["address"]
 
 
-@pytest.mark.parametrize(("option", "expected"), [("--proxy-headers", True), ("--no-proxy-headers", False)])
-def test_doctor_finds_a_server_that_believes_everyone(option, expected, monkeypatch):
-    """The command tells, from outside, that uvicorn lets us name our own address, and says nothing where it does not;
+@pytest.mark.parametrize(
+    ("server", "expected"),
+    [
+        ("uvicorn http_app:doctor --proxy-headers --port", True),
+        ("uvicorn http_app:doctor --no-proxy-headers --port", False),
+        ("gunicorn http_app:proxy_fixed() --bind 127.0.0.1:", True),
+        ("gunicorn http_app:wsgi_doctor --bind 127.0.0.1:", False),
+    ],
+)
+def test_doctor_finds_a_server_that_believes_everyone(server, expected, monkeypatch):
+    """The command tells, from outside, that a server lets us name our own address, and says nothing where it does not;
     who does not know the token learns nothing."""
     from typer.testing import CliRunner
 
@@ -317,8 +325,9 @@ def test_doctor_finds_a_server_that_believes_everyone(option, expected, monkeypa
 
     port = free_port()
     url = f"http://127.0.0.1:{port}/gobanfast-doctor"
+    *command, last = server.split()
     monkeypatch.setenv("GOBANFAST_TOKEN", TOKEN)
-    with spawned(*python("-m", "uvicorn", "http_app:doctor", "--port", f"{port}", option), port=port):
+    with spawned(*python("-m", *command, *([last, f"{port}"] if last == "--port" else [f"{last}{port}"])), port=port):
         get(port, source="127.0.0.1", X_Forwarded_For=GOOD)
         result = CliRunner().invoke(app, ["doctor", "--url", url, "--json"])
         stranger = get(port, "/gobanfast-doctor")[0]

@@ -3,7 +3,7 @@
 `examine` looks at a configuration. A `Doctor` watches requests as they reach the application (outermost, before the
 middleware), and answers at a path of its own, behind a token:
 
-    app = Doctor(Gobanfast(app, engine), engine, token=os.environ["DOCTOR_TOKEN"])
+    app = Doctor(Gobanfast(app, engine), engine, token=os.environ["DOCTOR_TOKEN"])  # WsgiDoctor for WSGI
 
 `gobanfast doctor --url http://127.0.0.1:8000/gobanfast-doctor` fetches that report, after it has tried with a forged
 header whether the server lets strangers name the client.
@@ -17,7 +17,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,10 +25,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from gobanfast.frontends.authz import TOKEN_BYTES, answer_json, plain
 from gobanfast.frontends.gate import ADDRESS_START, trust_of
 from gobanfast.frontends.trust import Trust, read_for, read_forwarded
+from gobanfast.frontends.wsgi import native, status_line
 
 if TYPE_CHECKING:
     from gobanfast.engine import Engine
-    from gobanfast.frontends.asgi import Application, Receive, Scope, Send
+    from gobanfast.frontends.asgi import Receive, Scope, Send
+    from gobanfast.frontends.refusal import Answer
+    from gobanfast.frontends.wsgi import Environ, StartResponse
 
 Severity = Literal["problem", "warning", "note"]
 
@@ -291,19 +294,12 @@ class Watch:
         return ranked(found)
 
 
-class Doctor:
-    """ASGI middleware that watches every request and answers one path with what it found.
-
-    Args:
-        token: bearer token for the report, at least 16 characters.
-        path: where the report is.
-        trust: as given to the frontend; None: that of the rules.
-        more: what else is known of the configuration, for `examine`.
-    """
+class Report:
+    """What a doctor watches, and tells whoever knows its token."""
 
     def __init__(
         self,
-        app: Application,
+        app: Any,
         engine: Engine,
         *,
         token: str,
@@ -318,25 +314,15 @@ class Doctor:
         self._engine, self._more = engine, more
         self._token = b"Bearer " + token.encode()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Watches, and answers the one path."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        client = scope.get("client")
-        peer = client[0] if client and client[0] and client[0][0] in ADDRESS_START else None
-        headers = list(scope["headers"])
-        if scope["path"] != self.path:
+    def see(self, peer: str | None, path: str, headers: list[tuple[bytes, bytes]]) -> Answer | None:
+        """The answer to a request for the report; None for others, which are watched."""
+        if path != self.path:
             self.watch.see(peer, headers)
-            await self.app(scope, receive, send)
-            return
+            return None
         given = [value for name, value in headers if name == b"authorization"]
         if len(given) == 1 and hmac.compare_digest(given[0], self._token):
-            answer = answer_json(200, self.report(peer))
-        else:
-            answer = plain(401, "a bearer token is needed")
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-        await send({"type": "http.response.body", "body": answer.body})
+            return answer_json(200, self.report(peer))
+        return plain(401, "a bearer token is needed")
 
     def report(self, peer: str | None) -> dict[str, Any]:
         """Findings and counts, and the peer that asks, as the server gives it."""
@@ -347,6 +333,51 @@ class Doctor:
             "counts": dict(self.watch.counts),
             "findings": [asdict(finding) for finding in found],
         }
+
+
+class Doctor(Report):
+    """ASGI middleware that watches every request and answers one path with what it found.
+
+    Args:
+        token: bearer token for the report, at least 16 characters.
+        path: where the report is.
+        trust: as given to the frontend; None: that of the rules.
+        more: what else is known of the configuration, for `examine`.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Watches, and answers the one path."""
+        answer = None
+        if scope["type"] == "http":
+            client = scope.get("client")
+            answer = self.see(address_of(client and client[0]), scope["path"], list(scope["headers"]))
+        if answer is None:
+            await self.app(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+
+class WsgiDoctor(Report):
+    """The same for WSGI: outermost, before werkzeug's ProxyFix and the middleware."""
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Watches, and answers the one path."""
+        headers = [
+            (name[5:].replace("_", "-").lower().encode(), value.encode("latin-1"))
+            for name, value in environ.items()
+            if name.startswith("HTTP_")
+        ]
+        answer = self.see(address_of(environ.get("REMOTE_ADDR")), environ.get("PATH_INFO", ""), headers)
+        if answer is None:
+            return self.app(environ, start_response)  # type: ignore[no-any-return]
+        start_response(status_line(answer), native(answer.headers))
+        return [answer.body]
+
+
+def address_of(peer: str | None) -> str | None:
+    """A peer that is an address; servers put other things there, too."""
+    return peer if peer and peer[0] in ADDRESS_START else None
 
 
 FORGED = "192.0.2.254"  # TEST-NET-1: no client ever has it

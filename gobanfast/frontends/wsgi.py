@@ -18,6 +18,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from gobanfast.frontends.gate import ADDRESS_START, Extra, Gate, is_secure
+from gobanfast.frontends.refusal import Answer
 from gobanfast.frontends.tls import handshake_of
 from gobanfast.frontends.trust import mint_request_id
 
@@ -105,7 +106,7 @@ class Gobanfast:
         except Exception as error:  # noqa: BLE001 - logged there
             answer = gate.failed(error, request_id, environ.get("HTTP_ACCEPT", ""))
         if answer is not None and mode == "enforce":
-            start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", native(answer.headers))
+            start_response(status_line(answer), native(answer.headers))
             return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
 
         def marked(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
@@ -119,6 +120,11 @@ class Gobanfast:
             return start_response(status, headers) if exc_info is None else start_response(status, headers, exc_info)
 
         return self.app(environ, marked)
+
+
+def status_line(answer: Answer) -> str:
+    """The status of an answer as WSGI has it."""
+    return f"{answer.status} {HTTPStatus(answer.status).phrase}"
 
 
 def native(headers: Extra) -> list[tuple[str, str]]:
