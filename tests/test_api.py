@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
 import gobanfast
@@ -189,7 +191,7 @@ def test_public_names_are_the_frozen_ones():
 @pytest.mark.parametrize("name", sorted(SURFACE))
 def test_public_members_are_the_frozen_ones(name):
     """A public class has the frozen public members and no others; a function has none."""
-    members = {member for member in vars(getattr(gobanfast, name)) if not member.startswith("_")}
+    members = {member for member in getattr(getattr(gobanfast, name), "__dict__", ()) if not member.startswith("_")}
 
     assert SURFACE[name] == members
 
@@ -198,6 +200,17 @@ def test_public_members_are_the_frozen_ones(name):
 def test_public_names_have_docstrings(name):
     """What is public says what it is."""
     assert getattr(gobanfast, name).__doc__
+
+
+@pytest.mark.parametrize("name", sorted(SURFACE))
+def test_public_functions_have_signatures(name):
+    """`help` and editors can show what a public function or method takes, compiled or not."""
+    public = getattr(gobanfast, name)
+    members = [getattr(public, member) for member in SURFACE[name] if hasattr(public, member)]
+
+    for member in [public, *members]:
+        if callable(member) and not isinstance(member, type):
+            assert inspect.signature(member)
 
 
 @pytest.mark.parametrize("name", ["FormatError", "RuleError"])

@@ -24,6 +24,9 @@ DIST = HERE / "dist"
 WORK = ROOT / "build" / "wheels"
 OLDEST = (3, 11)
 
+# Nothing throws through C. A debugger or native profiler wants unwind tables, and builds in place and by pip have them.
+CFLAGS = "-g0 -ffunction-sections -fdata-sections -fno-unwind-tables -fno-asynchronous-unwind-tables"
+
 # What a wrapper of zig must not hand on: clang would write its whole command line, paths and all, into every object.
 ZIG = """#!/bin/sh
 for word; do
@@ -92,7 +95,7 @@ def epoch() -> str:
 def environment(target: Target, tag: str, work: Path) -> dict[str, str]:
     """Variables of one build. Nothing that a shell has set for compilers gets in."""
     kept = {key: value for key, value in os.environ.items() if key not in {"CC", "CFLAGS", "LDFLAGS", "CPPFLAGS"}}
-    flags = {"CFLAGS": "-g0 -ffunction-sections -fdata-sections", "SOURCE_DATE_EPOCH": epoch(), "PYTHONHASHSEED": "0"}
+    flags = {"CFLAGS": CFLAGS, "SOURCE_DATE_EPOCH": epoch(), "PYTHONHASHSEED": "0"}
     compiler = "gcc"
     if target.zig:
         wrapper = work / "cc"

@@ -14,7 +14,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
 
 ROOT = Path(__file__).parents[1]
-MOST_BYTES = 3 << 19  # of a whole wheel: 1.5 MiB
+MOST_BYTES = 1_500_000  # of a whole wheel
 GLIBC = (2, 17)  # the newest symbol version of manylinux2014
 LIBRARIES = re.compile(r"lib(c|m|pthread|dl|rt)\.so\.\d|ld-linux.*|libc\.musl-.*\.so\.1")
 FOREIGN = (".c", ".h", ".pyx", ".pxd", ".o", ".gbf")  # the sdist has the sources
@@ -42,11 +42,7 @@ def problems(path: Path) -> list[str]:
         sources = {source.stem for source in (ROOT / "gobanfast").glob("_*.pyx")}
         stems = {Path(name).name.split(".")[0] for name in extensions}
         found += [f"extension {name} is missing" for name in sorted(sources - stems)]
-        found += [
-            f"{name} does not belong in a wheel"
-            for name in names
-            if name.endswith((".c", ".h", ".pyx", ".pxd", ".o", ".gbf"))
-        ]
+        found += [f"{name} does not belong in a wheel" for name in names if name.endswith(FOREIGN)]
         for wanted in ("gobanfast/py.typed", f"gobanfast-{version}.dist-info/licenses/LICENSE"):
             if wanted not in names:
                 found.append(f"{wanted} is missing")
