@@ -27,7 +27,7 @@ from benchmarks.cases import Case, Data, Row, timed
 SUITE = "http"
 CAPTION = "Web requests: ns median (best)"
 COUNT = 2000
-CONNECTIONS, SECONDS, TURNS = 32, 2, 6
+CONNECTIONS, SECONDS, TURNS = 32, 2, 12
 HTTP = "h11"
 HEADERS = [
     (b"host", b"www.example.com"),
