@@ -271,7 +271,9 @@ cdef class SignalDecision(Decision):
             vector = <uint64_t *>PyBytes_AS_STRING(self._spill)
             scratch = vector + words
         if not given:
-            requests.narrow(vector, scratch, NULL)
+            unread = requests.narrow(vector, scratch, NULL, self._sni, self._hello)
+            if unread and not self._unread:
+                self._unread = 1 + unread
             return 0
         if requests is None and not fingerprint:
             return 0
@@ -282,7 +284,9 @@ cdef class SignalDecision(Decision):
                                not scanned.tally.flags & GBF_HEADERS_UNKNOWN and
                                (fingerprint or requests.asks_fingerprint))
             self._print[0], self._print[1] = scanned.fingerprint.high, scanned.fingerprint.low
-            unread = NOTHING if requests is None else requests.narrow(vector, scratch, &scanned)
+            unread = NOTHING
+            if requests is not None:
+                unread = requests.narrow(vector, scratch, &scanned, self._sni, self._hello)
         finally:
             gbf_headers_free(&scanned)
         if unread and not self._unread:

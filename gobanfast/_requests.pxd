@@ -1,6 +1,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from gobanfast._headers cimport HeaderPlan
+from gobanfast._tls cimport ClientHello
 from gobanfast.native cimport gbf_values, gbf_headers
 
 
@@ -17,13 +18,15 @@ cdef class RequestTable:
     cdef readonly bint asks_fingerprint
     cdef readonly str content_hash
     cdef tuple _matchers           # of the slots that rules ask for
+    cdef Py_ssize_t _both_names    # which of them is that of server name and host; -1: none
     cdef bytes _slots              # uint32 each
-    cdef bytes _rows               # uint64: for each matcher unknown, absent, malformed; then unknown of all
+    cdef bytes _rows               # uint64: for each matcher unknown, absent, malformed; then unknown of all the others
     cdef gbf_values _cache
 
-    # ANDs into `vector` what headers, method and path satisfy; `scratch` has as many words. `scanned` comes from
-    # scan_request() with this table's plan (and the fingerprint), NULL: nothing is known. It is not read any more once
-    # Python code runs. Says what could not be read.
-    cdef int narrow(self, uint64_t *vector, uint64_t *scratch, const gbf_headers *scanned) except -1
+    # ANDs into `vector` what headers, method and path satisfy, and the server name beside the host; `scratch` has as
+    # many words. `scanned` comes from scan_request() with this table's plan (and the fingerprint), NULL: nothing is
+    # known. It is not read any more once Python code runs. Says what could not be read.
+    cdef int narrow(self, uint64_t *vector, uint64_t *scratch, const gbf_headers *scanned, str sni,
+                    ClientHello hello) except -1
 
     cdef int work_out(self, Py_ssize_t which, uint32_t slot, bytes value, uint64_t *vector) except -1

@@ -3,13 +3,17 @@
 cimport cython
 from cpython.ref cimport Py_XDECREF, PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 from gobanfast._headers cimport HeaderPlan, scan_request
+from gobanfast._signals cimport HELLO, NAME, read_server_name
+from gobanfast._tls cimport ClientHello
 from gobanfast.native cimport (
-    GBF_VALUES_SECRET, GBF_HEADER_METHOD, GBF_HEADER_PATH, GBF_HEADER_SLOTS, GBF_HEADERS_BAD_METHOD,
-    GBF_HEADERS_BAD_PATH, GBF_HEADERS_FINE, GBF_HEADERS_UNKNOWN, GBF_OK, GBF_PRINT_BYTES, gbf_bits_and,
-    gbf_values_and, gbf_values_free, gbf_values_hash, gbf_values_make, gbf_values_missed, gbf_values_nbytes,
-    gbf_values_put, gbf_header_text, gbf_headers, gbf_headers_free, gbf_headers_text, gbf_xxh3_pick,
+    GBF_VALUES_SECRET, GBF_HEADER_HOST, GBF_HEADER_METHOD, GBF_HEADER_PATH, GBF_HEADER_SLOTS, GBF_HEADERS_BAD_METHOD,
+    GBF_HEADERS_BAD_PATH, GBF_HEADERS_FINE, GBF_HEADERS_UNKNOWN, GBF_HELLO_OK, GBF_NAME_MAX, GBF_OK, GBF_PRINT_BYTES,
+    GBF_ROW_KNOWN, GBF_ROW_MALFORMED, gbf_bits_and, gbf_name, gbf_name_fold_scalar, gbf_values_and, gbf_values_free,
+    gbf_values_hash, gbf_values_make, gbf_values_missed, gbf_values_nbytes, gbf_values_put, gbf_header_text,
+    gbf_headers, gbf_headers_free, gbf_headers_text, gbf_xxh3_pick,
 )
 
 from gobanfast._kernels import cpu_features
@@ -21,17 +25,24 @@ CACHE_BYTES = 1 << 20
 """What remembered values may take in memory, whatever is sent."""
 
 cdef enum:
-    MOST = GBF_HEADER_SLOTS + 1  # slots that rules may ask for, the fingerprint among them
+    MOST = GBF_HEADER_SLOTS + 2  # slots that rules may ask for, these two among them
     FINGERPRINT = GBF_HEADER_SLOTS
+    BOTH_NAMES
+    HOST_BYTES = GBF_NAME_MAX + 16  # of a host, which is longer than any with a port can be
     UNKNOWN_ROW = 0
     ABSENT_ROW
     MALFORMED_ROW
     ROWS
 
 
+cdef struct names_text:  # the server name and the host as one value
+    uint32_t nbytes
+    uint8_t text[GBF_NAME_MAX + 1 + HOST_BYTES]
+
+
 @cython.final
 cdef class RequestTable:
-    """Conditions of rules on headers, method, path and fingerprint. Rows are bit vectors, bit i for rule i.
+    """Conditions of rules on headers, method, path, fingerprint and names. Rows are bit vectors, bit i for rule i.
 
     A value is looked up in a cache of fixed size, keyed with a random secret; its matcher works it out when it is not
     there. Any number of threads.
@@ -40,7 +51,8 @@ cdef class RequestTable:
         plan: finds the headers.
         words: 64-bit words in one bit vector of the rules.
         matchers: (name, unknown, absent, malformed, matcher) for every header that rules ask for: three rows, and a
-            callable from the value (bytes) to a row. ":method", ":path" and ":fingerprint" are names, too.
+            callable from the value (bytes) to a row. ":method", ":path" and ":fingerprint" are names, too, and
+            ":names": the server name in its normal form, and a line feed and the host if the headers are known.
         content_hash: digits that stand for the conditions.
         cache_bytes: what remembered values may take.
     """
@@ -58,13 +70,15 @@ cdef class RequestTable:
         slots = [slot_of(plan, item[0]) for item in matchers]
         together = int.from_bytes(b"\xff" * (8 * words), "little")
         for item in matchers:
-            together &= int.from_bytes(item[1], "little")
+            if item[0] != ":names":
+                together &= int.from_bytes(item[1], "little")
         rows = b"".join([row for item in matchers for row in item[1:4]])
         if gbf_values_make(&self._cache, words, cache_bytes, secret,
                            gbf_xxh3_pick(<uint32_t>cpu_features(None))) != GBF_OK:
             raise MemoryError()
         self.plan, self.words, self.content_hash = plan, words, content_hash
         self.asks_fingerprint = FINGERPRINT in slots
+        self._both_names = slots.index(BOTH_NAMES) if BOTH_NAMES in slots else -1
         self._slots = b"".join([slot.to_bytes(4, "little") for slot in slots])
         self._rows = rows + together.to_bytes(8 * words, "little")
         self._matchers = tuple([item[4] for item in matchers])
@@ -83,13 +97,8 @@ cdef class RequestTable:
         return gbf_values_missed(&self._cache)
 
     @property
-    def unknown(self):
-        """The row of a request of which neither headers nor method nor path are known."""
-        return self._rows[-8 * self.words:]
-
-    @property
     def names(self):
-        """What rules ask for: names of headers, ":method", ":path" and ":fingerprint"."""
+        """What rules ask for: names of headers, ":method", ":path", ":fingerprint" and ":names"."""
         cdef const uint32_t *slots = <const uint32_t *><const char *>self._slots
         return tuple([name_of(self.plan, slots[i]) for i in range(len(self._matchers))])
 
@@ -101,8 +110,8 @@ cdef class RequestTable:
         return tuple([self._rows[i * nbytes:(i + 1) * nbytes] for i in range(ROWS * which, ROWS * (which + 1))])
 
     def value_row(self, Py_ssize_t which, value not None, /):
-        """The row of one value of `names[which]`: bytes of a header or of a fingerprint's text, str of method or path;
-        None: malformed. For columns, which keep what they were told: nothing is remembered here."""
+        """The row of one value of `names[which]`: bytes of a header, of a fingerprint's text or of ":names", str of
+        method or path; None: malformed. For columns, which keep what they were told: nothing is remembered here."""
         cdef uint32_t slot
         matcher = self._matchers[which]
         slot = (<const uint32_t *><const char *>self._slots)[which]
@@ -111,12 +120,12 @@ cdef class RequestTable:
             value, malformed = self.plan.signal(":method", None, value, None, None)
         elif slot == GBF_HEADER_PATH:
             value, malformed = self.plan.signal(":path", None, None, value, None)
-        elif slot != FINGERPRINT:
+        elif slot < GBF_HEADER_SLOTS:
             name = name_of(self.plan, slot)
             value, malformed = self.plan.signal(name, [(name.encode(), value)], None, None, None)
         return None if malformed else matcher(value)
 
-    def row(self, headers, /, *, str method=None, str path=None):
+    def row(self, headers, /, *, str method=None, str path=None, str sni=None):
         """The row that a request satisfies, for tests and tools."""
         cdef gbf_headers scanned
         cdef bytes vector = b"\xff" * (8 * self.words)
@@ -125,35 +134,46 @@ cdef class RequestTable:
         scratch = bytes(bytearray(scratch))
         try:
             scan_request(headers, method, path, None, &self.plan._plan, &scanned, True)
-            self.narrow(<uint64_t *><char *>vector, <uint64_t *><char *>scratch, &scanned)
+            self.narrow(<uint64_t *><char *>vector, <uint64_t *><char *>scratch, &scanned, sni, None)
         finally:
             gbf_headers_free(&scanned)
         return vector
 
-    cdef int narrow(self, uint64_t *vector, uint64_t *scratch, const gbf_headers *scanned) except -1:
+    cdef int narrow(self, uint64_t *vector, uint64_t *scratch, const gbf_headers *scanned, str sni,
+                    ClientHello hello) except -1:
         cdef const uint64_t *rows = <const uint64_t *><const char *>self._rows
         cdef const uint32_t *slots = <const uint32_t *><const char *>self._slots
-        cdef Py_ssize_t i, count = len(self._matchers), missed = 0
+        cdef Py_ssize_t i, first = 0, count = len(self._matchers), missed = 0
         cdef uint32_t slot, words = self.words
-        cdef int row
+        cdef int row, unread = NOTHING, misread
+        cdef names_text both
         cdef char printed[GBF_PRINT_BYTES]
         cdef gbf_header_text value
         cdef PyObject *values[MOST]
         cdef Py_ssize_t which[MOST]
-        if scanned == NULL:
+        value.at, value.nbytes, row = NULL, 0, UNKNOWN_ROW
+        if scanned != NULL:
+            unread = unread_of(self._slots, scanned)
+        else:
             gbf_bits_and(vector, rows + count * ROWS * words, words)
-            return NOTHING
-        unread = unread_of(self._slots, scanned)
-        for i in range(count):  # no Python code runs in here: what `scanned` borrows must stay
+            if self._both_names < 0:
+                return NOTHING
+            first, count = self._both_names, self._both_names + 1
+        for i in range(first, count):  # no Python code runs in here: what `scanned` borrows must stay
             slot = slots[i]
-            row = state_of(scanned, slot)
+            if slot == BOTH_NAMES:
+                misread = write_names(&both, sni, hello, scanned, &row)
+                unread = misread if misread else unread
+                value.at, value.nbytes = both.text, both.nbytes
+            else:
+                row = state_of(scanned, slot)
             if row >= 0:
                 gbf_bits_and(vector, rows + (i * ROWS + row) * words, words)
                 continue
             if slot == FINGERPRINT:
                 gbf_headers_text(scanned.fingerprint, printed)
                 value.at, value.nbytes = <const uint8_t *>printed, GBF_PRINT_BYTES
-            else:
+            elif slot < GBF_HEADER_SLOTS:
                 value = scanned.slots[slot]
             if not gbf_values_and(&self._cache, gbf_values_hash(&self._cache, slot, value.at, value.nbytes), vector,
                                   scratch):
@@ -186,6 +206,8 @@ cdef uint32_t slot_of(HeaderPlan plan, str name) except 0xFFFFFFFF:
         return GBF_HEADER_METHOD
     if name == ":path":
         return GBF_HEADER_PATH
+    if name == ":names":
+        return BOTH_NAMES
     return FINGERPRINT if name == ":fingerprint" else plan.slots[plan.names.index(name)]
 
 
@@ -194,6 +216,8 @@ cdef str name_of(HeaderPlan plan, uint32_t slot):
         return ":method"
     if slot == GBF_HEADER_PATH:
         return ":path"
+    if slot == BOTH_NAMES:
+        return ":names"
     return ":fingerprint" if slot == FINGERPRINT else plan.names[plan.slots.index(slot)]
 
 
@@ -209,6 +233,28 @@ cdef int state_of(const gbf_headers *scanned, uint32_t slot) noexcept:
     if scanned.tally.flags & GBF_HEADERS_UNKNOWN:
         return ABSENT_ROW if slot != FINGERPRINT and scanned.known >> slot & 1 else UNKNOWN_ROW
     return -1 if slot == FINGERPRINT else ABSENT_ROW
+
+
+cdef int write_names(names_text *both, str sni, ClientHello hello, const gbf_headers *scanned, int *row) noexcept:
+    """Writes the value of server name and host, or their row that holds without one; says which name is malformed."""
+    cdef gbf_name name
+    cdef uint32_t kind = read_server_name(&name, sni, hello, gbf_name_fold_scalar), nbytes
+    cdef int host = UNKNOWN_ROW if scanned == NULL else state_of(scanned, GBF_HEADER_HOST)
+    both.nbytes = 0
+    if kind == GBF_ROW_KNOWN:
+        memcpy(both.text, name.text, name.nbytes)
+        both.nbytes = name.nbytes
+    row[0] = host if both.nbytes == 0 else -1
+    if host != UNKNOWN_ROW:
+        both.text[both.nbytes] = 10  # a line feed, which neither can have
+        both.nbytes += 1
+    if host < 0:
+        nbytes = min(scanned.slots[GBF_HEADER_HOST].nbytes, <uint32_t>HOST_BYTES)
+        memcpy(both.text + both.nbytes, scanned.slots[GBF_HEADER_HOST].at, nbytes)
+        both.nbytes += nbytes
+    if kind != GBF_ROW_MALFORMED:
+        return NOTHING
+    return HELLO if sni is None and hello is not None and hello._frame.status != GBF_HELLO_OK else NAME
 
 
 cdef int unread_of(bytes slots, const gbf_headers *scanned) except -1:

@@ -3,13 +3,17 @@ from libc.stdint cimport uint32_t, uint64_t
 from gobanfast._block cimport Block
 from gobanfast._names cimport NameTable
 from gobanfast._tls cimport ClientHello
-from gobanfast.native cimport gbf_signals
+from gobanfast.native cimport gbf_fold, gbf_name, gbf_signals
 
 
 cdef enum Unread:
     NOTHING  # every signal that rules ask for was absent or could be read
     HELLO
     NAME
+
+
+# GBF_ROW_ABSENT, GBF_ROW_MALFORMED, or GBF_ROW_KNOWN: then `name` is the server name `sni`, or that of the hello.
+cdef uint32_t read_server_name(gbf_name *name, str sni, ClientHello hello, gbf_fold fold) noexcept
 
 
 cdef class SignalTable:

@@ -10,12 +10,30 @@ from gobanfast._names cimport NameTable, names_of_block
 from gobanfast._tls cimport ClientHello
 from gobanfast.native cimport (
     GBF_ASKS_ALPN, GBF_ASKS_HELLO, GBF_ASKS_JA4, GBF_ASKS_NAME, GBF_HELLO_OK, GBF_HELLO_ROWS, GBF_ROW_ABSENT,
-    GBF_ROW_KNOWN, GBF_ROW_MALFORMED, gbf_bits_and, gbf_bits_or, gbf_fault, gbf_name, gbf_name_read, gbf_name_union,
-    gbf_signals_and_alpn, gbf_signals_and_hello, gbf_signals_and_ja4, gbf_signals_and_name, gbf_signals_build,
-    gbf_signals_name_row, gbf_signals_open, gbf_signals_source, gbf_term,
+    GBF_ROW_KNOWN, GBF_ROW_MALFORMED, gbf_bits_and, gbf_bits_or, gbf_fault, gbf_fold, gbf_name, gbf_name_read,
+    gbf_name_union, gbf_signals_and_alpn, gbf_signals_and_hello, gbf_signals_and_ja4, gbf_signals_and_name,
+    gbf_signals_build, gbf_signals_name_row, gbf_signals_open, gbf_signals_source, gbf_term,
 )
 
 from gobanfast._errors import FormatError
+
+
+cdef uint32_t read_server_name(gbf_name *name, str sni, ClientHello hello, gbf_fold fold) noexcept:
+    cdef const char *text
+    cdef size_t nbytes
+    if sni is not None:
+        if not gbf_ascii(sni, &text, &nbytes):
+            return GBF_ROW_MALFORMED
+    elif hello is None:
+        return GBF_ROW_ABSENT
+    elif hello._frame.status != GBF_HELLO_OK:
+        return GBF_ROW_MALFORMED
+    elif hello._hello.name.at == 0:
+        return GBF_ROW_ABSENT
+    else:
+        text = <const char *>hello._hello.message + hello._hello.name.at
+        nbytes = hello._hello.name.nbytes
+    return GBF_ROW_KNOWN if gbf_name_read(name, text, nbytes, fold) else GBF_ROW_MALFORMED
 
 
 cdef class SignalTable:
@@ -133,23 +151,10 @@ cdef class SignalTable:
 
     cdef uint32_t name_row(self, uint64_t *scratch, str sni, ClientHello hello) except 0xFFFFFFFF:
         cdef gbf_name name
-        cdef const char *text
-        cdef size_t nbytes
         cdef uint32_t width = 2 * self._signals.words
-        if sni is not None:
-            if not gbf_ascii(sni, &text, &nbytes):
-                return GBF_ROW_MALFORMED
-        elif hello is None:
-            return GBF_ROW_ABSENT
-        elif hello._frame.status != GBF_HELLO_OK:
-            return GBF_ROW_MALFORMED
-        elif hello._hello.name.at == 0:
-            return GBF_ROW_ABSENT
-        else:
-            text = <const char *>hello._hello.message + hello._hello.name.at
-            nbytes = hello._hello.name.nbytes
-        if not gbf_name_read(&name, text, nbytes, self._names._table.fold):
-            return GBF_ROW_MALFORMED
+        cdef uint32_t kind = read_server_name(&name, sni, hello, self._names._table.fold)
+        if kind != GBF_ROW_KNOWN:
+            return kind
         memcpy(scratch, gbf_signals_name_row(&self._signals, GBF_ROW_KNOWN), 8 * width)
         gbf_name_union(&self._names._table, &name, self._signals.name_rows, self._signals.name_row_count, width,
                        scratch)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gobanfast._name import normalize_name
+
 if TYPE_CHECKING:
     from pyroaring import BitMap
 
@@ -22,11 +24,12 @@ ACTIONS = ("allow", "challenge", "ban")
 CAUSES = ("none", "rule", "ban", "tracker", "unparsable", "score")
 NO_RULE = 0xFFFFFFFF
 
-_ABSENT, _MALFORMED = 0, 1  # classes of every column
+_ABSENT, _MALFORMED, _FIRST = 0, 1, 2  # classes of every column; those of values come next
 _OWN = (":method", ":path")
 _PRINT = re.compile("gh1:[0-9a-f]{32}")
 
 Numbers = NDArray[np.uint32]
+Distinct = tuple[Numbers, list[Any]]  # of each row the number of its value, and the distinct values
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -97,11 +100,19 @@ def decide_columns(
             raise ValueError(f"{len(column)} items in column {name.strip(':')!r} for {rows} rows")
     columns = []
     named = sni is not None and _columns.asks_names(compiled)
-    if named:
+    paired = compiled.requests is not None and ":names" in compiled.requests.names
+    names: Distinct | None = None
+    if paired and sni is not None:  # it is read twice, and a stream can be read once
+        numbers, texts = _distinct("sni", sni, rows)
+        names = numbers, [_text(text) for text in texts]
+    if names is not None and named:
+        of_text, vectors = _columns.name_column(compiled, names[1], len(names[1]))
+        columns.append((np.take(np.frombuffer(of_text, np.uint32), names[0]).tobytes(), vectors))
+    elif named:
         columns.append(_columns.name_column(compiled, sni, rows))
     base = _columns.absent_vector(compiled, names=named)
     if compiled.requests is not None:
-        unknown, more = _request_columns(compiled.requests, given, rows)
+        unknown, more = _request_columns(compiled.requests, given, names, rows)
         base = _both(base, unknown)
         columns += more
     action, rule, asn, cause = _columns.decide_rows(compiled, records, base, columns)
@@ -124,9 +135,9 @@ def _both(one: bytes, other: bytes) -> bytes:
 
 
 def _request_columns(
-    table: RequestTable, given: Mapping[str, Any], rows: int
+    table: RequestTable, given: Mapping[str, Any], names: Distinct | None, rows: int
 ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-    """What every row satisfies for want of a column, and the columns there are.
+    """What every row satisfies for want of a column, and the columns there are; `names` are the server names.
 
     Where one header cannot be read none can, as everywhere: what is heard of a request, and what is not, is malformed.
     """
@@ -134,10 +145,15 @@ def _request_columns(
     silent = [unknown, unknown]  # headers and fingerprint without a column: unknown, malformed
     own: list[tuple[Numbers, list[bytes]]] = []
     heard: list[tuple[Numbers, list[bytes]]] = []
+    paired = ":names" in table.names
+    read = {name: _distinct(name, column, rows) for name, column in given.items()
+            if column is not None and (name in table.names or (paired and name == "host"))}  # fmt: skip
     for which, name in enumerate(table.names):
-        column, states = given.get(name), table.states(which)
-        if column is not None:
-            (own if name in _OWN else heard).append(_classes(table, which, column, rows))
+        states = table.states(which)
+        if name == ":names":
+            continue
+        if name in read:
+            (own if name in _OWN else heard).append(_classes(table, which, *read[name]))
         elif name in _OWN:
             unknown = _both(unknown, states[0])
         else:
@@ -145,6 +161,11 @@ def _request_columns(
     broken = np.zeros(rows, bool)
     for numbers, _ in heard:
         broken |= numbers == _MALFORMED
+    hosts = _hosts(table, read["host"]) if paired and "host" in read else None
+    if hosts is not None:
+        broken |= np.array([host is None for host in hosts[1]], bool)[hosts[0]]
+    if paired:
+        own += _both_names(table, names, hosts, broken)
     if broken.any():
         for numbers, _ in heard:
             numbers[broken] = _MALFORMED
@@ -154,7 +175,44 @@ def _request_columns(
     return unknown, [(numbers.tobytes(), b"".join(vectors)) for numbers, vectors in own + heard]
 
 
-def _classes(table: RequestTable, which: int, column: Any, rows: int) -> tuple[Numbers, list[bytes]]:
+def _hosts(table: RequestTable, column: Distinct) -> Distinct:
+    """A column of hosts as what follows a server name in a value of ":names"; None where it is malformed."""
+    numbers, values = column
+    found: list[bytes | None] = []
+    for value in values:
+        text = b"" if value is None else _said("host", value)
+        pairs = [(b"host", text if isinstance(text, bytes) else text.encode())]
+        host, malformed = table.plan.signal("host", pairs, None, None, None)
+        found.append(None if malformed else b"\n" + (host or b""))
+    return numbers, found
+
+
+def _both_names(
+    table: RequestTable, names: Distinct | None, hosts: Distinct | None, broken: NDArray[np.bool_]
+) -> list[tuple[Numbers, list[bytes]]]:
+    """The column of server name beside host; and one that tells where the name is malformed, which changes no row."""
+    which = table.names.index(":names")
+    begins, malformed = [b""], np.zeros(len(broken), bool)
+    first = np.zeros(len(broken), np.int64)
+    if names is not None:
+        normal = [None if text is None else normalize_name(text) for text in names[1]]
+        begins = [(name or "").encode() for name in normal]
+        first = names[0].astype(np.int64)
+        marks = [text is not None and name is None for name, text in zip(normal, names[1], strict=True)]
+        malformed = np.array(marks, bool)[names[0]]
+    ends = [b"", b"\n"] if hosts is None else [*(end or b"\n" for end in hosts[1]), b"\n"]
+    second = np.zeros(len(broken), np.int64) if hosts is None else hosts[0].astype(np.int64)
+    second[broken] = len(ends) - 1  # where one header cannot be read, the host cannot
+    pairs, numbers = np.unique(first * len(ends) + second, return_inverse=True)
+    rows = [table.value_row(which, begins[pair // len(ends)] + ends[pair % len(ends)]) for pair in pairs.tolist()]
+    found: dict[bytes | None, int] = {}
+    classes = np.array([found.setdefault(row, len(found)) for row in rows], np.uint32) + np.uint32(_FIRST)
+    every = b"\xff" * (8 * table.words)
+    column = np.take(classes, numbers.reshape(-1)), [every] * _FIRST + [row for row in found if row is not None]
+    return [column, (malformed.astype(np.uint32), [every, every])] if malformed.any() else [column]
+
+
+def _classes(table: RequestTable, which: int, numbers: Numbers, values: list[Any]) -> tuple[Numbers, list[bytes]]:
     """Class of each row, and the vectors of the classes. Every distinct value is worked out once."""
     name = table.names[which]
     unknown, absent, malformed = table.states(which)
@@ -164,7 +222,6 @@ def _classes(table: RequestTable, which: int, column: Any, rows: int) -> tuple[N
         absent = unknown
     vectors = [absent, malformed]
     classes: dict[bytes | None, int] = {None: _MALFORMED}
-    numbers, values = _distinct(name, column, rows)
     of_value = np.empty(len(values), np.uint32)
     for number, value in enumerate(values):
         if value is None:
@@ -178,7 +235,7 @@ def _classes(table: RequestTable, which: int, column: Any, rows: int) -> tuple[N
     return np.take(of_value, numbers), vectors
 
 
-def _distinct(name: str, column: Any, rows: int) -> tuple[Numbers, list[Any]]:
+def _distinct(name: str, column: Any, rows: int) -> Distinct:
     from gobanfast import _columns
 
     if name == ":fingerprint" and _is_packed(column):

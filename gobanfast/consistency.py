@@ -46,11 +46,11 @@ def agreement(sni: str | None, authority: str | None, names: Iterable[str] = ())
 
     "coalesced" is a host that the certificate (`names`, its DNS names) covers besides the SNI: browsers send requests
     for such hosts over one connection (RFC 9113 section 9.1.1); 421 sends them back if the host is not served there.
-    "unknown": no SNI, no readable host, or a host that is an address, which SNI never holds.
+    "unknown": one of the two is absent, cannot be read, or is an address, which SNI never holds.
     """
     host = host_name(authority)
     opened = host_name(sni)
-    if host is None or opened is None or parse_address(host) is not None:
+    if host is None or opened is None or parse_address(host) is not None or parse_address(opened) is not None:
         return "unknown"
     if host == opened:
         return "agree"
@@ -92,6 +92,11 @@ def skeleton(name: str) -> str:
     return shape
 
 
+def plain(name: str) -> str:
+    """The one way to write a name in Unicode: lower case, no final dot, no A-labels."""
+    return unicodedata.normalize("NFC", decoded(name.lower().removesuffix(".")))
+
+
 def decoded(name: str) -> str:
     """The name with its A-labels in Unicode, where they are valid."""
     if "xn--" not in name:
@@ -102,7 +107,7 @@ def decoded(name: str) -> str:
     for label in name.split("."):
         try:
             labels.append(idna.decode(label) if label.startswith("xn--") else label)
-        except idna.IDNAError:
+        except UnicodeError:  # IDNAError is one
             labels.append(label)
     return ".".join(labels)
 
@@ -116,7 +121,7 @@ class Lookalikes:
     """
 
     def __init__(self, protected: Iterable[str]) -> None:
-        self._own = {name.lower().removesuffix(".") for name in protected}
+        self._own = {plain(name) for name in protected}
         for name in self._own:
             if host_name(name) is None and not any(ord(letter) > 127 for letter in name):
                 raise ValueError(f"protected name {name!r} is not a host name")
@@ -134,7 +139,7 @@ class Lookalikes:
         """The protected name that `name`, or a name above it, looks like; None for one that is what it looks like."""
         if len(name) > NAME_LIMIT:
             return None
-        labels = name.lower().removesuffix(".").split(".")
+        labels = plain(name).split(".")
         tails = [".".join(labels[-depth:]) for depth in self._depths if depth <= len(labels)]
         if any(tail in self._own for tail in tails):
             return None

@@ -432,6 +432,7 @@ cdef extern from "gbf_ja.h" nogil:
 
 cdef extern from "gbf_name.h" nogil:
     enum:
+        GBF_NAME_MAX
         GBF_NAME_KEYS
         GBF_NAME_EXACT
         GBF_NAME_ONE

@@ -80,6 +80,15 @@ signal_conditions = st.fixed_dictionaries(
 )
 
 
+# Names beside which HOSTS look odd: wrong ones, and ones in another form.
+NAMES = (
+    "g00gle.com", "www.goog1e.com", "xn--ggle-55da.com", "mail.google.com", "gogle.com", "1ogin.a.example", "d.test",
+    "xn--bcher-kva.example", "bucher.example", "b.example", "a..b", "", "A.example", "login.a.example", "exampl",
+)  # fmt: skip
+AUTHORITIES = (
+    *NAMES, "A.example:443", "x.a.example.", "g00gle.com:8443", "192.0.2.1", "[2001:db8::1]:443", "a.example:port",
+    "x@a.example", "g\u043e\u043egle.com", "a" * 300,
+)  # fmt: skip
 AGENTS = (
     "curl/8.5.0", "Mozilla/5.0 Chrome/120 Safari/537.36", "SQLmap/1.7", "Googlebot/2.1", "bingbot yandex", "caf\xe9",
     "a b", "",
@@ -107,6 +116,8 @@ request_conditions = st.fixed_dictionaries(
         "crawler": _some("googlebot", "yandexbot", "bingbot", "any"),
         "fingerprint": _some("gh1:0df4a88383cf8abee1112cb48525adbb", "gh1:" + "0" * 32),
         "method": _some("GET", "POST", "PUT"),
+        "lookalike": _some("google.com", "a.example", "login.a.example", "b\xfccher.example", "example"),
+        "sni_host": _some("agree", "coalesced", "differ", "unknown"),
         "path": st.sampled_from(_GLOBS) | st.lists(st.sampled_from(_GLOBS), min_size=1, max_size=3)
         | st.dictionaries(st.sampled_from(["prefix", "glob", "equals"]), st.sampled_from(["/admin", "/", "/a"]),
                           min_size=1)
@@ -131,7 +142,10 @@ def request_rules(draw: st.DrawFn) -> list[OracleRule]:
     rules = draw(rule_lists())
     extra = draw(st.lists(request_conditions, min_size=1, max_size=6))
     names = draw(st.lists(st.none() | st.just(("a.example", "absent")), min_size=1, max_size=3))
-    return [replace(rule, **extra[i % len(extra)], sni=names[i % len(names)]) for i, rule in enumerate(rules)]
+    served = draw(st.sampled_from([(), ("a.example", "*.a.example"), ("*.com", "login.a.example")]))
+    return [
+        replace(rule, **extra[i % len(extra)], sni=names[i % len(names)], names=served) for i, rule in enumerate(rules)
+    ]
 
 
 @st.composite
@@ -195,7 +209,7 @@ def as_text(rules: list[OracleRule], directory: Path) -> str:
         if rule.sni_file:
             (directory / f"{rule.id}.names").write_text("\n".join(rule.sni_file))
             when["sni_file"] = f"{rule.id}.names"
-        for key in ("sni", "ja4", "ja4_prefix", "alpn", "ech"):
+        for key in ("sni", "ja4", "ja4_prefix", "alpn", "ech", "lookalike", "sni_host"):
             if getattr(rule, key) is not None:
                 when[key] = list(getattr(rule, key))
         for key in ("header", "ua_family", "crawler", "fingerprint", "method", "path"):
@@ -207,4 +221,5 @@ def as_text(rules: list[OracleRule], directory: Path) -> str:
         entries.append(
             {"id": rule.id, "when": when or "any", "action": rule.action, "mode": rule.mode, "priority": rule.priority}
         )
-    return yaml.safe_dump({"rules": entries})
+    head = {"names": list(rules[0].names)} if rules and rules[0].names else {}
+    return yaml.safe_dump({"rules": entries, **head})

@@ -161,6 +161,7 @@ def test_schema_takes_what_loads(path: Path) -> None:
         "tests: [{address: 192.0.2.1}]",
         "trust: {prefx: 10.0.0.0/8}",
         "ban_rules: [{asn: 3}]",
+        "rules: [{id: a, when: {sni_host: same}, action: ban}]",
     ],
 )
 def test_schema_refuses_what_does_not_load(text: str) -> None:

@@ -19,9 +19,20 @@ from gobanfast._headers import SomeHeaders
 from gobanfast.columns import ACTIONS, CAUSES, NO_RULE, Columns
 from oracle.rules import OracleNetworks, OracleRule
 from rules_fakes import FakeAsnTable
-from rules_strategies import AGENTS, HOSTS, PATHS, addresses, as_text, networks, request_rules, signal_rules
+from rules_strategies import (
+    AGENTS,
+    AUTHORITIES,
+    HOSTS,
+    NAMES,
+    PATHS,
+    addresses,
+    as_text,
+    networks,
+    request_rules,
+    signal_rules,
+)
 
-names = st.none() | st.sampled_from([*HOSTS, "", "a..b", "1.2.3.4", "caf\xe9.example", "x" * 300, "A." * 100])
+names = st.none() | st.sampled_from([*HOSTS, *NAMES, "1.2.3.4", "caf\xe9.example", "x" * 300, "A." * 100])
 
 
 def one_by_one(engine: Engine, asked: list[str], sni: list[str | None]) -> list[tuple[Any, ...]]:
@@ -157,10 +168,11 @@ def test_a_swap_during_a_batch_leaves_it_whole() -> None:
 texts = {
     "user-agent": st.none() | st.sampled_from(AGENTS) | st.just("\0"),
     "accept": st.none() | st.sampled_from(["*/*", "curl", "\r"]),
+    "host": st.none() | st.sampled_from([*AUTHORITIES, "\r"]),
 }
 ways = st.none() | st.sampled_from(["GET", "POST", "get", "", "G T", "\xe9"])
 requests = st.lists(
-    st.tuples(addresses, names, texts["user-agent"], texts["accept"], ways, st.none() | st.sampled_from(PATHS)),
+    st.tuples(addresses, names, *texts.values(), ways, st.none() | st.sampled_from(PATHS)),
     min_size=1,
     max_size=20,
 )
@@ -173,7 +185,7 @@ def some_headers(row: dict[str, str | None]) -> SomeHeaders:
 
 
 @settings(max_examples=60, deadline=None)
-@given(rules=request_rules(), asked=requests, given_columns=st.sets(st.sampled_from(["user-agent", "accept"])))
+@given(rules=request_rules(), asked=requests, given_columns=st.sets(st.sampled_from(sorted(texts))))
 def test_rows_of_requests_equal_decisions(
     rules: list[OracleRule], asked: list[tuple[str | None, ...]], given_columns: set[str]
 ) -> None:
@@ -181,8 +193,8 @@ def test_rows_of_requests_equal_decisions(
     with tempfile.TemporaryDirectory() as directory:
         source = str(Path(directory) / "rules.yaml")
         engine = Engine(Ruleset.from_text(as_text(rules, Path(directory)), source=source))
-    where, sni, agents, accepts, methods, paths = (list(column) for column in zip(*asked, strict=True))
-    columns = {"user-agent": agents, "accept": accepts}
+    where, sni, *heard, methods, paths = (list(column) for column in zip(*asked, strict=True))
+    columns = dict(zip(texts, heard, strict=True))
     columns = {name: columns[name] for name in sorted(given_columns & asked_by(engine))}
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)] or [{}] * len(asked)
     decisions = [
@@ -199,7 +211,8 @@ def test_rows_of_requests_equal_decisions(
 
 def asked_by(engine: Engine) -> set[str]:
     requests = engine.compiled.requests
-    return set() if requests is None else set(requests.names)
+    named = set() if requests is None else set(requests.names)
+    return named | {"host"} if ":names" in named else named
 
 
 def caused(columns: Columns) -> list[tuple[str, str, int | None]]:

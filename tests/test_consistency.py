@@ -17,6 +17,7 @@ from gobanfast.consistency import (
     one_edit_apart,
     skeleton,
 )
+from oracle.consistency import distance
 
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
 GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
@@ -62,6 +63,7 @@ def test_host_name(authority, expected):
         ("example.com", "a.b.example", ["*.example"], "differ"),
         ("example.com", "example", ["*.example"], "differ"),
         ("example.com", "OTHER.example", ["Other.Example."], "coalesced"),
+        ("192.0.2.1", "example.com", [], "unknown"),
         (None, "example.com", [], "unknown"),
         ("example.com", None, [], "unknown"),
         ("example.com", "192.0.2.1", [], "unknown"),
@@ -109,25 +111,20 @@ def test_lookalikes(name, expected):
     assert expected == Lookalikes(PROTECTED).lookup(name)
 
 
+def test_an_internationalised_name_is_itself():
+    """A protected name is itself in Unicode, in A-labels and in any case; what looks like it is not."""
+    for protected in ("b\xfccher.example", "xn--bcher-kva.example", "B\xdcCHER.Example."):
+        lookup = Lookalikes([protected]).lookup
+        assert [None] * 3 == [
+            lookup(name) for name in ("xn--bcher-kva.example", "b\xfccher.example", "a.XN--BCHER-KVA.example")
+        ]
+        assert lookup("bucher.example") == lookup("b\xfcchor.example") == "b\xfccher.example"
+
+
 def test_rn_reads_as_m():
     """Two letters that stand for one look like it."""
     assert skeleton("rnicrosoft.com") == skeleton("microsoft.com")
     assert "microsoft.com" == Lookalikes(["microsoft.com"]).lookup("rnicrosoft.com")
-
-
-def distance(left, right):
-    """Optimal string alignment, by the whole table: the slow, obvious side."""
-    rows = [list(range(len(right) + 1))]
-    for i in range(1, len(left) + 1):
-        row = [i]
-        for j in range(1, len(right) + 1):
-            cost = left[i - 1] != right[j - 1]
-            best = min(rows[i - 1][j] + 1, row[j - 1] + 1, rows[i - 1][j - 1] + cost)
-            if i > 1 and j > 1 and left[i - 1] == right[j - 2] and left[i - 2] == right[j - 1]:
-                best = min(best, rows[i - 2][j - 2] + 1)
-            row.append(best)
-        rows.append(row)
-    return rows[-1][-1]
 
 
 @given(left=st.text("abc", max_size=6), right=st.text("abc", max_size=6))

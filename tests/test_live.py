@@ -28,8 +28,10 @@ CLIENTS = (
     *(f"10.{a}.0.{b}" for a in (0, 7) for b in range(1, 9)), "192.0.2.1", "192.0.2.2", "198.51.100.4",
     "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "::ffff:10.0.0.1", "64:ff9b::10.0.0.2", "2002:a00:3::1",
 )  # fmt: skip
-NAMES = (None, "www.example", "api.example", "x.evil.example", "WWW.example.", "a..b")
-AGENTS = (b"curl/8.5.0", b"Mozilla/5.0 (X11) Firefox/150.0", b"sqlmap/1.8", b"python-requests/2.32")
+NAMES = (None, "www.example", "api.example", "x.evil.example", "WWW.example.", "a..b", "www.exarnple", "evi1.example")
+HOSTS = (b"www.example", b"WWW.example.:443", b"api.example", b"x.evil.example", b"evil-.example", b"192.0.2.1", b"a b")
+AGENTS = (b"curl/8.5.0", b"Mozilla/5.0 (X11) Firefox/150.0", b"sqlmap/1.8", b"Googlebot/2.1")
+CERTIFICATE = ("www.example", "*.evil.example")
 PATHS = ("/", "/wp-login.php", "/api/v1/items", "/.env")
 DAY = 86400.0
 
@@ -42,17 +44,21 @@ def some_rules(rng: random.Random) -> list[OracleRule]:
             "prefix": tuple(rng.sample(["10.0.0.0/29", "10.7.0.0/16", "2001:db8::/64", "192.0.2.1/32"], 2)),
             "asn": tuple((number, number) for number in rng.sample([1, 2, 3, 4], 2)),
             "sni": tuple(rng.sample(["*.evil.example", "www.example", "absent", "malformed"], 2)),
-            "header": {"user-agent": {"contains": rng.choice(["sqlmap", "curl", "python"])}},
+            "header": {"user-agent": {"contains": rng.choice(["sqlmap", "curl", "bot"])}},
             "path": {"prefix": rng.choice(["/wp-", "/.e", "/api/"])},
+            "outside": tuple(rng.sample(["10.0.0.0/29", "10.0.0.0/8", "2001:db8::/32", "192.0.2.0/24"], 2)),
+            "crawler": (rng.choice(["googlebot", "bingbot", "any"]),),
+            "lookalike": tuple(rng.sample(["www.example", "evil.example"], rng.choice([1, 2]))),
+            "sni_host": tuple(rng.sample(["agree", "coalesced", "differ", "unknown"], rng.choice([1, 2]))),
         }
         kept = rng.sample(sorted(conditions), rng.choice([1, 1, 2]))
         action = rng.choice(["allow", "challenge", "ban", "ban", "log"])
-        signals = {"sni", "header", "path"} & set(kept)
+        signals = set(kept) - {"prefix", "outside", "asn"}
         stored = rng.choice([None, 5.0, 60.0]) if action == "ban" and signals else None
         found.append(
             OracleRule(
                 f"r{number}", action, rng.choice(["enforce"] * 4 + ["shadow"]), rng.choice([1, 100]), stored=stored,
-                key=rng.choice(["client", "fingerprint", "client_fingerprint"]),
+                key=rng.choice(["client", "fingerprint", "client_fingerprint"]), names=CERTIFICATE,
                 **{name: conditions[name] for name in kept},
             )
         )  # fmt: skip
@@ -80,7 +86,7 @@ def as_text(rules: list[OracleRule], found: dict[str, Any]) -> str:
     entries = []
     for rule in rules:
         when: dict[str, Any] = {}
-        for name in ("prefix", "sni"):
+        for name in ("prefix", "outside", "crawler", "sni", "lookalike", "sni_host"):
             if getattr(rule, name) is not None:
                 when[name] = list(getattr(rule, name))
         if rule.asn is not None:
@@ -92,7 +98,7 @@ def as_text(rules: list[OracleRule], found: dict[str, Any]) -> str:
         if rule.stored is not None:
             entry |= {"for": f"{rule.stored:g}s", "key": rule.key}
         entries.append(entry)
-    return yaml.safe_dump({"rules": entries, **found})
+    return yaml.safe_dump({"rules": entries, "names": list(CERTIFICATE), **found})
 
 
 def some_requests(rng: random.Random, count: int) -> Iterator[tuple[str | None, str | None, OracleRequest, float]]:
@@ -104,7 +110,7 @@ def some_requests(rng: random.Random, count: int) -> Iterator[tuple[str | None, 
         headers = None
         if rng.random() < 0.9:
             agent = rng.choice(AGENTS) + (b" %d" % rng.randint(0, 5) if rng.random() < 0.3 else b"")
-            headers = ((b"host", b"www.example"), (b"user-agent", agent), (b"accept", b"*/*"))
+            headers = ((b"host", rng.choice(HOSTS)), (b"user-agent", agent), (b"accept", b"*/*"))
         yield address, rng.choice(NAMES), OracleRequest(headers, "GET", rng.choice(PATHS)), now / 1000
 
 

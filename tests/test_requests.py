@@ -19,16 +19,26 @@ from gobanfast._requests import RequestTable
 from oracle.requests import OracleRequest
 from oracle.rules import OracleNetworks, OracleRule, OracleSignals, decide
 from rules_fakes import FakeAsnTable
-from rules_strategies import AGENTS, PATHS, addresses, as_text, networks, request_rules
+from rules_strategies import AGENTS, AUTHORITIES, HOSTS, NAMES, PATHS, addresses, as_text, networks, request_rules
 
 ANY: dict[str, Any] = {"asn": FakeAsnTable()}
 
 agents = st.sampled_from(AGENTS).map(lambda text: text.encode("latin-1")) | st.just("caf\xe9".encode())
 headers = st.lists(
     st.tuples(st.sampled_from([b"user-agent", b"Accept", b"x-a", b"cookie", b"b"]), agents)
-    | st.sampled_from([(b":method", b"POST"), (b":path", b"/admin/x"), (b"x-a", b"\0"), (b":path", b"/a?c")]),
+    | st.sampled_from(AUTHORITIES).map(lambda text: (b"Host", text.encode()))
+    | st.sampled_from(
+        [
+            (b":authority", b"a.example"),
+            (b":method", b"POST"),
+            (b":path", b"/admin/x"),
+            (b"x-a", b"\0"),
+            (b":path", b"/a?c"),
+        ]
+    ),
     max_size=4,
 ).map(tuple)
+names = st.none() | st.sampled_from([*HOSTS, *NAMES])
 requests = st.builds(
     OracleRequest,
     st.none() | headers,
@@ -41,20 +51,20 @@ requests = st.builds(
 @given(
     rules=request_rules(),
     table=networks,
-    asked=st.lists(st.tuples(st.none() | addresses, requests), min_size=1, max_size=12),
+    asked=st.lists(st.tuples(st.none() | addresses, requests, names), min_size=1, max_size=12),
 )
 def test_decisions_equal_asking_every_rule(
-    rules: list[OracleRule], table: OracleNetworks, asked: list[tuple[str | None, OracleRequest]]
+    rules: list[OracleRule], table: OracleNetworks, asked: list[tuple[str | None, OracleRequest, str | None]]
 ) -> None:
-    """Winner, shadow and log rules for address, headers, method and path are those of the slow scan, cached or not."""
+    """Winner, shadow and log rules for address, server name and request are those of the slow scan, cached or not."""
     with tempfile.TemporaryDirectory() as directory:
         source = str(Path(directory) / "rules.yaml")
         ruleset = Ruleset.from_text(as_text(rules, Path(directory)), source=source, asn=FakeAsnTable(table))  # type: ignore[arg-type]
     engine = Engine(ruleset)
-    for address, request in [*asked, *asked]:
+    for address, request, sni in [*asked, *asked]:
         plain = address and str(getattr(ipaddress.ip_address(address), "ipv4_mapped", None) or address)
-        winner, shadow, logged = decide(rules, plain, table, OracleSignals(request=request))
-        decision = engine.decide(plain, headers=request.headers, method=request.method, path=request.path)
+        winner, shadow, logged = decide(rules, plain, table, OracleSignals(sni, request=request))
+        decision = engine.decide(plain, sni=sni, headers=request.headers, method=request.method, path=request.path)
         assert (winner, logged) == (decision.rule, list(decision.logged))
         assert [name for name in shadow if name in decision.shadow] == list(decision.shadow)
         assert engine.explain(decision)

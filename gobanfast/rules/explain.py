@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from gobanfast._name import normalize_name
 from gobanfast._names import NameTable
+from gobanfast.consistency import Lookalikes, agreement
 from gobanfast.headers import normalize_headers
 from gobanfast.rules.fields import SNI_WORDS, TLS_VERSIONS
 from gobanfast.rules.regex import compile_regex
-from gobanfast.rules.requests import holds, text_of
+from gobanfast.rules.requests import holds, names_in, text_of
 from gobanfast.rules.rule import HeaderTest, PrefixList, Rule
 
 if TYPE_CHECKING:
@@ -142,6 +143,9 @@ def _other_signals(decision: Decision) -> Iterator[str]:
 def _because_request(rule: Rule, decision: Decision) -> Iterator[str]:
     plan = decision.compiled.plan
     for test in rule.when.request_tests:
+        if test.name == ":names":
+            yield from _because_names(test, decision)
+            continue
         label = test.name.removeprefix(":") if test.name.startswith(":") else f"header {test.name}"
         value, malformed = plan.signal(test.name, decision.headers, decision.method, decision.path, decision.http)
         if malformed or value is None:
@@ -154,6 +158,20 @@ def _because_request(rule: Rule, decision: Decision) -> Iterator[str]:
             continue
         one = next(item for item in test.values if holds(HeaderTest(test.name, test.operator, (item,)))(text))
         yield f"{label}: {VERBS[test.operator].format(repr(one))} {shown}"
+
+
+def _because_names(test: HeaderTest, decision: Decision) -> Iterator[str]:
+    sni = None if decision.sni is None else normalize_name(decision.sni)
+    value, _ = decision.compiled.plan.signal("host", decision.headers, None, None, decision.http)
+    authority = None if value is None else text_of(value)
+    if test.operator == "sni_host":
+        host = None if authority is None else authority[:SHOWN_CHARS]
+        yield f"sni_host: {agreement(sni, authority, test.names)}, server name {sni!r} and host {host!r}"
+        return
+    lookup = Lookalikes(test.values).lookup
+    for name in names_in(f"{sni or ''}\n{authority or ''}"):
+        if (like := lookup(name)) is not None:
+            yield f"lookalike: {name!r} looks like {like!r}"
 
 
 def _because_sni(rule: Rule, decision: Decision) -> Iterator[str]:

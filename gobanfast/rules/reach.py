@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MOST_PAIRS = 4_000_000  # of rules whose other signals are compared
 _ON_ADDRESS = {"prefix", "prefix_file", "outside", "outside_file", "asn", "asn_name"}  # these are in the overlay
-_ANY_OF = {"sni", "ja4", "ja4_prefix", "alpn", "ech", "method"}  # more values match more
+_ANY_OF = {"sni", "ja4", "ja4_prefix", "alpn", "ech", "method", "sni_host"}  # more values match more
 _NAMED = 3  # rules that a message names
 
 

@@ -1,23 +1,25 @@
-"""The field types for what a request says: headers, method, path, fingerprint."""
+"""The field types for what a request says: headers, method, path, fingerprint, server name beside host."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import Field, PlainValidator, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from gobanfast._headers import UA_FAMILIES
-from gobanfast.consistency import CRAWLERS
-from gobanfast.rules.fields import Model, Several, checked, schema
+from gobanfast.consistency import CRAWLERS, Agreement
+from gobanfast.names import parse_pattern
+from gobanfast.rules.fields import Model, Several, checked, listed, schema
 from gobanfast.rules.regex import compile_regex
 from gobanfast.rules.rule import HeaderTest, Operator
 
 WORDS = ("absent", "present", "malformed")
 CRAWLER_WORDS = (*(crawler.name for crawler in CRAWLERS), "any")
+AGREEMENTS: tuple[str, ...] = get_args(Agreement)
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,64}", re.ASCII)  # RFC 9110 section 5.6.2, lower case
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}", re.ASCII)
@@ -102,6 +104,30 @@ def crawler(value: Any) -> str:
     if value not in CRAWLER_WORDS:
         raise ValueError(f"crawler {str(value)[:80]!r} is not one of {', '.join(CRAWLER_WORDS)}")
     return str(value)
+
+
+def protected(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"lookalike {value!r} is not text; quote it")
+    parsed = parse_pattern(value)
+    if parsed.kind != "exact":
+        raise ValueError(f"lookalike {value!r} is a pattern; write the name, what is below it is meant too")
+    return parsed.text
+
+
+def sni_host(value: Any) -> str:
+    if value not in AGREEMENTS:
+        raise ValueError(f"sni_host {str(value)[:80]!r} is not one of {', '.join(AGREEMENTS)}")
+    return str(value)
+
+
+def certificate_name(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"name {value!r} is not text; quote it")
+    parsed = parse_pattern(value)
+    if parsed.kind not in ("exact", "one"):
+        raise ValueError(f"name {value!r} is in no certificate; write example.com or *.example.com")
+    return parsed.text
 
 
 Values = Annotated[list[Annotated[str, PlainValidator(checked(value_text))]], Several, schema("whole values")]
@@ -240,4 +266,19 @@ Crawlers = Annotated[
     list[Annotated[str, PlainValidator(checked(crawler))]],
     Several,
     schema("the crawler that the user agent says it is", {"enum": list(CRAWLER_WORDS)}),
+]
+Lookalikes = Annotated[
+    list[Annotated[str, PlainValidator(listed(protected))]],
+    Several,
+    schema("names of yours that server name or host may be made to look like; '@set'"),
+]
+SniHosts = Annotated[
+    list[Annotated[str, PlainValidator(checked(sni_host))]],
+    Several,
+    schema("how server name and host go together", {"enum": list(AGREEMENTS)}),
+]
+CertificateNames = Annotated[
+    list[Annotated[str, PlainValidator(checked(certificate_name))]],
+    Several,
+    schema("DNS names of your certificates, *.example.com too; for sni_host"),
 ]

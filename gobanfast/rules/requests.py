@@ -1,4 +1,4 @@
-"""Conditions on headers, method, path and fingerprint, compiled for `_requests.RequestTable`.
+"""Conditions on headers, method, path, fingerprint and names, compiled for `_requests.RequestTable`.
 
 A test is one operator on one header. For a value, every distinct test is worked out once, whatever the number of
 rules that have it; the row of the value is the AND of what each test leaves of all rules. `_requests` remembers rows
@@ -34,6 +34,8 @@ def header_plan(rules: Iterable[Rule], settings: FingerprintSettings) -> HeaderP
     from gobanfast._headers import HeaderPlan
 
     asked = {test.name: None for rule in rules for test in rule.when.header or ()}
+    if any(rule.when.on_names for rule in rules):
+        asked["host"] = None
     key = None if settings.key is None else settings.key.encode()
     return HeaderPlan(asked, settings.fields, key=key)
 
@@ -136,6 +138,10 @@ def holds(test: HeaderTest) -> Holds:
         return lambda text: user_agent_family(text.encode()) in test.values
     if test.operator == "crawler":
         return _claims(frozenset(test.values))
+    if test.operator == "lookalike":
+        return _looks_like(test.values)
+    if test.operator == "sni_host":
+        return _agrees(frozenset(test.values), test.names)
     if test.name in CASE_SENSITIVE:
         return _compare(test.operator, test.values)
     compare = _compare(test.operator, tuple(text.lower() for text in test.values))
@@ -150,6 +156,33 @@ def _claims(names: frozenset[str]) -> Holds:
         return found is not None and ("any" in names or found.name in names)
 
     return claimed
+
+
+def _looks_like(protected: tuple[str, ...]) -> Holds:
+    from gobanfast.consistency import Lookalikes
+
+    lookup = Lookalikes(protected).lookup
+    return lambda text: any(lookup(name) is not None for name in names_in(text))
+
+
+def _agrees(wanted: frozenset[str], certificate: tuple[str, ...]) -> Holds:
+    from gobanfast.consistency import agreement
+
+    def agrees(text: str) -> bool:
+        sni, known, host = text.partition("\n")
+        return bool(known) and agreement(sni, host, certificate) in wanted
+
+    return agrees
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """The distinct names in a value of ":names": server name, line feed, host; addresses are none."""
+    from gobanfast._address import parse_address
+    from gobanfast.consistency import host_name
+
+    sni, _, authority = text.partition("\n")
+    found = dict.fromkeys((sni, host_name(authority)))
+    return tuple(name for name in found if name and parse_address(name) is None)
 
 
 def _compare(operator: str, values: tuple[str, ...]) -> Holds:

@@ -10,7 +10,9 @@ Action = Literal["allow", "challenge", "ban", "log"]
 Mode = Literal["enforce", "shadow", "off"]
 Key = Literal["client", "fingerprint", "client_fingerprint"]
 Unparsable = Literal["allow", "challenge", "ban"]
-Operator = Literal["equals", "contains", "prefix", "suffix", "regex", "glob", "family", "crawler"]
+Operator = Literal[
+    "equals", "contains", "prefix", "suffix", "regex", "glob", "family", "crawler", "lookalike", "sni_host"
+]
 
 ACTIONS: tuple[Action, ...] = ("allow", "challenge", "ban", "log")
 """The actions by the number the engine knows them by."""
@@ -55,14 +57,17 @@ class NamePattern:
 class HeaderTest:
     """One operator on one header: it holds for any of `values`, or where one of `words` says what the header is.
 
-    `name` is lower case; ":method", ":path" and ":fingerprint" are no headers and tested alike. Words are "absent",
-    "present" and "malformed"; `ua_family` and `crawler` are the operators "family" and "crawler" on user-agent.
+    `name` is lower case; ":method", ":path" and ":fingerprint" are no headers and tested alike; so is ":names", the
+    server name beside the host, with the operators "lookalike" and "sni_host", and `names` those of the certificate.
+    Words are "absent", "present" and "malformed"; `ua_family` and `crawler` are the operators "family" and "crawler" on
+    user-agent.
     """
 
     name: str
     operator: Operator
     values: tuple[str, ...]
     words: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,8 @@ class Conditions:
     """What must hold for a rule to win: every condition that is not None; any value within one condition.
 
     All None matches everything. `asn` holds inclusive ranges of AS numbers; `sni` canonical name patterns and the words
-    "absent" and "malformed"; `tls_version_below` a version as on the wire (0x0303 is TLS 1.2).
+    "absent" and "malformed"; `tls_version_below` a version as on the wire (0x0303 is TLS 1.2). `names` are no
+    condition, but the file's `names:` where `sni_host` is one.
     """
 
     prefix: PrefixList | None = None
@@ -90,6 +96,9 @@ class Conditions:
     fingerprint: tuple[str, ...] | None = None
     method: tuple[str, ...] | None = None
     path: tuple[HeaderTest, ...] | None = None
+    lookalike: tuple[str, ...] | None = None
+    sni_host: tuple[str, ...] | None = None
+    names: tuple[str, ...] | None = None
 
     @property
     def prefix_lists(self) -> tuple[PrefixList, ...]:
@@ -135,18 +144,28 @@ class Conditions:
 
     @property
     def request_tests(self) -> tuple[HeaderTest, ...]:
-        """What the rule asks of headers, method, path and fingerprint; all must hold."""
+        """What the rule asks of headers, method, path, fingerprint and names; all must hold."""
         tests = [*(self.header or ()), *(self.path or ())]
         if self.method is not None:
             tests.append(HeaderTest(":method", "equals", self.method))
         if self.fingerprint is not None:
             tests.append(HeaderTest(":fingerprint", "equals", self.fingerprint))
+        if self.lookalike is not None:
+            tests.append(HeaderTest(":names", "lookalike", self.lookalike))
+        if self.sni_host is not None:
+            unread = ("absent", "malformed") if "unknown" in self.sni_host else ()
+            tests.append(HeaderTest(":names", "sni_host", self.sni_host, unread, self.names or ()))
         return tuple(tests)
 
     @property
     def on_request(self) -> bool:
-        """Whether the rule asks for anything that a request says inside the connection."""
-        return bool(self.header or self.path or self.method or self.fingerprint)
+        """Whether the rule asks for anything that a request says inside the connection; look-alikes may be outside."""
+        return bool(self.header or self.path or self.method or self.fingerprint) or self.on_names
+
+    @property
+    def on_names(self) -> bool:
+        """Whether the rule asks for the server name beside the host."""
+        return self.lookalike is not None or self.sni_host is not None
 
     @property
     def on_connection(self) -> bool:

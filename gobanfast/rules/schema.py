@@ -39,14 +39,17 @@ from gobanfast.rules.founding import FoundingRule
 from gobanfast.rules.inputs import Inputs
 from gobanfast.rules.problems import problem
 from gobanfast.rules.request_fields import (
+    CertificateNames,
     Crawlers,
     Families,
     HeaderText,
     HeaderTexts,
+    Lookalikes,
     Methods,
     Path,
     PathText,
     Prints,
+    SniHosts,
     some,
 )
 from gobanfast.rules.rule import (
@@ -110,6 +113,8 @@ class When(Model):
     fingerprint: Prints = Field(default_factory=list)
     method: Methods = Field(default_factory=list)
     path: Path | None = None
+    lookalike: Lookalikes = Field(default_factory=list)
+    sni_host: SniHosts = Field(default_factory=list)
 
     @model_validator(mode="after")
     def outside_of_something(self) -> When:
@@ -117,7 +122,7 @@ class When(Model):
             raise refuse("a file under outside_file has no prefixes, so all addresses are outside; fill or remove it")
         return self
 
-    def conditions(self) -> Conditions:
+    def conditions(self, names: tuple[str, ...]) -> Conditions:
         return Conditions(
             prefix=packed(self.prefix) if self.prefix else None,
             prefix_file=joined(self.prefix_file) if self.prefix_file else None,
@@ -136,6 +141,9 @@ class When(Model):
             fingerprint=tuple(self.fingerprint) or None,
             method=tuple(self.method) or None,
             path=None if self.path is None else tuple(self.path.tests(":path")),
+            lookalike=tuple(self.lookalike) or None,
+            sni_host=tuple(self.sni_host) or None,
+            names=names or None if self.sni_host else None,
         )
 
     def _header_tests(self) -> tuple[HeaderTest, ...]:
@@ -159,10 +167,10 @@ class RuleText(Model):
     reason: str = ""
     key: Key = "client"
 
-    def rule(self, source: str, line: int, column: int) -> Rule:
+    def rule(self, source: str, line: int, column: int, names: tuple[str, ...]) -> Rule:
         return Rule(
             self.id, self.action, self.mode, self.lasts, self.priority, self.reason, source, line, column,
-            self.when.conditions(), self.key,
+            self.when.conditions(names), self.key,
         )  # fmt: skip
 
 
@@ -180,6 +188,7 @@ class SetText(Model):
     ja4: Ja4s = Field(default_factory=list)
     ja4_prefix: Ja4Prefixes = Field(default_factory=list)
     alpn: Protocols = Field(default_factory=list)
+    lookalike: Lookalikes = Field(default_factory=list)
 
 
 def set_name(name: str) -> str:
@@ -276,6 +285,7 @@ class RulesFile(RulesPart, SettingsText):
 
     unparsable: Unparsable = "challenge"
     trust: Annotated[TrustText, BeforeValidator(trusted)] = Field(default_factory=TrustText)
+    names: CertificateNames = Field(default_factory=list)
 
 
 _MODELS: dict[tuple[str, ...], type[Model]] = {
@@ -297,6 +307,7 @@ class Checked:
     unparsable: Unparsable = "challenge"
     settings: Settings = field(default_factory=Settings)
     trust: PrefixList = field(default_factory=lambda: PrefixList(b"", b""))
+    names: tuple[str, ...] = ()
     problems: list[Problem] = field(default_factory=list)
     unused: list[Problem] = field(default_factory=list)
 
@@ -359,8 +370,8 @@ def _read(document: Document, reading: Reading, found: Checked, is_root: bool) -
         return
     if isinstance(part, RulesFile):
         found.unparsable, found.settings = part.unparsable, part.settings()
-        found.trust = part.trust.prefixes()
-    rules = [text.rule(source, *root.place(("rules", index))) for index, text in enumerate(part.rules)]
+        found.trust, found.names = part.trust.prefixes(), tuple(part.names)
+    rules = [text.rule(source, *root.place(("rules", index)), found.names) for index, text in enumerate(part.rules)]
     founding = sum(rule.id.startswith("ban_rules[") for rule in found.rules)  # earlier files count on
     for index, entry in enumerate(part.ban_rules):
         rules.append(entry.rule(source, *root.place(("ban_rules", index)), founding + index))

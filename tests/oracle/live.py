@@ -56,7 +56,9 @@ class OracleEngine:
             return rule.action, "rule", rule.id
         if tripped is not None:
             return action, "tracker", tripped
-        if name_of(signals) == "MALFORMED" and any(rule.sni or rule.sni_file for rule in self.rules):
+        if name_of(signals) == "MALFORMED" and any(
+            rule.sni or rule.sni_file or rule.lookalike or rule.sni_host for rule in self.rules
+        ):
             return "challenge", "unparsable", None
         if self.scorer is not None and self._score(signals, fingerprint, None if plain is None else asn):
             return "challenge", "score", None

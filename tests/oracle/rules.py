@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from oracle import names, requests
+from oracle import consistency, names, requests
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class OracleRule:
     fingerprint: tuple[str, ...] | None = None
     method: tuple[str, ...] | None = None
     path: Any = None
+    lookalike: tuple[str, ...] | None = None
+    sni_host: tuple[str, ...] | None = None
+    names: tuple[str, ...] = ()  # of the file's certificates
     stored: float | None = None  # seconds of the ban that a match stores
     key: str = "client"
 
@@ -106,11 +109,27 @@ def name_holds(patterns: tuple[str, ...], name: str) -> bool:
     return any(names.matches(pattern, name) for pattern in listed)
 
 
+def names_hold(rule: OracleRule, sni: str | None, request: requests.OracleRequest) -> bool:
+    """Whether what the rule asks of server name and host holds; `sni` is None when none can be read."""
+    found = requests.read(request)
+    value = None if found is None or found.problem else found.value("host")
+    host = None if value is None else requests.text_of(value)
+    if rule.lookalike is not None and not any(
+        consistency.looks_like(name, rule.lookalike) for name in (sni, consistency.host_of(host))
+    ):
+        return False
+    if rule.sni_host is None:
+        return True
+    return found is not None and consistency.agreement(sni, host, rule.names) in rule.sni_host
+
+
 def signals_hold(rule: OracleRule, signals: OracleSignals) -> bool:
     """Whether every condition of the rule on signals besides the address holds."""
     if not requests.hold(rule, signals.request):
         return False
     name = name_of(signals)
+    if not names_hold(rule, None if name.isupper() else name, signals.request):
+        return False
     if rule.sni is not None and not name_holds(rule.sni, name):
         return False
     if rule.sni_file is not None and (name.isupper() or not name_holds(rule.sni_file, name)):
