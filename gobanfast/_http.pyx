@@ -132,7 +132,7 @@ cdef class AsgiGate:
         if believed:
             origin = scope["gobanfast.origin"] = trust.resolve(peer, headers)
             address, sni, request_id = origin.address, origin.signals.get("sni"), origin.request_id
-        elif is_secure(scope["scheme"]):
+        elif is_secure(found(scope, "scheme")):
             handshake = self._handshake()  # of this connection: where a proxy believed spoke, it would be the proxy's
             if handshake is not None:
                 hello = handshake.hello
@@ -144,7 +144,7 @@ cdef class AsgiGate:
         try:
             decision = scope["gobanfast"] = self._decide(
                 address, sni=sni, hello=hello, headers=headers, method="GET" if method is None else method, path=path,
-                http=scope["http_version"],
+                http=found(scope, "http_version"),
             )
             if self._told:
                 gate.tell(decision, request_id)
@@ -153,7 +153,7 @@ cdef class AsgiGate:
                     decision,
                     request_id=request_id,
                     method=method,
-                    secure=is_secure(scope["scheme"] if origin is None or origin.scheme is None else origin.scheme),
+                    secure=is_secure(found(scope, "scheme") if origin is None or origin.scheme is None else origin.scheme),
                     accept=joined(headers, b"accept", ","),
                     cookies=joined(headers, b"cookie", "; "),
                 )
@@ -169,7 +169,7 @@ cdef class AsgiGate:
 
 
 cdef object found(object scope, str key):
-    """`scope.get(key)`."""
+    """`scope.get(key)`: servers may leave out what has a default."""
     cdef PyObject *value
     if type(scope) is not dict:
         return scope.get(key)

@@ -94,6 +94,20 @@ def test_engine_is_asked_with_all_that_is_known():
     assert [expected] == middleware.gate.engine.asked
 
 
+def test_scope_without_what_has_a_default():
+    """Scheme, HTTP version and client are optional in ASGI: without them the request is decided all the same."""
+    app, middleware = guarded()
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(middleware({"type": "http", "path": "/", "headers": [], "method": "GET"}, None, send))
+
+    assert 200 == sent[0]["status"]
+    assert (None, None) == (app.seen[0]["gobanfast"].address, middleware.gate.engine.asked[0]["http"])
+
+
 def test_banned_request_never_reaches_the_application():
     """A banned client gets 403 with request id, cause, reason and when to come again; the application never runs."""
     app, middleware = guarded(contact="admin@example.com")
