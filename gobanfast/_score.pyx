@@ -1,7 +1,5 @@
 """Scorer: how unusual a request is, and whether so much so that it is challenged."""
 
-import hashlib
-import os
 from collections import namedtuple
 
 from libc.math cimport isnan
@@ -15,6 +13,7 @@ from gobanfast.native cimport (
     gbf_window_bytes, gbf_window_rate, gbf_window_score, gbf_window_set,
 )
 
+from gobanfast._digest import secret
 from gobanfast._fork import watch_forks
 
 ScoreAnswer = namedtuple("ScoreAnswer", "score threshold coverage sni header asn flagged")
@@ -35,7 +34,7 @@ cdef class Scorer:
         cdef gbf_score_rules rules
         cdef gbf_asn_risk *risks
         cdef Py_ssize_t i
-        cdef bytes digest = os.urandom(32) if key is None else hashlib.shake_256(key).digest(32)
+        cdef bytes digest = secret(key)
         if self.score != NULL:
             raise TypeError("a scorer is made once")
         window_rules(settings, &rules.window)

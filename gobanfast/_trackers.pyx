@@ -1,7 +1,5 @@
 """Trackers: windows per client in fixed memory; and whom they leave alone."""
 
-import hashlib
-import os
 from collections import namedtuple
 
 from libc.stdint cimport uint8_t, uint64_t
@@ -15,6 +13,7 @@ from gobanfast.native cimport (
     gbf_tracker_open, gbf_tracker_peek, gbf_tracker_read_stats, gbf_tracker_stats,
 )
 
+from gobanfast._digest import secret
 from gobanfast._fork import watch_forks
 
 TrackerAnswer = namedtuple(
@@ -50,7 +49,7 @@ cdef class Trackers:
         cdef gbf_tracker_limits limits
         cdef gbf_fault fault
         cdef gbf_status status
-        cdef bytes digest = os.urandom(32) if key is None else hashlib.shake_256(key).digest(32)
+        cdef bytes digest = secret(key)
         if self.tracker.sets != NULL:
             raise TypeError("trackers are made once")
         if ipv6_client not in (48, 56, 64):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Literal
 
 from gobanfast._address import client_of, format_address, parse_address, parse_prefix
+from gobanfast._dataclass import dataclass
 
-_ASN = re.compile(r"[aA][sS]([1-9][0-9]{0,9})")
-_FINGERPRINT = re.compile(r"gh1:[0-9a-fA-F]{32}")
+_ASN = r"[aA][sS]([1-9][0-9]{0,9})"  # texts: to compile them takes a part of a first decision
+_FINGERPRINT = r"gh1:[0-9a-fA-F]{32}"
 _FORMS = "write an address, a prefix, AS64500, gh1:<32 hex> or gh1:<32 hex>@<client>"
 
 
@@ -45,10 +45,10 @@ def ban_key(text: str) -> str:
     """
     if text.startswith("gh1:"):
         fingerprint, at, client = text.partition("@")
-        if not _FINGERPRINT.fullmatch(fingerprint):
+        if not re.fullmatch(_FINGERPRINT, fingerprint):
             raise ValueError(f"ban key {text!r} has no fingerprint of 32 hex digits; {_FORMS}")
         return fingerprint.lower() + (f"@{_client(text, client)}" if at else "")
-    if found := _ASN.fullmatch(text):
+    if found := re.fullmatch(_ASN, text):
         number = int(found[1])
         if number > 0xFFFFFFFF:
             raise ValueError(f"ban key {text!r} has no AS number; write AS1 to AS4294967295")

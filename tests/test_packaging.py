@@ -12,6 +12,7 @@ import sys
 import tomllib
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,9 +36,10 @@ def binutils(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def fresh_interpreter(code: str) -> object:
+def fresh_interpreter(code: str, *arguments: str) -> Any:
     """What `code` prints as JSON in an interpreter that has imported nothing yet."""
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=PACKAGE.parent)
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=PACKAGE.parent)
     return json.loads(done.stdout)
 
 
@@ -124,6 +126,24 @@ def test_import_brings_nothing_third_party():
     )
 
     assert [] == fresh_interpreter(code)
+
+
+def test_a_first_decision_imports_little(tmp_path):
+    """Loading compiled rules and deciding by them imports nothing that is there for reading, writing or telling."""
+    code = (
+        "import json, sys, gobanfast;"
+        "[action] = [gobanfast.Engine.load(sys.argv[1]).decide('192.0.2.1').action];"
+        "print(json.dumps([action, sorted(sys.modules)]))"
+    )
+    rules = tmp_path / "rules.gbf"
+    gobanfast.Ruleset.from_text("rules: [{id: net, when: {prefix: 192.0.2.0/24}, action: ban}]").save(rules)
+
+    action, modules = fresh_interpreter(code, str(rules))
+
+    assert "ban" == action
+    late = {"dataclasses", "hashlib", "inspect", "logging", "numpy", "pydantic", "re2", "yaml"}
+    late |= {"gobanfast.rules.apart", "gobanfast.rules.compile", "gobanfast.rules.files", "gobanfast.rules.schema"}
+    assert set() == late.intersection(modules)
 
 
 def test_every_name_comes_from_its_module():

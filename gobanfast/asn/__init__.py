@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from gobanfast._asn import AsnBlock, AsnRows
+from gobanfast._dataclass import dataclass
 from gobanfast._errors import FormatError, RuleError
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["AsnTable", "Reading", "read"]
 
 COMPILED_MAGIC = b"\x89GBF\r\n\x1a\n"
-STARTER = Path(__file__).with_name("starter.csv")
+STARTER = os.path.join(os.path.dirname(__file__), "starter.csv")
 
 
 @dataclass(frozen=True, slots=True)

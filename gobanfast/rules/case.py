@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from gobanfast._dataclass import dataclass
 from gobanfast._errors import Problem
 
 if TYPE_CHECKING:

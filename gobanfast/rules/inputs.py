@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 import re
-from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gobanfast._digest import blake2b
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 COMPILED_MAGIC = b"\x89GBF\r\n\x1a\n"
 
 
-@dataclass(slots=True)
 class Inputs:
     """Files by absolute path with a digest of their content (None: could not be read), and globs with their matches."""
 
-    files: dict[str, str | None] = field(default_factory=dict)
-    globs: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    __slots__ = ("files", "globs")
+
+    def __init__(
+        self, files: dict[str, str | None] | None = None, globs: dict[tuple[str, str], tuple[str, ...]] | None = None
+    ) -> None:
+        self.files = {} if files is None else files
+        self.globs = {} if globs is None else globs
 
     def add(self, path: str | os.PathLike[str]) -> None:
         """Notes a file, before it is read: a change while it is read then shows as a change since."""
@@ -71,8 +78,10 @@ def _digest(path: str | os.PathLike[str]) -> str | None:
             head = file.read(64)
             if head.startswith(COMPILED_MAGIC):
                 return f"{head.hex()} {os.fstat(file.fileno()).st_size}"
-            file.seek(0)
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            digest = blake2b(head, digest_size=16)
+            while piece := file.read(1 << 18):
+                digest.update(piece)
+            return digest.hexdigest()
     except OSError:
         return None
 

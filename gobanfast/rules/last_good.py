@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import logging
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -16,16 +15,15 @@ from typing import TYPE_CHECKING
 from gobanfast._errors import FormatError, GobanError, RuleError
 from gobanfast._fork import importing
 from gobanfast.rules import stored
-from gobanfast.rules.apart import compile_apart
 from gobanfast.rules.inputs import Inputs
 from gobanfast.rules.ruleset import Ruleset
 
 if TYPE_CHECKING:
+    from logging import Logger
+
     from gobanfast.asn import AsnTable
 
 Path = str | os.PathLike[str]
-
-log = logging.getLogger("gobanfast.rules")
 
 
 class Networks:
@@ -104,12 +102,14 @@ def _import_reader() -> None:
     with importing:
         import yaml  # noqa: F401
 
-        from gobanfast.rules import case, compile, lint, requests, schema, signals  # noqa: A004, F401
+        from gobanfast.rules import case, compile, files, lint, requests, schema, signals  # noqa: A004, F401
 
 
 def _fresh_apart(path: Path, networks: Networks, inputs: Inputs) -> Ruleset:
     """`fresh`, compiled by another process; the file it writes is gone from its directory when this returns."""
     import tempfile
+
+    from gobanfast.rules.apart import compile_apart
 
     with tempfile.TemporaryDirectory(prefix="gobanfast-") as directory:
         table = None
@@ -125,7 +125,7 @@ def keep(ruleset: Ruleset, last_good: Path) -> None:
     try:
         ruleset.save(last_good)
     except OSError as error:
-        log.error("%s: the last good rules could not be kept: %s", last_good, error)
+        _log().error("%s: the last good rules could not be kept: %s", last_good, error)
 
 
 def boot(path: Path, *, networks: Networks, last_good: Path | None) -> tuple[Ruleset, tuple[str, ...]]:
@@ -137,8 +137,14 @@ def boot(path: Path, *, networks: Networks, last_good: Path | None) -> tuple[Rul
             raise
         problems = error.problems if isinstance(error, RuleError) else (f"{os.fspath(path)}: {error}",)
         ruleset = stored.load(last_good)
-        log.error("%s: cannot be used, the last good rules are in force: %s", path, error)
+        _log().error("%s: cannot be used, the last good rules are in force: %s", path, error)
         return ruleset, tuple(str(problem) for problem in problems)
+
+
+def _log() -> Logger:
+    import logging
+
+    return logging.getLogger("gobanfast.rules")
 
 
 def tested(ruleset: Ruleset) -> Ruleset:

@@ -7,11 +7,11 @@ by value.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from gobanfast._digest import blake2b
 from gobanfast.rules.regex import compile_regex
 from gobanfast.rules.rule import HeaderTest, Rule
 
@@ -46,7 +46,7 @@ def request_table(rules: Sequence[Rule], plan: HeaderPlan) -> RequestTable | Non
 
     words = len(rules) // 64 + 1
     asked: dict[str, dict[HeaderTest, int]] = {}
-    digest = hashlib.blake2b(digest_size=16)
+    digest = blake2b(digest_size=16)
     for index, rule in enumerate(rules):
         for test in rule.when.request_tests:
             masks = asked.setdefault(test.name, {})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
+
+from gobanfast._dataclass import dataclass
 
 Action = Literal["allow", "challenge", "ban", "log"]
 Mode = Literal["enforce", "shadow", "off"]

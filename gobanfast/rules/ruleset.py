@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import astuple, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from gobanfast._dataclass import dataclass
+from gobanfast._digest import blake2b
 from gobanfast._errors import Problem, RuleError
 from gobanfast.rules import stored
 from gobanfast.rules.case import Case
-from gobanfast.rules.files import Tree
 from gobanfast.rules.inputs import Inputs
 from gobanfast.rules.rule import PrefixList, Rule, Unparsable
 from gobanfast.rules.settings import Settings
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gobanfast._rules import CompiledRules
     from gobanfast.asn import AsnTable
     from gobanfast.rules.compile import Overlay
+    from gobanfast.rules.files import Tree
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -75,12 +76,15 @@ class Ruleset:
         Cost: milliseconds over the starter table; seconds over a whole-Internet table or with a million-entry list.
             Compiled: about 0.2 ms a megabyte, and compiling the regexes if there are any.
         """
-        tree = Tree(Inputs() if inputs is None else inputs)
+        inputs = Inputs() if inputs is None else inputs
         if stored.is_stored(path):
             if asn is not None:
                 raise ValueError(f"{os.fspath(path)} is compiled, over an AS table of its own; asn= goes with YAML")
-            tree.inputs.add(path)
+            inputs.add(path)
             return stored.load(path)
+        from gobanfast.rules.files import Tree
+
+        tree = Tree(inputs)
         tree.load(os.fspath(path))
         return cls._of(tree, asn)
 
@@ -94,6 +98,8 @@ class Ruleset:
     @classmethod
     def from_text(cls, text: str, *, source: str = "<string>", asn: AsnTable | None = None) -> Ruleset:
         """The ruleset in a YAML text; as `load`, with `source` as the name in messages."""
+        from gobanfast.rules.files import Tree
+
         tree = Tree()
         tree.parse(text, source)
         return cls._of(tree, asn)
@@ -147,9 +153,9 @@ class Ruleset:
     @cached_property
     def content_hash(self) -> str:
         """32 hex digits that name what the ruleset decides; equal content, equal hash, wherever it came from."""
-        import hashlib
+        from dataclasses import astuple
 
-        digest = hashlib.blake2b(self.compiled.content_hash.encode(), digest_size=16)
+        digest = blake2b(self.compiled.content_hash.encode(), digest_size=16)
         digest.update(repr(astuple(self.settings)).encode())  # astuple, because repr hides the key
         digest.update(self.unparsable.encode() + self.trust.addresses + self.trust.lengths)
         for rule in self.rules:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
 
+from gobanfast._dataclass import dataclass
 from gobanfast.rules.rule import PrefixList
 
 FINGERPRINT_FIELDS = (
@@ -103,7 +103,10 @@ class FingerprintSettings:
     """Section `fingerprint:`. `fields` are the headers whose values count; `key` makes fingerprints private."""
 
     fields: tuple[str, ...] = FINGERPRINT_FIELDS
-    key: str | None = field(default=None, repr=False)
+    key: str | None = None
+
+    def __repr__(self) -> str:
+        return f"FingerprintSettings(fields={self.fields!r})"  # the key is a secret
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,16 @@ opening checks everything a decision depends on, and a list is checked when it i
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import sys
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gobanfast._block import Block
+from gobanfast._digest import blake2b
 from gobanfast._errors import FormatError, Problem
 from gobanfast._fork import importing
 from gobanfast.rules.case import Case
@@ -132,7 +132,7 @@ def is_stored(path: str | os.PathLike[str]) -> bool:
 
 def _digest(text: bytes, blocks: Mapping[str, Block]) -> bytes:
     """Hash over META and the headers of the blocks."""
-    digest = hashlib.blake2b(text, digest_size=32)
+    digest = blake2b(text, digest_size=32)
     for tag in sorted(blocks):
         digest.update(tag.encode() + bytes(memoryview(blocks[tag])[:64]))
     return digest.digest()
@@ -154,6 +154,8 @@ def _network_names(ruleset: Ruleset) -> AsnTable:
 
 
 def _plain(value: Any, lists: bytearray) -> Any:
+    from dataclasses import MISSING, fields, is_dataclass
+
     if isinstance(value, PrefixList):
         return _put(lists, bytes(value.addresses) + bytes(value.lengths))
     if isinstance(value, NameList):
@@ -172,7 +174,7 @@ def _plain(value: Any, lists: bytearray) -> Any:
 
 def _put(lists: bytearray, data: bytes) -> list[int | str]:
     lists += data
-    return [len(lists) - len(data), len(data), hashlib.blake2b(data, digest_size=16).hexdigest()]
+    return [len(lists) - len(data), len(data), blake2b(data, digest_size=16).hexdigest()]
 
 
 def _value(kind: Any, plain: Any, lists: memoryview) -> Any:
@@ -186,7 +188,7 @@ def _reader(kind: Any) -> Callable[[Any, memoryview], Any]:
     if kind in (PrefixList, NameList):
         made = StoredPrefixes if kind is PrefixList else StoredNames
         return lambda plain, lists: made(lists, *plain)
-    if is_dataclass(kind):
+    if "__dataclass_fields__" in getattr(kind, "__dict__", ()):
         return _dataclass_reader(kind)
     if origin is Literal:
         return lambda plain, _: inside[inside.index(plain)]
@@ -207,9 +209,14 @@ def _reader(kind: Any) -> Callable[[Any, memoryview], Any]:
 
 
 def _dataclass_reader(kind: Any) -> Callable[[Any, memoryview], Any]:
-    hints = get_type_hints(kind)
-    readers = {field.name: _reader(hints[field.name]) for field in fields(kind)}
-    return lambda plain, lists: kind(**{name: readers[name](member, lists) for name, member in plain.items()})
+    return lambda plain, lists: kind(**{name: _member(kind, name)(member, lists) for name, member in plain.items()})
+
+
+@cache
+def _member(kind: Any, name: str) -> Callable[[Any, memoryview], Any]:
+    """The reader of one field. The types of the others, which have their defaults, are not worked out."""
+    one = types.SimpleNamespace(__annotations__={name: kind.__annotations__[name]})
+    return _reader(get_type_hints(one, vars(sys.modules[kind.__module__]))[name])
 
 
 def _checked(kind: type, plain: Any) -> Any:
@@ -267,7 +274,7 @@ def _lazy(data: memoryview, at: int, nbytes: int, digest: str) -> Callable[[], b
 
     def read() -> bytes:
         found = bytes(data[at : at + nbytes])
-        if hashlib.blake2b(found, digest_size=16).hexdigest() != digest:
+        if blake2b(found, digest_size=16).hexdigest() != digest:
             raise FormatError("<compiled rules>", at, "list of a rule is damaged")
         return found
 
