@@ -149,11 +149,12 @@ cdef class AsgiGate:
             if self._told:
                 gate.tell(decision, request_id)
             if not same(decision.action, "allow"):
+                scheme = None if origin is None else origin.scheme
                 answer, extra = gate.settle(
                     decision,
                     request_id=request_id,
                     method=method,
-                    secure=is_secure(found(scope, "scheme") if origin is None or origin.scheme is None else origin.scheme),
+                    secure=is_secure(found(scope, "scheme") if scheme is None else scheme),
                     accept=joined(headers, b"accept", ","),
                     cookies=joined(headers, b"cookie", "; "),
                 )
