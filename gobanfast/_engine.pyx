@@ -250,7 +250,7 @@ cdef class EngineCore:
             request.now_ms = gbf_now_ms()
         else:
             seconds = self._clock() if now is None else now
-            request.now_ms = <uint64_t>(seconds * 1000) if seconds > 0 else 0
+            request.now_ms = <uint64_t>(seconds * 1000 + 0.5) if seconds > 0 else 0
         request.rule_action = compiled._rules.actions[d._rule] if d._rule != GBF_NONE else 0
         request.unread = d._unread != 0
         request.unparsable = <uint8_t>compiled.unparsable

@@ -136,7 +136,7 @@ cdef class Trackers:
 
 
 cdef inline uint64_t milliseconds(double now) noexcept nogil:
-    return <uint64_t>(now * 1000.0) if now > 0 else 0
+    return <uint64_t>(now * 1000 + 0.5) if now > 0 else 0
 
 
 cdef object answer_of(const gbf_tracker_answer *answer):

@@ -206,6 +206,16 @@ def test_allow_masks_a_ban_and_lifts_nothing() -> None:
     assert "none" == engine.decide("192.0.2.1").cause
 
 
+def test_times_are_whole_milliseconds() -> None:
+    """A ban of an hour is over an hour later, whatever floating point makes of either time: the nearest counts."""
+    engine = make_engine(ORDER)
+    for number in range(2000):
+        begin = 1_021_513 + number * 4_637_000 + number
+        said = [engine.decide("198.51.100.7", path="/wp-x", now=(begin + later) / 1000) for later in (0, 3_599_999)]
+        assert ["rule", "ban"] == [d.cause for d in said], number
+        assert "none" == engine.decide("198.51.100.7", now=(begin + 3_600_000) / 1000).cause, number
+
+
 def test_only_a_rule_that_asks_for_more_than_the_address_stores_a_ban() -> None:
     """`for:` on a rule about addresses stays a matter of the rule; on a path it bans the client, told to listeners."""
     engine = make_engine(ORDER)
