@@ -199,7 +199,7 @@ def _asks(when: Conditions) -> Iterator[str]:
 
     for field in fields(when):
         value = getattr(when, field.name)
-        if value is None:
+        if value is None or field.name == "names":  # of the certificate, no condition
             continue
         try:
             count = len(value)
