@@ -13,12 +13,12 @@ from gobanfast._address cimport leaves_many
 from gobanfast._decision cimport Decision
 from gobanfast._name cimport run_strings
 from gobanfast._rules cimport CompiledRules
-from gobanfast._signals cimport SignalTable
+from gobanfast._signals cimport JA4, SignalTable
 from gobanfast.native cimport (
-    GBF_ASKS_NAME, GBF_CAUSE_NONE, GBF_CAUSE_RULE, GBF_CAUSE_UNPARSABLE, GBF_COLUMNS_MAX, GBF_NONE, GBF_OK,
-    GBF_ROW_KNOWN, GBF_ROW_MALFORMED, ArrowArray, ArrowArrayStream, ArrowSchema, gbf_bits_and, gbf_classes,
-    gbf_classes_free, gbf_classes_start, gbf_column, gbf_columns_decide, gbf_columns_names, gbf_name_table, gbf_rows,
-    gbf_rules, gbf_signals, gbf_signals_name_row,
+    GBF_ASKS_JA4, GBF_ASKS_NAME, GBF_CAUSE_NONE, GBF_CAUSE_RULE, GBF_CAUSE_UNPARSABLE, GBF_COLUMNS_MAX, GBF_NONE,
+    GBF_OK, GBF_ROW_ABSENT, GBF_ROW_KNOWN, GBF_ROW_MALFORMED, ArrowArray, ArrowArrayStream, ArrowSchema, gbf_bits_and,
+    gbf_classes, gbf_classes_free, gbf_classes_start, gbf_column, gbf_columns_decide, gbf_columns_names,
+    gbf_name_table, gbf_rows, gbf_rules, gbf_signals, gbf_signals_name_row,
 )
 
 cdef extern from *:
@@ -425,11 +425,38 @@ def asks_names(CompiledRules compiled not None):
     return compiled.signals is not None and compiled.signals._signals.asks & GBF_ASKS_NAME != 0
 
 
-def absent_vector(CompiledRules compiled not None, bint names):
-    """The vector that the absence of name and hello satisfies; without names in it when there is a column of them
-    (`names`)."""
+def asks_ja4(CompiledRules compiled not None):
+    """Whether some rule asks for the JA4."""
+    return compiled.signals is not None and compiled.signals._signals.asks & GBF_ASKS_JA4 != 0
+
+
+def ja4_states(CompiledRules compiled not None):
+    """The vectors that no hello, and one that cannot be read, satisfy."""
+    cdef SignalTable signals = compiled.signals
+    cdef uint32_t words = signals._signals.words
+    return tuple([(<const char *>(signals._signals.hello_rows + kind * words))[:8 * words]
+                  for kind in range(GBF_ROW_MALFORMED + 1)])
+
+
+def ja4_vector(CompiledRules compiled not None, str ja4 not None):
+    """The vector that a JA4 without a hello satisfies; None for what has not its shape."""
+    cdef SignalTable signals = compiled.signals
+    cdef uint32_t words = signals._signals.words
+    cdef bytes out = b"\xff" * (8 * words), scratch = PyBytes_FromStringAndSize(NULL, 8 * words)
+    if signals.narrow_told(<uint64_t *><char *>out, <uint64_t *><char *>scratch, ja4) == JA4:
+        return None
+    return out
+
+
+def absent_vector(CompiledRules compiled not None, bint names, bint ja4):
+    """The vector that the absence of name and hello satisfies; without what there is a column of: `names`, `ja4`."""
     cdef SignalTable signals = compiled.signals
     cdef uint32_t words = compiled._rules.words
-    if signals is None:
+    cdef bytes out
+    if signals is None or (names and ja4):
         return b"\xff" * (8 * words)
-    return (<const char *>(signals._signals.hello_rows if names else signals._signals.absent))[:8 * words]
+    if not ja4:
+        return (<const char *>(signals._signals.hello_rows if names else signals._signals.absent))[:8 * words]
+    out = PyBytes_FromStringAndSize(NULL, 8 * words)
+    plain_row(signals, gbf_signals_name_row(&signals._signals, GBF_ROW_ABSENT), <uint64_t *><char *>out)
+    return out

@@ -2,7 +2,6 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from gobanfast._bans cimport BanTable
 from gobanfast._rules cimport CompiledRules
-from gobanfast._tls cimport ClientHello
 from gobanfast.native cimport gbf_ban
 
 cdef enum:
@@ -37,7 +36,7 @@ cdef class Decision:
 
 cdef class SignalDecision(Decision):
     cdef str _sni
-    cdef ClientHello _hello
+    cdef object _tls              # ClientHello, or the str of a JA4 for want of one, or None
     cdef object _headers
     cdef str _method, _path, _http
     cdef bint _has_print
@@ -45,11 +44,11 @@ cdef class SignalDecision(Decision):
     cdef bytes _spill             # the combined vector and its scratch, when they do not fit below
     cdef uint64_t _words[INLINE_WORDS]
 
-    cdef int combine(self, str sni, ClientHello hello) except -1
+    cdef int combine(self, str sni, object tls) except -1
     cdef int combine_request(self, object headers, str method, str path, str http, bint given,
                              bint fingerprint) except -1
 
 
 # Decision for a record, for GBF_NONE (the address is not one), or for no address at all (`address` None).
-cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address, str sni, ClientHello hello,
+cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address, str sni, object tls,
                             object headers, str method, str path, str http, bint fingerprint)

@@ -23,7 +23,7 @@ cdef tuple CAUSES = ("none", "rule", "ban", "tracker", "unparsable", "score")
 cdef tuple TRIPS = ("distinct_fingerprints", "request_rate", "surge", "saturated", None)
 cdef tuple REASONS = (
     None, "malformed-address", "malformed-hello", "malformed-sni", "malformed-headers", "malformed-method",
-    "malformed-path",
+    "malformed-path", "malformed-ja4",
 )
 
 
@@ -44,15 +44,16 @@ cdef StoredBan stored_ban(BanTable table, const gbf_ban *ban):
     return stored
 
 
-cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address, str sni, ClientHello hello,
+cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address, str sni, object tls,
                             object headers, str method, str path, str http, bint fingerprint):
     """Decision for a record, for GBF_NONE (the address is not one), or for no address at all (`address` None).
 
-    With `fingerprint` that of the headers is worked out now, else when someone asks for it.
+    `tls` is the ClientHello, or the str of a JA4 for want of one. With `fingerprint` that of the headers is worked out
+    now, else when someone asks for it.
     """
     cdef bint given = headers is not None or method is not None or path is not None
     cdef bint wide = (compiled.signals is not None or compiled.requests is not None or sni is not None or
-                      hello is not None or given)
+                      tls is not None or given)
     cdef Decision d = SignalDecision.__new__(SignalDecision) if wide else Decision.__new__(Decision)
     cdef uint32_t klass
     if address is None and record == GBF_NONE:
@@ -66,7 +67,7 @@ cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address
     d._unread = klass == GBF_CLASS_MALFORMED
     d._vector = gbf_rules_vector(&compiled._rules, klass)
     if wide:
-        (<SignalDecision>d).combine(sni, hello)
+        (<SignalDecision>d).combine(sni, tls)
         if compiled.requests is not None or given:
             (<SignalDecision>d).combine_request(headers, method, path, http, given, fingerprint)
     d._rule = gbf_rules_next(&compiled._rules, d._vector, compiled._rules.enforced, 0)
@@ -106,9 +107,9 @@ cdef class Decision:
 
     @property
     def reason(self):
-        """The reason of the rule or ban that decided; "malformed-" and address, hello, sni, headers, method or path
-        when policy `unparsable` did, because a signal that rules ask for could not be read; the name of the tracker;
-        "score"; else None."""
+        """The reason of the rule or ban that decided; "malformed-" and address, hello, ja4, sni, headers, method or
+        path when policy `unparsable` did, because a signal that rules ask for could not be read; the name of the
+        tracker; "score"; else None."""
         if self._cause == GBF_CAUSE_RULE:
             return self._compiled.rules[self._rule].reason
         if self._cause == GBF_CAUSE_BAN:
@@ -150,6 +151,11 @@ cdef class Decision:
     @property
     def hello(self):
         """The ClientHello as given, or None."""
+        return None
+
+    @property
+    def ja4(self):
+        """The JA4 of the hello, or else as given; None when there is neither, or the hello cannot be read."""
         return None
 
     @property
@@ -231,7 +237,7 @@ cdef class Decision:
 cdef class SignalDecision(Decision):
     """A Decision that took other signals than the address in; it keeps them, and the vector they came to."""
 
-    cdef int combine(self, str sni, ClientHello hello) except -1:
+    cdef int combine(self, str sni, object tls) except -1:
         """Takes the other signals in: the vector of the address becomes that of all of them."""
         cdef SignalTable signals = self._compiled.signals
         cdef uint32_t words = self._compiled._rules.words
@@ -239,7 +245,7 @@ cdef class SignalDecision(Decision):
         cdef uint64_t *scratch = few
         cdef uint64_t *vector = self._words
         cdef int unread
-        self._sni, self._hello = sni, hello
+        self._sni, self._tls = sni, tls
         if words > INLINE_WORDS:
             self._spill = PyBytes_FromStringAndSize(NULL, 3 * 8 * words)
             vector = <uint64_t *>PyBytes_AS_STRING(self._spill)
@@ -248,10 +254,10 @@ cdef class SignalDecision(Decision):
         self._vector = vector
         if signals is None:
             return 0
-        if sni is None and hello is None:
+        if sni is None and tls is None:
             gbf_bits_and(vector, signals._signals.absent, words)
             return 0
-        unread = signals.narrow(vector, scratch, sni, hello)
+        unread = signals.narrow(vector, scratch, sni, tls)
         if unread and not self._unread:
             self._unread = 1 + unread
         return 0
@@ -271,7 +277,7 @@ cdef class SignalDecision(Decision):
             vector = <uint64_t *>PyBytes_AS_STRING(self._spill)
             scratch = vector + words
         if not given:
-            unread = requests.narrow(vector, scratch, NULL, self._sni, self._hello)
+            unread = requests.narrow(vector, scratch, NULL, self._sni, self._tls)
             if unread and not self._unread:
                 self._unread = 1 + unread
             return 0
@@ -286,7 +292,7 @@ cdef class SignalDecision(Decision):
             self._print[0], self._print[1] = scanned.fingerprint.high, scanned.fingerprint.low
             unread = NOTHING
             if requests is not None:
-                unread = requests.narrow(vector, scratch, &scanned, self._sni, self._hello)
+                unread = requests.narrow(vector, scratch, &scanned, self._sni, self._tls)
         finally:
             gbf_headers_free(&scanned)
         if unread and not self._unread:
@@ -320,8 +326,12 @@ cdef class SignalDecision(Decision):
 
     @property
     def sni(self):
-        return self._sni if self._sni is not None or self._hello is None else self._hello.sni
+        return (<ClientHello>self._tls).sni if self._sni is None and type(self._tls) is ClientHello else self._sni
 
     @property
     def hello(self):
-        return self._hello
+        return self._tls if type(self._tls) is ClientHello else None
+
+    @property
+    def ja4(self):
+        return (<ClientHello>self._tls).ja4 if type(self._tls) is ClientHello else self._tls

@@ -4,7 +4,6 @@ from gobanfast._bans cimport BanTable
 from gobanfast._decision cimport Decision
 from gobanfast._rules cimport CompiledRules
 from gobanfast._score cimport Scorer
-from gobanfast._tls cimport ClientHello
 from gobanfast._trackers cimport Exemption, Trackers
 from gobanfast.native cimport gbf_addr, gbf_ban_key, gbf_live, gbf_live_request
 
@@ -36,9 +35,9 @@ cdef class EngineCore:
     cdef uint64_t counts[18]           # decisions by cause (GBF_CAUSES of them) and action
 
     cdef int keep_hits(self, Running running) except -1
-    cdef Decision answer(self, str address, str sni, ClientHello hello, object headers, str method, str path, str http,
+    cdef Decision answer(self, str address, str sni, object tls, object headers, str method, str path, str http,
                          object now, bint peek)
-    cdef int ask_live(self, Running running, Decision d, const gbf_addr *address, str sni, ClientHello hello,
+    cdef int ask_live(self, Running running, Decision d, const gbf_addr *address, str sni, object tls,
                       object now, bint peek) except -1
     cdef int ban_tripped(self, Running running, Decision d, const gbf_live_request *request) except -1
     cdef int ban_matched(self, Running running, Decision d, const gbf_live_request *request) except -1

@@ -76,6 +76,7 @@ class EngineCore:
         method: str | None = None,
         path: str | None = None,
         http: str | None = None,
+        ja4: str | None = None,
         now: float | None = None,
     ) -> Decision: ...
     def peek(
@@ -89,6 +90,7 @@ class EngineCore:
         method: str | None = None,
         path: str | None = None,
         http: str | None = None,
+        ja4: str | None = None,
         now: float | None = None,
     ) -> Decision: ...
     def records(self, addresses: Buffer | Sequence[str], out: Buffer, /, *, others_absent: bool = False) -> None: ...

@@ -111,10 +111,10 @@ def stored_key(rule):
     return 1 + KEYS.index(rule.key)
 
 
-cdef int observe(object candidate, str address, str sni, ClientHello hello, object headers, str method, str path,
-                 str http) except -1:
+cdef int observe(object candidate, str address, str sni, ClientHello hello, str ja4, object headers, str method,
+                 str path, str http) except -1:
     if candidate is not None:  # another thread may have ended the trial since the caller looked
-        candidate.observe(address, sni=sni, hello=hello, headers=headers, method=method, path=path, http=http)
+        candidate.observe(address, sni=sni, hello=hello, ja4=ja4, headers=headers, method=method, path=path, http=http)
     return 0
 
 
@@ -176,7 +176,7 @@ cdef class EngineCore:
 
     @cython.binding(False)  # a plain method descriptor: 6 ns less a call
     def decide(self, str address, /, *, str sni=None, ClientHello hello=None, headers=None, str method=None,
-               str path=None, str http=None, now=None):
+               str path=None, str http=None, str ja4=None, now=None):
         """Decision about a client address; None means the address is not known.
 
         Args:
@@ -186,28 +186,30 @@ cdef class EngineCore:
                 asks for a header decides, not even for an absent one.
             method, path: of the request; without them pseudo headers or the environ say. The path's query is ignored.
             http: the version, "1.0", "1.1", "2" or "3", when headers are as they were on the wire.
+            ja4: the JA4 as a proxy that ends TLS tells it. It stands in for that of a hello and for nothing else in
+                one: protocols, version and ECH stay absent. Where there is a hello it is not looked at.
             now: engine seconds, for replay; None reads the engine's clock.
         The first that decides: an `allow` rule, a stored ban, another rule, a tracker, policy `unparsable`, the score.
         What cannot be read is no error. When nothing before it decides and a signal that some rule asks for cannot be
         read (an address text that is none counts whatever rules ask), the ruleset's `unparsable` policy does: reason
-        "malformed-address", else "malformed-hello" (any status but "ok"), "malformed-sni", "malformed-headers",
-        "malformed-method" or "malformed-path".
+        "malformed-address", else "malformed-hello" (any status but "ok"), "malformed-ja4", "malformed-sni",
+        "malformed-headers", "malformed-method" or "malformed-path".
         Cost: two to five cache lines and one small object, a line or two for each pattern that covers the name, and
         what `hello.ja4` costs if a rule asks for it; a line for each kind of key that is banned, four for trackers,
         about as many for the score. `re:` patterns run in RE2. Any number of threads.
         Source: csrc/DESIGN.md, "What decides".
         """
         if self.candidate is not None:
-            observe(self.candidate, address, sni, hello, headers, method, path, http)
-        return self.answer(address, sni, hello, headers, method, path, http, now, False)
+            observe(self.candidate, address, sni, hello, ja4, headers, method, path, http)
+        return self.answer(address, sni, ja4 if hello is None else hello, headers, method, path, http, now, False)
 
     @cython.binding(False)
     def peek(self, str address, /, *, str sni=None, ClientHello hello=None, headers=None, str method=None,
-             str path=None, str http=None, now=None):
+             str path=None, str http=None, str ja4=None, now=None):
         """What `decide` would answer, changing nothing: no ban is made, and neither trackers nor score take note."""
-        return self.answer(address, sni, hello, headers, method, path, http, now, True)
+        return self.answer(address, sni, ja4 if hello is None else hello, headers, method, path, http, now, True)
 
-    cdef Decision answer(self, str address, str sni, ClientHello hello, object headers, str method, str path, str http,
+    cdef Decision answer(self, str address, str sni, object tls, object headers, str method, str path, str http,
                          object now, bint peek):
         cdef Running running = self.running
         cdef CompiledRules compiled = running.compiled
@@ -218,18 +220,18 @@ cdef class EngineCore:
         cdef Decision d
         if address is not None and gbf_ascii(address, &text, &n):
             record = compiled._rules.kernel.find_text(&compiled._rules.lpm, text, n, &parsed)
-        d = decide_record(compiled, record, address, sni, hello, headers, method, path, http,
+        d = decide_record(compiled, record, address, sni, tls, headers, method, path, http,
                           headers is not None and gbf_live_prints(&running.live))
         if not gbf_live_idle(&running.live) or (running.any_stored and d._rule != GBF_NONE and
                                                 running.stores[d._rule]):
-            self.ask_live(running, d, &parsed if record != GBF_NONE else NULL, sni, hello, now, peek)
+            self.ask_live(running, d, &parsed if record != GBF_NONE else NULL, sni, tls, now, peek)
         if not peek:
             gbf_count(&self.counts[d._cause * 3 + d._action])
             if d._cause == GBF_CAUSE_RULE:
                 gbf_count(&running.hits[d._rule])
         return d
 
-    cdef int ask_live(self, Running running, Decision d, const gbf_addr *address, str sni, ClientHello hello,
+    cdef int ask_live(self, Running running, Decision d, const gbf_addr *address, str sni, object tls,
                       object now, bint peek) except -1:
         """Holds what the rules said against bans, trackers and score."""
         cdef CompiledRules compiled = running.compiled
@@ -256,7 +258,7 @@ cdef class EngineCore:
         request.unparsable = <uint8_t>compiled.unparsable
         request.peek = peek
         if running.live.score != NULL:
-            name_hash(&request, sni, hello)
+            name_hash(&request, sni, tls)
         gbf_live_decide(&running.live, &request, &said)
         d._cause, d._action, d._trip = said.cause, said.action, said.trip
         d._score, d._threshold, d._coverage = said.score, said.threshold, said.coverage
@@ -331,16 +333,18 @@ cdef class EngineCore:
                              False)
 
 
-cdef int name_hash(gbf_live_request *request, str sni, ClientHello hello) except -1:
+cdef int name_hash(gbf_live_request *request, str sni, object tls) except -1:
     """Fills in the hash of the server name, if there is one; all malformed names are one."""
     cdef gbf_name name
     cdef const char *text = NULL
     cdef size_t nbytes = 0
     if sni is not None:
         gbf_ascii(sni, &text, &nbytes)
-    elif hello is not None and hello._frame.status == GBF_HELLO_OK and hello._hello.name.at != 0:
-        text = <const char *>hello._hello.message + hello._hello.name.at
-        nbytes = hello._hello.name.nbytes
+    elif type(tls) is ClientHello and (<ClientHello>tls)._frame.status == GBF_HELLO_OK:
+        if (<ClientHello>tls)._hello.name.at == 0:
+            return 0
+        text = <const char *>(<ClientHello>tls)._hello.message + (<ClientHello>tls)._hello.name.at
+        nbytes = (<ClientHello>tls)._hello.name.nbytes
     else:
         return 0
     request.has_name = True

@@ -1,7 +1,6 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from gobanfast._headers cimport HeaderPlan
-from gobanfast._tls cimport ClientHello
 from gobanfast.native cimport gbf_values, gbf_headers
 
 
@@ -27,6 +26,6 @@ cdef class RequestTable:
     # many words. `scanned` comes from scan_request() with this table's plan (and the fingerprint), NULL: nothing is
     # known. It is not read any more once Python code runs. Says what could not be read.
     cdef int narrow(self, uint64_t *vector, uint64_t *scratch, const gbf_headers *scanned, str sni,
-                    ClientHello hello) except -1
+                    object tls) except -1
 
     cdef int work_out(self, Py_ssize_t which, uint32_t slot, bytes value, uint64_t *vector) except -1

@@ -140,7 +140,7 @@ cdef class RequestTable:
         return vector
 
     cdef int narrow(self, uint64_t *vector, uint64_t *scratch, const gbf_headers *scanned, str sni,
-                    ClientHello hello) except -1:
+                    object tls) except -1:
         cdef const uint64_t *rows = <const uint64_t *><const char *>self._rows
         cdef const uint32_t *slots = <const uint32_t *><const char *>self._slots
         cdef Py_ssize_t i, first = 0, count = len(self._matchers), missed = 0
@@ -162,7 +162,7 @@ cdef class RequestTable:
         for i in range(first, count):  # no Python code runs in here: what `scanned` borrows must stay
             slot = slots[i]
             if slot == BOTH_NAMES:
-                misread = write_names(&both, sni, hello, scanned, &row)
+                misread = write_names(&both, sni, tls, scanned, &row)
                 unread = misread if misread else unread
                 value.at, value.nbytes = both.text, both.nbytes
             else:
@@ -235,10 +235,10 @@ cdef int state_of(const gbf_headers *scanned, uint32_t slot) noexcept:
     return -1 if slot == FINGERPRINT else ABSENT_ROW
 
 
-cdef int write_names(names_text *both, str sni, ClientHello hello, const gbf_headers *scanned, int *row) noexcept:
+cdef int write_names(names_text *both, str sni, object tls, const gbf_headers *scanned, int *row) noexcept:
     """Writes the value of server name and host, or their row that holds without one; says which name is malformed."""
     cdef gbf_name name
-    cdef uint32_t kind = read_server_name(&name, sni, hello, gbf_name_fold_scalar), nbytes
+    cdef uint32_t kind = read_server_name(&name, sni, tls, gbf_name_fold_scalar), nbytes
     cdef int host = UNKNOWN_ROW if scanned == NULL else state_of(scanned, GBF_HEADER_HOST)
     both.nbytes = 0
     if kind == GBF_ROW_KNOWN:
@@ -254,7 +254,9 @@ cdef int write_names(names_text *both, str sni, ClientHello hello, const gbf_hea
         both.nbytes += nbytes
     if kind != GBF_ROW_MALFORMED:
         return NOTHING
-    return HELLO if sni is None and hello is not None and hello._frame.status != GBF_HELLO_OK else NAME
+    if sni is None and type(tls) is ClientHello and (<ClientHello>tls)._frame.status != GBF_HELLO_OK:
+        return HELLO
+    return NAME
 
 
 cdef int unread_of(bytes slots, const gbf_headers *scanned) except -1:

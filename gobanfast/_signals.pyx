@@ -10,29 +10,29 @@ from gobanfast._names cimport NameTable, names_of_block
 from gobanfast._tls cimport ClientHello
 from gobanfast.native cimport (
     GBF_ASKS_ALPN, GBF_ASKS_HELLO, GBF_ASKS_JA4, GBF_ASKS_NAME, GBF_HELLO_OK, GBF_HELLO_ROWS, GBF_ROW_ABSENT,
-    GBF_ROW_KNOWN, GBF_ROW_MALFORMED, gbf_bits_and, gbf_bits_or, gbf_fault, gbf_fold, gbf_name, gbf_name_read,
-    gbf_name_union, gbf_signals_and_alpn, gbf_signals_and_hello, gbf_signals_and_ja4, gbf_signals_and_name,
-    gbf_signals_build, gbf_signals_name_row, gbf_signals_open, gbf_signals_source, gbf_term,
+    GBF_ROW_KNOWN, GBF_ROW_MALFORMED, GBF_ROW_TOLD, gbf_bits_and, gbf_bits_or, gbf_fault, gbf_fold, gbf_ja4_shaped,
+    gbf_name, gbf_name_read, gbf_name_union, gbf_signals_and_alpn, gbf_signals_and_hello, gbf_signals_and_ja4,
+    gbf_signals_and_name, gbf_signals_build, gbf_signals_name_row, gbf_signals_open, gbf_signals_source, gbf_term,
 )
 
 from gobanfast._errors import FormatError
 
 
-cdef uint32_t read_server_name(gbf_name *name, str sni, ClientHello hello, gbf_fold fold) noexcept:
+cdef uint32_t read_server_name(gbf_name *name, str sni, object tls, gbf_fold fold) noexcept:
     cdef const char *text
     cdef size_t nbytes
     if sni is not None:
         if not gbf_ascii(sni, &text, &nbytes):
             return GBF_ROW_MALFORMED
-    elif hello is None:
+    elif type(tls) is not ClientHello:
         return GBF_ROW_ABSENT
-    elif hello._frame.status != GBF_HELLO_OK:
+    elif (<ClientHello>tls)._frame.status != GBF_HELLO_OK:
         return GBF_ROW_MALFORMED
-    elif hello._hello.name.at == 0:
+    elif (<ClientHello>tls)._hello.name.at == 0:
         return GBF_ROW_ABSENT
     else:
-        text = <const char *>hello._hello.message + hello._hello.name.at
-        nbytes = hello._hello.name.nbytes
+        text = <const char *>(<ClientHello>tls)._hello.message + (<ClientHello>tls)._hello.name.at
+        nbytes = (<ClientHello>tls)._hello.name.nbytes
     return GBF_ROW_KNOWN if gbf_name_read(name, text, nbytes, fold) else GBF_ROW_MALFORMED
 
 
@@ -46,7 +46,8 @@ cdef class SignalTable:
         names: NameTable whose values are rows of `name_rows`.
         names_digest: 16 bytes that stand for the patterns and their rows.
         name_rows: uint64, rows of two halves, the conditions `sni` and `sni_file`: absent, malformed, any name, sets.
-        hello_rows: uint64: absent, malformed, then version (before 1.0, 1.0 .. 1.3) by ECH (none, outer, inner).
+        hello_rows: uint64: absent, malformed, then version (before 1.0, 1.0 .. 1.3) by ECH (none, outer, inner), then
+            a JA4 without a hello.
         ja4_terms, alpn_terms: uint32 triples (offset in `text`, bytes, row), ascending by (bytes, text).
         ja4_rows, alpn_rows: uint64, row 0 for a value that no rule names.
         text: what the terms point into.
@@ -120,27 +121,29 @@ cdef class SignalTable:
         """64-bit words in one bit vector."""
         return self._signals.words
 
-    cdef int narrow(self, uint64_t *vector, uint64_t *scratch, str sni, ClientHello hello) except -1:
+    cdef int narrow(self, uint64_t *vector, uint64_t *scratch, str sni, object tls) except -1:
         cdef uint32_t words = self._signals.words, asks = self._signals.asks
-        cdef bint given = hello is not None
-        cdef bint good = given and hello._frame.status == GBF_HELLO_OK
+        cdef bint given = type(tls) is ClientHello
+        cdef bint good = given and (<ClientHello>tls)._frame.status == GBF_HELLO_OK
         cdef uint32_t row
-        cdef uint8_t ja4[48]
+        cdef uint8_t computed[48]
         cdef int unread = NOTHING
         if asks & GBF_ASKS_HELLO:
             if good:
-                gbf_signals_and_hello(&self._signals, &hello._hello, vector)
+                gbf_signals_and_hello(&self._signals, &(<ClientHello>tls)._hello, vector)
                 if asks & GBF_ASKS_JA4:
-                    hello.ja4_bytes(ja4)
-                    gbf_signals_and_ja4(&self._signals, ja4, vector, scratch)
+                    (<ClientHello>tls).ja4_bytes(computed)
+                    gbf_signals_and_ja4(&self._signals, computed, vector, scratch)
                 if asks & GBF_ASKS_ALPN:
-                    gbf_signals_and_alpn(&self._signals, &hello._hello, vector, scratch)
+                    gbf_signals_and_alpn(&self._signals, &(<ClientHello>tls)._hello, vector, scratch)
+            elif tls is not None and not given and asks & GBF_ASKS_JA4:
+                unread = self.narrow_told(vector, scratch, <str>tls)
             else:
                 row = GBF_ROW_MALFORMED if given else GBF_ROW_ABSENT
                 gbf_bits_and(vector, self._signals.hello_rows + row * words, words)
                 unread = HELLO if given else NOTHING
         if asks & GBF_ASKS_NAME:
-            row = self.name_row(scratch, sni, hello)
+            row = self.name_row(scratch, sni, tls)
             if row == GBF_ROW_KNOWN:
                 gbf_signals_and_name(&self._signals, scratch, vector)
             else:
@@ -149,10 +152,21 @@ cdef class SignalTable:
                 unread = HELLO if sni is None and not good else NAME
         return unread
 
-    cdef uint32_t name_row(self, uint64_t *scratch, str sni, ClientHello hello) except 0xFFFFFFFF:
+    cdef int narrow_told(self, uint64_t *vector, uint64_t *scratch, str ja4) except -1:
+        cdef uint32_t words = self._signals.words
+        cdef const char *text
+        cdef size_t nbytes
+        if not gbf_ascii(ja4, &text, &nbytes) or not gbf_ja4_shaped(text, nbytes):
+            gbf_bits_and(vector, self._signals.hello_rows + GBF_ROW_MALFORMED * words, words)
+            return JA4
+        gbf_bits_and(vector, self._signals.hello_rows + GBF_ROW_TOLD * words, words)
+        gbf_signals_and_ja4(&self._signals, <const uint8_t *>text, vector, scratch)
+        return NOTHING
+
+    cdef uint32_t name_row(self, uint64_t *scratch, str sni, object tls) except 0xFFFFFFFF:
         cdef gbf_name name
         cdef uint32_t width = 2 * self._signals.words
-        cdef uint32_t kind = read_server_name(&name, sni, hello, self._names._table.fold)
+        cdef uint32_t kind = read_server_name(&name, sni, tls, self._names._table.fold)
         if kind != GBF_ROW_KNOWN:
             return kind
         memcpy(scratch, gbf_signals_name_row(&self._signals, GBF_ROW_KNOWN), 8 * width)

@@ -81,8 +81,8 @@ class Columns:
 
 
 def decide_columns(
-    core: EngineCore, addresses: Any, *, sni: Any = None, headers: Mapping[str, Any] | None = None, method: Any = None,
-    path: Any = None, fingerprint: Any = None,
+    core: EngineCore, addresses: Any, *, sni: Any = None, ja4: Any = None, headers: Mapping[str, Any] | None = None,
+    method: Any = None, path: Any = None, fingerprint: Any = None,
 ) -> Columns:  # fmt: skip
     """`Engine.decide_many`, which see."""
     from gobanfast import _columns
@@ -95,7 +95,7 @@ def decide_columns(
         if name[:1] == ":" or name.lower() in given:
             raise ValueError(f"header {name!r} is there twice, or is none; method= and path= are columns of their own")
         given[name.lower()] = column
-    for name, column in {"sni": sni, **given}.items():
+    for name, column in {"sni": sni, "ja4": ja4, **given}.items():
         if name != ":fingerprint" and hasattr(column, "__len__") and len(column) != rows:
             raise ValueError(f"{len(column)} items in column {name.strip(':')!r} for {rows} rows")
     columns = []
@@ -110,7 +110,10 @@ def decide_columns(
         columns.append((np.take(np.frombuffer(of_text, np.uint32), names[0]).tobytes(), vectors))
     elif named:
         columns.append(_columns.name_column(compiled, sni, rows))
-    base = _columns.absent_vector(compiled, names=named)
+    told = ja4 is not None and _columns.asks_ja4(compiled)
+    if told:
+        columns.append(_ja4_column(compiled, ja4, rows))
+    base = _columns.absent_vector(compiled, names=named, ja4=told)
     if compiled.requests is not None:
         unknown, more = _request_columns(compiled.requests, given, names, rows)
         base = _both(base, unknown)
@@ -212,6 +215,18 @@ def _both_names(
     return [column, (malformed.astype(np.uint32), [every, every])] if malformed.any() else [column]
 
 
+def _ja4_column(compiled: CompiledRules, column: Any, rows: int) -> tuple[bytes, bytes]:
+    """Class of each row by its JA4, and the vectors of the classes."""
+    from gobanfast import _columns
+
+    codes, values = _columns.text_column(column, rows)
+    numbers, vectors = _numbered(
+        np.frombuffer(codes, np.uint32), values, [*_columns.ja4_states(compiled)],
+        lambda value: _columns.ja4_vector(compiled, _text(_checked_text("ja4", value)) or ""),
+    )  # fmt: skip
+    return numbers.tobytes(), b"".join(vectors)
+
+
 def _classes(table: RequestTable, which: int, numbers: Numbers, values: list[Any]) -> tuple[Numbers, list[bytes]]:
     """Class of each row, and the vectors of the classes. Every distinct value is worked out once."""
     name = table.names[which]
@@ -220,14 +235,23 @@ def _classes(table: RequestTable, which: int, numbers: Numbers, values: list[Any
         absent = malformed = unknown  # nobody says that a request has no method
     elif name == ":fingerprint":
         absent = unknown
-    vectors = [absent, malformed]
+    return _numbered(
+        numbers, values, [absent, malformed], lambda value: table.value_row(which, _said(name, value))
+    )  # fmt: skip
+
+
+def _numbered(
+    numbers: Numbers, values: list[Any], vectors: list[bytes], row_of: Callable[[Any], bytes | None]
+) -> tuple[Numbers, list[bytes]]:
+    """Class of each row by the number of its value, and `vectors` (absent, malformed) with those of the values, each
+    asked for once: None is malformed."""
     classes: dict[bytes | None, int] = {None: _MALFORMED}
     of_value = np.empty(len(values), np.uint32)
     for number, value in enumerate(values):
         if value is None:
             of_value[number] = _ABSENT
             continue
-        row = table.value_row(which, _said(name, value))
+        row = row_of(value)
         found = classes.setdefault(row, len(vectors))
         if row is not None and found == len(vectors):
             vectors.append(row)
@@ -256,8 +280,7 @@ def _is_packed(column: Any) -> bool:
 
 def _said(name: str, value: Any) -> bytes | str:
     """A value as a request has it: str of method and path, bytes of everything else."""
-    if not isinstance(value, (str, bytes)):
-        raise TypeError(f"{value!r} in column {name.strip(':')!r} is {type(value).__name__}, not str or bytes")
+    value = _checked_text(name, value)
     if name == ":fingerprint":
         text = f"gh1:{value.hex()}" if isinstance(value, bytes) and len(value) == 16 else _text(value)
         if not text or not _PRINT.fullmatch(text):
@@ -268,9 +291,15 @@ def _said(name: str, value: Any) -> bytes | str:
     return value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
 
 
+def _checked_text(name: str, value: Any) -> str | bytes:
+    if not isinstance(value, (str, bytes)):
+        raise TypeError(f"{value!r} in column {name.strip(':')!r} is {type(value).__name__}, not str or bytes")
+    return value
+
+
 def replay_columns(
-    core: EngineCore, addresses: Any, *, times: Any, sni: Any = None, headers: Iterable[Any] | None = None,
-    method: Any = None, path: Any = None,
+    core: EngineCore, addresses: Any, *, times: Any, sni: Any = None, ja4: Any = None,
+    headers: Iterable[Any] | None = None, method: Any = None, path: Any = None,
 ) -> Columns:  # fmt: skip
     """`Engine.replay`, which see."""
     from gobanfast import _columns
@@ -285,9 +314,9 @@ def replay_columns(
     if wrong.any():
         raise ValueError(f"times must not go back: row {wrong.argmax()} is at {when[wrong.argmax()]}")
     columns: list[list[Any] | None] = [_address_texts(addresses)]
-    columns += [None if column is None else list(map(_text, _listed(column))) for column in (sni, method, path)]
+    columns += [None if column is None else list(map(_text, _listed(column))) for column in (sni, ja4, method, path)]
     columns.append(None if headers is None else list(headers))
-    for name, column in zip(("addresses", "sni", "method", "path", "headers"), columns, strict=True):
+    for name, column in zip(("addresses", "sni", "ja4", "method", "path", "headers"), columns, strict=True):
         if column is not None and len(column) != rows:
             raise ValueError(f"{len(column)} items in column {name!r} for {rows} rows")
     decisions = _decide_each(core.decide, when.tolist(), [column or [None] * rows for column in columns])
@@ -299,8 +328,8 @@ def replay_columns(
 
 
 def _decide_each(decide: Callable[..., Decision], times: list[float], columns: list[list[Any]]) -> Iterator[Decision]:
-    for now, address, sni, method, path, headers in zip(times, *columns, strict=True):
-        yield decide(address, sni=sni, headers=headers, method=method, path=path, now=now)
+    for now, address, sni, ja4, method, path, headers in zip(times, *columns, strict=True):
+        yield decide(address, sni=sni, ja4=ja4, headers=headers, method=method, path=path, now=now)
 
 
 def _address_texts(addresses: Any) -> list[str | None]:

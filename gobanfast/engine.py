@@ -134,18 +134,19 @@ class Engine(EngineCore):
         return self.decide(format_address(packed if len(packed) == 16 else bytes(10) + b"\xff\xff" + packed), **signals)
 
     def decide_many(
-        self, addresses: Any, /, *, sni: Any = None, headers: Mapping[str, Any] | None = None, method: Any = None,
-        path: Any = None, fingerprint: Any = None,
+        self, addresses: Any, /, *, sni: Any = None, ja4: Any = None, headers: Mapping[str, Any] | None = None,
+        method: Any = None, path: Any = None, fingerprint: Any = None,
     ) -> Columns:  # fmt: skip
         """Columns of answers, one a row, by the rules alone: bans, trackers and scores are neither asked nor told.
 
-        A row is decided as `peek` decides a request of which as much is known: without a column a name is absent, and
-        headers, method, path and fingerprint are unknown, so that no condition on them holds.
+        A row is decided as `peek` decides a request of which as much is known: without a column name and JA4 are
+        absent, and headers, method, path and fingerprint are unknown, so that no condition on them holds.
 
         Args:
             addresses: uint32 (IPv4, host order), n x 16 bytes (network order, IPv4 mapped), list of str, NumPy strings,
                 or an Arrow array or stream of strings, uint32 or 16-byte values, through the PyCapsule interface.
             sni: as many server names, in any form that `NameTable.lookup_many` takes; null is absent.
+            ja4: JA4s of connections without a hello (str or bytes: lists, NumPy, Arrow); null is absent.
             headers: columns of values (str as UTF-8, or bytes: lists, NumPy, Arrow) by header name; null is absent.
                 A value that no header can have makes all headers of its row malformed.
             method, path: such columns, too; null is unknown.
@@ -163,12 +164,12 @@ class Engine(EngineCore):
         from gobanfast.columns import decide_columns
 
         return decide_columns(
-            self, addresses, sni=sni, headers=headers, method=method, path=path, fingerprint=fingerprint
+            self, addresses, sni=sni, ja4=ja4, headers=headers, method=method, path=path, fingerprint=fingerprint
         )
 
     def replay(
-        self, addresses: Any, /, *, times: Any, sni: Any = None, headers: Iterable[HeaderPairs | None] | None = None,
-        method: Any = None, path: Any = None,
+        self, addresses: Any, /, *, times: Any, sni: Any = None, ja4: Any = None,
+        headers: Iterable[HeaderPairs | None] | None = None, method: Any = None, path: Any = None,
     ) -> Columns:  # fmt: skip
         """Columns of what `decide` answers, row after row, each at its own time: bans, trackers and score take part.
 
@@ -176,7 +177,7 @@ class Engine(EngineCore):
         `clock` that starts no later, and a `seed` when it must repeat.
 
         Args:
-            addresses, sni, method, path: as for `decide_many`.
+            addresses, sni, ja4, method, path: as for `decide_many`.
             times: engine seconds, float64, that do not go back.
             headers: headers of each request, as for `decide`.
         Raises:
@@ -187,7 +188,7 @@ class Engine(EngineCore):
         """
         from gobanfast.columns import replay_columns
 
-        return replay_columns(self, addresses, times=times, sni=sni, headers=headers, method=method, path=path)
+        return replay_columns(self, addresses, times=times, sni=sni, ja4=ja4, headers=headers, method=method, path=path)
 
     def ban(self, key: str, *, duration: str | float | None, reason: str = "", now: float | None = None) -> Ban:
         """Bans `key`, and returns the ban as it now stands.

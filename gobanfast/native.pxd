@@ -428,6 +428,7 @@ cdef extern from "gbf_ja.h" nogil:
     uint32_t gbf_ja4_raw(const gbf_hello *hello, char transport, uint8_t *room)
     void gbf_ja3(const gbf_hello *hello, uint8_t *room, uint8_t *out)
     void gbf_ja4(const gbf_hello *hello, char transport, const gbf_sha256_kernel *kernel, uint8_t *room, uint8_t *out)
+    int gbf_ja4_shaped(const char *text, size_t nbytes)
 
 
 cdef extern from "gbf_name.h" nogil:
@@ -573,6 +574,7 @@ cdef extern from "gbf_signals.h" nogil:
         GBF_ROW_ABSENT
         GBF_ROW_MALFORMED
         GBF_ROW_KNOWN
+        GBF_ROW_TOLD
         GBF_ASKS_NAME
         GBF_ASKS_HELLO
         GBF_ASKS_JA4

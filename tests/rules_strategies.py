@@ -59,6 +59,12 @@ _PATTERNS = (
     "*.c2[0-9]+.top", "re:[ab][.]example", "re:.*[.]top", "b.example",
 )  # fmt: skip
 _LISTED = tuple(pattern for pattern in _PATTERNS if not pattern.startswith("re:"))
+JA4S = (
+    "t13d1516h2_8daaf6152771_02713d6af862", "q13i0310h3_55b375c5d22e_cd85d2d88918",
+    "t12d0204Zz_000000000000_ffffffffffff", "t13d1516h2_8daaf6152771_02713d6af86", "t13d1516h2", "T13d1516h2", "",
+    "t13d1516h2_8daaf6152771_02713D6AF862", "t14d1516h2_8daaf6152771_02713d6af862", "caf\xe9", "\ud800",
+)  # fmt: skip
+"""Some that rules name, one that they do not, and some that are none."""
 PROTOCOLS = ("h2", "http/1.1", "dot", "\xe9")
 
 
@@ -73,7 +79,8 @@ signal_conditions = st.fixed_dictionaries(
         "alpn": _some(*PROTOCOLS),
         "tls_version_below": st.none() | st.sampled_from(["1.0", "1.1", "1.2", "1.3"]),
         "ech": _some("none", "outer", "inner"),
-        "ja4_prefix": _some("t", "t13", "t12", "t13d0204", "t13d", "q"),
+        "ja4": _some(*JA4S[:2]),
+        "ja4_prefix": _some("t", "t13", "t12", "t13d0204", "t13d", "q", "t13d1516h2_8daaf6152771_0"),
     }
 ).flatmap(
     lambda asked: st.lists(st.sampled_from(sorted(asked)), max_size=2).map(lambda kept: {k: asked[k] for k in kept})

@@ -76,6 +76,7 @@ SURFACE: dict[str, set[str]] = {
         "headers",
         "hello",
         "http",
+        "ja4",
         "logged",
         "matched",
         "method",

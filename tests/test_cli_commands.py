@@ -44,10 +44,13 @@ def test_check_shows_network_and_decision() -> None:
 
 
 def test_a_request_decides(tmp_path: Path) -> None:
-    """--header, --method and --path are what rules ask for; a header without a name, and no rules, are usage errors."""
+    """--header, --method, --path and --ja4 are what rules ask for; a header without a name, and no rules, are usage
+    errors."""
     rules = tmp_path / "rules.yaml"
-    rules.write_text("rules: [{id: evil, when: {header: {user-agent: {contains: evil}}, path: /a*}, action: ban}]")
-    said = ("--header", "User-Agent: Evil/1", "--method", "GET", "--path", "/a?b")
+    conditions = "{header: {user-agent: {contains: evil}}, path: /a*, ja4_prefix: t13}"
+    rules.write_text(f"rules: [{{id: evil, when: {conditions}, action: ban}}]")
+    said = ("--header", "User-Agent: Evil/1", "--method", "GET", "--path", "/a?b",
+            "--ja4", "t13d1516h2_8daaf6152771_02713d6af862")  # fmt: skip
 
     assert "evil" in run("check", "8.8.8.8", "-r", str(rules), *said).stdout
     assert "'evil' is in 'Evil/1'" in run("explain", "8.8.8.8", "-r", str(rules), *said).stdout

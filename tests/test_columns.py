@@ -23,6 +23,7 @@ from rules_strategies import (
     AGENTS,
     AUTHORITIES,
     HOSTS,
+    JA4S,
     NAMES,
     PATHS,
     addresses,
@@ -35,9 +36,12 @@ from rules_strategies import (
 names = st.none() | st.sampled_from([*HOSTS, *NAMES, "1.2.3.4", "caf\xe9.example", "x" * 300, "A." * 100])
 
 
-def one_by_one(engine: Engine, asked: list[str], sni: list[str | None]) -> list[tuple[Any, ...]]:
+def one_by_one(
+    engine: Engine, asked: list[str], sni: list[str | None], ja4: list[str | None] | None = None
+) -> list[tuple[Any, ...]]:
     """(action, rule index or NO_RULE, AS or 0) of each row from `peek`."""
-    found = [engine.peek(address, sni=name) for address, name in zip(asked, sni, strict=True)]
+    told = ja4 or [None] * len(asked)
+    found = [engine.peek(address, sni=name, ja4=text) for address, name, text in zip(asked, sni, told, strict=True)]
     return [(d.action, NO_RULE if d.rule_index is None else d.rule_index, d.asn or 0) for d in found]
 
 
@@ -59,11 +63,11 @@ def packed(asked: list[str]) -> bytes:
 @given(
     rules=signal_rules(),
     table=networks,
-    asked=st.lists(st.tuples(addresses, names), min_size=1, max_size=20),
+    asked=st.lists(st.tuples(addresses, names, st.none() | st.sampled_from(JA4S)), min_size=1, max_size=20),
     regex=st.booleans(),
 )
 def test_rows_equal_decisions(
-    rules: list[OracleRule], table: OracleNetworks, asked: list[tuple[str, str | None]], regex: bool
+    rules: list[OracleRule], table: OracleNetworks, asked: list[tuple[str, str | None, str | None]], regex: bool
 ) -> None:
     """Lists, NumPy and packed columns give the decisions of `peek`, with `re:` patterns and without."""
     with tempfile.TemporaryDirectory() as directory:
@@ -72,10 +76,13 @@ def test_rows_equal_decisions(
             text += "- {id: slow, when: {sni: 're:[a-m].*'}, action: challenge}\n"
         source = str(Path(directory) / "rules.yaml")
         engine = Engine(Ruleset.from_text(text, source=source, asn=FakeAsnTable(table)))  # type: ignore[arg-type]
-    texts, sni = [address for address, _ in asked], [name for _, name in asked]
+    texts, sni, ja4 = (list(column) for column in zip(*asked, strict=True))
     expected = one_by_one(engine, texts, sni)
     without = one_by_one(engine, texts, [None] * len(texts))
+    told, both = one_by_one(engine, texts, [None] * len(texts), ja4), one_by_one(engine, texts, sni, ja4)
 
+    assert told == rows_of(engine.decide_many(texts, ja4=ja4))
+    assert both == rows_of(engine.decide_many(texts, sni=sni, ja4=np.array(ja4, object)))
     for column in (texts, np.array(texts), packed(texts), np.frombuffer(packed(texts), "V16")):
         assert expected == rows_of(engine.decide_many(column, sni=sni))
         assert without == rows_of(engine.decide_many(column))
@@ -283,6 +290,7 @@ def test_columns_that_cannot_be_are_refused(printing: Engine) -> None:
         ({"headers": {":path": ["/"]}}, "':path' is there twice, or is none"),
         ({"headers": {"a": ["/"], "A": ["/"]}}, "'A' is there twice, or is none"),
         ({"method": []}, "0 items in column 'method' for 1 rows"),
+        ({"ja4": ["a", "b"]}, "2 items in column 'ja4' for 1 rows"),
         ({"fingerprint": b"short"}, "5 bytes of fingerprints, 16 each, for 1 rows"),
         ({"fingerprint": ["gh1:0"]}, "'gh1:0' is no fingerprint"),
     ):
@@ -301,6 +309,7 @@ score: {mode: enforce}
 rules:
 - {id: curl, when: {header: {user-agent: {prefix: curl}}, sni: a.example}, action: ban, for: 5s}
 - {id: admin, when: {path: "/admin/**", method: POST}, action: challenge}
+- {id: quic, when: {ja4_prefix: q, path: "/admin/**"}, action: challenge}
 """
 
 
@@ -312,6 +321,7 @@ def traffic(count: int) -> dict[str, Any]:
         "addresses": [f"192.0.2.{rng.randrange(40)}" if i % 3 else f"2001:db8::{i % 7:x}" for i in range(count)],
         "times": np.cumsum([rng.random() * 0.1 for _ in range(count)]),
         "sni": [rng.choice(["a.example", "b.example", None, "-"]) for _ in range(count)],
+        "ja4": [JA4S[i % len(JA4S)] if i % 4 == 0 else None for i in range(count)],
         "headers": [[(b"user-agent", agent), (b"accept", b"*/*")] for agent in agents],
         "method": [rng.choice(["GET", "POST"]) for _ in range(count)],
         "path": [rng.choice(["/", "/admin/x"]) for _ in range(count)],
@@ -334,8 +344,8 @@ def test_a_replay_is_its_decisions_and_repeats() -> None:
     where = asked.pop("addresses")
     one, other = (engine.replay(where, **asked) for engine in engines[:2])
     decisions = [
-        engines[2].decide(where[i], sni=made["sni"][i], headers=made["headers"][i], method=made["method"][i],
-                          path=made["path"][i], now=made["times"][i])
+        engines[2].decide(where[i], sni=made["sni"][i], ja4=made["ja4"][i], headers=made["headers"][i],
+                          method=made["method"][i], path=made["path"][i], now=made["times"][i])
         for i in range(len(where))
     ]  # fmt: skip
 

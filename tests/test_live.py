@@ -32,6 +32,9 @@ NAMES = (None, "www.example", "api.example", "x.evil.example", "WWW.example.", "
 HOSTS = (b"www.example", b"WWW.example.:443", b"api.example", b"x.evil.example", b"evil-.example", b"192.0.2.1", b"a b")
 AGENTS = (b"curl/8.5.0", b"Mozilla/5.0 (X11) Firefox/150.0", b"sqlmap/1.8", b"Googlebot/2.1")
 CERTIFICATE = ("www.example", "*.evil.example")
+JA4S = (
+    *[None] * 6, "t13d1516h2_8daaf6152771_02713d6af862", "q13i0310h3_55b375c5d22e_cd85d2d88918", "t13d1516h2_8daaf6"
+)  # fmt: skip
 PATHS = ("/", "/wp-login.php", "/api/v1/items", "/.env")
 DAY = 86400.0
 
@@ -44,6 +47,7 @@ def some_rules(rng: random.Random) -> list[OracleRule]:
             "prefix": tuple(rng.sample(["10.0.0.0/29", "10.7.0.0/16", "2001:db8::/64", "192.0.2.1/32"], 2)),
             "asn": tuple((number, number) for number in rng.sample([1, 2, 3, 4], 2)),
             "sni": tuple(rng.sample(["*.evil.example", "www.example", "absent", "malformed"], 2)),
+            "ja4_prefix": tuple(rng.sample(["t13d15", "q13i", "t12"], 2)),
             "header": {"user-agent": {"contains": rng.choice(["sqlmap", "curl", "bot"])}},
             "path": {"prefix": rng.choice(["/wp-", "/.e", "/api/"])},
             "outside": tuple(rng.sample(["10.0.0.0/29", "10.0.0.0/8", "2001:db8::/32", "192.0.2.0/24"], 2)),
@@ -86,7 +90,7 @@ def as_text(rules: list[OracleRule], found: dict[str, Any]) -> str:
     entries = []
     for rule in rules:
         when: dict[str, Any] = {}
-        for name in ("prefix", "outside", "crawler", "sni", "lookalike", "sni_host"):
+        for name in ("prefix", "outside", "crawler", "sni", "ja4_prefix", "lookalike", "sni_host"):
             if getattr(rule, name) is not None:
                 when[name] = list(getattr(rule, name))
         if rule.asn is not None:
@@ -101,7 +105,7 @@ def as_text(rules: list[OracleRule], found: dict[str, Any]) -> str:
     return yaml.safe_dump({"rules": entries, "names": list(CERTIFICATE), **found})
 
 
-def some_requests(rng: random.Random, count: int) -> Iterator[tuple[str | None, str | None, OracleRequest, float]]:
+def some_requests(rng: random.Random, count: int) -> Iterator[tuple[str | None, OracleSignals, float]]:
     """Requests of clients some of whom come again and again; times go on by milliseconds."""
     now = 1_000_000
     for _ in range(count):
@@ -111,13 +115,17 @@ def some_requests(rng: random.Random, count: int) -> Iterator[tuple[str | None, 
         if rng.random() < 0.9:
             agent = rng.choice(AGENTS) + (b" %d" % rng.randint(0, 5) if rng.random() < 0.3 else b"")
             headers = ((b"host", rng.choice(HOSTS)), (b"user-agent", agent), (b"accept", b"*/*"))
-        yield address, rng.choice(NAMES), OracleRequest(headers, "GET", rng.choice(PATHS)), now / 1000
+        request = OracleRequest(headers, "GET", rng.choice(PATHS))
+        yield address, OracleSignals(rng.choice(NAMES), None, request, rng.choice(JA4S)), now / 1000
 
 
-def given(request: OracleRequest) -> dict[str, Any]:
+def given(signals: OracleSignals) -> dict[str, Any]:
     """Keyword arguments for `decide`."""
+    request = signals.request
     headers = None if request.headers is None else list(request.headers)
-    return {"headers": headers, "method": request.method, "path": request.path}
+    return {
+        "sni": signals.sni, "ja4": signals.ja4, "headers": headers, "method": request.method, "path": request.path
+    }  # fmt: skip
 
 
 def make_engine(text: str) -> Engine:
@@ -132,11 +140,12 @@ def test_decisions_equal_the_slow_engine() -> None:
         rules, found = some_rules(rng), sections(rng)
         engine = make_engine(as_text(rules, found))
         slow = OracleEngine(rules, NETWORKS, engine.ruleset.settings)
-        for turn, (address, sni, request, now) in enumerate(some_requests(rng, EACH)):
-            said = engine.decide(address, sni=sni, now=now, **given(request))
-            printed = None if request.headers is None else fingerprint(list(request.headers))
-            expected = slow.decide(address, OracleSignals(sni, None, request), printed, now)
-            assert expected == (said.action, said.cause, said.rule), (seed, turn, address, sni, request)
+        for turn, (address, signals, now) in enumerate(some_requests(rng, EACH)):
+            said = engine.decide(address, now=now, **given(signals))
+            headers = signals.request.headers
+            printed = None if headers is None else fingerprint(list(headers))
+            expected = slow.decide(address, signals, printed, now)
+            assert expected == (said.action, said.cause, said.rule), (seed, turn, address, signals)
             assert printed == said.fingerprint
             causes.add(said.cause)
         assert set(slow.bans.bans(now)) == {ban.key for ban in engine.bans(now=now)}
@@ -148,11 +157,11 @@ def test_peek_answers_and_changes_nothing() -> None:
     rng = random.Random(7)
     rules, found = some_rules(rng), sections(random.Random(1)) | sections(random.Random(2))
     engine = make_engine(as_text(rules, found))
-    for address, sni, request, now in some_requests(rng, 300):
+    for address, signals, now in some_requests(rng, 300):
         before = engine.ban_table.stats()
-        peeked = [engine.peek(address, sni=sni, now=now, **given(request)) for _ in range(2)]
+        peeked = [engine.peek(address, now=now, **given(signals)) for _ in range(2)]
         assert before == engine.ban_table.stats()
-        said = engine.decide(address, sni=sni, now=now, **given(request))
+        said = engine.decide(address, now=now, **given(signals))
         assert {(said.action, said.cause, said.rule, said.score)} == {
             (d.action, d.cause, d.rule, d.score) for d in peeked
         }
@@ -165,7 +174,7 @@ def test_a_replay_gives_the_same_decisions() -> None:
     asked = list(some_requests(rng, 400))
 
     def run(engine: Engine) -> list[tuple[Any, ...]]:
-        found = [engine.decide(address, sni=sni, now=now, **given(request)) for address, sni, request, now in asked]
+        found = [engine.decide(address, now=now, **given(signals)) for address, signals, now in asked]
         return [(d.action, d.cause, d.rule, d.reason, d.ban, d.score) for d in found]
 
     assert run(make_engine(text)) == run(make_engine(text))
@@ -177,9 +186,9 @@ def test_a_replay_after_saving_and_loading(tmp_path: Any) -> None:
     engine = make_engine(as_text(some_rules(rng), sections(random.Random(1))))
     engine.ruleset.save(tmp_path / "rules.gbf")
     loaded = Engine.load(tmp_path / "rules.gbf")
-    for address, sni, request, now in some_requests(rng, 300):
-        one = engine.decide(address, sni=sni, now=now, **given(request))
-        other = loaded.decide(address, sni=sni, now=now, **given(request))
+    for address, signals, now in some_requests(rng, 300):
+        one = engine.decide(address, now=now, **given(signals))
+        other = loaded.decide(address, now=now, **given(signals))
         assert (one.action, one.cause, one.rule, one.ban) == (other.action, other.cause, other.rule, other.ban)
 
 

@@ -17,11 +17,12 @@ from gobanfast import Engine, RuleError, Ruleset
 from gobanfast._rules import CompiledRules
 from gobanfast._signals import SignalTable
 from gobanfast._tls import ClientHello, parse_client_hello
+from gobanfast.rules import fields
 from gobanfast.rules.name_lists import read_names
 from hellos import alpn, server_name, stream, versions
-from oracle.rules import OracleHello, OracleNetworks, OracleRule, OracleSignals, decide
+from oracle.rules import OracleHello, OracleNetworks, OracleRule, OracleSignals, decide, is_ja4
 from rules_fakes import FakeAsnTable
-from rules_strategies import HOSTS, PROTOCOLS, addresses, as_text, networks, signal_rules
+from rules_strategies import HOSTS, JA4S, PROTOCOLS, addresses, as_text, networks, signal_rules
 
 ANY: dict[str, Any] = {"asn": FakeAsnTable()}
 LISTS = tomllib.loads((Path(__file__).parent / "cases" / "name_lists.toml").read_text())["case"]
@@ -52,12 +53,15 @@ hellos = st.builds(
     st.lists(st.sampled_from([0x0300, 0x0301, 0x0302, 0x0303, 0x0304, 0x0A0A]), max_size=3).map(tuple),
     st.sampled_from([None, 0, 1]),
 )
-requests = st.tuples(st.none() | texts, st.none() | hellos | st.just(parse_client_hello(b"GET / HTTP/1.1\r\n")))
+requests = st.tuples(
+    st.none() | texts, st.none() | hellos | st.just(parse_client_hello(b"GET / HTTP/1.1\r\n")),
+    st.none() | st.sampled_from(JA4S),
+)  # fmt: skip
 
 
-def as_oracle(sni: str | None, said: ClientHello | None) -> OracleSignals:
+def as_oracle(sni: str | None, said: ClientHello | None, ja4: str | None = None) -> OracleSignals:
     if said is None or said.status != "ok":
-        return OracleSignals(sni, None if said is None else "malformed")
+        return OracleSignals(sni, None if said is None else "malformed", ja4=ja4)
     name = None if said.sni_bytes is None else said.sni_bytes.decode("latin-1")
     return OracleSignals(sni, OracleHello(name, said.ja4 or "", said.alpn, said.version or 0, said.ech))
 
@@ -76,10 +80,10 @@ def test_decisions_equal_asking_every_rule(
         source = str(Path(directory) / "rules.yaml")
         ruleset = Ruleset.from_text(as_text(rules, Path(directory)), source=source, asn=FakeAsnTable(table))  # type: ignore[arg-type]
     engine = Engine(ruleset)
-    for address, (sni, said) in asked:
+    for address, (sni, said, ja4) in asked:
         plain = address and str(getattr(ipaddress.ip_address(address), "ipv4_mapped", None) or address)
-        winner, shadow, logged = decide(rules, plain, table, as_oracle(sni, said))
-        decision = engine.decide(plain, sni=sni, hello=said)
+        winner, shadow, logged = decide(rules, plain, table, as_oracle(sni, said, ja4))
+        decision = engine.decide(plain, sni=sni, hello=said, ja4=ja4)
         assert (winner, logged) == (decision.rule, list(decision.logged))
         assert [name for name in shadow if name in decision.shadow] == list(decision.shadow)
         if winner is None:
@@ -97,8 +101,8 @@ def test_a_hello_with_ech_says_so() -> None:
 def test_ja4_and_its_prefix() -> None:
     """A rule may name whole fingerprints, beginnings, or both, which then both must hold."""
     said = hello("a.example", ("h2",), (0x0304,))
-    ja4 = said.ja4 or ""
-    rules = [("whole", {"ja4": ja4}), ("begins", {"ja4_prefix": ja4[:10]}), ("both", {"ja4": ja4, "ja4_prefix": "q"})]
+    own = said.ja4 or ""
+    rules = [("whole", {"ja4": own}), ("begins", {"ja4_prefix": own[:10]}), ("both", {"ja4": own, "ja4_prefix": "q"})]
     text = "rules:\n" + "".join(f"- {{id: {name}, when: {when}, action: ban}}\n" for name, when in rules)
 
     engine = Engine(Ruleset.from_text(text, **ANY))
@@ -106,6 +110,59 @@ def test_ja4_and_its_prefix() -> None:
     assert ("whole", "begins") == engine.decide("192.0.2.1", hello=said).matched
     assert () == engine.decide("192.0.2.1", hello=hello("a.example", ("h2", "dot"), (0x0303,))).matched
     assert () == engine.decide("192.0.2.1", sni="a.example").matched
+
+
+TOLD = JA4S[0]
+TOLD_RULES = f"""
+unparsable: ban
+rules:
+- {{id: whole, when: {{ja4: {TOLD}}}, action: challenge}}
+- {{id: begins, when: {{ja4_prefix: t13d15}}, action: ban}}
+- {{id: more, when: {{ja4: {TOLD}, tls_version_below: 1.3}}, action: log}}
+- {{id: any-hello, when: {{ech: [none, outer, inner]}}, action: log}}
+tests:
+- {{address: 192.0.2.1, ja4: {TOLD}, expect: challenge, rule: whole}}
+- {{address: 192.0.2.1, ja4: t13d1516h2_8daaf6152771_02713d6af863, expect: ban, rule: begins}}
+- {{ja4: nonsense, expect: ban, rule: null}}
+"""
+
+
+def test_a_told_ja4_stands_in_for_that_of_a_hello() -> None:
+    """What a proxy tells satisfies conditions on the JA4 and nothing else of a hello; where there is one, that wins."""
+    engine = Engine(Ruleset.from_text(TOLD_RULES, **ANY))
+    said = hello("a.example", ("h2",), (0x0304,))
+
+    told, both = engine.decide("192.0.2.1", ja4=TOLD), engine.decide("192.0.2.1", hello=said, ja4=TOLD)
+
+    assert (("whole", "begins"), (), TOLD) == (told.matched, told.logged, told.ja4)
+    assert ((), ("any-hello",), said.ja4) == (both.matched, both.logged, both.ja4)
+    assert (None, None) == (engine.decide("192.0.2.1").ja4, engine.decide("192.0.2.1", sni="a.example").ja4)
+    assert [] == engine.ruleset.failures()
+    assert f"ja4: {TOLD!r} begins {TOLD!r}" in engine.explain(told)
+    assert "malformed-hello" == engine.decide("192.0.2.1", hello=parse_client_hello(b"GET /"), ja4=TOLD).reason
+
+
+@given(text=st.sampled_from(JA4S) | st.text(max_size=40) | st.builds(
+    lambda at, char: TOLD[:at] + char + TOLD[at + 1:], st.integers(0, 35), st.sampled_from([*"0159adgqstGZ_-\0\xe9"])
+))  # fmt: skip
+def test_what_is_no_ja4_cannot_be_read(text: str) -> None:
+    """A text without the shape is an unreadable signal where a rule asks for it, absent where none does; what may stand
+    in a rule has the shape."""
+    asks = Engine(Ruleset.from_text(TOLD_RULES, **ANY))
+    others = Engine(Ruleset.from_text("unparsable: ban\nrules: [{id: a, when: {alpn: h2}, action: ban}]\n", **ANY))
+
+    decision = asks.decide("192.0.2.1", ja4=text)
+
+    assert is_ja4(text) == (decision.reason != "malformed-ja4") == _may_stand_in_a_rule(text)
+    assert is_ja4(text) or ("ban", "unparsable", text) == (decision.action, decision.cause, decision.ja4)
+    assert "none" == others.decide("192.0.2.1", ja4=text).cause
+
+
+def _may_stand_in_a_rule(text: str) -> bool:
+    try:
+        return fields.ja4(text) == text
+    except ValueError:
+        return False
 
 
 NAMED = "unparsable: ban\nrules:\n- {id: evil, when: {sni: .evil.example}, action: challenge}\n"

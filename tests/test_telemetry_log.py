@@ -325,12 +325,14 @@ def test_a_line_is_decided_again(engine, kept):
         ("nothing", {"hello": parse_client_hello(bytes(old[:-1]))}),
         ("203.0.113.1", {}),
         (None, {}),
+        ("192.0.2.1", {"ja4": "t13d1516h2_8daaf6152771_02713d6af862"}),
     ):
         log.record(engine.decide(address, **signals))
     assert log.flush(WAIT)
     log.close()
 
-    assert 7 == len(kept.lines)
+    assert 8 == len(kept.lines)
+    assert "t13d1516h2_8daaf6152771_02713d6af862" == kept.lines[-1]["signals"]["ja4"]
     again = Ruleset.from_text(RULES, source="copy.yaml")
     for line in kept.lines:
         assert {} == replay(json.loads(json.dumps(line)), again).differences

@@ -12,6 +12,7 @@ from gobanfast.cli.common import (
     AsJson,
     Asn,
     Header,
+    Ja4,
     Method,
     Sni,
     UrlPath,
@@ -34,6 +35,7 @@ def check(
     ] = None,
     asn: Asn = None,
     sni: Sni = None,
+    ja4: Ja4 = None,
     header: Header = None,
     method: Method = None,
     path: UrlPath = None,
@@ -41,7 +43,7 @@ def check(
 ) -> None:
     """Show the network of each address, and what the rules do with it."""
     refuse_malformed(addresses)
-    said = request_signals(sni, header, method, path)
+    said = request_signals(sni, ja4, header, method, path)
     if said and rules is None:
         option = {"headers": "header"}.get(next(iter(said)), next(iter(said)))
         raise typer.BadParameter(f"--{option} needs --rules: without rules nothing asks for it")

@@ -28,6 +28,7 @@ Asn = Annotated[
     ),
 ]
 Sni = Annotated[str | None, typer.Option("--sni", metavar="NAME", help="Server name of the request.")]
+Ja4 = Annotated[str | None, typer.Option("--ja4", help="JA4 of the connection, as a proxy tells it.")]
 Header = Annotated[
     list[str] | None, typer.Option("--header", metavar="'NAME: VALUE'", help="A header of the request; repeatable.")
 ]
@@ -51,9 +52,11 @@ def output() -> Console:
     return Output(highlight=False, soft_wrap=True)
 
 
-def request_signals(sni: str | None, headers: list[str] | None, method: str | None, path: str | None) -> dict[str, Any]:
+def request_signals(
+    sni: str | None, ja4: str | None, headers: list[str] | None, method: str | None, path: str | None
+) -> dict[str, Any]:
     """What was said of a request, as keyword arguments of `Engine.peek`. Headers are not known unless there is one."""
-    given: dict[str, Any] = {"sni": sni, "method": method, "path": path}
+    given: dict[str, Any] = {"sni": sni, "ja4": ja4, "method": method, "path": path}
     if headers:
         given["headers"] = [_pair(text) for text in headers]
     return {name: value for name, value in given.items() if value is not None}

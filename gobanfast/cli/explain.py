@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from gobanfast.cli.check import refuse_malformed
-from gobanfast.cli.common import Asn, Header, Method, Rules, Sni, UrlPath, load_asn, load_engine, request_signals
+from gobanfast.cli.common import (
+    Asn,
+    Header,
+    Ja4,
+    Method,
+    Rules,
+    Sni,
+    UrlPath,
+    load_asn,
+    load_engine,
+    request_signals,
+)
 
 
 def explain(
@@ -16,6 +27,7 @@ def explain(
     address: Annotated[str | None, typer.Argument(help="IPv4 or IPv6 address.")] = None,
     asn: Asn = None,
     sni: Sni = None,
+    ja4: Ja4 = None,
     header: Header = None,
     method: Method = None,
     path: UrlPath = None,
@@ -28,7 +40,7 @@ def explain(
 
     With --log and --id: decide a logged decision again, by the rules of that time; status 1 if it comes out otherwise.
     """
-    said = request_signals(sni, header, method, path)
+    said = request_signals(sni, ja4, header, method, path)
     if address is not None and log is None and id is None:
         refuse_malformed([address])
         engine = load_engine(rules, load_asn(asn))

@@ -315,3 +315,36 @@ void gbf_ja4(const gbf_hello *hello, char transport, const gbf_sha256_kernel *ke
     if (c_end != c)
         twelve_digits(state_c, out + JA4_A + 14);
 }
+
+static int fits(char kind, char c)
+{
+    int digit = c >= '0' && c <= '9', lower = c >= 'a' && c <= 'z', upper = c >= 'A' && c <= 'Z';
+    switch (kind) {
+    case 't': /* transport: TCP, QUIC, DTLS */
+        return c == 't' || c == 'q' || c == 'd';
+    case 'v': /* first of the version: TLS 1.x, SSL, DTLS, unknown */
+        return c == '1' || c == 's' || c == 'd' || c == '0';
+    case 'n': /* a name, or an address for want of one */
+        return c == 'd' || c == 'i';
+    case '9':
+        return digit;
+    case 'a':
+        return digit || lower || upper;
+    case 'f':
+        return digit || (c >= 'a' && c <= 'f');
+    default:
+        return c == kind;
+    }
+}
+
+int gbf_ja4_shaped(const char *text, size_t nbytes)
+{
+    static const char shape[GBF_JA4_BYTES + 1] = "tv9n9999aa_ffffffffffff_ffffffffffff";
+    if (nbytes != GBF_JA4_BYTES || (text[1] == '1' && text[2] > '3') || (text[1] == '0' && text[2] != '0'))
+        return 0;
+    for (int i = 0; i < GBF_JA4_BYTES; i++) {
+        if (!fits(shape[i], text[i]))
+            return 0;
+    }
+    return 1;
+}

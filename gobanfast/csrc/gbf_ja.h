@@ -21,4 +21,7 @@ void gbf_ja3(const gbf_hello *hello, uint8_t *room, uint8_t out[GBF_JA3_BYTES]);
 void gbf_ja4(const gbf_hello *hello, char transport, const gbf_sha256_kernel *kernel, uint8_t *room,
              uint8_t out[GBF_JA4_BYTES]);
 
+/* 1 when text[0..nbytes) has the shape of a JA4. */
+int gbf_ja4_shaped(const char *text, size_t nbytes);
+
 #endif

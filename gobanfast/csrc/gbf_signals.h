@@ -14,10 +14,11 @@
 enum {
     GBF_ROW_ABSENT = 0,
     GBF_ROW_MALFORMED = 1,
-    GBF_ROW_KNOWN = 2,    /* a well-formed value that no rule names */
-    GBF_TLS_VERSIONS = 5, /* before 1.0, 1.0, 1.1, 1.2, 1.3 and later */
-    GBF_TLS_ECHS = 3,     /* none, outer, inner */
-    GBF_HELLO_ROWS = GBF_ROW_KNOWN + GBF_TLS_VERSIONS * GBF_TLS_ECHS,
+    GBF_ROW_KNOWN = 2,                                              /* a well-formed value that no rule names */
+    GBF_TLS_VERSIONS = 5,                                           /* before 1.0, 1.0, 1.1, 1.2, 1.3 and later */
+    GBF_TLS_ECHS = 3,                                               /* none, outer, inner */
+    GBF_ROW_TOLD = GBF_ROW_KNOWN + GBF_TLS_VERSIONS * GBF_TLS_ECHS, /* no hello, and a JA4 that a proxy tells */
+    GBF_HELLO_ROWS,
 };
 
 enum { /* what some rule asks for */

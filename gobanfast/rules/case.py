@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gobanfast._engine import EngineCore
 
 Expected = Literal["allow", "challenge", "ban"]
-SIGNALS = ("sni", "headers", "method", "path")
+SIGNALS = ("sni", "ja4", "headers", "method", "path")
 """What a test may say of a request besides its address; keyword arguments of `Engine.peek`."""
 
 
@@ -30,6 +30,7 @@ class Case:
     method: str | None = None
     path: str | None = None
     rule: str | None = None
+    ja4: str | None = None
 
     def request(self) -> dict[str, Any]:
         """The signals that are given, as keyword arguments of `Engine.peek`."""

@@ -131,6 +131,8 @@ def _other_signals(decision: Decision) -> Iterator[str]:
         yield f"hello {hello.ja4}, alpn {', '.join(hello.alpn) or 'none'}, TLS {version}, ech {hello.ech or 'none'}"
     elif hello is not None:
         yield f"hello {hello.status}: {hello.problem or f'{hello.need} more bytes needed'}"
+    elif decision.ja4 is not None:
+        yield f"ja4 {decision.ja4[:SHOWN_CHARS]!r}, no hello"
     if decision.method is not None or decision.path is not None:
         yield f"method {decision.method!r}, path {decision.path!r}"
     if decision.headers is not None:
@@ -191,13 +193,14 @@ def _because_sni(rule: Rule, decision: Decision) -> Iterator[str]:
 
 
 def _because_hello(rule: Rule, decision: Decision) -> Iterator[str]:
-    hello, when = decision.hello, rule.when
-    if hello is None or not when.on_hello:
+    hello, when, ja4 = decision.hello, rule.when, decision.ja4 or ""
+    if not when.on_hello:
         return
-    ja4 = hello.ja4 or ""
     for label, texts in (("ja4", when.ja4), ("ja4_prefix", when.ja4_prefix)):
         if texts is not None:
             yield f"{label}: {next(text for text in texts if ja4.startswith(text))!r} begins {ja4!r}"
+    if hello is None:
+        return
     if when.alpn is not None:
         yield f"alpn: {', '.join(text for text in hello.alpn if text in when.alpn)} is offered"
     if when.tls_version_below is not None:

@@ -137,11 +137,14 @@ class Conditions:
         return self.ja4 is not None or self.ja4_prefix is not None
 
     @property
+    def on_whole_hello(self) -> bool:
+        """Whether the rule asks for what only the ClientHello itself says: nobody tells it in other words."""
+        return self.alpn is not None or self.tls_version_below is not None or self.ech is not None
+
+    @property
     def on_hello(self) -> bool:
         """Whether the rule asks for anything of the ClientHello but the name in it."""
-        return (
-            self.on_ja4 or self.alpn is not None or self.tls_version_below is not None or self.ech is not None
-        )  # fmt: skip
+        return self.on_ja4 or self.on_whole_hello
 
     @property
     def request_tests(self) -> tuple[HeaderTest, ...]:

@@ -217,6 +217,7 @@ class CaseText(Model):
 
     address: str | None = None
     sni: str | None = None
+    ja4: str | None = None
     headers: Annotated[
         list[tuple[str, str]] | None,
         PlainValidator(checked(raw_headers)),
@@ -230,7 +231,7 @@ class CaseText(Model):
     @model_validator(mode="after")
     def asks_something(self) -> CaseText:
         if not self.model_fields_set - {"expect", "rule"}:
-            text = "test describes no request; give it an address, sni, headers, method or path"
+            text = "test describes no request; give it an address, sni, ja4, headers, method or path"
             raise PydanticCustomError("value", "{text}", {"text": text})
         return self
 
@@ -238,7 +239,7 @@ class CaseText(Model):
         rule = (self.rule or "") if "rule" in self.model_fields_set else None
         headers = None if self.headers is None else tuple(self.headers)
         return Case(
-            source, line, column, self.expect, self.address, self.sni, headers, self.method, self.path, rule
+            source, line, column, self.expect, self.address, self.sni, headers, self.method, self.path, rule, self.ja4
         )  # fmt: skip
 
 

@@ -90,7 +90,7 @@ def _name_conditions(rules: Sequence[Rule], second: int) -> Iterator[tuple[int, 
 
 
 def _hello_rows(rules: Sequence[Rule], words: int) -> Words:
-    """Rows: no hello, a malformed one, then by version and ECH what rules say of those."""
+    """Rows: no hello, a malformed one, by version and ECH what rules say of those, and a JA4 without a hello."""
     without = _indexes(not rule.when.on_hello for rule in rules)
     sets = [without, without]
     for version in _VERSIONS:
@@ -101,6 +101,7 @@ def _hello_rows(rules: Sequence[Rule], words: int) -> Words:
                 if (below is None or version < below) and (echs is None or ech in echs):
                     holds.append(index)
             sets.append(holds)
+    sets.append(_indexes(not rule.when.on_whole_hello for rule in rules))
     return _rows(sets, [], words)
 
 

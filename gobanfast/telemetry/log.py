@@ -304,7 +304,7 @@ def _signals(entry: Entry, hidden: Callable[[str | None], str | None] | None) ->
     found: dict[str, Any] = {
         "address": decision.address if hidden is None else hidden(decision.address),
         "sni": decision.sni,
-        "ja4": None if hello is None else hello.ja4,
+        "ja4": decision.ja4,
         "method": decision.method,
         "http": decision.http,
     }

@@ -79,6 +79,8 @@ def replay(line: dict[str, Any], ruleset: Ruleset) -> Replay:
         given["hello"] = parse_handshake(base64.b64decode(signals["hello"]))
         if given["sni"] == given["hello"].sni:
             del given["sni"]
+    elif signals["ja4"] is not None:
+        given["ja4"] = signals["ja4"]
     for name in ("method", "path", "http"):
         if signals[name] is not None:
             given[name] = signals[name]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from gobanfast.rules.settings import Settings
 from oracle import bans
 from oracle.prefix import canonical
-from oracle.rules import OracleNetworks, OracleRule, OracleSignals, decide, name_of
+from oracle.rules import OracleNetworks, OracleRule, OracleSignals, decide, is_ja4, name_of
 from oracle.score import OracleScorer
 from oracle.trackers import OracleTrackers
 
@@ -56,13 +56,19 @@ class OracleEngine:
             return rule.action, "rule", rule.id
         if tripped is not None:
             return action, "tracker", tripped
-        if name_of(signals) == "MALFORMED" and any(
-            rule.sni or rule.sni_file or rule.lookalike or rule.sni_host for rule in self.rules
-        ):
+        if self._unread(signals):
             return "challenge", "unparsable", None
         if self.scorer is not None and self._score(signals, fingerprint, None if plain is None else asn):
             return "challenge", "score", None
         return "allow", "none", None
+
+    def _unread(self, signals: OracleSignals) -> bool:
+        on = [rule for rule in self.rules if rule.mode != "off"]
+        name = name_of(signals) == "MALFORMED" and any(
+            rule.sni or rule.sni_file or rule.lookalike or rule.sni_host for rule in on
+        )
+        ja4 = signals.ja4 is not None and not is_ja4(signals.ja4) and any(rule.ja4 or rule.ja4_prefix for rule in on)
+        return name or ja4
 
     def _track(
         self, plain: bans.Address | None, asn: int, fingerprint: str | None, now: float

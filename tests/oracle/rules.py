@@ -57,11 +57,13 @@ class OracleHello:
 
 @dataclass(frozen=True)
 class OracleSignals:
-    """What a request says besides its address; `hello` is "malformed" when it cannot be read."""
+    """What a request says besides its address; `hello` is "malformed" when it cannot be read. `ja4` is what a proxy
+    says it was, and counts where there is no hello."""
 
     sni: str | None = None
     hello: OracleHello | str | None = None
     request: requests.OracleRequest = requests.NOTHING
+    ja4: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,21 @@ def names_hold(rule: OracleRule, sni: str | None, request: requests.OracleReques
     return found is not None and consistency.agreement(sni, host, rule.names) in rule.sni_host
 
 
+def is_ja4(text: str) -> bool:
+    """Whether a text has the shape of a JA4, part by part."""
+    if len(text) != 36 or not text.isascii() or text[10] != "_" or text[23] != "_":
+        return False
+    version, hexes = text[1:3], text[11:23] + text[24:]
+    return (
+        text[0] in "tqd"
+        and (version in ("10", "11", "12", "13", "00") or (version[0] in "sd" and version[1].isdecimal()))
+        and text[3] in "di"
+        and text[4:8].isdecimal()
+        and text[8:10].isalnum()
+        and all(char in "0123456789abcdef" for char in hexes)
+    )
+
+
 def signals_hold(rule: OracleRule, signals: OracleSignals) -> bool:
     """Whether every condition of the rule on signals besides the address holds."""
     if not requests.hold(rule, signals.request):
@@ -137,15 +154,24 @@ def signals_hold(rule: OracleRule, signals: OracleSignals) -> bool:
     if rule.ja4 is rule.ja4_prefix is rule.alpn is rule.tls_version_below is rule.ech is None:
         return True
     hello = signals.hello
+    if hello is None and signals.ja4 is not None and is_ja4(signals.ja4):
+        asks_more = not rule.alpn is rule.tls_version_below is rule.ech is None
+        return not asks_more and ja4_holds(rule, signals.ja4)
     if hello is None or isinstance(hello, str):
         return False
     below = {None: 1 << 16, "1.0": 0x301, "1.1": 0x302, "1.2": 0x303, "1.3": 0x304}[rule.tls_version_below]
     return (
-        (rule.ja4 is None or hello.ja4 in rule.ja4)
-        and (rule.ja4_prefix is None or any(hello.ja4.startswith(text) for text in rule.ja4_prefix))
+        ja4_holds(rule, hello.ja4)
         and (rule.alpn is None or any(text in rule.alpn for text in hello.alpn))
         and hello.version < below
         and (rule.ech is None or (hello.ech or "none") in rule.ech)
+    )
+
+
+def ja4_holds(rule: OracleRule, ja4: str) -> bool:
+    """Whether the conditions on the JA4 hold."""
+    return (rule.ja4 is None or ja4 in rule.ja4) and (
+        rule.ja4_prefix is None or any(ja4.startswith(text) for text in rule.ja4_prefix)
     )
 
 
