@@ -127,11 +127,12 @@ cdef class AsgiGate:
             believed = peer in trust.peers
         else:
             peer, believed = None, trust.unix
-        handshake = hello = sni = request_id = origin = answer = extra = None
+        handshake = hello = sni = ja4 = request_id = origin = answer = extra = None
         address = peer
         if believed:
             origin = scope["gobanfast.origin"] = trust.resolve(peer, headers)
-            address, sni, request_id = origin.address, origin.signals.get("sni"), origin.request_id
+            address, request_id, signals = origin.address, origin.request_id, origin.signals
+            sni, ja4 = signals.get("sni"), signals.get("ja4")
         elif is_secure(found(scope, "scheme")):
             handshake = self._handshake()  # of this connection: where a proxy believed spoke, it would be the proxy's
             if handshake is not None:
@@ -143,8 +144,8 @@ cdef class AsgiGate:
         scope["gobanfast.request_id"] = request_id
         try:
             decision = scope["gobanfast"] = self._decide(
-                address, sni=sni, hello=hello, headers=headers, method="GET" if method is None else method, path=path,
-                http=found(scope, "http_version"),
+                address, sni=sni, hello=hello, ja4=ja4, headers=headers, method="GET" if method is None else method,
+                path=path, http=found(scope, "http_version"),
             )
             if self._told:
                 gate.tell(decision, request_id)

@@ -36,7 +36,7 @@ class FakeEngine:
     stored: dict[str, Ban] = field(default_factory=dict)
     stale: bool = False
 
-    def decide(self, address, /, *, sni=None, hello=None, headers=None, method=None, path=None, http=None):
+    def decide(self, address, /, *, sni=None, hello=None, ja4=None, headers=None, method=None, path=None, http=None):
         self.asked.append(
             {"address": address, "sni": sni, "headers": headers, "method": method, "path": path, "http": http}
         )

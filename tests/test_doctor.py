@@ -110,6 +110,25 @@ def test_traffic(peers, headers, trust, expected):
     assert expected == codes(watch.findings())
 
 
+def test_handshakes_that_nobody_sees():
+    """TLS that ends here without a guard is told; TLS of a trusted proxy is its own affair."""
+    from gobanfast.frontends.doctor import Doctor, WsgiDoctor
+    from test_frontend_asgi import Application, ask
+    from test_frontend_wsgi import ask as ask_wsgi
+
+    engine, token = Engine(Ruleset.from_text(QUIET)), "a token of 20 bytes."
+    doctor = Doctor(Application(), engine, token=token)
+    wsgi = WsgiDoctor(lambda _, start_response: (start_response("200 OK", []), [b""])[1], engine, token=token)
+
+    ask(doctor, scheme="http")
+    ask(doctor, "10.0.0.1", scheme="https")
+    ask_wsgi(wsgi, "10.0.0.1", **{"wsgi.url_scheme": "https"})
+    assert [] == codes(doctor.watch.findings()) == codes(wsgi.watch.findings())
+    ask(doctor, scheme="https")
+    ask_wsgi(wsgi, **{"wsgi.url_scheme": "https"})
+    assert ["handshake-unknown"] == codes(doctor.watch.findings()) == codes(wsgi.watch.findings())
+
+
 def test_a_header_of_another_name_is_named():
     """Where a proxy writes another header than we read, the advice names that header."""
     watch = Watch(Trust(["10.0.0.0/8"]))

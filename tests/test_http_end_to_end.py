@@ -8,9 +8,13 @@ import ssl
 import pytest
 
 import servers
+import test_frontend_asgi
+import test_frontend_wsgi
 from gobanfast import Engine, Ruleset
+from gobanfast.frontends import wsgi as wsgi_frontend
 from gobanfast.frontends.asgi import Gobanfast
 from gobanfast.frontends.tls import guard
+from gobanfast.frontends.trust import Trust
 from http_app import application
 from test_frontend_tls import under_uvicorn
 from test_http_servers import GOOD, free_port, get, python, spawned
@@ -29,7 +33,9 @@ rules:
   - {id: probes, when: {prefix: 198.51.100.0/24}, action: ban, reason: probing}
   - {id: tools, when: {header: {user-agent: {contains: curl/}}}, action: ban, reason: no tools}
   - {id: private, when: {path: "/private/**"}, action: ban, reason: not here}
+  - {id: scripts, when: {ja4_prefix: t13d0312h2}, action: ban, reason: a script}
 """
+TOLD = "t13d0312h2_da1797f8e7b4_5d4b0b0f7f2a"
 
 
 def test_fifty_fingerprints_in_a_minute_are_a_ban(tmp_path, monkeypatch):
@@ -91,7 +97,7 @@ def service(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("GOBANFAST_TOKEN", "a token of 20 bytes.")
         command = python("-m", "gobanfast", "serve", "--rules", str(rules), "--port", f"{port}", "--trust", "127.0.0.1")
-        with spawned(*command, port=port):
+        with spawned(*command, "--signal", "ja4=x-ja4", port=port):
             yield port
 
 
@@ -107,6 +113,28 @@ def test_serve_answers_proxies(service):
     assert (403, "no tools") == refused(check(service, "203.0.113.9", User_Agent="curl/8.5.0"))
     assert (403, "not here") == refused(check(service, "203.0.113.9", "/private/x?y=z"))
     assert 403 == get(service, "/check", source=GOOD, x_forwarded_for="203.0.113.9")[0]
+
+
+def test_ja4_of_a_trusted_proxy_decides(service):
+    """A JA4 that a proxy in trust tells is matched as one of a hello; what is none is unparsable; a client's own header
+    is a header like any other."""
+    rules = Ruleset.from_text(SERVED)
+    trust = Trust(["10.0.0.0/8"], signals={"ja4": "x-ja4"})
+    told = {"x-forwarded-for": GOOD, "x-ja4": TOLD}
+    pairs = [(name.encode(), value.encode()) for name, value in told.items()]
+    environ = {"HTTP_X_FORWARDED_FOR": GOOD, "HTTP_X_JA4": TOLD}
+    asgi = Gobanfast(test_frontend_asgi.Application(), Engine(rules), trust=trust)
+    wsgi = wsgi_frontend.Gobanfast(test_frontend_wsgi.Application(), Engine(rules), trust=trust)
+
+    assert (403, "a script") == refused(check(service, GOOD, X_JA4=TOLD))
+    assert 403 == check(service, GOOD, X_JA4="nonsense")[0]
+    assert 200 == check(service, GOOD, X_JA4=TOLD.replace("0312", "0313"))[0]
+    assert [403, 200] == [
+        test_frontend_asgi.ask(asgi, peer, headers=pairs)[0]["status"] for peer in ("10.0.0.1", "203.0.113.9")
+    ]
+    assert ["403 Forbidden", "200 OK"] == [
+        test_frontend_wsgi.ask(wsgi, peer, **environ)[0] for peer in ("10.0.0.1", "203.0.113.9")
+    ]
 
 
 def refused(answered):

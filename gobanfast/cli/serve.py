@@ -31,6 +31,12 @@ def serve(
     forwarded: Annotated[
         bool, typer.Option("--forwarded", help="The proxies say the client in Forwarded, not in X-Forwarded-For.")
     ] = False,
+    signal: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--signal", metavar="NAME=HEADER", help="Headers in which the proxies tell sni or ja4: ja4=x-ja4."
+        ),
+    ] = None,
     store: Annotated[
         str | None,
         typer.Option("--store", "-s", envvar="GOBANFAST_STORE", metavar="URI", help="Where bans outlive the service."),
@@ -64,13 +70,16 @@ def serve(
     try:
         engine = Engine.load(rules, asn=asn, store=store)
         peers = trust or ([] if len(engine.ruleset.trust) else ["127.0.0.0/8", "::1/128", "unix"])
+        if not peers and (forwarded or signal):
+            raise typer.BadParameter("--forwarded and --signal say what peers of --trust tell; name them there, too")
+        signals = dict(text.partition("=")[::2] for text in signal or ())
         decisions = DecisionLog(log) if log is not None else None
         metrics = Metrics(engine, sync=engine.sync, log=decisions).register(registry)
         service = DecisionService(
             engine,
             token=os.environ.get(TOKEN),
             exposition=lambda: generate_latest(registry),
-            trust=Trust(peers, chain=CHAINS[1:] if forwarded else CHAINS[:1]) if peers else None,
+            trust=Trust(peers, chain=CHAINS[1:] if forwarded else CHAINS[:1], signals=signals) if peers else None,
             challenge=Challenge(challenge_keys.read_text().split()) if challenge_keys is not None else "refuse",
             contact=contact,
             log=decisions,

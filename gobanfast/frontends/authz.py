@@ -125,6 +125,7 @@ class DecisionService:
             decision = self._decide(
                 origin.address,
                 sni=origin.signals.get("sni"),
+                ja4=origin.signals.get("ja4"),
                 headers=headers,
                 method=method,
                 path=path,

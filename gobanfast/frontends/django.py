@@ -121,11 +121,11 @@ class GobanfastMiddleware:
             peer = None
         origin: Origin | None = None
         address = peer
-        handshake = hello = sni = None
+        handshake = hello = sni = ja4 = None
         if gate.trust.believes(peer):
             trust = gate.trust
             origin = trust.resolve_environ(peer, environ) if scope is None else trust.resolve(peer, headers)
-            address, sni = origin.address, origin.signals.get("sni")
+            address, sni, ja4 = origin.address, origin.signals.get("sni"), origin.signals.get("ja4")
         elif request.is_secure() and (handshake := CURRENT.get()) is not None:  # under ASGI, where TLS ends here
             hello, sni = handshake.hello, handshake.sni if handshake.hello is None else None
         request_id = (origin.request_id if origin is not None else None) or mint_request_id()
@@ -135,6 +135,7 @@ class GobanfastMiddleware:
                 address,
                 sni=sni,
                 hello=hello,
+                ja4=ja4,
                 headers=headers,
                 method=request.method,
                 path=request.path,

@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gobanfast.frontends.authz import TOKEN_BYTES, answer_json, plain
 from gobanfast.frontends.gate import ADDRESS_START, trust_of
+from gobanfast.frontends.tls import CURRENT, handshake_of
 from gobanfast.frontends.trust import Trust, read_for, read_forwarded
-from gobanfast.frontends.wsgi import native, status_line
+from gobanfast.frontends.wsgi import native, socket_of, status_line
 
 if TYPE_CHECKING:
     from gobanfast.engine import Engine
@@ -184,10 +185,13 @@ class Watch:
         self._offset = wall() - steady()
         self.jumps = 0
 
-    def see(self, peer: str | None, headers: Any) -> None:
-        """Takes one request in: its peer as the server gives it (None: no address), and header pairs."""
+    def see(self, peer: str | None, headers: Any, *, unshaken: bool = False) -> None:
+        """Takes one request in: its peer as the server gives it (None: no address), header pairs, and whether it came
+        over TLS of which nobody knows the handshake."""
         counts = self.counts
         counts["requests"] += 1
+        if unshaken and not self.trust.believes(peer):
+            counts["handshakes unknown"] += 1
         offset = self._wall() - self._steady()
         if abs(offset - self._offset) > JUMP_SECONDS:
             self.jumps += 1
@@ -282,6 +286,16 @@ class Watch:
                     "have the proxy replace what clients send, and name in `chain` only headers that it writes",
                 )
             )
+        if counts["handshakes unknown"]:
+            found.append(
+                Finding(
+                    "handshake-unknown",
+                    "note",
+                    f"{counts['handshakes unknown']} of {requests} requests came over TLS that ends here, unguarded: for "
+                    "them rules see neither server name nor JA4",
+                    "frontends.tls.guard(context, engine); uvloop and granian hide it: run uvicorn --loop asyncio",
+                )
+            )
         if self.jumps:
             found.append(
                 Finding(
@@ -314,10 +328,10 @@ class Report:
         self._engine, self._more = engine, more
         self._token = b"Bearer " + token.encode()
 
-    def see(self, peer: str | None, path: str, headers: list[tuple[bytes, bytes]]) -> Answer | None:
+    def see(self, peer: str | None, path: str, headers: list[tuple[bytes, bytes]], unshaken: bool) -> Answer | None:
         """The answer to a request for the report; None for others, which are watched."""
         if path != self.path:
-            self.watch.see(peer, headers)
+            self.watch.see(peer, headers, unshaken=unshaken)
             return None
         given = [value for name, value in headers if name == b"authorization"]
         if len(given) == 1 and hmac.compare_digest(given[0], self._token):
@@ -350,7 +364,9 @@ class Doctor(Report):
         answer = None
         if scope["type"] == "http":
             client = scope.get("client")
-            answer = self.see(address_of(client and client[0]), scope["path"], list(scope["headers"]))
+            peer = address_of(client and client[0])
+            unshaken = scope.get("scheme") == "https" and CURRENT.get() is None
+            answer = self.see(peer, scope["path"], list(scope["headers"]), unshaken)
         if answer is None:
             await self.app(scope, receive, send)
             return
@@ -368,7 +384,9 @@ class WsgiDoctor(Report):
             for name, value in environ.items()
             if name.startswith("HTTP_")
         ]
-        answer = self.see(address_of(environ.get("REMOTE_ADDR")), environ.get("PATH_INFO", ""), headers)
+        unshaken = environ["wsgi.url_scheme"] == "https" and handshake_of(socket_of(environ)) is None
+        peer = address_of(environ.get("REMOTE_ADDR"))
+        answer = self.see(peer, environ.get("PATH_INFO", ""), headers, unshaken)
         if answer is None:
             return self.app(environ, start_response)  # type: ignore[no-any-return]
         start_response(status_line(answer), native(answer.headers))

@@ -61,15 +61,16 @@ class Gobanfast:
             believed = peer in trust.peers
         else:
             peer, believed = None, trust.unix
-        origin = handshake = hello = sni = None
+        origin = handshake = hello = sni = ja4 = None
         address = peer
         request_id = None
         scheme = environ["wsgi.url_scheme"]
         if believed:
             origin = environ["gobanfast.origin"] = trust.resolve_environ(peer, environ)
-            address, sni, request_id = origin.address, origin.signals.get("sni"), origin.request_id
+            address, request_id = origin.address, origin.request_id
+            sni, ja4 = origin.signals.get("sni"), origin.signals.get("ja4")
         elif scheme == "https":
-            handshake = handshake_of(next((environ[name] for name in SOCKETS if name in environ), None))
+            handshake = handshake_of(socket_of(environ))
             if handshake is not None:
                 hello = handshake.hello
                 if hello is None:
@@ -84,6 +85,7 @@ class Gobanfast:
                 address,
                 sni=sni,
                 hello=hello,
+                ja4=ja4,
                 headers=environ,
                 method=environ["REQUEST_METHOD"],
                 path=path,
@@ -120,6 +122,11 @@ class Gobanfast:
             return start_response(status, headers) if exc_info is None else start_response(status, headers, exc_info)
 
         return self.app(environ, marked)
+
+
+def socket_of(environ: Environ) -> Any:
+    """The connection, from servers that show it."""
+    return next((environ[name] for name in SOCKETS if name in environ), None)
 
 
 def status_line(answer: Answer) -> str:
