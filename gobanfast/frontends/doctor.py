@@ -291,8 +291,8 @@ class Watch:
                 Finding(
                     "handshake-unknown",
                     "note",
-                    f"{counts['handshakes unknown']} of {requests} requests came over TLS that ends here, unguarded: for "
-                    "them rules see neither server name nor JA4",
+                    f"{counts['handshakes unknown']} of {requests} requests came over TLS that ends here, unguarded: "
+                    "for them rules see neither server name nor JA4",
                     "frontends.tls.guard(context, engine); uvloop and granian hide it: run uvicorn --loop asyncio",
                 )
             )
