@@ -28,6 +28,7 @@ cdef class Decision:
     cdef int _unread              # index of REASONS
     cdef uint8_t _action, _cause  # gbf_action, gbf_cause
     cdef uint8_t _trip            # index of TRIPS
+    cdef uint8_t _vouched         # 1: the score has learned it since
     cdef float _score, _threshold, _coverage  # NaN: none
     cdef StoredBan _ban           # that decided, or was made
 

@@ -15,8 +15,8 @@ from gobanfast._trackers cimport Exemption, Trackers
 from gobanfast.native cimport (
     GBF_BAN_EPOCH, GBF_BAN_REFUSED, GBF_CAUSE_BAN, GBF_CAUSE_RULE, GBF_HELLO_OK,
     GBF_NONE, GBF_TRIPS, gbf_addr, gbf_ban, gbf_ban_client, gbf_ban_fingerprint, gbf_ban_fingerprint_at, gbf_ban_key,
-    gbf_bans_find, gbf_live_answer, gbf_live_decide, gbf_live_idle, gbf_live_prints, gbf_live_request, gbf_name,
-    gbf_name_fold_scalar, gbf_name_read,
+    gbf_bans_find, gbf_live_answer, gbf_live_decide, gbf_live_idle, gbf_live_prints, gbf_live_request, gbf_live_vouch,
+    gbf_name, gbf_name_fold_scalar, gbf_name_read,
     gbf_xxh3_64,
 )
 
@@ -208,6 +208,33 @@ cdef class EngineCore:
              str path=None, str http=None, str ja4=None, now=None):
         """What `decide` would answer, changing nothing: no ban is made, and neither trackers nor score take note."""
         return self.answer(address, sni, ja4 if hello is None else hello, headers, method, path, http, now, True)
+
+    def vouch(self, Decision decision not None, /):
+        """Tells the score that the client of a challenged request has passed its challenge.
+
+        The score then learns the request's name, fingerprint and score as of one that it would have let in, so that
+        what is only new becomes usual. True when it did: once for a decision, and for one whose score reached the
+        threshold; False and no effect otherwise, whatever rules are in force by now. Call it for a challenge that was
+        solved, not for every request that shows the pass: whoever solves challenges teaches at the rate he solves them.
+        Cost: that of a score.
+        Source: csrc/DESIGN.md, "Score".
+        """
+        cdef Running running = self.running
+        cdef gbf_live_request request
+        cdef gbf_addr known
+        if running.scorer is None or decision._vouched or not decision._score >= decision._threshold:
+            return False
+        memset(&request, 0, sizeof(request))
+        if decision._record != GBF_NONE:
+            memset(&known, 0, sizeof(known))
+            request.address = &known  # which one does not matter to a score
+            request.asn = decision._compiled._rules.records[decision._record].asn
+        if type(decision) is SignalDecision:
+            name_hash(&request, (<SignalDecision>decision)._sni, (<SignalDecision>decision)._tls)
+            if (<SignalDecision>decision)._has_print:
+                request.fingerprint = (<SignalDecision>decision)._print
+        decision._vouched = gbf_live_vouch(&running.live, &request) != 0
+        return decision._vouched != 0
 
     cdef Decision answer(self, str address, str sni, object tls, object headers, str method, str path, str http,
                          object now, bint peek):

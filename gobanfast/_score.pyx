@@ -9,8 +9,8 @@ from libc.string cimport memset
 
 from gobanfast.native cimport (
     GBF_SCORE_ASN, GBF_SCORE_HEADER, GBF_SCORE_SNI, gbf_asn_risk, gbf_score_answer, gbf_score_free, gbf_score_input,
-    gbf_score_mend, gbf_score_new, gbf_score_peek, gbf_score_rate, gbf_score_risk, gbf_score_rules, gbf_window_answer,
-    gbf_window_bytes, gbf_window_rate, gbf_window_score, gbf_window_set,
+    gbf_score_mend, gbf_score_new, gbf_score_peek, gbf_score_rate, gbf_score_risk, gbf_score_rules, gbf_score_vouch,
+    gbf_window_answer, gbf_window_bytes, gbf_window_rate, gbf_window_score, gbf_window_set,
 )
 
 from gobanfast._digest import secret
@@ -82,6 +82,12 @@ cdef class Scorer:
         fill(&given, name, fingerprint, asn, host)
         gbf_score_peek(self.score, &given, &answer)
         return answer_of(&answer)
+
+    def vouch(self, *, name=None, fingerprint=None, asn=None, uint64_t host=0):
+        """Learns from a request that was flagged as from one that was not; False when `rate` had learned it."""
+        cdef gbf_score_input given
+        fill(&given, name, fingerprint, asn, host)
+        return gbf_score_vouch(self.score, &given) != 0
 
     def risk(self, uint32_t asn):
         """The risk that settings give an AS."""

@@ -736,6 +736,7 @@ cdef extern from "gbf_score.h" nogil:
     gbf_score *gbf_score_new(const gbf_score_rules *rules, const uint8_t *key)
     void gbf_score_free(gbf_score *s)
     void gbf_score_rate(gbf_score *s, const gbf_score_input *input, gbf_score_answer *out)
+    int gbf_score_vouch(gbf_score *s, const gbf_score_input *input)
     void gbf_score_peek(gbf_score *s, const gbf_score_input *input, gbf_score_answer *out)
     double gbf_score_risk(const gbf_score *s, uint32_t asn)
     void gbf_score_mend(gbf_score *s)
@@ -785,3 +786,4 @@ cdef extern from "gbf_live.h" nogil:
     int gbf_live_idle(const gbf_live *live)
     int gbf_live_prints(const gbf_live *live)
     void gbf_live_decide(const gbf_live *live, const gbf_live_request *request, gbf_live_answer *answer)
+    int gbf_live_vouch(const gbf_live *live, const gbf_live_request *request)

@@ -148,6 +148,8 @@ def test_decisions_equal_the_slow_engine() -> None:
             assert expected == (said.action, said.cause, said.rule), (seed, turn, address, signals)
             assert printed == said.fingerprint
             causes.add(said.cause)
+            if said.cause == "score" and turn % 3 == 0:
+                assert slow.vouch(address, signals, printed) == engine.vouch(said)
         assert set(slow.bans.bans(now)) == {ban.key for ban in engine.bans(now=now)}
     assert {"none", "rule", "ban", "tracker", "unparsable", "score"} == causes or REQUESTS < 4000
 
@@ -308,6 +310,51 @@ def test_counts_add_up_over_swaps() -> None:
 
     assert {("rule", "ban"): 4, ("none", "allow"): 1} == engine.decided()
     assert {"noisy": 4} == engine.hits()
+
+
+VOUCHED = """
+rules: [{id: x, when: {prefix: 198.51.100.0/24}, action: challenge}]
+score: {asn_risk: {AS1: 0.0}}
+"""
+
+
+def test_a_new_client_is_challenged_until_it_was_vouched_for() -> None:
+    """A fingerprint without a server name, from a network nobody knows, is challenged for ever while nobody vouches; a
+    few solved challenges make it usual, for a client that never solved one too."""
+    engine = make_engine(VOUCHED)
+    usual, new = ([(b"user-agent", agent)] for agent in (b"Firefox", b"Newcomer"))
+    for _ in range(400):
+        assert "none" == engine.decide("10.0.0.1", sni="www.example", headers=usual).cause
+
+    asked = [engine.decide("203.0.113.7", headers=new) for _ in range(300)]
+    solved = 0
+    while engine.peek("203.0.113.9", headers=new).cause == "score":
+        assert engine.vouch(engine.decide("203.0.113.7", headers=new))
+        solved += 1
+
+    assert {"score"} == {d.cause for d in asked}
+    assert 1 <= solved <= 10
+    assert "none" == engine.decide("203.0.113.9", headers=new).cause
+    assert "score" == engine.decide("203.0.113.9", headers=[(b"user-agent", b"Another")]).cause
+
+
+def test_vouching_counts_once_and_for_challenges_of_the_score_alone() -> None:
+    """A decision is learned once, by whatever rules are in force then; one of another cause, or not scored, never."""
+    engine = make_engine(VOUCHED)
+    usual = [engine.decide("10.0.0.1", sni="www.example") for _ in range(400)][-1]
+    scored, ruled = engine.decide("203.0.113.7", sni="odd.example"), engine.decide("198.51.100.7")
+
+    assert ("score", "rule", "none") == (scored.cause, ruled.cause, usual.cause)
+    assert (False, False) == (engine.vouch(ruled), engine.vouch(usual))
+    engine.swap(make_engine(VOUCHED.replace("id: x", "id: y")).ruleset)
+    before = engine.peek("203.0.113.7", sni="odd.example").score
+    assert (True, False) == (engine.vouch(scored), engine.vouch(scored))
+    assert before > (engine.peek("203.0.113.7", sni="odd.example").score or 0)
+    engine.swap(make_engine(ORDER).ruleset)
+    assert not engine.vouch(scored)
+    assert not make_engine(ORDER).vouch(engine.decide("8.8.8.8"))
+    with pytest.raises(TypeError):
+        engine.vouch(None)  # type: ignore[arg-type]
 
 
 def test_threads_decide_ban_swap_and_read_at_once() -> None:

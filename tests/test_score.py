@@ -81,16 +81,20 @@ def test_a_guarded_window_keeps_its_sums_exact(window: int) -> None:
 
 
 requests = st.lists(
-    st.tuples(st.none() | st.integers(0, 6), st.none() | st.integers(0, 9), st.none() | st.integers(0, 4)), max_size=200
-)
+    st.tuples(
+        st.none() | st.integers(0, 6), st.none() | st.integers(0, 9), st.none() | st.integers(0, 4), st.booleans()
+    ),
+    max_size=200,
+)  # fmt: skip
 
 
 @given(asked=requests)
-def test_a_scorer_equals_exact_counts(asked: list[tuple[int | None, int | None, int | None]]) -> None:
-    """Surprise of name and fingerprint, risk of the AS, weights renormalised over what is present, threshold."""
+def test_a_scorer_equals_exact_counts(asked: list[tuple[int | None, int | None, int | None, bool]]) -> None:
+    """Surprise of name and fingerprint, risk of the AS, weights renormalised over what is present, threshold; and what
+    is vouched for is learned."""
     settings = replace(SMALL, asn_risk=((1, 1, 0.9), (3, 4, 0.0)), unknown_asn=0.3)
     scorer, oracle = fixed(settings), OracleScorer(settings)
-    for name, fingerprint, asn in asked:
+    for name, fingerprint, asn, vouched in asked:
         score, coverage, threshold, flagged = oracle.rate(name, fingerprint, asn)
         peeked = scorer.peek(name=name, fingerprint=fingerprint, asn=asn)
         answer = scorer.rate(name=name, fingerprint=fingerprint, asn=asn)
@@ -103,6 +107,19 @@ def test_a_scorer_equals_exact_counts(asked: list[tuple[int | None, int | None, 
             assert abs(score - threshold) < 2 / PARTS
             return
         assert threshold == (None if answer.threshold is None else pytest.approx(answer.threshold, abs=2 / PARTS))
+        if flagged and vouched:
+            assert oracle.vouch(name, fingerprint, asn) == scorer.vouch(name=name, fingerprint=fingerprint, asn=asn)
+
+
+@pytest.mark.parametrize("settings", [NAIVE, replace(GUARDED, learn="all")])
+def test_what_was_learned_is_not_learned_again(settings: ScoreSettings) -> None:
+    """Where flagged requests are learned anyway, vouching for them changes nothing; nor where nothing is known."""
+    scorer = fixed(settings)
+    before = scorer.peek(name=1)
+
+    assert not scorer.vouch(name=1)
+    assert not fixed(GUARDED).vouch()
+    assert before == scorer.peek(name=1)
 
 
 def test_an_absent_signal_does_not_lower_the_score() -> None:
@@ -168,6 +185,22 @@ def test_patience_moves_the_threshold_no_further_than_its_ceiling() -> None:
 
     assert threshold == pytest.approx(GUARDED.ceiling)
     assert caught
+
+
+def test_solved_challenges_move_the_threshold_a_step_each() -> None:
+    """Whoever solves challenges for new names and fingerprints drags the threshold up at the rate he solves them, one
+    `max_step` each, to the ceiling and not beyond: there he is challenged for ever."""
+    scorer = fixed(GUARDED)
+    for _ in range(1000):
+        scorer.rate(name=1, fingerprint=1, asn=0)
+    before = [scorer.peek(name=1, fingerprint=1, asn=0).threshold]
+    for number in range(1000):
+        assert scorer.rate(name=10 + number, fingerprint=10 + number, asn=0).flagged
+        assert scorer.vouch(name=10 + number, fingerprint=10 + number, asn=0)
+        before.append(scorer.peek(name=1, fingerprint=1, asn=0).threshold)
+
+    assert max(np.diff(before)) <= GUARDED.max_step + 1e-12
+    assert before[-1] == pytest.approx(GUARDED.ceiling)
 
 
 def test_a_cold_window_flags_nobody() -> None:

@@ -22,17 +22,23 @@ static void track(const gbf_live *live, const gbf_live_request *q, gbf_live_answ
     a->trip_ban = a->trip != GBF_TRIPS && live->trip_action[a->trip] == GBF_BAN;
 }
 
-static int score(const gbf_live *live, const gbf_live_request *q, gbf_live_answer *a)
+GBF_INLINE gbf_score_input input_of(const gbf_live_request *q)
 {
-    if (live->score == NULL)
-        return 0;
-    gbf_score_answer found;
     gbf_score_input in = {.name = q->name, .host = q->host, .asn = q->asn};
     in.present = (q->has_name ? GBF_SCORE_SNI : 0u) | (q->address != NULL ? GBF_SCORE_ASN : 0u);
     if (q->fingerprint != NULL) {
         in.fingerprint = q->fingerprint[1];
         in.present |= GBF_SCORE_HEADER;
     }
+    return in;
+}
+
+static int score(const gbf_live *live, const gbf_live_request *q, gbf_live_answer *a)
+{
+    if (live->score == NULL)
+        return 0;
+    gbf_score_answer found;
+    gbf_score_input in = input_of(q);
     (q->peek ? gbf_score_peek : gbf_score_rate)(live->score, &in, &found);
     a->score = (float)found.score;
     a->threshold = (float)found.threshold;
@@ -71,4 +77,12 @@ void gbf_live_decide(const gbf_live *live, const gbf_live_request *q, gbf_live_a
         say(a, GBF_CAUSE_SCORE, GBF_CHALLENGE);
     else
         say(a, GBF_CAUSE_NONE, GBF_ALLOW);
+}
+
+int gbf_live_vouch(const gbf_live *live, const gbf_live_request *q)
+{
+    if (live->score == NULL)
+        return 0;
+    gbf_score_input in = input_of(q);
+    return gbf_score_vouch(live->score, &in);
 }

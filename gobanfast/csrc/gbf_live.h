@@ -84,4 +84,8 @@ GBF_INLINE int gbf_live_prints(const gbf_live *live)
 
 void gbf_live_decide(const gbf_live *live, const gbf_live_request *request, gbf_live_answer *answer);
 
+/* Says that the client of a request which the score challenged has passed; reads of it what the score does. 1 when the
+ * score learned from it. */
+int gbf_live_vouch(const gbf_live *live, const gbf_live_request *request);
+
 #endif

@@ -106,6 +106,14 @@ GBF_INLINE gbf_score_scope *scope_of(const gbf_score *s, const gbf_score_input *
     return s->scopes + (keyed(in->host, s->key[1], s->key[2]) >> 32) * s->scope_count / (UINT64_C(1) << 32);
 }
 
+static void count_both(gbf_score *s, const gbf_score_input *in, const sighting *seen)
+{
+    if (in->present & GBF_SCORE_SNI)
+        count(&s->names, seen->name, seen->name_seen);
+    if (in->present & GBF_SCORE_HEADER)
+        count(&s->fingerprints, seen->fingerprint, seen->fingerprint_seen);
+}
+
 void gbf_score_rate(gbf_score *s, const gbf_score_input *in, gbf_score_answer *out)
 {
     sighting seen;
@@ -122,12 +130,25 @@ void gbf_score_rate(gbf_score *s, const gbf_score_input *in, gbf_score_answer *o
     gbf_lock_open(&scope->lock);
     out->threshold = window.threshold;
     out->flagged = window.flagged;
-    if (window.flagged && !s->rules.naive && !s->rules.learn_all)
-        return;
-    if (in->present & GBF_SCORE_SNI)
-        count(&s->names, seen.name, seen.name_seen);
-    if (in->present & GBF_SCORE_HEADER)
-        count(&s->fingerprints, seen.fingerprint, seen.fingerprint_seen);
+    if (!window.flagged || s->rules.naive || s->rules.learn_all)
+        count_both(s, in, &seen);
+}
+
+int gbf_score_vouch(gbf_score *s, const gbf_score_input *in)
+{
+    sighting seen;
+    gbf_score_answer out;
+    gbf_score_scope *scope = scope_of(s, in);
+    if (s->rules.naive || s->rules.learn_all)
+        return 0;
+    weigh(s, in, &seen, &out);
+    if (out.coverage <= 0)
+        return 0;
+    gbf_lock_take(&scope->lock);
+    gbf_window_learn(&scope->window, &s->rules, out.score);
+    gbf_lock_open(&scope->lock);
+    count_both(s, in, &seen);
+    return 1;
 }
 
 void gbf_score_peek(gbf_score *s, const gbf_score_input *in, gbf_score_answer *out)

@@ -71,6 +71,10 @@ void gbf_score_free(gbf_score *s);
 /* Scores one request and learns from it. */
 void gbf_score_rate(gbf_score *s, const gbf_score_input *in, gbf_score_answer *out);
 
+/* Learns from a request that rate flagged as from one that it did not, because it was vouched for since. 1 when it did;
+ * 0 when rate had learned it, or there is nothing to learn. */
+int gbf_score_vouch(gbf_score *s, const gbf_score_input *in);
+
 /* What rate would answer; changes nothing. */
 void gbf_score_peek(gbf_score *s, const gbf_score_input *in, gbf_score_answer *out);
 

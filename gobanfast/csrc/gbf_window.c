@@ -192,9 +192,9 @@ GBF_INLINE double clamped(double x, double low, double high)
     return x < low ? low : x > high ? high : x;
 }
 
-static void learn(gbf_window *w, const gbf_window_rules *rules, uint32_t score)
+void gbf_window_learn(gbf_window *w, const gbf_window_rules *rules, double score)
 {
-    push_guarded(w, rules, score);
+    push_guarded(w, rules, (uint32_t)(score * GBF_WINDOW_ONE + 0.5));
     if (w->count < rules->min_samples)
         return;
     double wanted = clamped(formula(w, rules), rules->floor, rules->ceiling);
@@ -214,7 +214,7 @@ void gbf_window_rate(gbf_window *w, const gbf_window_rules *rules, double score,
     out->threshold = cold ? NAN : w->threshold;
     out->flagged = !cold && score >= w->threshold;
     if (!out->flagged || rules->learn_all)
-        learn(w, rules, (uint32_t)(score * GBF_WINDOW_ONE + 0.5));
+        gbf_window_learn(w, rules, score);
 }
 
 void gbf_window_peek(gbf_window *w, const gbf_window_rules *rules, double score, gbf_window_answer *out)

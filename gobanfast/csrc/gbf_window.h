@@ -70,6 +70,9 @@ GBF_INLINE double gbf_window_score(const gbf_window_rules *rules, double score)
  * and only if it does not in a guarded one. */
 void gbf_window_rate(gbf_window *w, const gbf_window_rules *rules, double score, gbf_window_answer *out);
 
+/* Learns a score whatever the threshold is. Guarded windows only. */
+void gbf_window_learn(gbf_window *w, const gbf_window_rules *rules, double score);
+
 /* What rate would say; changes nothing. */
 void gbf_window_peek(gbf_window *w, const gbf_window_rules *rules, double score, gbf_window_answer *out);
 

@@ -74,6 +74,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
         must(peeked.flagged == answer.flagged && answer.score >= 0 && answer.score <= 1 && answer.coverage <= 1);
         must(rules.window.naive || isnan(answer.threshold) || (answer.threshold >= 0.2 && answer.threshold <= 0.9));
         must(!isnan(answer.threshold) || !answer.flagged);
+        if (answer.flagged && request.asn % 2)
+            must(gbf_score_vouch(s, &request) == !(rules.window.naive || rules.window.learn_all));
     }
     for (uint32_t i = 0; i < s->scope_count && !rules.window.naive; i++)
         recount(&s->scopes[i].window, &rules.window);

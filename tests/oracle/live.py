@@ -99,9 +99,18 @@ class OracleEngine:
         if key is not None:
             self.bans.ban(key, rule.stored, "", rule.id, "rule", now)
 
+    def vouch(self, address: str | None, signals: OracleSignals, fingerprint: str | None) -> bool:
+        """Learns a request that the score challenged."""
+        plain = None if address is None else canonical(ipaddress.ip_address(address))
+        asn = None if plain is None else self.networks.lookup(str(plain))
+        assert self.scorer is not None
+        return self.scorer.vouch(*self._scored(signals, fingerprint), asn)
+
     def _score(self, signals: OracleSignals, fingerprint: str | None, asn: int | None) -> bool:
         assert self.scorer is not None
+        return self.scorer.rate(*self._scored(signals, fingerprint), asn)[3]
+
+    def _scored(self, signals: OracleSignals, fingerprint: str | None) -> tuple[int | None, int | None]:
         name = name_of(signals)
         hashed = None if name == "ABSENT" else self.hash_of(name)
-        number = None if fingerprint is None else int(fingerprint[20:36], 16)
-        return self.scorer.rate(hashed, number, asn)[3]
+        return hashed, None if fingerprint is None else int(fingerprint[20:36], 16)

@@ -39,14 +39,18 @@ class OracleWindow:
         known = None if cold else self.threshold
         flagged = known is not None and score >= known
         if not flagged or rules.learn == "all":
-            self.scores.append(score)
-            if len(self.scores) >= rules.min_samples:
-                wanted = min(max(self.formula(), rules.floor), rules.ceiling)
-                if self.threshold is None:
-                    self.threshold = wanted
-                else:
-                    self.threshold += min(max(wanted - self.threshold, -rules.max_step), rules.max_step)
+            self.learn(score)
         return known, flagged
+
+    def learn(self, score: float) -> None:
+        rules = self.settings
+        self.scores.append(math.floor(score * PARTS + 0.5) / PARTS)
+        if len(self.scores) >= rules.min_samples:
+            wanted = min(max(self.formula(), rules.floor), rules.ceiling)
+            if self.threshold is None:
+                self.threshold = wanted
+            else:
+                self.threshold += min(max(wanted - self.threshold, -rules.max_step), rules.max_step)
 
 
 @dataclass
@@ -78,7 +82,32 @@ class OracleScorer:
     ) -> tuple[float, float, float | None, bool]:
         """Score, coverage, threshold, flagged."""
         rules = self.settings
-        parts = []
+        score, coverage = self.score(name, fingerprint, asn)
+        if coverage == 0:
+            return 0.0, 0.0, None, False
+        threshold, flagged = self.window.rate(score)
+        if not flagged or rules.naive or rules.learn == "all":
+            self.count(name, fingerprint)
+        return score, coverage, threshold, flagged
+
+    def vouch(self, name: int | None, fingerprint: int | None, asn: int | None) -> bool:
+        """Learns a flagged request; whether there was anything to learn."""
+        score, coverage = self.score(name, fingerprint, asn)
+        if self.settings.naive or self.settings.learn == "all" or coverage == 0:
+            return False
+        self.window.learn(score)
+        self.count(name, fingerprint)
+        return True
+
+    def count(self, name: int | None, fingerprint: int | None) -> None:
+        if name is not None:
+            self.names[name] += 1
+        if fingerprint is not None:
+            self.fingerprints[fingerprint] += 1
+
+    def score(self, name: int | None, fingerprint: int | None, asn: int | None) -> tuple[float, float]:
+        """Score and coverage."""
+        rules, parts = self.settings, []
         if name is not None:
             parts.append((rules.sni, self.surprise(self.names, name)))
         if fingerprint is not None:
@@ -86,13 +115,4 @@ class OracleScorer:
         if asn is not None:
             parts.append((rules.asn, self.risk(asn)))
         coverage = sum(weight for weight, _ in parts)
-        if not parts or coverage == 0:
-            return 0.0, 0.0, None, False
-        score = sum(weight * part for weight, part in parts) / coverage
-        threshold, flagged = self.window.rate(score)
-        if not flagged or rules.naive or rules.learn == "all":
-            if name is not None:
-                self.names[name] += 1
-            if fingerprint is not None:
-                self.fingerprints[fingerprint] += 1
-        return score, coverage, threshold, flagged
+        return (sum(weight * part for weight, part in parts) / coverage if coverage else 0.0), coverage

@@ -40,6 +40,7 @@ static void *work(void *argument)
         gbf_score_input request = {x % 50, x % 999, x % 64, (uint32_t)(x % 9), 7};
         gbf_score_rate(score, &request, &rated);
         if (i % 8 == 0) {
+            gbf_score_vouch(score, &request);
             gbf_tracker_peek(&tracker, client, 1, 1000 + i, &noted);
             gbf_score_peek(score, &request, &rated);
         }
