@@ -18,26 +18,8 @@ from gobanfast.native cimport (
     GBF_ASKS_JA4, GBF_ASKS_NAME, GBF_CAUSE_NONE, GBF_CAUSE_RULE, GBF_CAUSE_UNPARSABLE, GBF_COLUMNS_MAX, GBF_NONE,
     GBF_OK, GBF_ROW_ABSENT, GBF_ROW_KNOWN, GBF_ROW_MALFORMED, ArrowArray, ArrowArrayStream, ArrowSchema, gbf_bits_and,
     gbf_classes, gbf_classes_free, gbf_classes_start, gbf_column, gbf_columns_decide, gbf_columns_names,
-    gbf_name_table, gbf_rows, gbf_rules, gbf_signals, gbf_signals_name_row,
+    gbf_columns_prints, gbf_name_table, gbf_rows, gbf_rules, gbf_signals, gbf_signals_name_row,
 )
-
-cdef extern from *:
-    """
-    #include "gbf_columns.h"
-    /* Class of each of n values of 16 bytes, at any alignment; 0 when there is no memory for another class. */
-    static inline int gbf_columns_prints(gbf_classes *classes, const uint8_t *prints, uint64_t n, uint32_t *out)
-    {
-        for (uint64_t i = 0; i < n; i++) {
-            uint64_t halves[2];
-            memcpy(halves, prints + 16 * i, sizeof halves);
-            if ((out[i] = gbf_classes_of(classes, halves)) == GBF_NONE)
-                return 0;
-        }
-        return 1;
-    }
-    """
-    int gbf_columns_prints(gbf_classes *classes, const uint8_t *prints, uint64_t n, uint32_t *out) noexcept nogil
-
 
 cdef struct names_context:
     const gbf_signals *signals

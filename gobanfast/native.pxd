@@ -536,6 +536,7 @@ cdef extern from "gbf_columns.h" nogil:
     int gbf_columns_names(const gbf_signals *signals, const gbf_name_table *names, gbf_classes *classes,
                           const uint8_t **texts, const uint64_t *nbytes, uint64_t count, uint64_t *scratch,
                           uint32_t *out)
+    int gbf_columns_prints(gbf_classes *classes, const uint8_t *prints, uint64_t count, uint32_t *out)
     ctypedef struct gbf_column:
         const uint32_t *classes
         const uint64_t *vectors

@@ -94,6 +94,17 @@ int gbf_columns_names(const gbf_signals *signals, const gbf_name_table *names, g
     return 1;
 }
 
+int gbf_columns_prints(gbf_classes *classes, const uint8_t *prints, uint64_t count, uint32_t *out)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t halves[2];
+        memcpy(halves, prints + 16 * i, sizeof halves);
+        if ((out[i] = gbf_classes_of(classes, halves)) == GBF_NONE)
+            return 0;
+    }
+    return 1;
+}
+
 static uint32_t first_bit(const gbf_rules *r, const uint64_t *const *vectors, uint32_t count)
 {
     for (uint32_t w = 0; w < r->words; w++) {

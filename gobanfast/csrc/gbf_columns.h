@@ -29,6 +29,10 @@ int gbf_columns_names(const gbf_signals *signals, const gbf_name_table *names, g
                       const uint8_t *const *texts, const uint64_t *nbytes, uint64_t count, uint64_t *scratch,
                       uint32_t *out);
 
+/* Number of each of `count` values of 16 bytes, at any alignment, into `out`: classes of two words, of which 0 and 1 are no
+ * value's. 0 when there is no memory for another. */
+int gbf_columns_prints(gbf_classes *classes, const uint8_t *prints, uint64_t count, uint32_t *out);
+
 #define GBF_COLUMNS_MAX 128
 
 /* One signal of every row; at most GBF_COLUMNS_MAX of them. */
