@@ -106,7 +106,6 @@ cdef class AsgiGate:
         self._engine, self._decide, self._trust = gate.engine, gate.engine.decide, gate.trust
         self._follows, self._routed, self._told = gate.follows, bool(gate.routes), gate.told
 
-    @cython.binding(False)
     def enter(self, scope, receive, send, /):
         """The awaitable that answers for the application, or that of the application."""
         kind = scope["type"]

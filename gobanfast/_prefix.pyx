@@ -1,6 +1,5 @@
 """PrefixTable: longest-prefix match over IPv4 and IPv6."""
 
-cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
@@ -169,9 +168,6 @@ cdef class PrefixTable:
         self.bind(self._block, True)
         raise_for(gbf_prefix_verify(&self._table, &fault), &fault, self._block.path)
 
-    @cython.binding(False)  # a plain method descriptor: 6 ns less a call
-    @cython.embedsignature(True)
-    @cython.embedsignature.format("clinic")
     def lookup(self, str address not None, /):
         """Value of the longest prefix that covers `address`, or None; None too when the text is not an address."""
         cdef gbf_addr parsed
