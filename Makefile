@@ -12,6 +12,7 @@ HEADERS := $(wildcard gobanfast/csrc/*.h)
 GLUE := $(wildcard gobanfast/*.pyx gobanfast/*.pxd)
 STUBS := $(wildcard gobanfast/*.pyi)
 FUZZERS := $(wildcard tests/fuzz/*.c)
+FUZZ_HEADERS := $(wildcard tests/fuzz/*.h)
 RACERS := $(wildcard tests/race/*.c)
 
 .DEFAULT_GOAL := help
@@ -118,7 +119,7 @@ C_COMPILERS := $(shell command -v gcc 2>/dev/null) $(FUZZ_CC)
 format: $(VENV)/.group-lint
 	-$(BIN)/ruff check --quiet --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(CSRC) $(HEADERS) $(FUZZERS) $(RACERS)
+	$(BIN)/clang-format -i $(CSRC) $(HEADERS) $(FUZZERS) $(FUZZ_HEADERS) $(RACERS)
 
 lint: export PATH := $(CURDIR)/$(BIN):$(PATH)
 lint: $(READY) $(VENV)/.group-test $(VENV)/.group-lint
@@ -129,7 +130,7 @@ lint: $(READY) $(VENV)/.group-test $(VENV)/.group-lint
 	python -m mypy.stubtest --concise --mypy-config-file pyproject.toml --ignore-disjoint-bases --ignore-unused-allowlist \
 	  --allowlist tests/stubtest-allowlist.txt $(subst /,.,$(STUBS:.pyi=))
 	cython-lint gobanfast
-	clang-format --dry-run -Werror $(CSRC) $(HEADERS) $(FUZZERS) $(RACERS)
+	clang-format --dry-run -Werror $(CSRC) $(HEADERS) $(FUZZERS) $(FUZZ_HEADERS) $(RACERS)
 	@for compiler in $(C_COMPILERS); do for source in $(CSRC); do \
 	  echo "$$compiler $$source"; $$compiler $(C_WARNINGS) -c $$source -o /dev/null || exit 1; done; done
 	@[ -n '$(FUZZ_CC)' ] || echo 'lint: SKIPPED: C warnings of clang (no clang on PATH)'
@@ -141,8 +142,8 @@ build/fuzz/%.o: gobanfast/csrc/%.c $(HEADERS)
 	@mkdir -p $(@D)
 	@$(FUZZ_CC) $(FUZZ_FLAGS) -c $< -o $@
 
-build/fuzz/%: tests/fuzz/%.c $(FUZZ_OBJECTS)
-	@$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer $^ -o $@
+build/fuzz/%: tests/fuzz/%.c $(FUZZ_HEADERS) $(FUZZ_OBJECTS)
+	@$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer $(filter-out %.h,$^) -o $@
 
 ifneq ($(FUZZ_CC),)
 fuzz: $(FUZZERS:tests/fuzz/%.c=build/fuzz/%)

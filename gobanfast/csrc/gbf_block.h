@@ -5,14 +5,14 @@
  *        8     16  XXH3-128 of bytes [24, nbytes), low half first
  *       24      4  byte-order mark 0x0A0B0C0D
  *       28      4  format version
- *       32      4  kind (four characters: "PFX ", "ASN ", "NAME", "RULE")
+ *       32      4  kind (four characters: "PFX ", "PSET", "ASN ", "NAME", "SIGN", "RULE")
  *       36      4  number of sections, at most 64
  *       40      8  nbytes: whole block, a multiple of 64
  *       48     16  zero
  *       64   24*n  section directory: tag u32, item bytes u32, offset u64, nbytes u64
  *
- * Sections start on 64-byte boundaries, ascend, do not overlap, and hold whole items. Source: DESIGN.md
- * ("A table is a buffer is a file"). */
+ * Sections start on 64-byte boundaries, ascend, do not overlap, and hold whole items. Source: DESIGN.md,
+ * "A table is a buffer is a file". */
 #ifndef GBF_BLOCK_H
 #define GBF_BLOCK_H
 

@@ -6,8 +6,6 @@
 #include "gbf_trie.h"
 #include "mend.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes);
-
 static void expect(int fine, const char *what)
 {
     if (!fine) {

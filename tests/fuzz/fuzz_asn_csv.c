@@ -1,7 +1,6 @@
 /* libFuzzer: any text through the CSV scanner in every layout, then through the builder. First byte chooses. */
+#include "fuzz.h"
 #include "gbf_asn_build.h"
-
-#include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
 {

@@ -2,23 +2,10 @@
  *
  * Input: capacity, policy and secret, then calls. Keys are few, so that they meet; the secret is the input's, so that
  * chains and overflow buckets are reached, which a random secret would take very long to do. */
-#include <stdlib.h>
-
+#include "fuzz.h"
 #include "gbf_bans.h"
 
 #define KEYS 256
-
-typedef struct {
-    const uint8_t *at, *end;
-} input;
-
-static uint32_t take(input *in, uint32_t bytes)
-{
-    uint32_t value = 0;
-    for (uint32_t i = 0; i < bytes && in->at < in->end; i++)
-        value |= (uint32_t)*in->at++ << (8 * i);
-    return value;
-}
 
 typedef struct {
     int known; /* 1: banned or remembered */
@@ -198,8 +185,6 @@ static void act(model *m, gbf_bans *t, uint32_t call, uint32_t i, uint64_t lengt
         }
     }
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
 {

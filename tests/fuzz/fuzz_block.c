@@ -20,8 +20,6 @@ static uint64_t read_all(const uint8_t *block)
     return sum;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes);
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
 {
     if (nbytes < 2)

@@ -2,28 +2,9 @@
  * what is read is what was there.
  *
  * Input: a byte of flags, then records: a byte of name length, two bytes of value length, name, value. */
-#include <stdlib.h>
-
+#include "fuzz.h"
 #include "gbf_cpu.h"
 #include "gbf_headers.h"
-
-#define CHECK(x)                                                                                                       \
-    do                                                                                                                 \
-        if (!(x))                                                                                                      \
-            __builtin_trap();                                                                                          \
-    while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes);
-
-/* An exact copy, so that the sanitizer sees the first byte past the end. */
-static uint8_t *copy(const uint8_t *data, size_t nbytes)
-{
-    uint8_t *out = malloc(nbytes != 0 ? nbytes : 1);
-    CHECK(out != NULL);
-    if (nbytes != 0)
-        memcpy(out, data, nbytes);
-    return out;
-}
 
 static gbf_header_text text(const char *name)
 {
@@ -42,19 +23,19 @@ static void scan(const gbf_header_plan *plan, gbf_headers *h, const uint8_t *dat
                value_bytes = (size_t)(data[at + 1] | (data[at + 2] & 0x80 ? data[at + 2] << 8 : 0));
         at += 3;
         name_bytes = name_bytes < nbytes - at ? name_bytes : nbytes - at;
-        uint8_t *name = copies[*count] = copy(data + at, name_bytes);
+        uint8_t *name = copies[*count] = exact(data + at, name_bytes);
         at += name_bytes;
         value_bytes = value_bytes < nbytes - at ? value_bytes : nbytes - at;
-        uint8_t *value = copies[*count + 1] = copy(data + at, value_bytes);
+        uint8_t *value = copies[*count + 1] = exact(data + at, value_bytes);
         at += value_bytes;
-        CHECK((form & GBF_HEADERS_ORDER
-                   ? gbf_headers_add(plan, h, &tally, name, name_bytes, value, value_bytes)
-                   : gbf_headers_add_cgi(plan, h, &tally, name, name_bytes, value, value_bytes)) == GBF_OK);
+        must((form & GBF_HEADERS_ORDER
+                  ? gbf_headers_add(plan, h, &tally, name, name_bytes, value, value_bytes)
+                  : gbf_headers_add_cgi(plan, h, &tally, name, name_bytes, value, value_bytes)) == GBF_OK);
     }
     h->tally = tally;
-    CHECK(gbf_headers_finish(plan, h) == GBF_OK);
+    must(gbf_headers_finish(plan, h) == GBF_OK);
     if (h->problem == GBF_HEADERS_FINE)
-        CHECK(gbf_headers_print(plan, h) == GBF_OK);
+        must(gbf_headers_print(plan, h) == GBF_OK);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
@@ -71,20 +52,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
         return 0;
     for (int i = 0; i < 4; i++)
         asked[i] = text(names[i]);
-    CHECK(gbf_header_plan_build(&plan, asked, 4, wanted, 2, data[0] & 64 ? secret : NULL,
-                                gbf_xxh3_pick(gbf_cpu_features()), slots, &fault) == GBF_OK);
+    must(gbf_header_plan_build(&plan, asked, 4, wanted, 2, data[0] & 64 ? secret : NULL,
+                               gbf_xxh3_pick(gbf_cpu_features()), slots, &fault) == GBF_OK);
     scan(&plan, &first, data, nbytes, copies[0], &count[0]);
     scan(&plan, &second, data, nbytes, copies[1], &count[1]);
-    CHECK(first.problem == second.problem && first.tally.seen == second.tally.seen);
-    CHECK(first.fingerprint.low == second.fingerprint.low && first.fingerprint.high == second.fingerprint.high);
+    must(first.problem == second.problem && first.tally.seen == second.tally.seen);
+    must(first.fingerprint.low == second.fingerprint.low && first.fingerprint.high == second.fingerprint.high);
     for (uint32_t slot = 0; slot < plan.slot_count && first.problem == GBF_HEADERS_FINE; slot++) {
         gbf_header_text value = first.slots[slot];
         if (!(first.tally.seen >> slot & 1))
             continue;
-        CHECK(value.nbytes <= GBF_HEADERS_BYTES + 2 * GBF_HEADERS_MOST);
-        CHECK(!gbf_header_controls(value.at, value.nbytes));
-        CHECK(gbf_header_ua(value) <= GBF_UA_OTHER);
-        CHECK(gbf_header_path(value).nbytes <= value.nbytes);
+        must(value.nbytes <= GBF_HEADERS_BYTES + 2 * GBF_HEADERS_MOST);
+        must(!gbf_header_controls(value.at, value.nbytes));
+        must(gbf_header_ua(value) <= GBF_UA_OTHER);
+        must(gbf_header_path(value).nbytes <= value.nbytes);
         gbf_header_is_method(value);
     }
     for (int i = 0; i < 2; i++)

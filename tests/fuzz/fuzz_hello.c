@@ -1,34 +1,17 @@
 /* Any bytes may be given to the ClientHello reader, and whatever it accepts may be fingerprinted. Also: a hello split
  * over records reads as in one, no cut of a whole hello is refused, and `need` never asks for more than is left. */
-#include <stdlib.h>
-
+#include "fuzz.h"
 #include "gbf_cpu.h"
 #include "gbf_ja.h"
-
-#define CHECK(x)                                                                                                       \
-    do                                                                                                                 \
-        if (!(x))                                                                                                      \
-            __builtin_trap();                                                                                          \
-    while (0)
-
-/* An exact copy, so that the sanitizer sees the first byte past the end. */
-static uint8_t *copy(const uint8_t *data, size_t nbytes)
-{
-    uint8_t *out = malloc(nbytes != 0 ? nbytes : 1);
-    CHECK(out != NULL);
-    if (nbytes != 0)
-        memcpy(out, data, nbytes);
-    return out;
-}
 
 static void fingerprint(const gbf_hello *hello)
 {
     uint8_t *room = malloc(gbf_ja_room(hello)), scalar[GBF_JA4_BYTES], best[GBF_JA4_BYTES], ja3[GBF_JA3_BYTES];
-    CHECK(room != NULL);
+    must(room != NULL);
     gbf_ja4(hello, 't', gbf_sha256_pick(0), room, scalar);
     gbf_ja4(hello, 't', gbf_sha256_pick(gbf_cpu_features()), room, best);
-    CHECK(memcmp(scalar, best, sizeof scalar) == 0);
-    CHECK(gbf_ja4_raw(hello, 't', room) <= gbf_ja_room(hello));
+    must(memcmp(scalar, best, sizeof scalar) == 0);
+    must(gbf_ja4_raw(hello, 't', room) <= gbf_ja_room(hello));
     gbf_ja3(hello, room, ja3);
     free(room);
 }
@@ -37,7 +20,7 @@ static int read_whole(const uint8_t *data, gbf_hello_frame *frame)
 {
     gbf_hello hello;
     uint8_t *message = malloc(frame->message_bytes);
-    CHECK(message != NULL);
+    must(message != NULL);
     if (frame->records == 0)
         memcpy(message, data, frame->message_bytes);
     else
@@ -49,9 +32,9 @@ static int read_whole(const uint8_t *data, gbf_hello_frame *frame)
         const uint8_t *name = message + hello.name.at;
         int clean = gbf_hello_name_clean(name, hello.name.nbytes);
         uint32_t odd = gbf_hello_name_flags(name, hello.name.nbytes);
-        CHECK(!(clean && (odd & (GBF_NAME_EMPTY | GBF_NAME_NUL | GBF_NAME_NON_ASCII))));
+        must(!(clean && (odd & (GBF_NAME_EMPTY | GBF_NAME_NUL | GBF_NAME_NON_ASCII))));
     } else {
-        CHECK(frame->place <= frame->message_bytes);
+        must(frame->place <= frame->message_bytes);
         gbf_hello_offset(data, frame, frame->place);
     }
     free(message);
@@ -62,7 +45,7 @@ static int read_whole(const uint8_t *data, gbf_hello_frame *frame)
 static void split(const uint8_t *message, uint32_t nbytes, uint32_t step, int good)
 {
     uint8_t *data = malloc((size_t)nbytes * 6 + 6);
-    CHECK(data != NULL);
+    must(data != NULL);
     uint32_t end = 0;
     for (uint32_t at = 0; at < nbytes; at += step) {
         uint32_t piece = nbytes - at < step ? nbytes - at : step;
@@ -72,28 +55,26 @@ static void split(const uint8_t *message, uint32_t nbytes, uint32_t step, int go
         end += 5 + piece;
     }
     gbf_hello_frame frame = gbf_hello_records(data, end);
-    CHECK(frame.status == GBF_HELLO_OK && frame.end == end && read_whole(data, &frame) == good);
+    must(frame.status == GBF_HELLO_OK && frame.end == end && read_whole(data, &frame) == good);
     uint32_t kept = end * (uint64_t)step % end;
-    uint8_t *part = copy(data, kept);
+    uint8_t *part = exact(data, kept);
     frame = gbf_hello_records(part, kept);
-    CHECK(frame.status == GBF_HELLO_INCOMPLETE && frame.place >= 1 && frame.place <= end - kept);
+    must(frame.status == GBF_HELLO_INCOMPLETE && frame.place >= 1 && frame.place <= end - kept);
     free(part);
     free(data);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *input, size_t nbytes);
-
-int LLVMFuzzerTestOneInput(const uint8_t *input, size_t nbytes)
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t nbytes)
 {
-    uint8_t *data = copy(input, nbytes);
+    uint8_t *data = exact(bytes, nbytes);
     gbf_hello_frame frame = gbf_hello_records(data, nbytes);
     if (frame.status == GBF_HELLO_OK) {
         int good = read_whole(data, &frame);
         uint8_t *message = malloc(frame.message_bytes);
-        CHECK(message != NULL);
+        must(message != NULL);
         gbf_hello_gather(data, &frame, message);
         gbf_hello_frame bare = gbf_hello_bare(message, frame.message_bytes);
-        CHECK(bare.status == GBF_HELLO_OK && read_whole(message, &bare) == good);
+        must(bare.status == GBF_HELLO_OK && read_whole(message, &bare) == good);
         split(message, frame.message_bytes, 1 + nbytes % 61, good);
         free(message);
     }

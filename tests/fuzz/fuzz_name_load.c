@@ -1,7 +1,6 @@
 /* A name table that opens may be asked anything. The input is a list of edits to a good table (with every section in use),
  * then the names to ask; the content hash is left out, so that mutation reaches the indices. */
-#include <stdlib.h>
-
+#include "fuzz.h"
 #include "gbf_name_build.h"
 
 static void *good_table(void)
@@ -48,8 +47,6 @@ static void ask(const gbf_name_table *table, const uint8_t *text, uint64_t nbyte
     (void)sink;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes);
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
 {
     static void *good;
@@ -59,10 +56,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
         return 0;
     uint64_t block_bytes = gbf_block_nbytes(good), cut = data[1] == 0 ? 64 : 0;
     size_t edits = data[0] % 32, at = 2;
-    uint8_t *block = malloc(block_bytes); /* exact, so that the sanitizer sees the first byte past the end */
-    if (block == NULL)
-        return 0;
-    memcpy(block, good, block_bytes);
+    uint8_t *block = exact(good, block_bytes);
     for (; edits > 0 && at + 4 <= nbytes; edits--, at += 4) { /* place, new byte, how many */
         uint64_t place = (data[at] | (uint64_t)data[at + 1] << 8) % block_bytes;
         for (uint64_t i = 0; i <= data[at + 3] % 4u && place + i < block_bytes; i++)

@@ -10,18 +10,6 @@
 #define KIND GBF_TAG('P', 'F', 'X', ' ')
 #define RULES GBF_TAG('R', 'U', 'L', 'E')
 
-typedef struct {
-    const uint8_t *at, *end;
-} input;
-
-static uint32_t take(input *in, uint32_t bytes)
-{
-    uint32_t value = 0;
-    for (uint32_t i = 0; i < bytes && in->at < in->end; i++)
-        value |= (uint32_t)*in->at++ << (8 * i);
-    return value;
-}
-
 static gbf_addr any_address(input *in)
 {
     uint32_t choice = take(in, 1);
@@ -107,8 +95,6 @@ static void *build_prefixes(input *in)
     gbf_fault fault;
     return gbf_prefix_build(items, count, KIND, NULL, 0, &block, &fault) == GBF_OK ? block : NULL;
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
 {

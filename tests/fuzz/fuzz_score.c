@@ -3,27 +3,9 @@
  *
  * Input: rules, then requests of (what is present, name, fingerprint, AS). */
 #include <math.h>
-#include <stdlib.h>
 
+#include "fuzz.h"
 #include "gbf_score.h"
-
-typedef struct {
-    const uint8_t *at, *end;
-} input;
-
-static uint32_t take(input *in, uint32_t bytes)
-{
-    uint32_t value = 0;
-    for (uint32_t i = 0; i < bytes && in->at < in->end; i++)
-        value |= (uint32_t)*in->at++ << (8 * i);
-    return value;
-}
-
-static void must(int law)
-{
-    if (!law)
-        abort();
-}
 
 static void recount(const gbf_window *w, const gbf_window_rules *rules)
 {
@@ -44,8 +26,6 @@ static int same(double a, double b)
 {
     return a == b || (isnan(a) && isnan(b));
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
 {

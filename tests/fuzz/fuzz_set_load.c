@@ -7,18 +7,6 @@
 #include "gbf_set.h"
 #include "mend.h"
 
-typedef struct {
-    const uint8_t *at, *end;
-} input;
-
-static uint32_t take(input *in, uint32_t bytes)
-{
-    uint32_t value = 0;
-    for (uint32_t i = 0; i < bytes && in->at < in->end; i++)
-        value |= (uint32_t)*in->at++ << (8 * i);
-    return value;
-}
-
 static gbf_addr any_address(input *in)
 {
     uint32_t choice = take(in, 1);
@@ -39,19 +27,6 @@ static void *build(input *in)
     void *block = NULL;
     gbf_fault fault;
     return gbf_set_build(items, count, &block, &fault) == GBF_OK ? block : NULL;
-}
-
-/* An offset in the header, or in one of the sections, near either end of it. */
-static uint64_t any_offset(input *in, const uint8_t *block)
-{
-    uint32_t choice = take(in, 1), near = take(in, 2);
-    gbf_section section = {0, 0, 0, 192};
-    if (choice % 8 < 5)
-        memcpy(&section, block + 64 + choice % 8 * sizeof section, sizeof section);
-    if (section.nbytes == 0)
-        return near % 192;
-    near %= (uint32_t)section.nbytes;
-    return section.offset + (choice & 8 ? near : section.nbytes - 1 - near);
 }
 
 static void ask(const uint8_t *block, uint64_t nbytes, int check_hash, input in)
@@ -90,31 +65,16 @@ static void ask(const uint8_t *block, uint64_t nbytes, int check_hash, input in)
         abort();
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes);
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
 {
     input in = {data, data + nbytes};
-    uint32_t choice = take(&in, 1);
+    uint32_t check_hash = take(&in, 1) & 1;
     uint8_t *sound = build(&in);
     if (sound == NULL)
         return 0;
-    uint64_t block_bytes = gbf_block_nbytes(sound);
-    uint8_t *block = exact(sound, block_bytes);
-    for (uint32_t edits = take(&in, 1) % 8; edits > 0; edits--) {
-        uint64_t offset = any_offset(&in, sound);
-        block[offset] = (uint8_t)take(&in, 1);
-    }
-    free(sound);
-    if (choice & 1) {
-        block_bytes = 64 + take(&in, 4) % (block_bytes - 63);
-        sound = exact(block, block_bytes);
-        free(block);
-        block = sound;
-    }
-    if (choice & 2)
-        mend(block, block_bytes, GBF_SET_KIND);
-    ask(block, block_bytes, choice >> 2 & 1, in);
+    uint64_t block_bytes;
+    uint8_t *block = damaged(&in, sound, &block_bytes, GBF_SET_KIND);
+    ask(block, block_bytes, check_hash, in);
     free(block);
     return 0;
 }

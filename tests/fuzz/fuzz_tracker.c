@@ -2,29 +2,16 @@
  * was, peeks what it would note, and stays inside its memory.
  *
  * Input: limits, then calls of (what, client, fingerprint, milliseconds passed). The model keeps every event. */
-#include <stdlib.h>
-
+#include "fuzz.h"
 #include "gbf_tracker.h"
 
 #define EVENTS 2048
 #define CLIENTS 24
 
 typedef struct {
-    const uint8_t *at, *end;
-} input;
-
-typedef struct {
     uint64_t when;
     uint32_t client, fingerprint;
 } event;
-
-static uint32_t take(input *in, uint32_t bytes)
-{
-    uint32_t value = 0;
-    for (uint32_t i = 0; i < bytes && in->at < in->end; i++)
-        value |= (uint32_t)*in->at++ << (8 * i);
-    return value;
-}
 
 static uint32_t distinct(const event *events, uint32_t n, uint32_t client, uint64_t now, uint64_t window)
 {
@@ -42,14 +29,6 @@ static uint32_t requests(const event *events, uint32_t n, uint32_t client, uint6
         count += events[i].client == client && now / bucket - events[i].when / bucket < GBF_TRACKER_RATE_BUCKETS;
     return count;
 }
-
-static void must(int law)
-{
-    if (!law)
-        abort();
-}
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
 {

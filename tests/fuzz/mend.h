@@ -1,9 +1,9 @@
-/* Makes a header that opens around fuzzed sections, so that mutation gets past magic, size and hash. */
+/* Blocks that are damaged on purpose: bytes near the ends of their sections, and a header that opens around what was
+ * edited, so that mutation gets past magic, size and hash. */
 #ifndef MEND_H
 #define MEND_H
 
-#include <stdlib.h>
-
+#include "fuzz.h"
 #include "gbf_block.h"
 #include "gbf_xxh3.h"
 
@@ -20,13 +20,40 @@ static inline void mend(uint8_t *block, uint64_t nbytes, uint32_t kind)
     memcpy(block + 16, &hash.high, 8);
 }
 
-/* An exact copy, so that the sanitizer sees the first byte past the end. */
-static inline uint8_t *exact(const uint8_t *data, size_t nbytes)
+/* An offset in the header, or in one of the sections of a sound block, near either end of it. */
+static inline uint64_t any_offset(input *in, const uint8_t *block)
 {
-    uint8_t *copy = malloc(nbytes);
-    if (copy == NULL)
-        abort();
-    return memcpy(copy, data, nbytes);
+    uint32_t count = gbf_load32(block + 36), choice = take(in, 1), near = take(in, 2), which = choice >> 1;
+    gbf_section section = {0, 0, 0, 64 + count * sizeof section};
+    if (which % (count + 3) < count)
+        memcpy(&section, block + 64 + which % (count + 3) * sizeof section, sizeof section);
+    if (section.nbytes == 0)
+        return near % 64;
+    near %= (uint32_t)section.nbytes;
+    return section.offset + (choice & 1 ? near : section.nbytes - 1 - near);
+}
+
+/* A copy of a sound block of this kind after some edits, a cut or neither, and with its header mended or not. Frees
+ * `sound`. */
+static inline uint8_t *damaged(input *in, uint8_t *sound, uint64_t *nbytes, uint32_t kind)
+{
+    uint32_t choice = take(in, 1);
+    *nbytes = gbf_block_nbytes(sound);
+    uint8_t *edited = exact(sound, *nbytes);
+    for (uint32_t edits = take(in, 1) % 8; edits > 0; edits--) {
+        uint64_t offset = any_offset(in, sound);
+        edited[offset] = (uint8_t)take(in, 1);
+    }
+    free(sound);
+    uint8_t *block = edited;
+    if (choice & 1) {
+        *nbytes = 64 + take(in, 4) % (*nbytes - 63);
+        block = exact(edited, *nbytes);
+        free(edited);
+    }
+    if (choice & 2)
+        mend(block, *nbytes, kind);
+    return block;
 }
 
 #endif
