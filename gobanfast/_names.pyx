@@ -66,7 +66,7 @@ cdef class NameTable:
         ValueError: patterns or values that cannot be used, all of them, each with its index; or globs past the budget.
     Threads: frozen once built; any number of threads may read.
     Cost: a lookup hashes the name once and reads one or two cache lines a hit.
-    Source: csrc/DESIGN.md, "Names".
+    Source: csrc/DESIGN.md, "Names: what a pattern means" and those after it.
     """
 
     def __init__(self, items=(), /, *, key=None, bint text=True, kernel=None):

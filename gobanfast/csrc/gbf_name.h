@@ -3,7 +3,7 @@
  * A table answers "which pattern covers this name" from three structures in one block: a hash of right-anchored
  * literal suffixes (exact, one label below, any number below, name and below), behind a Bloom filter; and small
  * reversed automata for what stands left of such a suffix when it is not literal. Theory, byte arithmetic,
- * semantics and sources: DESIGN.md, "Names". */
+ * semantics and sources: DESIGN.md, "Names: what a pattern means" and those after it. */
 #ifndef GBF_NAME_H
 #define GBF_NAME_H
 
@@ -406,7 +406,7 @@ GBF_INLINE uint32_t gbf_name_resolve(const gbf_name_table *table, const gbf_name
 
 /* Value of the most specific pattern that matches, or GBF_NONE: the exact name, else the longest suffix (of equal ones the
  * first given), else the first glob. Reads at most one bucket run per label; never allocates or fails; any number of
- * threads. Source: DESIGN.md, "Names". */
+ * threads. Source: DESIGN.md, "Names: the hash". */
 GBF_INLINE uint32_t gbf_name_lookup(const gbf_name_table *table, const gbf_name *name)
 {
     gbf_name_spot spots[GBF_LABELS_MAX];
