@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import Protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object
 
 
 class ForkAware(Protocol):

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object
 
 
 class Searches(Protocol):
