@@ -34,6 +34,7 @@ class FakeEngine:
     generation: int = 1
     ruleset: Any = field(default_factory=lambda: Ruleset.from_text("{version: 1, rules: []}"))
     stored: dict[str, Ban] = field(default_factory=dict)
+    vouched: list[str | None] = field(default_factory=list)
     stale: bool = False
 
     def decide(self, address, /, *, sni=None, hello=None, ja4=None, headers=None, method=None, path=None, http=None):
@@ -49,6 +50,10 @@ class FakeEngine:
         if address in {"203.0.113.77", "127.0.0.77"} or (address is not None and parse_address(address) is None):
             return FakeDecision(address, "challenge", "rented", "servers do not browse", "rule", **given)
         return FakeDecision(address, **given)
+
+    def vouch(self, decision):
+        self.vouched.append(decision.address)
+        return True
 
     def status(self):
         return {"generation": self.generation, "problems": [], "stale": self.stale}

@@ -382,6 +382,22 @@ def test_challenge_is_a_page_for_browsers_and_a_problem_for_programs():
     assert [403] * 3 == [sent[0]["status"] for sent in (page, program, post)]
 
 
+def test_solved_challenge_is_vouched_for_once():
+    """The engine hears of a solution, so that its score learns; of the pass that was given for it, it does not."""
+    from gobanfast.frontends.refusal import Answer
+    from test_challenge import solve
+
+    _, middleware = guarded(challenge=Challenge(["k" * 16], difficulty=4))
+    page = ask(middleware, CHALLENGED, headers=[BROWSER])
+    work = solve(Answer(403, [], page[1]["body"])).encode()
+    solved = ask(middleware, CHALLENGED, headers=[BROWSER, (b"cookie", work)])
+    given = next(value for value in header(solved, b"set-cookie") if value.startswith(b"gobanfast-pass"))
+    passed = ask(middleware, CHALLENGED, headers=[BROWSER, (b"cookie", given.partition(b";")[0])])
+
+    assert [403, 200, 200] == [sent[0]["status"] for sent in (page, solved, passed)]
+    assert [CHALLENGED] == middleware.gate.engine.vouched
+
+
 def shaken(sni, hello=None):
     """The handshake that a guarded context left for the requests of this connection."""
     return Handshake(GOOD, sni, hello, None, False)

@@ -134,6 +134,7 @@ class Gate:
             if outcome == "passed":
                 return None, []
             if outcome == "solved":
+                self.engine.vouch(decision)  # what was only new to the score becomes usual
                 return None, self.challenge.cookies(decision.address, decision.fingerprint, secure=secure)
             if method == "GET" and "text/html" in accept:
                 return self.challenge.answer(
