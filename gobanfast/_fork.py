@@ -5,12 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Protocol
-else:
-    Protocol = object
+from typing import Protocol
 
 
 class ForkAware(Protocol):

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from gobanfast._address import client_of, format_address, parse_address, parse_prefix
 from gobanfast._dataclass import dataclass
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Literal
 
 _ASN = r"[aA][sS]([1-9][0-9]{0,9})"  # texts: to compile them takes a part of a first decision
 _FINGERPRINT = r"gh1:[0-9a-fA-F]{32}"

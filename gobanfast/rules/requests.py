@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from gobanfast._digest import blake2b
 from gobanfast.rules.regex import compile_regex
 from gobanfast.rules.rule import HeaderTest, Rule
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gobanfast._headers import HeaderPlan
     from gobanfast._requests import RequestTable

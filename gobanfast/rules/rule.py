@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from gobanfast._dataclass import dataclass
-from gobanfast.rules.words import Literal
 
 Action = Literal["allow", "challenge", "ban", "log"]
 Mode = Literal["enforce", "shadow", "off"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from gobanfast._dataclass import dataclass
 from gobanfast._digest import blake2b
@@ -14,7 +15,6 @@ from gobanfast.rules.inputs import Inputs
 from gobanfast.rules.rule import PrefixList, Rule, Unparsable
 from gobanfast.rules.settings import Settings
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gobanfast._block import Block
     from gobanfast._rules import CompiledRules

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from gobanfast._dataclass import dataclass
 from gobanfast.rules.rule import PrefixList
-from gobanfast.rules.words import Literal
 
 FINGERPRINT_FIELDS = (
     "user-agent", "accept", "accept-language", "accept-encoding", "sec-ch-ua", "sec-ch-ua-mobile", "sec-ch-ua-platform",

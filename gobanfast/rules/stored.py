@@ -14,6 +14,7 @@ import sys
 import types
 from collections.abc import Callable, Mapping
 from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gobanfast._block import Block
 from gobanfast._digest import blake2b
@@ -24,10 +25,7 @@ from gobanfast.rules.inputs import COMPILED_MAGIC, Inputs
 from gobanfast.rules.rule import NameList, PrefixList, Rule, Unparsable
 from gobanfast.rules.settings import Settings
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from gobanfast.asn import AsnTable
     from gobanfast.rules.ruleset import Ruleset
 
@@ -186,16 +184,15 @@ def _value(kind: Any, plain: Any, lists: memoryview) -> Any:
 @cache
 def _reader(kind: Any) -> Callable[[Any, memoryview], Any]:
     """Turns a plain value back into one of type `kind`; raises ValueError, TypeError or KeyError for any other."""
-    origin: Any = getattr(kind, "__origin__", None)
-    inside: tuple[Any, ...] = getattr(kind, "__args__", ())
+    origin, inside = get_origin(kind), get_args(kind)
     if kind in (PrefixList, NameList):
         made = StoredPrefixes if kind is PrefixList else StoredNames
         return lambda plain, lists: made(lists, *plain)
     if "__dataclass_fields__" in getattr(kind, "__dict__", ()):
         return _dataclass_reader(kind)
-    if isinstance(kind, tuple):  # the words of a Literal
-        return lambda plain, _: kind[kind.index(plain)]
-    if isinstance(kind, types.UnionType):
+    if origin is Literal:
+        return lambda plain, _: inside[inside.index(plain)]
+    if origin in (Union, types.UnionType):
         readers = [_reader(member) for member in inside if member is not types.NoneType]
         if len(readers) != 1:
             raise TypeError(f"{kind} has several meanings")
@@ -217,13 +214,9 @@ def _dataclass_reader(kind: Any) -> Callable[[Any, memoryview], Any]:
 
 @cache
 def _member(kind: Any, name: str) -> Callable[[Any, memoryview], Any]:
-    """The reader of one field, from its annotation. Those of fields that have their defaults are not worked out."""
-    return _annotated(kind.__module__, kind.__annotations__[name])
-
-
-@cache
-def _annotated(module: str, text: str) -> Callable[[Any, memoryview], Any]:
-    return _reader(eval(text, vars(sys.modules[module])))  # noqa: S307 - a text of ours, not of the file
+    """The reader of one field. The types of the others, which have their defaults, are not worked out."""
+    one = types.SimpleNamespace(__annotations__={name: kind.__annotations__[name]})
+    return _reader(get_type_hints(one, vars(sys.modules[kind.__module__]))[name])
 
 
 def _checked(kind: type, plain: Any) -> Any:
