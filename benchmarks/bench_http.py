@@ -180,8 +180,8 @@ async def send(message: Any) -> None:
 
 
 async def drive(app: Any, requests: list[dict[str, Any]]) -> None:
-    for scope in requests:
-        await app(scope, receive, send)
+    while requests:
+        await app(requests.pop(), receive, send)  # and lets go of it, as a server does
 
 
 def cases(data: Data) -> Iterator[Case]:
@@ -223,8 +223,8 @@ def wsgi_cases() -> Iterator[Case]:
         pass
 
     def each(app: Any, environs: list[dict[str, Any]]) -> None:
-        for environ in environs:
-            app(environ, start_response)
+        while environs:
+            app(environs.pop(), start_response)
 
     ours = Gobanfast(wsgi_application, engine())
     for name, kind, app in (("bare", "yardstick", wsgi_application), ("gobanfast", "ours", ours)):
