@@ -20,6 +20,9 @@ cdef class Running:
     cdef bint any_stored
     cdef bint timed                    # whether a decision needs the time even when nothing of it is banned
     cdef uint64_t *hits                # decisions of each rule
+    cdef double *weighs                # what a match of each rule adds to the score; NULL: none does
+
+    cdef double added(self, Decision d) noexcept
 
 
 cdef class EngineCore:

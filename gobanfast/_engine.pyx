@@ -16,8 +16,7 @@ from gobanfast.native cimport (
     GBF_BAN_EPOCH, GBF_BAN_REFUSED, GBF_CAUSE_BAN, GBF_CAUSE_RULE, GBF_HELLO_OK,
     GBF_NONE, GBF_TRIPS, gbf_addr, gbf_ban, gbf_ban_client, gbf_ban_fingerprint, gbf_ban_fingerprint_at, gbf_ban_key,
     gbf_bans_find, gbf_live_answer, gbf_live_decide, gbf_live_idle, gbf_live_prints, gbf_live_request, gbf_live_vouch,
-    gbf_name, gbf_name_fold_scalar, gbf_name_read,
-    gbf_xxh3_64,
+    gbf_name, gbf_name_fold_scalar, gbf_name_read, gbf_rules, gbf_rules_next, gbf_xxh3_64,
 )
 
 cdef extern from *:
@@ -81,6 +80,12 @@ cdef class Running:
         self.hits = <uint64_t *>calloc(len(compiled.rules) + 1, sizeof(uint64_t))
         if self.hits == NULL:
             raise MemoryError()
+        if self.scorer is not None and any([rule.weigh for rule in compiled.rules]):
+            self.weighs = <double *>calloc(len(compiled.rules), sizeof(double))
+            if self.weighs == NULL:
+                raise MemoryError()
+            for i, rule in enumerate(compiled.rules):
+                self.weighs[<size_t>i] = rule.weigh or 0
         memset(&self.live, 0, sizeof(self.live))
         self.live.bans = bans._bans
         self.live.exempt = &self.exemption.exempt
@@ -99,6 +104,17 @@ cdef class Running:
 
     def __dealloc__(self):
         free(self.hits)
+        free(self.weighs)
+
+    cdef double added(self, Decision d) noexcept:
+        """What the `log` rules that match add to the score."""
+        cdef const gbf_rules *rules = &self.compiled._rules
+        cdef uint32_t rule = gbf_rules_next(rules, d._vector, rules.logged, 0)
+        cdef double total = 0
+        while rule != GBF_NONE:
+            total += self.weighs[rule]
+            rule = gbf_rules_next(rules, d._vector, rules.logged, rule + 1)
+        return total
 
 
 def stored_key(rule):
@@ -267,6 +283,7 @@ cdef class EngineCore:
         if type(d) is SignalDecision and (<SignalDecision>d)._has_print:
             request.fingerprint = (<SignalDecision>d)._print
         request.name = request.host = 0
+        request.added = 0
         request.has_name = False
         request.asn = 0 if d._record == GBF_NONE else compiled._rules.records[d._record].asn
         request.decided = d._rule != GBF_NONE
@@ -284,6 +301,8 @@ cdef class EngineCore:
         request.peek = peek
         if running.live.score != NULL:
             name_hash(&request, sni, tls)
+            if running.weighs != NULL:
+                request.added = running.added(d)
         gbf_live_decide(&running.live, &request, &said)
         d._cause, d._action, d._trip = said.cause, said.action, said.trip
         d._score, d._threshold, d._coverage = said.score, said.threshold, said.coverage

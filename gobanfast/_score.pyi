@@ -14,10 +14,22 @@ class ScoreAnswer(NamedTuple):
 class Scorer:
     def __init__(self, settings: ScoreSettings, *, key: bytes | None = None) -> None: ...
     def rate(
-        self, *, name: int | None = None, fingerprint: int | None = None, asn: int | None = None, host: int = 0
+        self,
+        *,
+        name: int | None = None,
+        fingerprint: int | None = None,
+        asn: int | None = None,
+        host: int = 0,
+        added: float = 0,
     ) -> ScoreAnswer: ...
     def peek(
-        self, *, name: int | None = None, fingerprint: int | None = None, asn: int | None = None, host: int = 0
+        self,
+        *,
+        name: int | None = None,
+        fingerprint: int | None = None,
+        asn: int | None = None,
+        host: int = 0,
+        added: float = 0,
     ) -> ScoreAnswer: ...
     def vouch(
         self, *, name: int | None = None, fingerprint: int | None = None, asn: int | None = None, host: int = 0

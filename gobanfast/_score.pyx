@@ -60,7 +60,7 @@ cdef class Scorer:
     def __dealloc__(self):
         gbf_score_free(self.score)
 
-    def rate(self, *, name=None, fingerprint=None, asn=None, uint64_t host=0):
+    def rate(self, *, name=None, fingerprint=None, asn=None, uint64_t host=0, double added=0):
         """Scores one request and learns from it.
 
         Args:
@@ -68,18 +68,21 @@ cdef class Scorer:
             fingerprint: 64 bits of the fingerprint; None: absent.
             asn: origin AS, 0 when none is known; None: there is no address.
             host: 64 bits of a hash of the host; matters with `scope: host`.
+            added: what rules add to the score; it counts and is not learned.
         """
         cdef gbf_score_input given
         cdef gbf_score_answer answer
         fill(&given, name, fingerprint, asn, host)
+        given.added = added
         gbf_score_rate(self.score, &given, &answer)
         return answer_of(&answer)
 
-    def peek(self, *, name=None, fingerprint=None, asn=None, uint64_t host=0):
+    def peek(self, *, name=None, fingerprint=None, asn=None, uint64_t host=0, double added=0):
         """What `rate` would answer, without learning."""
         cdef gbf_score_input given
         cdef gbf_score_answer answer
         fill(&given, name, fingerprint, asn, host)
+        given.added = added
         gbf_score_peek(self.score, &given, &answer)
         return answer_of(&answer)
 
@@ -162,7 +165,8 @@ cdef class ScoreWindow:
         cdef gbf_window_answer answer
         if not 0 <= score <= 1:
             raise ValueError(f"score {score} is out of range; give 0 to 1")
-        gbf_window_rate(&self._window, &self._rules, gbf_window_score(&self._rules, score), &answer)
+        score = gbf_window_score(&self._rules, score)
+        gbf_window_rate(&self._window, &self._rules, score, score, &answer)
         return known(answer.threshold), answer.flagged != 0
 
     def __len__(self):

@@ -701,7 +701,8 @@ cdef extern from "gbf_window.h" nogil:
     uint64_t gbf_window_bytes(const gbf_window_rules *rules)
     void gbf_window_set(gbf_window *w, const gbf_window_rules *rules, void *memory)
     double gbf_window_score(const gbf_window_rules *rules, double score)
-    void gbf_window_rate(gbf_window *w, const gbf_window_rules *rules, double score, gbf_window_answer *out)
+    void gbf_window_rate(gbf_window *w, const gbf_window_rules *rules, double score, double held,
+                         gbf_window_answer *out)
 
 
 cdef extern from "gbf_score.h" nogil:
@@ -726,6 +727,7 @@ cdef extern from "gbf_score.h" nogil:
         uint64_t host
         uint32_t asn
         uint32_t present
+        double added
     ctypedef struct gbf_score_answer:
         double score
         double threshold
@@ -768,6 +770,7 @@ cdef extern from "gbf_live.h" nogil:
         uint64_t name
         uint64_t host
         uint64_t now_ms
+        double added
         uint32_t asn
         uint8_t has_name
         uint8_t decided

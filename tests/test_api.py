@@ -173,6 +173,7 @@ SURFACE: dict[str, set[str]] = {
         "priority",
         "reason",
         "source",
+        "weigh",
         "when",
     },
     "RuleError": set(),

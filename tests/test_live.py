@@ -8,6 +8,7 @@ import random
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,6 +64,7 @@ def some_rules(rng: random.Random) -> list[OracleRule]:
             OracleRule(
                 f"r{number}", action, rng.choice(["enforce"] * 4 + ["shadow"]), rng.choice([1, 100]), stored=stored,
                 key=rng.choice(["client", "fingerprint", "client_fingerprint"]), names=CERTIFICATE,
+                weigh=rng.choice([None, 0.2, 0.5, 1.0]) if action == "log" else None,
                 **{name: conditions[name] for name in kept},
             )
         )  # fmt: skip
@@ -101,6 +103,8 @@ def as_text(rules: list[OracleRule], found: dict[str, Any]) -> str:
         entry = {"id": rule.id, "when": when, "action": rule.action, "mode": rule.mode, "priority": rule.priority}
         if rule.stored is not None:
             entry |= {"for": f"{rule.stored:g}s", "key": rule.key}
+        if rule.weigh is not None:
+            entry["weigh"] = rule.weigh
         entries.append(entry)
     return yaml.safe_dump({"rules": entries, "names": list(CERTIFICATE), **found})
 
@@ -336,6 +340,62 @@ def test_a_new_client_is_challenged_until_it_was_vouched_for() -> None:
     assert 1 <= solved <= 10
     assert "none" == engine.decide("203.0.113.9", headers=new).cause
     assert "score" == engine.decide("203.0.113.9", headers=[(b"user-agent", b"Another")]).cause
+
+
+WEIGHED = """
+names: [www.example]
+rules:
+- {id: odd, when: {sni_host: differ}, action: log, weigh: 0.3, reason: two names}
+- {id: probe, when: {path: {prefix: /wp-}}, action: log, weigh: 0.4}
+- {id: trial, when: any, action: log, weigh: 1, mode: shadow}
+- {id: gone, when: any, action: log, weigh: 1, mode: "off"}
+- {id: plain, when: {path: {prefix: /wp-}}, action: log}
+- {id: banned, when: {path: /.env}, action: ban}
+score: {asn_risk: {AS1: 0.0}}
+"""
+
+
+def test_log_rules_add_to_the_score(tmp_path: Path) -> None:
+    """Whatever a condition can say is an input of the score: by its weight, up to one; explained, kept in a compiled
+    file, and of no effect on what is learned."""
+    engine = make_engine(WEIGHED)
+    engine.ruleset.save(tmp_path / "rules.gbf")
+    for one in (engine, Engine.load(tmp_path / "rules.gbf")):
+        headers = [(b"host", b"www.example"), (b"user-agent", b"Firefox")]
+        for _ in range(400):
+            one.decide("10.0.0.1", sni="www.example", headers=headers)
+        other = [(b"host", b"other.example"), (b"user-agent", b"Firefox")]
+        usual = one.peek("10.0.0.1", sni="www.example", headers=headers)
+        differs = one.peek("10.0.0.1", sni="www.example", headers=other)
+        both = one.decide("10.0.0.1", sni="www.example", headers=other, path="/wp-login.php")
+        unusual = one.decide("203.0.113.1", sni="new.example", headers=other[:1], path="/wp-login.php")
+        banned = one.peek("10.0.0.1", sni="www.example", headers=other, path="/.env")
+
+        assert ("none", "none", "score", "score") == (usual.cause, differs.cause, both.cause, unusual.cause)
+        assert [usual.score + 0.3, usual.score + 0.7, 1.0] == pytest.approx([differs.score, both.score, unusual.score])
+        assert (usual.coverage, usual.threshold) == (both.coverage, both.threshold)
+        assert (("odd", "probe", "plain"), ("trial",)) == (both.logged, one.peek("10.0.0.1", path="/").shadow)
+        assert "log by rule 'odd' at <string>:4:3 (two names); adds 0.3 to the score" in one.explain(both)
+        assert 1 == one.explain(differs).count("to the score")
+        assert ("rule", None) == (banned.cause, banned.score)
+        assert "to the score" not in one.explain(banned)
+
+
+def test_who_triggers_log_rules_does_not_move_the_threshold() -> None:
+    """What rules add is held against the threshold and not learned: a flood of it leaves the threshold that the same
+    requests leave without it, even where flagged ones are learned."""
+    text = WEIGHED.replace("score: {", "score: {learn: all, floor: 0.1, ceiling: 1.0, max_step: 0.1, ")
+    engines = [make_engine(text.replace("weigh: 0.4", f"weigh: {weigh}")) for weigh in (0.001, 0.9)]
+    scores: list[list[float | None]] = [[], []]
+    for found, engine in zip(scores, engines, strict=True):
+        for turn in range(3000):
+            path = "/wp-login.php" if turn % 3 else "/"
+            found.append(engine.decide("10.0.0.1", sni=f"n{turn % 7}.example", path=path).score)
+    light, heavy = (engine.peek("10.0.0.1", path="/") for engine in engines)
+
+    assert max(score or 0 for score in scores[0][-300:]) < 0.5 < max(score or 0 for score in scores[1][-300:])
+    assert (light.score, light.threshold) == (heavy.score, heavy.threshold)
+    assert (light.threshold or 1) < 0.5
 
 
 def test_vouching_counts_once_and_for_challenges_of_the_score_alone() -> None:

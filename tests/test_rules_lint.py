@@ -38,6 +38,14 @@ CASES: dict[str, tuple[str, list[tuple[str, str]]]] = {
         ),
         [("shadowed-rule", "rule 'narrow' can never decide: 'wide' before it match everything that it matches")],
     ),
+    "a rule weighs and nothing is scored": (
+        rules("id: a, when: any, action: log, weigh: 0.3", "id: b, when: any, action: log, mode: shadow, weigh: 1"),
+        [
+            ("weigh-without-score", "rule 'a' weighs 0.3, and nothing is scored"),
+            ("weigh-without-score", "rule 'b' weighs 1, and nothing is scored"),
+        ],
+    ),
+    "a rule weighs": (rules("id: a, when: any, action: log, weigh: 0.3", top="score: {}\n"), []),
     "two halves cover a rule together": (
         rules(
             "id: a, when: {prefix: 192.0.2.0/25}, action: ban",

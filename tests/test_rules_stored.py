@@ -34,7 +34,7 @@ rules:
 - {id: friend, when: {prefix: [10.0.0.0/24, '2001:db8::/32']}, action: allow}
 - {id: listed, when: {prefix_file: list}, action: ban, for: 1h, reason: "älter"}
 - {id: names, when: {sni_file: names, sni: [.example, 're:.*[.]top', absent]}, action: challenge}
-- {id: hello, when: {ja4_prefix: t13, alpn: [h2, dot], tls_version_below: 1.2, ech: none}, action: log}
+- {id: hello, when: {ja4_prefix: t13, alpn: [h2, dot], tls_version_below: 1.2, ech: none}, action: log, weigh: 0.25}
 - {id: as, when: {asn: [AS1, 3-5], asn_name: google}, action: ban, mode: shadow}
 ban_rules:
 - {asn_prefix: AS2, duration: 1h}

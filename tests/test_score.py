@@ -82,22 +82,23 @@ def test_a_guarded_window_keeps_its_sums_exact(window: int) -> None:
 
 requests = st.lists(
     st.tuples(
-        st.none() | st.integers(0, 6), st.none() | st.integers(0, 9), st.none() | st.integers(0, 4), st.booleans()
+        st.none() | st.integers(0, 6), st.none() | st.integers(0, 9), st.none() | st.integers(0, 4), st.booleans(),
+        st.sampled_from([0.0, 0.0, 0.1, 0.5, 3.0]),
     ),
     max_size=200,
 )  # fmt: skip
 
 
 @given(asked=requests)
-def test_a_scorer_equals_exact_counts(asked: list[tuple[int | None, int | None, int | None, bool]]) -> None:
-    """Surprise of name and fingerprint, risk of the AS, weights renormalised over what is present, threshold; and what
-    is vouched for is learned."""
+def test_a_scorer_equals_exact_counts(asked: list[tuple[int | None, int | None, int | None, bool, float]]) -> None:
+    """Surprise of name and fingerprint, risk of the AS, weights renormalised over what is present, what rules add,
+    threshold; and what is vouched for is learned."""
     settings = replace(SMALL, asn_risk=((1, 1, 0.9), (3, 4, 0.0)), unknown_asn=0.3)
     scorer, oracle = fixed(settings), OracleScorer(settings)
-    for name, fingerprint, asn, vouched in asked:
-        score, coverage, threshold, flagged = oracle.rate(name, fingerprint, asn)
-        peeked = scorer.peek(name=name, fingerprint=fingerprint, asn=asn)
-        answer = scorer.rate(name=name, fingerprint=fingerprint, asn=asn)
+    for name, fingerprint, asn, vouched, added in asked:
+        score, coverage, threshold, flagged = oracle.rate(name, fingerprint, asn, added)
+        peeked = scorer.peek(name=name, fingerprint=fingerprint, asn=asn, added=added)
+        answer = scorer.rate(name=name, fingerprint=fingerprint, asn=asn, added=added)
 
         assert score == pytest.approx(answer.score, abs=1 / PARTS)
         assert coverage == pytest.approx(answer.coverage)

@@ -24,7 +24,7 @@ static void track(const gbf_live *live, const gbf_live_request *q, gbf_live_answ
 
 GBF_INLINE gbf_score_input input_of(const gbf_live_request *q)
 {
-    gbf_score_input in = {.name = q->name, .host = q->host, .asn = q->asn};
+    gbf_score_input in = {.name = q->name, .host = q->host, .asn = q->asn, .added = q->added};
     in.present = (q->has_name ? GBF_SCORE_SNI : 0u) | (q->address != NULL ? GBF_SCORE_ASN : 0u);
     if (q->fingerprint != NULL) {
         in.fingerprint = q->fingerprint[1];

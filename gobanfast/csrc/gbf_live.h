@@ -50,6 +50,7 @@ typedef struct {
     uint64_t name;               /* hash of the server name, if has_name */
     uint64_t host;               /* hash of the host whose scores it belongs to */
     uint64_t now_ms;             /* engine time */
+    double added;                /* what `log` rules that match add to the score */
     uint32_t asn;                /* 0: not known */
     uint8_t has_name;
     uint8_t decided;     /* 1: a rule decided, with rule_action */

@@ -70,7 +70,8 @@ typedef struct {
     uint32_t name_seen, fingerprint_seen;
 } sighting;
 
-static void weigh(const gbf_score *s, const gbf_score_input *in, sighting *seen, gbf_score_answer *out)
+/* Fills in all but the threshold; the score without what is added, which is what may be learned. */
+static double weigh(const gbf_score *s, const gbf_score_input *in, sighting *seen, gbf_score_answer *out)
 {
     double sum = 0;
     memset(seen, 0, sizeof *seen);
@@ -96,7 +97,11 @@ static void weigh(const gbf_score *s, const gbf_score_input *in, sighting *seen,
         out->coverage += s->weight[2];
     }
     double score = out->coverage == 1 ? sum : out->coverage > 0 ? sum / out->coverage : 0;
-    out->score = gbf_window_score(&s->rules, score < 1 ? score : 1);
+    score = gbf_window_score(&s->rules, score < 1 ? score : 1);
+    out->score = score;
+    if (GBF_UNLIKELY(in->added > 0))
+        out->score = score + in->added < 1 ? score + in->added : 1;
+    return score;
 }
 
 GBF_INLINE gbf_score_scope *scope_of(const gbf_score *s, const gbf_score_input *in)
@@ -106,7 +111,20 @@ GBF_INLINE gbf_score_scope *scope_of(const gbf_score *s, const gbf_score_input *
     return s->scopes + (keyed(in->host, s->key[1], s->key[2]) >> 32) * s->scope_count / (UINT64_C(1) << 32);
 }
 
-static void count_both(gbf_score *s, const gbf_score_input *in, const sighting *seen)
+/* Holds a score against the threshold and learns nothing. */
+static void hold(const gbf_score *s, gbf_score_scope *scope, double score, gbf_score_answer *out)
+{
+    gbf_window_answer window = {NAN, 0};
+    if (out->coverage > 0 || out->score > 0) {
+        gbf_lock_take(&scope->lock);
+        gbf_window_peek(&scope->window, &s->rules, score, out->score, &window);
+        gbf_lock_open(&scope->lock);
+    }
+    out->threshold = window.threshold;
+    out->flagged = window.flagged;
+}
+
+GBF_INLINE void count_both(gbf_score *s, const gbf_score_input *in, const sighting *seen)
 {
     if (in->present & GBF_SCORE_SNI)
         count(&s->names, seen->name, seen->name_seen);
@@ -119,14 +137,13 @@ void gbf_score_rate(gbf_score *s, const gbf_score_input *in, gbf_score_answer *o
     sighting seen;
     gbf_window_answer window;
     gbf_score_scope *scope = scope_of(s, in);
-    weigh(s, in, &seen, out);
-    if (GBF_UNLIKELY(out->coverage <= 0)) { /* nothing to say, nothing to learn */
-        out->threshold = NAN;
-        out->flagged = 0;
+    double score = weigh(s, in, &seen, out);
+    if (GBF_UNLIKELY(out->coverage <= 0)) { /* nothing to learn */
+        hold(s, scope, score, out);
         return;
     }
     gbf_lock_take(&scope->lock);
-    gbf_window_rate(&scope->window, &s->rules, out->score, &window);
+    gbf_window_rate(&scope->window, &s->rules, score, out->score, &window);
     gbf_lock_open(&scope->lock);
     out->threshold = window.threshold;
     out->flagged = window.flagged;
@@ -141,11 +158,11 @@ int gbf_score_vouch(gbf_score *s, const gbf_score_input *in)
     gbf_score_scope *scope = scope_of(s, in);
     if (s->rules.naive || s->rules.learn_all)
         return 0;
-    weigh(s, in, &seen, &out);
+    double score = weigh(s, in, &seen, &out);
     if (out.coverage <= 0)
         return 0;
     gbf_lock_take(&scope->lock);
-    gbf_window_learn(&scope->window, &s->rules, out.score);
+    gbf_window_learn(&scope->window, &s->rules, score);
     gbf_lock_open(&scope->lock);
     count_both(s, in, &seen);
     return 1;
@@ -154,16 +171,7 @@ int gbf_score_vouch(gbf_score *s, const gbf_score_input *in)
 void gbf_score_peek(gbf_score *s, const gbf_score_input *in, gbf_score_answer *out)
 {
     sighting seen;
-    gbf_window_answer window = {NAN, 0};
-    gbf_score_scope *scope = scope_of(s, in);
-    weigh(s, in, &seen, out);
-    if (out->coverage > 0) {
-        gbf_lock_take(&scope->lock);
-        gbf_window_peek(&scope->window, &s->rules, out->score, &window);
-        gbf_lock_open(&scope->lock);
-    }
-    out->threshold = window.threshold;
-    out->flagged = window.flagged;
+    hold(s, scope_of(s, in), weigh(s, in, &seen, out), out);
 }
 
 gbf_score *gbf_score_new(const gbf_score_rules *rules, const uint8_t key[32])

@@ -38,10 +38,11 @@ typedef struct {
     uint64_t host;        /* a hash of the host whose window it is; per_host only */
     uint32_t asn;         /* origin AS, 0: none known; GBF_SCORE_ASN */
     uint32_t present;     /* GBF_SCORE_* */
+    double added;         /* what rules add to the score, 0 or more; it is held against the threshold and not learned */
 } gbf_score_input;
 
 typedef struct {
-    double score;     /* 0..1; 0 when nothing is present */
+    double score;     /* 0..1, with what was added; 0 when nothing is present or added */
     double threshold; /* NaN while the window is cold */
     double coverage;  /* sum of the weights present, 0..1 */
     double part[3];   /* name, fingerprint, AS; NaN where absent */

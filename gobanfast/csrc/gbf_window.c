@@ -115,12 +115,12 @@ static void push_naive(gbf_window *w, uint32_t window, double score)
     w->count++;
 }
 
-static void rate_naive(gbf_window *w, const gbf_window_rules *rules, double score, gbf_window_answer *out)
+static void rate_naive(gbf_window *w, const gbf_window_rules *rules, double score, double held, gbf_window_answer *out)
 {
     push_naive(w, rules->window, score);
     out->threshold =
         percentile_of(w->sorted, w->count, rules->percentile) + rules->deviations * deviation(w, rules->window);
-    out->flagged = score >= out->threshold;
+    out->flagged = held >= out->threshold;
 }
 
 /* ---- guarded ---- */
@@ -204,32 +204,32 @@ void gbf_window_learn(gbf_window *w, const gbf_window_rules *rules, double score
         w->threshold += clamped(wanted - w->threshold, -rules->max_step, rules->max_step);
 }
 
-void gbf_window_rate(gbf_window *w, const gbf_window_rules *rules, double score, gbf_window_answer *out)
+void gbf_window_rate(gbf_window *w, const gbf_window_rules *rules, double score, double held, gbf_window_answer *out)
 {
     if (rules->naive) {
-        rate_naive(w, rules, score, out);
+        rate_naive(w, rules, score, held, out);
         return;
     }
     int cold = gbf_window_cold(w, rules);
     out->threshold = cold ? NAN : w->threshold;
-    out->flagged = !cold && score >= w->threshold;
+    out->flagged = !cold && held >= w->threshold;
     if (!out->flagged || rules->learn_all)
         gbf_window_learn(w, rules, score);
 }
 
-void gbf_window_peek(gbf_window *w, const gbf_window_rules *rules, double score, gbf_window_answer *out)
+void gbf_window_peek(gbf_window *w, const gbf_window_rules *rules, double score, double held, gbf_window_answer *out)
 {
     if (rules->naive) {
         gbf_window before = *w;
         uint64_t nbytes = 2 * ring_bytes(rules); /* ring and sorted are neighbours */
         uint8_t *kept = (uint8_t *)w->scratch + ring_bytes(rules);
         memcpy(kept, w->ring, nbytes);
-        rate_naive(w, rules, score, out);
+        rate_naive(w, rules, score, held, out);
         memcpy(w->ring, kept, nbytes);
         *w = before;
         return;
     }
     int cold = gbf_window_cold(w, rules);
     out->threshold = cold ? NAN : w->threshold;
-    out->flagged = !cold && score >= w->threshold;
+    out->flagged = !cold && held >= w->threshold;
 }

@@ -66,14 +66,14 @@ GBF_INLINE double gbf_window_score(const gbf_window_rules *rules, double score)
     return rules->naive ? score : (double)(uint32_t)(score * GBF_WINDOW_ONE + 0.5) / GBF_WINDOW_ONE;
 }
 
-/* Says whether a score from gbf_window_score reaches the threshold, and learns it: first in a naive window, afterwards
- * and only if it does not in a guarded one. */
-void gbf_window_rate(gbf_window *w, const gbf_window_rules *rules, double score, gbf_window_answer *out);
+/* Says whether `held` reaches the threshold, and learns `score`, which comes from gbf_window_score: first in a naive
+ * window, afterwards and only if `held` does not in a guarded one. They differ by what rules add to a score. */
+void gbf_window_rate(gbf_window *w, const gbf_window_rules *rules, double score, double held, gbf_window_answer *out);
 
 /* Learns a score whatever the threshold is. Guarded windows only. */
 void gbf_window_learn(gbf_window *w, const gbf_window_rules *rules, double score);
 
 /* What rate would say; changes nothing. */
-void gbf_window_peek(gbf_window *w, const gbf_window_rules *rules, double score, gbf_window_answer *out);
+void gbf_window_peek(gbf_window *w, const gbf_window_rules *rules, double score, double held, gbf_window_answer *out);
 
 #endif

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gobanfast.rules.ruleset import Ruleset
 
 MALFORMED = 0xFFFFFFFF
-_FACTS = ("action", "mode", "duration", "key", "priority", "reason")
+_FACTS = ("action", "mode", "duration", "key", "priority", "reason", "weigh")
 _SHOWN = 3  # entries of a list that are named
 
 

@@ -59,7 +59,8 @@ def _parts(decision: Decision, asn: AsnTable) -> Iterator[tuple[str, str]]:
     for name in decision.shadow:
         yield "shadow", f"would have decided, were it enforced: {_place(by_id[name])}"
     for name in decision.logged:
-        yield "logged by", _place(by_id[name])
+        weigh = None if decision.score is None else by_id[name].weigh
+        yield "logged by", _place(by_id[name]) + ("" if weigh is None else f"; adds {weigh:g} to the score")
 
 
 def _live(decision: Decision) -> str:

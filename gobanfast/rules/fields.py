@@ -172,6 +172,14 @@ def ja4_prefix(value: Any) -> str:
     return value
 
 
+def weight(value: Any) -> float:
+    if isinstance(value, str):
+        raise ValueError(f"weigh {value[:80]!r} is text; write a number above 0, at most 1, without quotes")
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= 1:
+        raise ValueError(f"weigh {str(value)[:80]} is out of range; write a number above 0, at most 1")
+    return float(value)
+
+
 def alpn(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"alpn {value!r} is not text; quote it")
@@ -295,6 +303,12 @@ Identifier = Annotated[
     PlainValidator(checked(identifier)),
     schema("name of the rule, one of a kind", {"type": "string", "minLength": 1, "maxLength": 100}, several=False),
 ]
+Weight = Annotated[
+    float | None,
+    PlainValidator(checked(weight)),
+    schema("what a match of a log rule adds to the score", {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+           several=False),
+]  # fmt: skip
 Duration = Annotated[
     float | None,
     PlainValidator(checked(parse_duration)),

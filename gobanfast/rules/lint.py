@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gobanfast._errors import Problem
@@ -16,12 +16,14 @@ WIDE_SHARE = 1 / 256  # of the IPv4 addresses, a /8, or of the IPv6 ones in use,
 
 
 def lint(
-    documents: Sequence[Document], rules: Sequence[Rule], overlay: Overlay, *, starter: bool
+    documents: Sequence[Document], rules: Sequence[Rule], overlay: Overlay, *, starter: bool, scored: bool
 ) -> list[Problem]:  # fmt: skip
-    """Warnings about loaded rules; `rules` and `overlay` share their order."""
+    """Warnings about loaded rules; `rules` and `overlay` share their order. `scored`: there is a section `score`."""
     found = [*_founding_traps(documents), *wide(rules, overlay)]
     if starter:
         found += _starter(rules)
+    if not scored:
+        found += _unscored(rules)
     return found
 
 
@@ -56,6 +58,14 @@ def _starter(rules: Sequence[Rule]) -> list[Problem]:
                 )
             ]
     return []
+
+
+def _unscored(rules: Sequence[Rule]) -> Iterator[Problem]:
+    for rule in rules:
+        if rule.weigh is not None:
+            message = f"rule '{rule.id}' weighs {rule.weigh:g}, and nothing is scored"
+            hint = "write a section score:, or remove weigh"
+            yield _warning(rule.source, rule.line, rule.column, "weigh-without-score", message, hint)
 
 
 def wide(rules: Sequence[Rule], overlay: Overlay, share: float = WIDE_SHARE) -> list[Problem]:

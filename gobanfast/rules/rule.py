@@ -185,7 +185,7 @@ class Conditions:
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One rule of a ruleset. `duration` is in seconds, None lasts as long as the rule stands; `key` is what is banned
-    for so long."""
+    for so long; `weigh` what a match adds to the score of a request."""
 
     id: str
     action: Action
@@ -198,6 +198,7 @@ class Rule:
     column: int
     when: Conditions
     key: Key = "client"
+    weigh: float | None = None
 
     @property
     def order(self) -> tuple[bool, int]:

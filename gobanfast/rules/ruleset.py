@@ -134,7 +134,9 @@ class Ruleset:
             plan = header_plan(rules, found.settings.fingerprint)
         except ValueError as error:
             raise RuleError([Problem(source, 1, 1, str(error))]) from None
-        warnings = found.unused + lint.lint(tree.documents, rules, arrays, starter=starter)
+        warnings = found.unused + lint.lint(
+            tree.documents, rules, arrays, starter=starter, scored=found.settings.score is not None
+        )
         compiled = CompiledRules(rules, unparsable=found.unparsable, signals=signals, plan=plan,
                                  requests=request_table(rules, plan), **arrays.arguments())  # fmt: skip
         return cls(
@@ -159,7 +161,7 @@ class Ruleset:
         digest.update(repr(astuple(self.settings)).encode())  # astuple, because repr hides the key
         digest.update(self.unparsable.encode() + self.trust.addresses + self.trust.lengths)
         for rule in self.rules:
-            facts = (rule.id, rule.action, rule.mode, rule.duration, rule.key, rule.priority, rule.reason)
+            facts = (rule.id, rule.action, rule.mode, rule.duration, rule.key, rule.priority, rule.reason, rule.weigh)
             digest.update(repr(facts).encode())
         return digest.hexdigest()
 

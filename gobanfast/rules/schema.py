@@ -31,6 +31,7 @@ from gobanfast.rules.fields import (
     Several,
     Snis,
     TlsVersion,
+    Weight,
     checked,
     schema,
 )
@@ -166,11 +167,12 @@ class RuleText(Model):
     mode: Mode = "enforce"
     reason: str = ""
     key: Key = "client"
+    weigh: Weight = None
 
     def rule(self, source: str, line: int, column: int, names: tuple[str, ...]) -> Rule:
         return Rule(
             self.id, self.action, self.mode, self.lasts, self.priority, self.reason, source, line, column,
-            self.when.conditions(names), self.key,
+            self.when.conditions(names), self.key, self.weigh,
         )  # fmt: skip
 
 
@@ -403,6 +405,11 @@ def _across(documents: list[Document]) -> list[Problem]:
                 line, column = document.root.key_place(("rules", index, "for"))
                 message = f"'for' on action '{entry['action']}'"
                 problems.append(Problem(document.source, line, column, message, "only a ban lasts, remove it"))
+            if "weigh" in entry and entry.get("action") in ("allow", "challenge", "ban"):
+                line, column = document.root.key_place(("rules", index, "weigh"))
+                message = f"'weigh' on action '{entry['action']}'"
+                hint = "only a rule that decides nothing weighs: action: log"
+                problems.append(Problem(document.source, line, column, message, hint))
         for index, entry in _entries(document.root, "tests"):
             if isinstance(entry.get("rule"), str) and not entry["rule"].startswith("ban_rules["):
                 place = document.root.place(("tests", index, "rule"))

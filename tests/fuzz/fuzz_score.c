@@ -46,7 +46,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
     if (s == NULL)
         return 0;
     while (in.at < in.end) {
-        gbf_score_input request = {take(&in, 1), take(&in, 1), take(&in, 1) % 4, take(&in, 1) % 12, take(&in, 1) % 8};
+        gbf_score_input request = {take(&in, 1),      take(&in, 1),     take(&in, 1) % 4,
+                                   take(&in, 1) % 12, take(&in, 1) % 8, choice >> 3 & 1 ? take(&in, 1) % 16 / 8.0 : 0};
         gbf_score_answer peeked, answer;
         gbf_score_peek(s, &request, &peeked);
         gbf_score_rate(s, &request, &answer);
@@ -55,7 +56,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
         must(rules.window.naive || isnan(answer.threshold) || (answer.threshold >= 0.2 && answer.threshold <= 0.9));
         must(!isnan(answer.threshold) || !answer.flagged);
         if (answer.flagged && request.asn % 2)
-            must(gbf_score_vouch(s, &request) == !(rules.window.naive || rules.window.learn_all));
+            must(gbf_score_vouch(s, &request) ==
+                 (!rules.window.naive && !rules.window.learn_all && answer.coverage > 0));
     }
     for (uint32_t i = 0; i < s->scope_count && !rules.window.naive; i++)
         recount(&s->scopes[i].window, &rules.window);

@@ -39,7 +39,8 @@ class OracleEngine:
         """(action, cause, rule or tracker), and the state that follows; `now` is whole milliseconds."""
         plain = None if address is None else canonical(ipaddress.ip_address(address))
         asn = 0 if plain is None else self.networks.lookup(str(plain))
-        winner = decide(list(self.rules), None if plain is None else str(plain), self.networks, signals)[0]
+        winner, _, logged = decide(list(self.rules), None if plain is None else str(plain), self.networks, signals)
+        added = sum(rule.weigh or 0.0 for rule in self.rules if rule.id in logged)
         rule = next((rule for rule in self.rules if rule.id == winner), None)
         if rule is not None and rule.action == "allow":
             return "allow", "rule", rule.id
@@ -58,7 +59,7 @@ class OracleEngine:
             return action, "tracker", tripped
         if self._unread(signals):
             return "challenge", "unparsable", None
-        if self.scorer is not None and self._score(signals, fingerprint, None if plain is None else asn):
+        if self.scorer is not None and self._score(signals, fingerprint, None if plain is None else asn, added):
             return "challenge", "score", None
         return "allow", "none", None
 
@@ -106,9 +107,9 @@ class OracleEngine:
         assert self.scorer is not None
         return self.scorer.vouch(*self._scored(signals, fingerprint), asn)
 
-    def _score(self, signals: OracleSignals, fingerprint: str | None, asn: int | None) -> bool:
+    def _score(self, signals: OracleSignals, fingerprint: str | None, asn: int | None, added: float) -> bool:
         assert self.scorer is not None
-        return self.scorer.rate(*self._scored(signals, fingerprint), asn)[3]
+        return self.scorer.rate(*self._scored(signals, fingerprint), asn, added)[3]
 
     def _scored(self, signals: OracleSignals, fingerprint: str | None) -> tuple[int | None, int | None]:
         name = name_of(signals)

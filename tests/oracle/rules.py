@@ -42,6 +42,7 @@ class OracleRule:
     names: tuple[str, ...] = ()  # of the file's certificates
     stored: float | None = None  # seconds of the ban that a match stores
     key: str = "client"
+    weigh: float | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -28,16 +29,17 @@ class OracleWindow:
         values = np.array(self.scores)
         return float(np.percentile(values, self.settings.percentile) + self.settings.deviations * np.std(values))
 
-    def rate(self, score: float) -> tuple[float | None, bool]:
+    def rate(self, score: float, added: float = 0.0) -> tuple[float | None, bool]:
+        """Threshold, and whether the score with what is `added` reaches it; the score alone is learned."""
         rules = self.settings
         if rules.naive:
             self.scores.append(score)
             threshold = self.formula()
-            return threshold, score >= threshold
+            return threshold, min(1.0, score + added) >= threshold
         score = math.floor(score * PARTS + 0.5) / PARTS
         cold = len(self.scores) < rules.min_samples
         known = None if cold else self.threshold
-        flagged = known is not None and score >= known
+        flagged = known is not None and min(1.0, score + added) >= known
         if not flagged or rules.learn == "all":
             self.learn(score)
         return known, flagged
@@ -78,17 +80,19 @@ class OracleScorer:
         return listed[0] if listed else self.settings.unknown_asn
 
     def rate(
-        self, name: int | None, fingerprint: int | None, asn: int | None
+        self, name: int | None, fingerprint: int | None, asn: int | None, added: float = 0.0
     ) -> tuple[float, float, float | None, bool]:
-        """Score, coverage, threshold, flagged."""
+        """Score with what is `added`, coverage, threshold, flagged."""
         rules = self.settings
         score, coverage = self.score(name, fingerprint, asn)
-        if coverage == 0:
+        if coverage == 0 and added == 0:
             return 0.0, 0.0, None, False
-        threshold, flagged = self.window.rate(score)
+        if coverage == 0:
+            return min(1.0, added), 0.0, *copy.deepcopy(self.window).rate(0.0, added)
+        threshold, flagged = self.window.rate(score, added)
         if not flagged or rules.naive or rules.learn == "all":
             self.count(name, fingerprint)
-        return score, coverage, threshold, flagged
+        return min(1.0, score + added), coverage, threshold, flagged
 
     def vouch(self, name: int | None, fingerprint: int | None, asn: int | None) -> bool:
         """Learns a flagged request; whether there was anything to learn."""
