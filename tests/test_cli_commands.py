@@ -173,11 +173,18 @@ def test_names_go_with_csv_only(tmp_path: Path) -> None:
 
 
 def test_bench_says_what_it_is() -> None:
-    """Four rows, the dict's ratio is 1, and where to measure properly."""
+    """Five rows, the dict's ratio is 1, and where to measure properly."""
     shown = run("bench", "--queries", "1000").stdout
 
-    assert ["no-op:", "dict.get(address),", "AsnTable.lookup(address),", "Engine.decide(address),"] == [
+    assert ["no-op:", "dict.get(address),", "AsnTable.lookup(address),", "Engine.decide(address),", "..."] == [
         line.split()[0] for line in shown.splitlines() if " ns " in line
     ]
     assert next(line for line in shown.splitlines() if line.startswith("dict.get(")).split()[-1] == "1.00"
     assert "make bench" in shown
+
+
+def test_bench_takes_the_rules_it_is_given(tmp_path: Path) -> None:
+    """Decisions are by those rules, and the table says how many there are."""
+    (tmp_path / "rules.yaml").write_text("rules: [{id: one, when: {sni: a.example}, action: ban}]")
+
+    assert ", 1 rules" in run("bench", "--queries", "1000", "--rules", str(tmp_path / "rules.yaml")).stdout

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.resources import as_file, files
+from pathlib import Path
 from random import Random
 from statistics import median
 from time import perf_counter_ns
@@ -15,20 +17,38 @@ from gobanfast.cli.common import Asn, load_asn, load_engine, output, table
 
 ROUNDS = 7
 SEED = 7
+NAME = "www.shop.example"
+HEADERS = [
+    (b"host", NAME.encode()),
+    (b"user-agent", b"Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0"),
+    (b"accept", b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+    (b"accept-language", b"en-GB,en;q=0.5"),
+    (b"accept-encoding", b"gzip, deflate, br, zstd"),
+    (b"upgrade-insecure-requests", b"1"),
+    (b"sec-fetch-dest", b"document"),
+    (b"sec-fetch-mode", b"navigate"),
+    (b"sec-fetch-site", b"none"),
+]  # Firefox 144
 
 
 def bench(
+    rules: Annotated[
+        Path | None,
+        typer.Option("--rules", "-r", exists=True, dir_okay=False, help="Rules to decide by; none: those of the demo."),
+    ] = None,
     asn: Asn = None,
     queries: Annotated[int, typer.Option(min=1_000, max=10_000_000, help="Addresses in a round.")] = 100_000,
 ) -> None:
     """Time lookups and decisions beside a dict and a call that does nothing.
 
-    Indicative only: one process, no pinning, whatever else the machine does. `make bench` in the source tree measures
-    with care, beside other libraries, and says how.
+    Decisions are timed twice: with the address alone, and with all that a browser's request says, which costs what the
+    rules ask for. Indicative only: one process, no pinning, whatever else the machine does. `make bench` in the source
+    tree measures with care, beside other libraries, and says how.
     """
     networks = load_asn(asn)
     with as_file(files("gobanfast") / "demo" / "rules.yaml") as demo:
-        engine = load_engine(demo, networks)
+        engine = load_engine(rules or demo, networks)
+    request = partial(engine.decide, sni=NAME, headers=HEADERS, method="GET", path="/")
     random = Random(SEED)
     packed = [random.getrandbits(32).to_bytes(4, "big") for _ in range(queries)]
     known = dict.fromkeys(_texts(packed), 1)
@@ -37,6 +57,7 @@ def bench(
         ("dict.get(address), all addresses in the dict", known.get),
         (f"AsnTable.lookup(address), {len(networks):,} prefixes", networks.lookup),
         (f"Engine.decide(address), {len(engine.ruleset.rules)} rules", engine.decide),
+        (f"... with server name, method, path, {len(HEADERS)} headers", request),
     ]
     medians = [median(_nanoseconds(call, packed) for _ in range(ROUNDS)) / queries for _, call in timed]
     rows = [
