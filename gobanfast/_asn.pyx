@@ -238,6 +238,9 @@ cdef class AsnBlock:
     def __len__(self):
         return <Py_ssize_t>self._table.count
 
+    def __repr__(self):
+        return f"<AsnTable {self.source!r}: {len(self)} prefixes, {self.nbytes} bytes>"
+
     @property
     def nbytes(self):
         """Bytes of the whole table; exactly what `save` writes."""

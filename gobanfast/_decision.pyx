@@ -229,7 +229,8 @@ cdef class Decision:
         return self._rule if self._cause == GBF_CAUSE_RULE else None
 
     def __repr__(self):
-        return f"<Decision {self.action} address={self.address!r} rule={self.rule!r} asn={self.asn}>"
+        return (f"<Decision {self.action} address={self.address!r} cause={self.cause!r} rule={self.rule!r} "
+                f"reason={self.reason!r} asn={self.asn}>")
 
 
 @cython.final

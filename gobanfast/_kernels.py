@@ -35,11 +35,13 @@ def kernels() -> dict[str, str]:
         ValueError: GOBANFAST_KERNEL is unknown, or above what this machine has.
     """
     from gobanfast import _fingerprint
+    from gobanfast._names import NameTable
     from gobanfast._prefix import PrefixTable
     from gobanfast._set import PrefixSet
 
     return {
         "fingerprint": _fingerprint.kernel_name(cpu_features()),
+        "name": NameTable().kernel,
         "prefix": PrefixTable().kernel,
         "set": PrefixSet().kernel,
     }

@@ -229,6 +229,9 @@ class Engine(EngineCore):
         """The bans in force, in no order. A ban that an `allow` rule masks is among them: it holds again without it."""
         return self.ban_table.bans(now=now)
 
+    def __repr__(self) -> str:
+        return f"<Engine generation {self.generation} of {self.ruleset!r}, {len(self.ban_table)} bans>"
+
     def explain(self, decision: Decision) -> str:
         """Lines that say which rule decided, where it stands, on which signals, and what would change the answer."""
         from gobanfast.rules.explain import explain

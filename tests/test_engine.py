@@ -100,7 +100,7 @@ def test_decision_says_what_and_why(engine: Engine) -> None:
         shadow.asn,
         shadow.shadow,
     )
-    assert "<Decision ban address='198.51.100.7' rule='spam' asn=None>" == repr(ban)
+    assert "<Decision ban address='198.51.100.7' cause='rule' rule='spam' reason='spam' asn=None>" == repr(ban)
 
 
 @pytest.mark.parametrize("policy", ["allow", "challenge", "ban"])

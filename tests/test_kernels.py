@@ -32,6 +32,11 @@ def test_other_names_are_refused(name):
         _kernels.cpu_features(name)
 
 
+def test_nouns_with_kernels():
+    """Tables and fingerprints are told of; what hashes a JA4 is no choice of a caller."""
+    assert {"fingerprint", "name", "prefix", "set"} == set(gobanfast.kernels())
+
+
 def test_every_noun_falls_back_to_scalar(monkeypatch):
     """GOBANFAST_KERNEL=scalar puts every noun on its portable kernel."""
     monkeypatch.setenv("GOBANFAST_KERNEL", "scalar")

@@ -74,6 +74,10 @@ class Challenge:
         self.difficulty, self.seconds, self.bind = difficulty, seconds, bind
         self._clock = clock
 
+    def __repr__(self) -> str:
+        """Says nothing of the keys, which are secret."""
+        return f"<Challenge of {self.difficulty} bits, passes of {self.seconds} s for a {self.bind}>"
+
     def check(self, cookies: str, address: str | None, fingerprint: str | None) -> Outcome | None:
         """ "passed" if a Cookie header holds a pass of this client, "solved" if a solution, else None."""
         holder = self._holder(address, fingerprint)

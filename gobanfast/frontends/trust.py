@@ -116,6 +116,11 @@ class Trust:
         wanted = {*self._chain, *self._single, *self._signals.values(), "x-forwarded-proto", "x-request-id"}
         self._fields = {name.encode(): name for name in wanted}
 
+    def __repr__(self) -> str:
+        unix = " and unix" if self.unix else ""
+        headers = ", ".join([*self._single, *self._chain, *self._signals.values()])
+        return f"<Trust of {len(self.peers)} prefixes{unix}: {headers}>"
+
     def believes(self, peer: str | None) -> bool:
         """Whether this peer's headers are read; None is a peer on a UNIX socket."""
         return self.unix if peer is None else peer in self.peers

@@ -32,6 +32,9 @@ class PrefixList:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def __repr__(self) -> str:
+        return f"<PrefixList of {len(self)}>"  # there may be a million
+
 
 @dataclass(frozen=True, slots=True)
 class NameList:
@@ -44,6 +47,9 @@ class NameList:
 
     def __len__(self) -> int:
         return self.text.count("\n") + 1 if self.text else 0
+
+    def __repr__(self) -> str:
+        return f"<NameList of {len(self)}>"
 
 
 @dataclass(frozen=True, slots=True)
