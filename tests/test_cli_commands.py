@@ -156,15 +156,15 @@ def test_asn_build_show_and_use(tmp_path: Path) -> None:
 def test_asn_show_of_a_foreign_file(tmp_path: Path) -> None:
     """A file that is no table is one message with path and offset, status 2."""
     foreign = tmp_path / "foreign.gbf"
-    foreign.write_bytes(b"not a table" * 100)
+    foreign.write_bytes(b"not a table\0" * 100)
 
-    assert run("asn", "show", str(foreign), status=2).stderr.startswith(f"{foreign}: ")
+    assert run("asn", "show", str(foreign), status=2).stderr.startswith(f"{foreign}: neither a compiled table")
 
 
 def test_names_go_with_csv_only(tmp_path: Path) -> None:
     """--names beside a file that has names of its own is refused, not ignored."""
     made = tmp_path / "made.gbf"
-    made.write_bytes(b"")
+    gobanfast.AsnTable.starter().save(made)
 
     assert "--names" in run("asn", "build", str(made), "-o", "x", "--names", str(made), status=2).stderr
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from gobanfast._errors import GobanError
 from gobanfast.cli.common import load_asn, output, table
 
 app = typer.Typer(help="Make and show tables of origin AS numbers.", no_args_is_help=True)
@@ -26,10 +27,15 @@ def build(
     ] = None,
 ) -> None:
     """Compile FILE into a table that opens in about a millisecond."""
-    if names is not None and file.suffix in {".gbf", ".mmdb"}:
-        raise typer.BadParameter("--names goes with CSV; this file has names of its own")
+    from gobanfast.asn import read
+
     start = perf_counter()
-    made = load_asn(file, names)
+    try:
+        made = read(file, names=names)
+    except GobanError:
+        raise
+    except ValueError as error:  # names for what has its own
+        raise typer.BadParameter(str(error), param_hint="'--names'") from None
     made.save(out)
     typer.echo(f"{out}: {len(made):,} prefixes, {made.nbytes:,} bytes, {perf_counter() - start:.2f} s")
 

@@ -69,17 +69,11 @@ def _pair(text: str) -> tuple[bytes, bytes]:
     return name.strip().encode(), value.strip().encode()
 
 
-def load_asn(path: Path | None, names: Path | None = None) -> AsnTable:
-    """The AS table in `path`, read by what its name ends in; the starter table without one."""
-    from gobanfast.asn import AsnTable
+def load_asn(path: Path | None) -> AsnTable:
+    """The AS table in `path`; the starter table without one."""
+    from gobanfast.asn import AsnTable, read
 
-    if path is None:
-        return AsnTable.starter()
-    if path.suffix == ".gbf":
-        return AsnTable.load(path)
-    if path.suffix == ".mmdb":
-        return AsnTable.from_mmdb(path)
-    return AsnTable.from_csv(path, names=names)
+    return AsnTable.starter() if path is None else read(path)
 
 
 def load_engine(rules: Path, asn: AsnTable) -> Engine:
