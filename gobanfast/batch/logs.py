@@ -9,16 +9,15 @@ from __future__ import annotations
 import csv
 import gzip
 import ipaddress
-import json
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
-from typing import Any
 
 from gobanfast._errors import GobanError
 from gobanfast._headers import SomeHeaders
+from gobanfast.batch import json_lines
 from gobanfast.batch.requests import Hear, hear
 
 FORMATS = ("auto", "combined", "nginx-json", "jsonl", "csv")
@@ -198,9 +197,11 @@ def _combined(index: int) -> Extract:
 
 def _json(keys: Sequence[str]) -> Extract:
     def one(line: str) -> str:
-        record = _record(line)
+        record = json_lines.record(line)
+        if record is None:
+            raise ValueError(f"not a JSON object: {_shown(line)}")
         for key in keys:
-            value = _member(record, key)
+            value = json_lines.member(record, key)
             if value is None or value == "":
                 continue
             if isinstance(value, str):
@@ -209,28 +210,6 @@ def _json(keys: Sequence[str]) -> Extract:
         raise ValueError(f"no key {keys[0]!r}" if len(keys) == 1 else "no key that is known to hold an address")
 
     return _each(one)
-
-
-def _record(line: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        # nginx without escape=json writes \xHH, which JSON does not have
-        try:
-            record = json.loads(re.sub(r"\\x([0-9A-Fa-f]{2})", r"\\u00\1", line))
-        except (ValueError, RecursionError):
-            record = None
-    if not isinstance(record, dict):
-        raise ValueError(f"not a JSON object: {_shown(line)}")
-    return record
-
-
-def _member(record: dict[str, Any], key: str) -> object:
-    if key in record or "." not in key:
-        return record.get(key)
-    outer, _, inner = key.partition(".")
-    nested = record.get(outer)
-    return _member(nested, inner) if isinstance(nested, dict) else None
 
 
 def _csv(sample: str, name: str, field: str | None) -> Extract:

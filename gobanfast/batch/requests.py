@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Callable, Mapping
 
 from gobanfast._headers import SomeHeaders
+from gobanfast.batch import json_lines
 
 Hear = Callable[[str], SomeHeaders | None]
 
@@ -44,14 +44,8 @@ def combined(line: str) -> SomeHeaders | None:
 
 
 def member(line: str) -> SomeHeaders | None:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        try:
-            record = json.loads(re.sub(r"\\x([0-9A-Fa-f]{2})", r"\\u00\1", line))
-        except (ValueError, RecursionError):
-            return None
-    if not isinstance(record, dict):
+    record = json_lines.record(line)
+    if record is None:
         return None
     return said(_first(record, _LINE), {name: _first(record, keys) or "-" if _has(record, keys) else None
                                         for name, keys in _KEYS.items()})  # fmt: skip
@@ -106,9 +100,7 @@ def _has(record: dict[str, object], keys: tuple[str, ...]) -> bool:
 def _first(record: dict[str, object], keys: tuple[str, ...]) -> str | None:
     """The first of the keys that holds text, or a list that begins with one; a dot steps inside."""
     for key in keys:
-        value: object = record
-        for step in [key] if key in record else key.split("."):
-            value = value.get(step) if isinstance(value, dict) else None
+        value = json_lines.member(record, key)
         if isinstance(value, list) and value:
             value = value[0]
         if isinstance(value, str):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -122,6 +122,24 @@ def one_or_more(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
     return flat
 
 
+def text_of(what: str, value: Any) -> str:
+    """`value`, which is text; ValueError for anything else."""
+    if not isinstance(value, str):
+        raise ValueError(f"{what} {value!r} is not text; quote it")
+    return value
+
+
+def one_of(what: str, words: Sequence[str]) -> Callable[[Any], str]:
+    """A function that answers one of `words`, or raises ValueError with all of them."""
+
+    def parse(value: Any) -> str:
+        if value not in words:
+            raise ValueError(f"{what} {str(value)[:80]!r} is not one of {', '.join(words)}")
+        return str(value)
+
+    return parse
+
+
 def prefix(value: Any) -> tuple[bytes, int]:
     if not isinstance(value, str):
         raise ValueError(f"prefix {value!r} is not text; write 192.0.2.0/24 or '2001:db8::/32'")
@@ -130,31 +148,26 @@ def prefix(value: Any) -> tuple[bytes, int]:
 
 
 def regex(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"regex {value!r} is not text; quote it")
+    text = text_of("regex", value)
     try:
-        compile_regex(value)
+        compile_regex(text)
     except ValueError as error:
-        raise ValueError(
-            f"regex '{value}' is not one: {error}; RE2 has no look-around and no back-references"
-        ) from None
-    return value
+        raise ValueError(f"regex '{text}' is not one: {error}; RE2 has no look-around and no back-references") from None
+    return text
 
 
 def identifier(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"id {value!r} is not text; quote it")
-    if not value or len(value) > 100 or not value.isprintable() or value != value.strip():
-        raise ValueError(f"id {value[:100]!r} is not one; use 1 to 100 printable characters")
-    if value.startswith("ban_rules["):
-        raise ValueError(f"id '{value}' is the form that entries of ban_rules: get; choose another")
-    return value
+    text = text_of("id", value)
+    if not text or len(text) > 100 or not text.isprintable() or text != text.strip():
+        raise ValueError(f"id {text[:100]!r} is not one; use 1 to 100 printable characters")
+    if text.startswith("ban_rules["):
+        raise ValueError(f"id '{text}' is the form that entries of ban_rules: get; choose another")
+    return text
 
 
 def sni(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"sni {value!r} is not text; quote it")
-    return value if value in SNI_WORDS else parse_pattern(value).text
+    text = text_of("sni", value)
+    return text if text in SNI_WORDS else parse_pattern(text).text
 
 
 def ja4(value: Any) -> str:
@@ -181,11 +194,10 @@ def weight(value: Any) -> float:
 
 
 def alpn(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"alpn {value!r} is not text; quote it")
-    if not value or len(value) > 255 or any(ord(char) > 255 for char in value):
-        raise ValueError(f"alpn {value[:80]!r} is no protocol name; write h2 or http/1.1, 1 to 255 characters")
-    return value
+    text = text_of("alpn", value)
+    if not text or len(text) > 255 or any(ord(char) > 255 for char in text):
+        raise ValueError(f"alpn {text[:80]!r} is no protocol name; write h2 or http/1.1, 1 to 255 characters")
+    return text
 
 
 def tls_version(value: Any) -> int:

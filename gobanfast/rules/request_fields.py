@@ -13,8 +13,7 @@ from pydantic_core import PydanticCustomError
 from gobanfast._headers import UA_FAMILIES
 from gobanfast.consistency import CRAWLERS, Agreement
 from gobanfast.names import parse_pattern
-from gobanfast.rules.fields import Model, Several, checked, listed, schema
-from gobanfast.rules.regex import compile_regex
+from gobanfast.rules.fields import Model, Several, checked, listed, one_of, regex, schema, text_of
 from gobanfast.rules.rule import HeaderTest, Operator
 
 WORDS = ("absent", "present", "malformed")
@@ -40,44 +39,29 @@ def header_name(value: Any) -> str:
 
 
 def value_text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"value {value!r} is not text; quote it")
-    if not value or _CONTROL.search(value) or value != value.strip(" \t"):
+    text = text_of("value", value)
+    if not text or _CONTROL.search(text) or text != text.strip(" \t"):
         hint = (
-            "absent: true is for a header that is not there" if not value else "blanks around a value are no part of it"
+            "absent: true is for a header that is not there" if not text else "blanks around a value are no part of it"
         )
-        raise ValueError(f"value {value[:80]!r} is none that a header has; {hint}")
-    return value
+        raise ValueError(f"value {text[:80]!r} is none that a header has; {hint}")
+    return text
 
 
 def part_text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"value {value!r} is not text; quote it")
-    if not value or _CONTROL.search(value):
-        raise ValueError(f"value {value[:80]!r} is in no header or in every one; write text")
-    return value
-
-
-def pattern(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"regex {value!r} is not text; quote it")
-    try:
-        compile_regex(value)
-    except ValueError as error:
-        raise ValueError(
-            f"regex '{value}' is not one: {error}; RE2 has no look-around and no back-references"
-        ) from None
-    return value
+    text = text_of("value", value)
+    if not text or _CONTROL.search(text):
+        raise ValueError(f"value {text[:80]!r} is in no header or in every one; write text")
+    return text
 
 
 def path_text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"path {value!r} is not text; quote it")
-    if not value.startswith(("/", "*")) or _CONTROL.search(value):
-        raise ValueError(f"path {value[:80]!r} begins no path; write /admin or /admin/**")
-    if ("?" in value[1:] and "=" in value) or "#" in value:
-        raise ValueError(f"path {value[:80]!r} has a query; rules see the path without it")
-    return value
+    text = text_of("path", value)
+    if not text.startswith(("/", "*")) or _CONTROL.search(text):
+        raise ValueError(f"path {text[:80]!r} begins no path; write /admin or /admin/**")
+    if ("?" in text[1:] and "=" in text) or "#" in text:
+        raise ValueError(f"path {text[:80]!r} has a query; rules see the path without it")
+    return text
 
 
 def method(value: Any) -> str:
@@ -94,48 +78,36 @@ def printed(value: Any) -> str:
     return value
 
 
-def family(value: Any) -> str:
-    if value not in UA_FAMILIES:
-        raise ValueError(f"ua_family {str(value)[:80]!r} is not one of {', '.join(UA_FAMILIES)}")
-    return str(value)
-
-
-def crawler(value: Any) -> str:
-    if value not in CRAWLER_WORDS:
-        raise ValueError(f"crawler {str(value)[:80]!r} is not one of {', '.join(CRAWLER_WORDS)}")
-    return str(value)
-
-
 def protected(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"lookalike {value!r} is not text; quote it")
-    parsed = parse_pattern(value)
+    text = text_of("lookalike", value)
+    parsed = parse_pattern(text)
     if parsed.kind != "exact":
-        raise ValueError(f"lookalike {value!r} is a pattern; write the name, what is below it is meant too")
+        raise ValueError(f"lookalike {text!r} is a pattern; write the name, what is below it is meant too")
     return parsed.text
 
 
-def sni_host(value: Any) -> str:
-    if value not in AGREEMENTS:
-        raise ValueError(f"sni_host {str(value)[:80]!r} is not one of {', '.join(AGREEMENTS)}")
-    return str(value)
-
-
 def certificate_name(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"name {value!r} is not text; quote it")
-    parsed = parse_pattern(value)
+    text = text_of("name", value)
+    parsed = parse_pattern(text)
     if parsed.kind not in ("exact", "one"):
-        raise ValueError(f"name {value!r} is in no certificate; write example.com or *.example.com")
+        raise ValueError(f"name {text!r} is in no certificate; write example.com or *.example.com")
     return parsed.text
 
 
 Values = Annotated[list[Annotated[str, PlainValidator(checked(value_text))]], Several, schema("whole values")]
 Parts = Annotated[list[Annotated[str, PlainValidator(checked(part_text))]], Several, schema("parts of values")]
 Patterns = Annotated[
-    list[Annotated[str, PlainValidator(checked(pattern))]], Several, schema("RE2 patterns, searched in the value")
+    list[Annotated[str, PlainValidator(checked(regex))]], Several, schema("RE2 patterns, searched in the value")
 ]
 PathTexts = Annotated[list[Annotated[str, PlainValidator(checked(path_text))]], Several, schema("paths")]
+
+
+def _written(name: str, model: Model, operators: tuple[Operator, ...]) -> Iterator[HeaderTest]:
+    """A test for each operator that has values."""
+    for operator in operators:
+        values = getattr(model, operator)
+        if values:
+            yield HeaderTest(name, operator, tuple(values))
 
 
 class HeaderText(Model):
@@ -160,13 +132,7 @@ class HeaderText(Model):
 
     def tests(self, name: str) -> Iterator[HeaderTest]:
         """The tests that must all hold."""
-        operators: tuple[tuple[Operator, list[str]], ...] = (
-            ("equals", self.equals), ("contains", self.contains), ("prefix", self.prefix), ("suffix", self.suffix),
-            ("regex", self.regex),
-        )  # fmt: skip
-        for operator, values in operators:
-            if values:
-                yield HeaderTest(name, operator, tuple(values))
+        yield from _written(name, self, ("equals", "contains", "prefix", "suffix", "regex"))
         if self.absent is not None or self.present is not None:
             gone = self.absent or self.present is False
             yield HeaderTest(name, "equals", (), ("absent",) if gone else ("present",))
@@ -188,12 +154,7 @@ class PathText(Model):
 
     def tests(self, name: str) -> Iterator[HeaderTest]:
         """The tests that must all hold."""
-        operators: tuple[tuple[Operator, list[str]], ...] = (
-            ("equals", self.equals), ("prefix", self.prefix), ("glob", self.glob), ("regex", self.regex),
-        )  # fmt: skip
-        for operator, values in operators:
-            if values:
-                yield HeaderTest(name, operator, tuple(values))
+        yield from _written(name, self, ("equals", "prefix", "glob", "regex"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,12 +219,12 @@ Path = Annotated[
 Methods = Annotated[list[Annotated[str, PlainValidator(checked(method))]], Several, schema("methods: GET, POST")]
 Prints = Annotated[list[Annotated[str, PlainValidator(checked(printed))]], Several, schema("gh1 fingerprints")]
 Families = Annotated[
-    list[Annotated[str, PlainValidator(checked(family))]],
+    list[Annotated[str, PlainValidator(checked(one_of("ua_family", UA_FAMILIES)))]],
     Several,
     schema("what the user agent claims to be", {"enum": list(UA_FAMILIES)}),
 ]
 Crawlers = Annotated[
-    list[Annotated[str, PlainValidator(checked(crawler))]],
+    list[Annotated[str, PlainValidator(checked(one_of("crawler", CRAWLER_WORDS)))]],
     Several,
     schema("the crawler that the user agent says it is", {"enum": list(CRAWLER_WORDS)}),
 ]
@@ -273,7 +234,7 @@ Lookalikes = Annotated[
     schema("names of yours that server name or host may be made to look like; '@set'"),
 ]
 SniHosts = Annotated[
-    list[Annotated[str, PlainValidator(checked(sni_host))]],
+    list[Annotated[str, PlainValidator(checked(one_of("sni_host", AGREEMENTS)))]],
     Several,
     schema("how server name and host go together", {"enum": list(AGREEMENTS)}),
 ]

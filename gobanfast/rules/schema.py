@@ -92,13 +92,13 @@ def joined(lists: Iterable[PrefixList]) -> PrefixList:
     return PrefixList(b"".join(item.addresses for item in lists), b"".join(item.lengths for item in lists))
 
 
-class When(Model):
-    """The conditions of a rule; all must hold."""
+class SetText(Model):
+    """One entry of `sets:`; `@name` under a condition stands for what the set lists under the same key.
+
+    `outside` and `outside_file` take the prefixes and files of a set."""
 
     prefix: Prefixes = Field(default_factory=list)
     prefix_file: PrefixLists = Field(default_factory=list)
-    outside: Prefixes = Field(default_factory=list)
-    outside_file: PrefixLists = Field(default_factory=list)
     asn: AsnRanges = Field(default_factory=list)
     asn_name: Regexes = Field(default_factory=list)
     sni: Snis = Field(default_factory=list)
@@ -106,6 +106,14 @@ class When(Model):
     ja4: Ja4s = Field(default_factory=list)
     ja4_prefix: Ja4Prefixes = Field(default_factory=list)
     alpn: Protocols = Field(default_factory=list)
+    lookalike: Lookalikes = Field(default_factory=list)
+
+
+class When(SetText):
+    """The conditions of a rule; all must hold. Those that a set may list, and more."""
+
+    outside: Prefixes = Field(default_factory=list)
+    outside_file: PrefixLists = Field(default_factory=list)
     tls_version_below: TlsVersion = None
     ech: Echs = Field(default_factory=list)
     header: Annotated[HeaderTexts, BeforeValidator(some)] = Field(default_factory=dict)
@@ -114,7 +122,6 @@ class When(Model):
     fingerprint: Prints = Field(default_factory=list)
     method: Methods = Field(default_factory=list)
     path: Path | None = None
-    lookalike: Lookalikes = Field(default_factory=list)
     sni_host: SniHosts = Field(default_factory=list)
 
     @model_validator(mode="after")
@@ -174,23 +181,6 @@ class RuleText(Model):
             self.id, self.action, self.mode, self.lasts, self.priority, self.reason, source, line, column,
             self.when.conditions(names), self.key, self.weigh,
         )  # fmt: skip
-
-
-class SetText(Model):
-    """One entry of `sets:`; `@name` under a condition stands for what the set lists under the same key.
-
-    `outside` and `outside_file` take the prefixes and files of a set."""
-
-    prefix: Prefixes = Field(default_factory=list)
-    prefix_file: PrefixLists = Field(default_factory=list)
-    asn: AsnRanges = Field(default_factory=list)
-    asn_name: Regexes = Field(default_factory=list)
-    sni: Snis = Field(default_factory=list)
-    sni_file: NameLists = Field(default_factory=list)
-    ja4: Ja4s = Field(default_factory=list)
-    ja4_prefix: Ja4Prefixes = Field(default_factory=list)
-    alpn: Protocols = Field(default_factory=list)
-    lookalike: Lookalikes = Field(default_factory=list)
 
 
 def set_name(name: str) -> str:
