@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bench_headers import BROWSER
 from benchmarks.cases import Case, Data, Row, timed
 
 SUITE = "http"
@@ -29,21 +30,6 @@ CAPTION = "Web requests: ns median (best)"
 COUNT = 2000
 CONNECTIONS, SECONDS, TURNS = 32, 2, 12
 HTTP = "h11"
-HEADERS = [
-    (b"host", b"www.example.com"),
-    (b"connection", b"keep-alive"),
-    (b"sec-ch-ua", b'"Chromium";v="140", "Not=A?Brand";v="24", "Google Chrome";v="140"'),
-    (b"sec-ch-ua-mobile", b"?0"),
-    (b"sec-ch-ua-platform", b'"Linux"'),
-    (b"upgrade-insecure-requests", b"1"),
-    (b"user-agent", b"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0"),
-    (b"accept", b"text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"),
-    (b"sec-fetch-site", b"none"),
-    (b"sec-fetch-mode", b"navigate"),
-    (b"sec-fetch-dest", b"document"),
-    (b"accept-encoding", b"gzip, deflate, br, zstd"),
-    (b"accept-language", b"en-GB,en;q=0.9"),
-]  # fmt: skip
 FORWARDED = [(b"x-forwarded-for", b"198.51.100.7"), (b"x-forwarded-proto", b"https"), (b"x-request-id", b"7f3a-1")]
 RULES = """
 version: 1
@@ -195,7 +181,7 @@ def cases(data: Data) -> Iterator[Case]:
                 data.skipped[name] = str(error)
                 continue
             state = inner if group == "fastapi" else None
-            yield asgi_case(loop, group, name, kind, app, lambda state=state: scopes(None, HEADERS, state))
+            yield asgi_case(loop, group, name, kind, app, lambda state=state: scopes(None, BROWSER, state))
     behind = guarded(application, ("10.0.0.0/8",))
     yield asgi_case(loop, "asgi behind a proxy", "bare", "yardstick", application, proxied)
     yield asgi_case(loop, "asgi behind a proxy", "gobanfast", "ours", behind, proxied)
@@ -203,7 +189,7 @@ def cases(data: Data) -> Iterator[Case]:
 
 
 def proxied() -> list[dict[str, Any]]:
-    return scopes("10.0.0.1", HEADERS + FORWARDED)
+    return scopes("10.0.0.1", BROWSER + FORWARDED)
 
 
 def asgi_case(loop: Any, group: str, name: str, kind: Any, app: Any, prepare: Any) -> Case:
@@ -213,7 +199,7 @@ def asgi_case(loop: Any, group: str, name: str, kind: Any, app: Any, prepare: An
 def wsgi_cases() -> Iterator[Case]:
     from gobanfast.frontends.wsgi import Gobanfast
 
-    named = {"HTTP_" + name.decode().upper().replace("-", "_"): value.decode() for name, value in HEADERS}
+    named = {"HTTP_" + name.decode().upper().replace("-", "_"): value.decode() for name, value in BROWSER}
     base = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "SERVER_PROTOCOL": "HTTP/1.1", "wsgi.url_scheme": "http"}
 
     def prepare() -> list[dict[str, Any]]:
@@ -282,7 +268,7 @@ def processor_seconds(pid: int) -> float:
 
 def load(wrk: str, pid: int, port: int, path: str) -> float:
     """Nanoseconds of the server's processor an answer takes, the kernel's part with it."""
-    lines = [f"GET {path} HTTP/1.1", *(f"{name.decode()}: {value.decode()}" for name, value in HEADERS + FORWARDED[:1])]
+    lines = [f"GET {path} HTTP/1.1", *(f"{name.decode()}: {value.decode()}" for name, value in BROWSER + FORWARDED[:1])]
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:  # wrk's own -H come in another order each run
         whole = "\\r\\n".join(line.replace('"', '\\"') for line in lines) + "\\r\\n\\r\\n"
         script.write(f'local whole = "{whole}"\nrequest = function() return whole end\n')

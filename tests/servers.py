@@ -96,6 +96,23 @@ def listening():
     return sock
 
 
+def uvicorn_on(config, sock):
+    """What `in_thread` runs for a uvicorn server that listens on this socket."""
+    import uvicorn
+
+    async def serve(ready, stopped):
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server.serve(sockets=[sock]))
+        while not server.started and not task.done():
+            await asyncio.sleep(0.01)
+        ready.set()
+        await stopped.wait()
+        server.should_exit = True
+        await task
+
+    return serve
+
+
 @contextmanager
 def in_thread(serve):
     """Runs `serve(ready, stopped)`, a coroutine function, in a loop of its own; its errors are the test's."""

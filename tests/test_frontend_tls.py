@@ -32,7 +32,7 @@ from gobanfast.frontends.tls import (
     handshake_of,
 )
 from hellos import from_python, server_name, stream
-from servers import BAD_CLIENT, NO_NAME, WAIT, in_thread, listening, program, run
+from servers import BAD_CLIENT, NO_NAME, WAIT, in_thread, listening, program, run, uvicorn_on
 
 certificate, engine = servers.certificate, servers.engine
 
@@ -109,18 +109,7 @@ def under_uvicorn(certificate, guarded, app=application):
         loop="asyncio",
         log_level="critical",
     )
-
-    async def serve(ready, stopped):
-        server = uvicorn.Server(config)
-        task = asyncio.create_task(server.serve(sockets=[sock]))
-        while not server.started and not task.done():
-            await asyncio.sleep(0.01)
-        ready.set()
-        await stopped.wait()
-        server.should_exit = True
-        await task
-
-    with in_thread(serve):
+    with in_thread(uvicorn_on(config, sock)):
         yield sock.getsockname()[1]
     sock.close()
 

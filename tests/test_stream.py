@@ -21,7 +21,7 @@ from gobanfast.frontends.stream import Listener, client_of
 from gobanfast.frontends.tls import guard, handshake_of
 from hellos import from_python
 from oracle import proxy as oracle
-from servers import BAD_CLIENT, WAIT, in_thread, listening, program
+from servers import BAD_CLIENT, WAIT, in_thread, listening, program, uvicorn_on
 
 certificate, engine = servers.certificate, servers.engine
 
@@ -440,19 +440,9 @@ def test_uvicorn_takes_a_listener(engine):
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
         await send({"type": "http.response.body", "body": body})
 
-    async def serve(ready, stopped):
-        config = uvicorn.Config(application, loop="asyncio", lifespan="off", log_level="critical", proxy_headers=False)
-        server = uvicorn.Server(config)
-        task = asyncio.create_task(server.serve(sockets=[target]))
-        while not server.started and not task.done():
-            await asyncio.sleep(0.01)
-        ready.set()
-        await stopped.wait()
-        server.should_exit = True
-        await task
-
+    config = uvicorn.Config(application, loop="asyncio", lifespan="off", log_level="critical", proxy_headers=False)
     request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-    with in_thread(serve), connect(target, data=HEADERS["v2 IPv4"][0] + request) as near:
+    with in_thread(uvicorn_on(config, target)), connect(target, data=HEADERS["v2 IPv4"][0] + request) as near:
         data = b""
         while part := near.recv(1000):
             data += part
