@@ -35,9 +35,11 @@ cdef class EngineCore:
     cdef object _clock
     cdef bytes _seed
     cdef dict _hits_before             # decisions by rule, of rulesets that are gone
+    cdef dict _taught                  # client -> when the score last learned by vouch() of it
     cdef uint64_t counts[18]           # decisions by cause (GBF_CAUSES of them) and action
 
     cdef int keep_hits(self, Running running) except -1
+    cdef bint may_teach(self, tuple who, double seconds) except -1
     cdef Decision answer(self, str address, str sni, object tls, object headers, str method, str path, str http,
                          object now, bint peek)
     cdef int ask_live(self, Running running, Decision d, const gbf_addr *address, str sni, object tls,

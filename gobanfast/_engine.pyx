@@ -13,8 +13,8 @@ from gobanfast._score cimport Scorer
 from gobanfast._tls cimport ClientHello
 from gobanfast._trackers cimport Exemption, Trackers
 from gobanfast.native cimport (
-    GBF_BAN_EPOCH, GBF_BAN_REFUSED, GBF_CAUSE_BAN, GBF_CAUSE_RULE, GBF_HELLO_OK,
-    GBF_NONE, GBF_TRIPS, gbf_addr, gbf_ban, gbf_ban_client, gbf_ban_fingerprint, gbf_ban_fingerprint_at, gbf_ban_key,
+    GBF_BAN_EPOCH, GBF_BAN_REFUSED, GBF_CAUSE_BAN, GBF_CAUSE_RULE, GBF_HELLO_OK, GBF_NONE, GBF_TRIPS, gbf_addr,
+    gbf_addr_client, gbf_addr_parse, gbf_ban, gbf_ban_client, gbf_ban_fingerprint, gbf_ban_fingerprint_at, gbf_ban_key,
     gbf_bans_find, gbf_live_answer, gbf_live_decide, gbf_live_idle, gbf_live_prints, gbf_live_request, gbf_live_vouch,
     gbf_name, gbf_name_fold_scalar, gbf_name_read, gbf_rules, gbf_rules_next, gbf_xxh3_64,
 )
@@ -49,6 +49,8 @@ ACTIONS = ("allow", "challenge", "ban")
 cdef tuple TRIP_NAMES = ("distinct_fingerprints", "request_rate", "surge", "saturated")
 KEYS = ("client", "fingerprint", "client_fingerprint")
 """What a rule with `for:` bans."""
+cdef double TEACH_SECONDS = 300  # as long as a solved challenge may be shown again
+cdef Py_ssize_t TEACHERS = 10_000
 
 
 @cython.final
@@ -152,6 +154,7 @@ cdef class EngineCore:
         self.generation = 1
         self.on_ban, self.on_unban = [], []
         self._hits_before = {}
+        self._taught = {}
 
     @property
     def compiled(self):
@@ -223,32 +226,60 @@ cdef class EngineCore:
         """What `decide` would answer, changing nothing: no ban is made, and neither trackers nor score take note."""
         return self.answer(address, sni, ja4 if hello is None else hello, headers, method, path, http, now, True)
 
-    def vouch(self, Decision decision not None, /):
+    def vouch(self, Decision decision not None, /, *, now=None):
         """Tells the score that the client of a challenged request has passed its challenge.
 
         The score then learns the request's name, fingerprint and score as of one that it would have let in, so that
-        what is only new becomes usual. True when it did: once for a decision, and for one whose score reached the
-        threshold; False and no effect otherwise, whatever rules are in force by now. Call it for a challenge that was
-        solved, not for every request that shows the pass: whoever solves challenges teaches at the rate he solves them.
-        Cost: that of a score.
+        what is only new becomes usual. True when it did: for a decision whose score reached the threshold, once, and
+        once for a client in five minutes, because a solution may be shown again. False and no effect otherwise,
+        whatever rules are in force by now. Call it for a challenge that was solved, not for every request that shows
+        the pass: whoever solves challenges teaches at the rate he solves them.
+
+        Args:
+            now: engine seconds, for replay; None reads the engine's clock.
+        Cost: that of a score, and a dict of at most 10,000 clients; while that is full, nobody is learned from.
         Source: csrc/DESIGN.md, "Score".
         """
         cdef Running running = self.running
         cdef gbf_live_request request
-        cdef gbf_addr known
+        cdef gbf_addr parsed, client
+        cdef const char *text
+        cdef size_t n
+        cdef uint32_t bits
+        cdef double seconds
         if running.scorer is None or decision._vouched or not decision._score >= decision._threshold:
             return False
+        if now is None and self._clock is None:
+            seconds = gbf_now_ms() / 1000.0
+        else:
+            seconds = self._clock() if now is None else now
         memset(&request, 0, sizeof(request))
-        if decision._record != GBF_NONE:
-            memset(&known, 0, sizeof(known))
-            request.address = &known  # which one does not matter to a score
+        memset(&client, 0, sizeof(client))  # those without an address are one
+        if decision._record != GBF_NONE and gbf_ascii(decision.address, &text, &n) and gbf_addr_parse(text, n, &parsed):
+            client = gbf_addr_client(parsed, running.live.ipv6_bits, &bits)
+            request.address = &parsed
             request.asn = decision._compiled._rules.records[decision._record].asn
+        who = (client.high, client.low)
+        if not self.may_teach(who, seconds):
+            return False
         if type(decision) is SignalDecision:
             name_hash(&request, (<SignalDecision>decision)._sni, (<SignalDecision>decision)._tls)
             if (<SignalDecision>decision)._has_print:
                 request.fingerprint = (<SignalDecision>decision)._print
-        decision._vouched = gbf_live_vouch(&running.live, &request) != 0
-        return decision._vouched != 0
+        if not gbf_live_vouch(&running.live, &request):
+            return False
+        decision._vouched = 1
+        self._taught[who] = seconds
+        return True
+
+    cdef bint may_teach(self, tuple who, double seconds) except -1:
+        last = self._taught.get(who)
+        if last is not None and seconds < last + TEACH_SECONDS:
+            return False
+        if last is None and len(self._taught) >= TEACHERS:
+            self._taught = {client: at for client, at in list(self._taught.items())
+                            if seconds < at + TEACH_SECONDS}
+        return last is not None or len(self._taught) < TEACHERS
 
     cdef Decision answer(self, str address, str sni, object tls, object headers, str method, str path, str http,
                          object now, bint peek):

@@ -153,7 +153,7 @@ def test_decisions_equal_the_slow_engine() -> None:
             assert printed == said.fingerprint
             causes.add(said.cause)
             if said.cause == "score" and turn % 3 == 0:
-                assert slow.vouch(address, signals, printed) == engine.vouch(said)
+                assert slow.vouch(address, signals, printed, now) == engine.vouch(said, now=now)
         assert set(slow.bans.bans(now)) == {ban.key for ban in engine.bans(now=now)}
     assert {"none", "rule", "ban", "tracker", "unparsable", "score"} == causes or REQUESTS < 4000
 
@@ -333,7 +333,7 @@ def test_a_new_client_is_challenged_until_it_was_vouched_for() -> None:
     asked = [engine.decide("203.0.113.7", headers=new) for _ in range(300)]
     solved = 0
     while engine.peek("203.0.113.9", headers=new).cause == "score":
-        assert engine.vouch(engine.decide("203.0.113.7", headers=new))
+        assert engine.vouch(engine.decide(f"203.0.113.{10 + solved}", headers=new))
         solved += 1
 
     assert {"score"} == {d.cause for d in asked}
@@ -396,6 +396,24 @@ def test_who_triggers_log_rules_does_not_move_the_threshold() -> None:
     assert max(score or 0 for score in scores[0][-300:]) < 0.5 < max(score or 0 for score in scores[1][-300:])
     assert (light.score, light.threshold) == (heavy.score, heavy.threshold)
     assert (light.threshold or 1) < 0.5
+
+
+def test_one_client_teaches_once_in_five_minutes() -> None:
+    """A solution that is shown again and again, by one address or from all over its /64, is learned once; other clients
+    are not held up, nor is the same one later."""
+    engine = make_engine(VOUCHED)
+    for turn in range(400):
+        engine.decide("10.0.0.1", sni="www.example", now=turn)
+
+    def learned(address: str | None, now: float) -> bool:
+        scored = engine.decide(address, sni=f"new{now}.example", now=now)
+        assert "score" == scored.cause
+        return engine.vouch(scored, now=now)
+
+    assert [True, False, False, True] == [learned("203.0.113.7", now) for now in (1000, 1000.5, 1299.9, 1300)]
+    assert [True, False] == [learned(address, 1301) for address in ("2001:db8::1", "2001:db8::ffff")]
+    assert [True, False] == [learned("203.0.113.8", 1302), learned("::ffff:203.0.113.8", 1303)]
+    assert [True, False] == [learned(None, now) for now in (1304, 1305)]
 
 
 def test_vouching_counts_once_and_for_challenges_of_the_score_alone() -> None:

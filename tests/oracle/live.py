@@ -28,6 +28,7 @@ class OracleEngine:
     bans: bans.Table = field(default_factory=bans.Table)
     trackers: OracleTrackers | None = field(init=False)
     scorer: OracleScorer | None = field(init=False)
+    taught: dict[str | None, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.trackers = None if self.settings.trackers is None else OracleTrackers(self.settings.trackers)
@@ -100,12 +101,18 @@ class OracleEngine:
         if key is not None:
             self.bans.ban(key, rule.stored, "", rule.id, "rule", now)
 
-    def vouch(self, address: str | None, signals: OracleSignals, fingerprint: str | None) -> bool:
-        """Learns a request that the score challenged."""
+    def vouch(self, address: str | None, signals: OracleSignals, fingerprint: str | None, now: float) -> bool:
+        """Learns a request that the score challenged, of a client it has not learned so for five minutes."""
         plain = None if address is None else canonical(ipaddress.ip_address(address))
+        client = None if plain is None else bans.text(bans.client(plain, self.settings.bans.ipv6_client))
+        if now < self.taught.get(client, float("-inf")) + 300:
+            return False
         asn = None if plain is None else self.networks.lookup(str(plain))
         assert self.scorer is not None
-        return self.scorer.vouch(*self._scored(signals, fingerprint), asn)
+        learned = self.scorer.vouch(*self._scored(signals, fingerprint), asn)
+        if learned:
+            self.taught[client] = now
+        return learned
 
     def _score(self, signals: OracleSignals, fingerprint: str | None, asn: int | None, added: float) -> bool:
         assert self.scorer is not None
