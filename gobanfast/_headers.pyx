@@ -370,6 +370,9 @@ cdef gbf_status scan_environ(dict environ, const gbf_header_plan *plan, gbf_head
         elif value_bytes > 0:  # CGI has CONTENT_LENGTH even where the request has none
             count += 1
             status = gbf_headers_add_cgi(plan, out, &tally, name, <uint64_t>name_bytes, value, <uint64_t>value_bytes)
+    if (count == 0 and tally.seen == 0 and out.problem == GBF_HEADERS_FINE and environ and
+            environ.keys().isdisjoint(("REQUEST_METHOD", "wsgi.version"))):
+        raise TypeError("headers is a dict and no WSGI environ; write pairs of bytes: [(b'user-agent', b'curl/8.5.0')]")
     out.tally = tally
     return status
 

@@ -92,6 +92,8 @@ cdef class NameTable:
         if builder == NULL:
             raise MemoryError()
         try:
+            if isinstance(items, dict):
+                raise TypeError("items is a dict, not pairs; write NameTable(items.items())")
             for pattern, value in items:
                 index += 1
                 if not 0 <= value < GBF_NONE:

@@ -73,6 +73,8 @@ cdef class PrefixTable:
         cdef str text
         self._table.kernel = pick_kernel(kernel)
         try:
+            if isinstance(items, dict):
+                raise TypeError("items is a dict, not pairs; write PrefixTable(items.items())")
             for text, value in items:
                 if count == room:
                     room *= 2

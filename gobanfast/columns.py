@@ -88,6 +88,11 @@ def decide_columns(
     from gobanfast import _columns
 
     compiled = core.compiled
+    for name, column in {"addresses": addresses, "sni": sni, "ja4": ja4, "method": method, "path": path}.items():
+        if isinstance(column, str):
+            raise TypeError(f"{name} is one text, {column[:80]!r}; columns have one for each row")
+    if headers is not None and not isinstance(headers, Mapping):
+        raise TypeError(f"headers is a {type(headers).__name__}, not a mapping of header names to columns")
     rows = count_rows(addresses)
     records = _columns.address_records(compiled, addresses, rows)
     given: dict[str, Any] = {":method": method, ":path": path, ":fingerprint": fingerprint}

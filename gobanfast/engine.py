@@ -38,7 +38,7 @@ class Engine(EngineCore):
     def __init__(
         self, ruleset: Ruleset, *, clock: Callable[[], float] | None = None, seed: bytes | None = None
     ) -> None:
-        super().__init__(ruleset.compiled, ruleset.settings, clock, seed)
+        super().__init__(_compiled(ruleset).compiled, ruleset.settings, clock, seed)
         self.ruleset = ruleset
         self.watcher: Watcher | None = None
         self.sync: Sync | None = None
@@ -75,7 +75,7 @@ class Engine(EngineCore):
 
     def swap(self, ruleset: Ruleset) -> None:
         """Puts `ruleset` in force; compiling it happens before, in the calling thread. `generation` grows by one."""
-        self._swap(ruleset.compiled, ruleset.settings)
+        self._swap(_compiled(ruleset).compiled, ruleset.settings)
         self.ruleset = ruleset
 
     def watch(
@@ -237,3 +237,10 @@ class Engine(EngineCore):
         from gobanfast.rules.explain import explain
 
         return explain(decision, self.ruleset.asn)
+
+
+def _compiled(ruleset: Ruleset) -> Ruleset:
+    """The ruleset; TypeError for the path of one."""
+    if isinstance(ruleset, (str, PathLike)):
+        raise TypeError(f"ruleset is {ruleset!r}, the path of one; load it: Engine.load({ruleset!r}) or Ruleset.load")
+    return ruleset

@@ -50,7 +50,10 @@ def gate() -> Gate:
         ValueError: a setting that is none of these.
         OSError, RuleError: the rules cannot be read.
     """
-    options = dict(getattr(settings, "GOBANFAST", {}))
+    options = getattr(settings, "GOBANFAST", {})
+    if not isinstance(options, dict):
+        raise ValueError(f"GOBANFAST is {options!r}, not a dict; write {{'rules': 'rules.yaml'}}")
+    options = dict(options)
     unknown = options.keys() - OPTIONS
     if unknown:
         raise ValueError(f"GOBANFAST has no setting {min(unknown)!r}; it has {', '.join(sorted(OPTIONS))}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from os import PathLike
 from typing import TYPE_CHECKING, Literal
 
 from gobanfast._set import PrefixSet
@@ -68,6 +69,12 @@ class Gate:
         on_decision: Callable[[Decision, str], object] | None = None,
         on_error: Literal["refuse", "allow"] = "refuse",
     ) -> None:
+        if isinstance(engine, (str, PathLike)):
+            raise ValueError(f"engine={engine!r} is not an Engine; write Engine.load({engine!r})")
+        if isinstance(log, str):
+            raise ValueError(f"log={log!r} is not a DecisionLog; write DecisionLog({log!r})")
+        if isinstance(names, str):
+            raise ValueError(f"names={names!r} is one text; write a list of names")
         if trust is not None and not isinstance(trust, Trust):
             raise ValueError(f"trust={trust!r} is not a Trust; write Trust([...])")
         if not isinstance(challenge, Challenge) and challenge not in {"refuse", "allow"}:

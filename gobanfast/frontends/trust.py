@@ -94,19 +94,21 @@ class Trust:
         signals: Mapping[str, str] = NOTHING,
         max_hops: int = 16,
     ) -> None:
-        if isinstance(peers, str):
-            raise ValueError(f"trust {peers!r} is one text; write a list of prefixes")
-        peers = list(peers)
+        peers = several("trust", peers)
+        chain = several("chain", chain)
         self.unix = "unix" in peers
         prefixes = checked(peer for peer in peers if peer != "unix")
-        self._single = {field_name(name): PrefixSet(checked(owners)) for name, owners in single.items()}
-        for owners in single.values():
-            prefixes += checked(owners)
+        owners = {field_name(name): checked(several(name, found)) for name, found in single.items()}
+        self._single = {name: PrefixSet(found) for name, found in owners.items()}
+        prefixes += [prefix for found in owners.values() for prefix in found]
         self.peers = PrefixSet(prefixes)
-        unknown = [name for name in chain if name.lower() not in CHAINS]
-        unknown += [name for name in signals if name not in SIGNALS]
-        if unknown:
-            raise ValueError(f"{unknown[0]!r} is not one of {', '.join((*CHAINS, *SIGNALS))}")
+        for name in chain:
+            if name.lower() not in CHAINS:
+                hint = "a header with one address goes in single={header: [prefixes]}"
+                raise ValueError(f"chain {name!r} is not one of {', '.join(CHAINS)}; {hint}")
+        for name in signals:
+            if name not in SIGNALS:
+                raise ValueError(f"signal {name!r} is not one of {', '.join(SIGNALS)}")
         if max_hops < 1:
             raise ValueError(f"max_hops={max_hops!r} must be positive")
         self._chain = tuple(name.lower() for name in chain)
@@ -202,6 +204,17 @@ class Trust:
             passed += 1
             scheme = hop.scheme
         return None, "trusted", None, scheme, passed
+
+
+def several(what: str, texts: Iterable[str]) -> list[str]:
+    """The texts as a list; one text by itself is none, and neither is what is no text."""
+    if isinstance(texts, str):
+        raise ValueError(f"{what} {texts!r} is one text; write a list")
+    found = list(texts)
+    for text in found:
+        if not isinstance(text, str):
+            raise ValueError(f"{what} {text!r} is not text")
+    return found
 
 
 def checked(prefixes: Iterable[str]) -> list[str]:

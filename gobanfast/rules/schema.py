@@ -235,8 +235,13 @@ class CaseText(Model):
         )  # fmt: skip
 
 
+NOT_EVERYONE = "lets anyone name any client; write the prefixes of your proxies"
+
+
 def trusted(value: Any) -> Any:
     """`trust: [10.0.0.0/8]` is short for `trust: {prefix: [10.0.0.0/8]}`."""
+    if value == "*" or (isinstance(value, list) and "*" in value):
+        raise refuse(f"trust '*' {NOT_EVERYONE}")
     return {"prefix": value} if isinstance(value, (str, list)) else value
 
 
@@ -252,7 +257,7 @@ class TrustText(Model):
         of_no_bits = parse_prefix("0.0.0.0/0")[0]
         for index, bits in enumerate(named.lengths):
             if not bits or (bits == 96 and named.addresses[16 * index : 16 * index + 16] == of_no_bits):
-                raise refuse("a prefix of no bits lets anyone name any client; write the prefixes of your proxies")
+                raise refuse(f"a prefix of no bits {NOT_EVERYONE}")
         return self
 
     def prefixes(self) -> PrefixList:

@@ -41,10 +41,15 @@ class Node:
     values: int = 1  # values in here, after expanding aliases
 
     def place(self, path: Sequence[str | int]) -> tuple[int, int]:
-        """Line and column of the value at `path`, or of the innermost value on the way to it."""
+        """Line and column of the value at `path`, or of the innermost value on the way to it.
+
+        A list may be short for a mapping with one key: then that key is in `path`, and not in the file.
+        """
         node = self
         for step in path:
             children: Any = node.children
+            if isinstance(children, list) and isinstance(step, str):
+                continue
             try:
                 node = children[step]
             except (KeyError, IndexError, TypeError):
