@@ -35,6 +35,14 @@ rules:
   - {id: private, when: {path: "/private/**"}, action: ban, reason: not here}
   - {id: scripts, when: {ja4_prefix: t13d0312h2}, action: ban, reason: a script}
 """
+WEIGHED = """
+version: 1
+names: [example.com, "*.example.com"]
+score: {min_samples: 100}
+rules:
+  - {id: another-host, when: {sni_host: differ}, action: log, weigh: 0.7}
+  - {id: like-ours, when: {lookalike: example.com}, action: log, weigh: 0.7}
+"""
 TOLD = "t13d0312h2_da1797f8e7b4_5d4b0b0f7f2a"
 
 
@@ -135,6 +143,31 @@ def test_ja4_of_a_trusted_proxy_decides(service):
     assert ["403 Forbidden", "200 OK"] == [
         test_frontend_wsgi.ask(wsgi, peer, **environ)[0] for peer in ("10.0.0.1", "203.0.113.9")
     ]
+
+
+def test_consistency_signals_raise_the_score():
+    """A request that nothing else sets apart is challenged by the score once its host is not the one its connection was
+    opened for, or looks like ours; each by a log rule that weighs."""
+    rules = Ruleset.from_text(WEIGHED)
+    app = Gobanfast(
+        test_frontend_asgi.Application(),
+        Engine(rules),
+        trust=Trust(["10.0.0.0/8"], signals={"sni": "x-sni"}),
+    )
+
+    def asked(sni, host):
+        headers = {"x-forwarded-for": GOOD, "x-sni": sni, "host": host}
+        pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+        sent = test_frontend_asgi.ask(app, "10.0.0.1", headers=pairs)
+        return sent[0]["status"], None if sent[0]["status"] == 200 else json.loads(sent[1]["body"])["reason"]
+
+    for _ in range(150):
+        assert (200, None) == asked("example.com", "example.com")
+
+    assert (403, "score") == asked("example.com", "evil.test")
+    assert (403, "score") == asked("examp1e.com", "examp1e.com")
+    assert (200, None) == asked("example.com", "img.example.com")
+    assert (200, None) == asked("example.com", "example.com")
 
 
 def refused(answered):
