@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 from contextlib import contextmanager, suppress
@@ -74,6 +75,12 @@ def certificate(tmp_path_factory):
     pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     files[1].write_bytes(key.private_bytes(pem, form, no_password))
     return files
+
+
+def server_context(certificate):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    return context
 
 
 def program(name):

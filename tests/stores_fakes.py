@@ -13,6 +13,7 @@ import pytest
 
 from gobanfast._bans import BanTable
 from gobanfast.bans import ban_key
+from gobanfast.stores import attach
 
 WAIT = 20  # generous seconds for what should take milliseconds
 
@@ -97,3 +98,18 @@ def redis_server(tmp_path):
     server = Redis(tmp_path)
     yield server
     server.kill()
+
+
+@pytest.fixture
+def syncs():
+    """Makes attached engines and closes them at the end: syncs(store, ...) -> (engine, sync)."""
+    made = []
+
+    def make(store, **options):
+        engine = FakeEngine()
+        made.append(attach(engine, store, **options))
+        return engine, made[-1]
+
+    yield make
+    for sync in made:
+        sync.close(0.2)
