@@ -1,4 +1,4 @@
-# The only `cdef extern` declarations of C kernels in the project.
+# The only `cdef extern` declarations of C kernels in the project; long because all of them are here.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 

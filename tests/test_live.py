@@ -1,4 +1,6 @@
-"""The whole decision: rules, bans, trackers and score in their order, against the oracle; threads, forks, clocks."""
+"""The whole decision: rules, bans, trackers and score in their order, against the oracle; threads, forks, clocks.
+
+Past 500 lines, because all of it is one order, told of by one oracle."""
 
 from __future__ import annotations
 
