@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 
-from gobanfast.frontends import challenge, trust
+from gobanfast.frontends import challenge, gate, trust
 
 PAGE = (Path(__file__).parents[1] / "docs" / "http.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -55,6 +56,13 @@ def test_other_examples_are_valid_calls(tmp_path, monkeypatch):
 
     for block in BLOCKS[1:]:
         exec(block, vars(trust) | vars(challenge) | names)  # noqa: S102
+
+
+def test_options_are_those_of_a_gate():
+    """The page names every option of a Gate and no others."""
+    sentence = re.search(r"Options are those of `gobanfast.frontends.gate.Gate`: (.*?)\.\n", PAGE, re.DOTALL)
+
+    assert set(inspect.signature(gate.Gate).parameters) - {"engine"} == set(re.findall(r"`(\w+)`", sentence[1]))
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\((\.\./[^)]+)\)", PAGE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 import gobanfast
 from gobanfast.rules import Ruleset
 from gobanfast.rules.json_schema import json_schema
+from gobanfast.rules.settings import BanSettings, Escalation, ScoreSettings, TrackerSettings
+from gobanfast.rules.values import parse_duration
 
 DOCS = Path(__file__).parents[1] / "docs/rules.md"
 TEXT = DOCS.read_text()
@@ -66,6 +69,24 @@ def test_every_key_is_documented() -> None:
     named = set(re.findall(r"`(\w+)`", TEXT)) | set(re.findall(r"(\w+):", TEXT))
 
     assert set() == keys(json_schema()) - named
+
+
+@pytest.mark.parametrize(
+    ("key", "section"),
+    [("bans", BanSettings), ("bans", Escalation), ("trackers", TrackerSettings), ("score", ScoreSettings)],
+)
+def test_defaults_are_those_of_the_program(key: str, section: type) -> None:
+    """The number behind a setting's name in the table is the value it has where it is not written."""
+    values = {item.name: getattr(section(), item.name) for item in fields(section)}
+    numbers = {name: value for name, value in values.items() if type(value) in (int, float)}
+    (row,) = re.findall(rf"^\| `{key}` \|.*", TEXT, re.MULTILINE)
+    told = dict(re.findall(r"`(\w+)` \(?([0-9.]+d?)", row))
+
+    assert numbers == {
+        name: parse_duration(text) if text.endswith("d") else float(text)
+        for name, text in told.items()
+        if name in numbers
+    }
 
 
 def test_every_code_is_documented() -> None:
