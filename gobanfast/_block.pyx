@@ -196,7 +196,10 @@ cdef class Block:
 
         target = os.fspath(path)
         folder = os.path.dirname(target) or "."
-        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=os.path.basename(target) + ".")
+        try:
+            descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=os.path.basename(target) + ".")
+        except OSError as error:  # says the temporary name
+            raise OSError(error.errno, error.strerror, target) from None
         try:
             with open(descriptor, "wb") as file:
                 file.write(memoryview(self))

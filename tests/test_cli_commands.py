@@ -101,6 +101,20 @@ def test_explain_names_the_rule_and_its_place() -> None:
     assert "rules.yaml:" in shown
 
 
+def test_explain_tells_what_was_said_and_no_more() -> None:
+    """A path without a method is shown alone, and a long one cut."""
+    shown = run("explain", "46.101.9.5", "--path", "/" + "a" * 1000, "--rules", RULES).stdout
+
+    assert f"             path '/{'a' * 119}'\n" in shown
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """The error has the file that was asked for, not the temporary one beside it."""
+    out = tmp_path / "missing" / "rules.gbf"
+
+    assert f"{out}: No such file or directory\n" == run("rules", "compile", RULES, "-o", str(out), status=2).stderr
+
+
 # ---- rules lint
 
 

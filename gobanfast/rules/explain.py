@@ -134,8 +134,10 @@ def _other_signals(decision: Decision) -> Iterator[str]:
         yield f"hello {hello.status}: {hello.problem or f'{hello.need} more bytes needed'}"
     elif decision.ja4 is not None:
         yield f"ja4 {decision.ja4[:SHOWN_CHARS]!r}, no hello"
-    if decision.method is not None or decision.path is not None:
-        yield f"method {decision.method!r}, path {decision.path!r}"
+    request = {"method": decision.method, "path": decision.path}
+    told = [f"{name} {value[:SHOWN_CHARS]!r}" for name, value in request.items() if value is not None]
+    if told:
+        yield ", ".join(told)
     if decision.headers is not None:
         found = normalize_headers(decision.headers, decision.http)
         agent = dict(found.pairs).get(b"user-agent")
