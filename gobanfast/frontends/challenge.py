@@ -5,8 +5,8 @@ starts with `difficulty` zero bits. The page's script, plain JavaScript without 
 into a cookie and loads the page anew; that request goes through and takes a pass with it, a cookie signed by us.
 
 Both signatures cover whom they are for (`bind`): a pass or a solution shown by another client is worth nothing.
-A solution may be shown again within five minutes by the client it was made for, which gains it another pass; a pass holds
-until it expires or its key is removed. Neither lifts a ban. Programs are not asked to work: they get a problem
+A solution may be shown again within five minutes by the client it was made for, which gains it another pass; a pass
+holds until it expires or its key is removed. Neither lifts a ban. Programs are not asked to work: they get a problem
 document.
 """
 
