@@ -92,7 +92,8 @@ cdef uint64_t span(object seconds, str what) except? 0:
 
 @cython.final
 cdef class BanTable:
-    """Bans by address, prefix, AS, fingerprint, and fingerprint at a client; see `gobanfast.bans.ban_key`.
+    """BanTable(*, capacity=1_000_000, on_full='refuse', escalate=None, clock=None, offset=None, seed=None)\n--\n
+    Bans by address, prefix, AS, fingerprint, and fingerprint at a client; see `gobanfast.bans.ban_key`.
 
     Args:
         capacity: most bans it holds, up to 16,777,215. 59 bytes a ban are taken as it fills, and stay taken.

@@ -49,7 +49,8 @@ cdef uint32_t add_parsed(gbf_name_builder *builder, str pattern, uint32_t value,
 
 
 cdef class NameTable:
-    """Name patterns with uint32 values in one frozen table; says which pattern covers a name.
+    """NameTable(items=(), /, *, key=None, text=True, kernel=None)\n--\n
+    Name patterns with uint32 values in one frozen table; says which pattern covers a name.
 
     Patterns: "a.example" the name; "*.example" one label below it; "**.example" one or more; ".example" itself and
     everything below; "*" and "?" inside a label; classes and quantifiers ("c2[0-9]+.example"); "re:..." a full RE2

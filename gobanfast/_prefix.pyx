@@ -51,7 +51,8 @@ cdef gbf_prefix_item *reserve(gbf_prefix_item *rows, Py_ssize_t count) except NU
 
 
 cdef class PrefixTable:
-    """Longest-prefix match: IPv4 and IPv6 prefixes with uint32 values, in one frozen table.
+    """PrefixTable(items=(), /, *, kernel=None)\n--\n
+    Longest-prefix match: IPv4 and IPv6 prefixes with uint32 values, in one frozen table.
 
     Args:
         items: (prefix, value) pairs, for example ("192.0.2.0/24", 7). Values are 0..4294967294. Of equal prefixes the

@@ -35,7 +35,8 @@ cdef size_t run_covers(const void *table, batch_form form, const void *rows, con
 
 
 cdef class PrefixSet:
-    """Which addresses some prefix covers: IPv4 and IPv6 in one frozen set, for allow-lists and block-lists.
+    """PrefixSet(prefixes=(), /, *, kernel=None)\n--\n
+    Which addresses some prefix covers: IPv4 and IPv6 in one frozen set, for allow-lists and block-lists.
 
     `address in made` is True where some prefix covers the address, False elsewhere and for text that is no address.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+from importlib.resources import files
 
 import pytest
 
@@ -213,6 +215,25 @@ def test_public_functions_have_signatures(name):
     for member in [public, *members]:
         if callable(member) and not isinstance(member, type):
             assert inspect.signature(member)
+
+
+@pytest.mark.parametrize("name", ["BanTable", "NameTable", "PrefixSet", "PrefixTable"])
+def test_compiled_classes_have_the_signature_of_their_stub(name):
+    """What a compiled class is made from is told by `help`, too; it is written by hand there, so it is compared."""
+    public = getattr(gobanfast, name)
+    stub = ast.parse((files("gobanfast") / f"{public.__module__.rpartition('.')[2]}.pyi").read_text())
+    (made,) = [
+        method.args
+        for node in stub.body
+        if isinstance(node, ast.ClassDef) and node.name == name
+        for method in node.body
+        if isinstance(method, ast.FunctionDef) and method.name == "__init__"
+    ]
+    defaults = [ast.literal_eval(default) for default in (*made.defaults, *made.kw_defaults) if default is not None]
+    told = inspect.signature(public).parameters.values()
+
+    assert [arg.arg for arg in (*made.posonlyargs[1:], *made.args[1:], *made.kwonlyargs)] == [arg.name for arg in told]
+    assert defaults == [arg.default for arg in told]
 
 
 @pytest.mark.parametrize("name", ["FormatError", "RuleError"])
