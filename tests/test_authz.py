@@ -165,8 +165,13 @@ def test_bans_are_made_listed_and_lifted():
     assert (201, "203.0.113.7") == (made[0], json.loads(made[2])["key"])
     assert ["203.0.113.7"] == [ban["key"] for ban in json.loads(call("/bans")[2])]
     assert [200, 404] == [call("/bans/203.0.113.7", method="DELETE")[0] for _ in range(2)]
-    for body in (b"", b"[]", b"{}", b'{"key": "nobody"}', b"x" * 100_000):
-        assert 400 == call("/bans", method="POST", body=body)[0]
+    for body, words in (
+        (b"", "not JSON"), (b"[" * 30_000, "not JSON"), (b"[]", "has no key"), (b"{}", "has no key"),
+        (b'{"key": 1}', "has no key"), (b'{"key": "nobody"}', "'nobody'"), (b"x" * 100_000, "more than 65536 bytes"),
+        (b'{"key": "192.0.2.1", "duration": [1]}', "write 1h"),
+    ):  # fmt: skip
+        status, _, text = call("/bans", method="POST", body=body)
+        assert (400, True) == (status, words in text.decode()), text
     assert [405, 400] == [call("/bans", method="PUT")[0], call("/bans/nobody", method="DELETE")[0]]
 
 

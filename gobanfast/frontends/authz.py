@@ -184,16 +184,13 @@ class DecisionService:
             if method == "GET" and not key:
                 return answer_json(200, [listed(ban) for ban in self._engine.bans()])
             if method == "POST" and not key:
-                asked = json.loads(await read_body(receive))
-                ban = self._engine.ban(
-                    asked["key"], duration=asked.get("duration"), reason=str(asked.get("reason", ""))
-                )
-                return answer_json(201, listed(ban))
+                asked = wanted_ban(await read_body(receive))
+                return answer_json(201, listed(self._engine.ban(asked.pop("key"), **asked)))
             if method == "DELETE" and key:
                 lifted = self._engine.unban(key)
                 return plain(404, f"{key} is not banned") if lifted is None else answer_json(200, listed(lifted))
-        except (ValueError, KeyError, TypeError, AttributeError, GobanError) as error:
-            return plain(400, f"{type(error).__name__}: {error}")
+        except (ValueError, OverflowError, GobanError) as error:
+            return plain(400, str(error))
         return plain(405, "GET and POST /bans, DELETE /bans/<key>")
 
 
@@ -203,6 +200,20 @@ async def lifespan(receive: Receive, send: Send) -> None:
         await send({"type": message["type"] + ".complete"})
         if message["type"] == "lifespan.shutdown":
             return
+
+
+def wanted_ban(body: bytes) -> dict[str, Any]:
+    """Key, duration and reason of the ban that a body asks for; ValueError if it does not."""
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the body is not JSON: {error}") from None
+    if not isinstance(asked, dict) or not isinstance(asked.get("key"), str):
+        raise ValueError('the body has no key; write {"key": "203.0.113.7", "duration": "1h", "reason": "..."}')
+    duration, reason = asked.get("duration"), asked.get("reason", "")
+    if isinstance(duration, bool) or not isinstance(duration, (str, int, float, type(None))):
+        raise ValueError("the duration is neither text nor a number of seconds; write 1h or permanent")
+    return {"key": asked["key"], "duration": duration, "reason": str(reason)}
 
 
 async def read_body(receive: Receive) -> bytes:
