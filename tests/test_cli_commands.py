@@ -201,4 +201,4 @@ def test_bench_takes_the_rules_it_is_given(tmp_path: Path) -> None:
     """Decisions are by those rules, and the table says how many there are."""
     (tmp_path / "rules.yaml").write_text("rules: [{id: one, when: {sni: a.example}, action: ban}]")
 
-    assert ", 1 rules" in run("bench", "--queries", "1000", "--rules", str(tmp_path / "rules.yaml")).stdout
+    assert ", 1 rule " in run("bench", "--queries", "1000", "--rules", str(tmp_path / "rules.yaml")).stdout

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from gobanfast.cli.common import Asn, load_asn, load_engine, output, table
+from gobanfast.cli.common import Asn, counted, load_asn, load_engine, output, table
 
 ROUNDS = 7
 SEED = 7
@@ -56,7 +56,7 @@ def bench(
         ("no-op: callable(address), a built-in that only answers", callable),
         ("dict.get(address), all addresses in the dict", known.get),
         (f"AsnTable.lookup(address), {len(networks):,} prefixes", networks.lookup),
-        (f"Engine.decide(address), {len(engine.ruleset.rules)} rules", engine.decide),
+        (f"Engine.decide(address), {counted(len(engine.ruleset.rules), 'rule')}", engine.decide),
         (f"... with server name, method, path, {len(HEADERS)} headers", request),
     ]
     medians = [median(_nanoseconds(call, packed) for _ in range(ROUNDS)) / queries for _, call in timed]

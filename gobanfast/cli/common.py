@@ -94,6 +94,11 @@ def coloured(action: str) -> Text:
     return Text(action, style=COLOURS.get(action, ""))
 
 
+def counted(count: int, noun: str) -> str:
+    """The number and what is counted, as in "1 rule", "2 rules"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def share(lines: int, total: int) -> str:
     """`lines` of `total` in percent, one decimal."""
     return f"{100 * lines / total:.1f}%" if total else "-"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gobanfast._errors import RuleError
-from gobanfast.cli.common import AsJson, Asn, Sni, coloured, load_asn, output, table
+from gobanfast.cli.common import AsJson, Asn, Sni, coloured, counted, load_asn, output, table
 
 if TYPE_CHECKING:
     from gobanfast.asn import AsnTable
@@ -54,7 +54,7 @@ def lint(
         else:
             problems = [*findings(ruleset, starter=asn is None, share=wide / 100), *ruleset.failures()]
             if not problems and not as_json:
-                typer.echo(f"{file}: {len(ruleset.rules)} rules, nothing to say")
+                typer.echo(f"{file}: {counted(len(ruleset.rules), 'rule')}, nothing to say")
         for problem in problems:
             errors += problem.severity == "error"
             warnings += problem.severity != "error"
@@ -66,7 +66,7 @@ def lint(
     if as_json:
         typer.echo(json.dumps({"errors": errors, "warnings": warnings, "problems": found}))
     elif errors or warnings:
-        typer.echo(f"{errors} errors, {warnings} warnings")
+        typer.echo(f"{counted(errors, 'error')}, {counted(warnings, 'warning')}")
     if errors or warnings:
         raise typer.Exit(1)
 
@@ -99,7 +99,7 @@ def write_compiled(
     ruleset = tested(_load(file, load_asn(asn)))
     ruleset.save(out)
     size = out.stat().st_size
-    typer.echo(f"{out}: {len(ruleset.rules)} rules, {size:,} bytes, hash {ruleset.content_hash}")
+    typer.echo(f"{out}: {counted(len(ruleset.rules), 'rule')}, {size:,} bytes, hash {ruleset.content_hash}")
 
 
 @app.command()

@@ -53,16 +53,16 @@ def parse_asn(value: object) -> tuple[int, int]:
         ValueError: not an AS number or a range of them; the message ends in a hint.
     """
     if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise ValueError(f"as number {value!r} is not one; {_ASN_FORMS}")
+        raise ValueError(f"AS number {value!r} is not one; {_ASN_FORMS}")
     match = _ASN.fullmatch(str(value).strip())
     if match is None:
-        raise ValueError(f"as number '{str(value)[:80]}' is not one; {_ASN_FORMS}")
+        raise ValueError(f"AS number '{str(value)[:80]}' is not one; {_ASN_FORMS}")
     first = int(match[1])
     last = int(match[2]) if match[2] else first
     if last > MAX_ASN:
-        raise ValueError(f"as number '{value}' is too large; the last one is {MAX_ASN}")
+        raise ValueError(f"AS number '{value}' is too large; the last one is {MAX_ASN}")
     if first == 0:
-        raise ValueError(f"as number '{value}' is reserved (RFC 7607); {_ASN_FORMS}")
+        raise ValueError(f"AS number '{value}' is reserved (RFC 7607); {_ASN_FORMS}")
     if first > last:
         raise ValueError(f"as range '{value}' ends before it starts; write {last}-{first}")
     return first, last
