@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from gobanfast._set import PrefixSet
 from gobanfast.consistency import agreement
 from gobanfast.frontends.challenge import Challenge
-from gobanfast.frontends.refusal import Answer, refuse
+from gobanfast.frontends.refusal import Answer, Kind, refuse
 from gobanfast.frontends.trust import Origin, Trust
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Gate:
         """(answer to refuse with, or None to let in; headers to add to the application's response) for a decision
         other than "allow"."""
         if decision.action == "ban":
-            return self.refusal(decision, request_id, accept), []
+            return self.refusal("banned", request_id, accept, decision), []
         if self.challenge == "allow":
             return None, []
         if isinstance(self.challenge, Challenge):
@@ -147,25 +147,18 @@ class Gate:
                 return self.challenge.answer(
                     decision.address, decision.fingerprint, request_id=request_id, contact=self.contact
                 ), []
-        answer = refuse(
-            "challenge",
-            request_id=request_id,
-            accept=accept,
-            decision=decision,
-            contact=self.contact,
-            show_reason=self.show_reason,
-        )
-        return answer, []
+        return self.refusal("challenge", request_id, accept, decision), []
 
     def misdirected(self, handshake: Handshake, host: str, request_id: str, accept: str) -> Answer | None:
         """The answer to a request for a host that this TLS connection was not opened for; None if it may go on."""
         if self.names is None or agreement(handshake.sni, host, self.names) != "differ":
             return None
-        return refuse("misdirected", request_id=request_id, accept=accept, contact=self.contact)
+        return self.refusal("misdirected", request_id, accept)
 
-    def refusal(self, decision: Decision, request_id: str, accept: str) -> Answer:
+    def refusal(self, kind: Kind, request_id: str, accept: str, decision: Decision | None = None) -> Answer:
+        """The answer of this kind, as the options have it."""
         return refuse(
-            "banned",
+            kind,
             request_id=request_id,
             accept=accept,
             decision=decision,
@@ -178,7 +171,7 @@ class Gate:
         logger.error("request %s: deciding failed, on_error=%s", request_id, self.on_error, exc_info=error)
         if self.on_error == "allow":
             return None
-        return refuse("unavailable", request_id=request_id, accept=accept, contact=self.contact)
+        return self.refusal("unavailable", request_id, accept)
 
 
 def trust_of(engine: Engine) -> Trust:
