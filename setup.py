@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -68,6 +69,10 @@ def extension(name: str, kernels: list[str]) -> Extension:
 
 class BuildExt(build_ext):
     """Extensions, after the library they link: `setup.py build_ext` alone would link an old one, or none."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
 
     def run(self) -> None:
         self.run_command("build_clib")
