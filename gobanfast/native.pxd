@@ -38,7 +38,6 @@ cdef extern from "gbf_cpu.h" nogil:
 
 
 cdef extern from "gbf_addr.h" nogil:
-    int GBF_ADDR_TEXT_BYTES
     ctypedef struct gbf_addr:
         uint64_t high
         uint64_t low
@@ -54,7 +53,6 @@ cdef extern from "gbf_addr.h" nogil:
     int gbf_addr_parse(const char *text, size_t n, gbf_addr *out)
     gbf_prefix_problem gbf_addr_parse_prefix(const char *text, size_t n, gbf_addr *address, uint32_t *bits)
     gbf_addr gbf_addr_masked(gbf_addr address, uint32_t bits)
-    int gbf_addr_embedded4(gbf_addr address, uint32_t *address4)
     gbf_addr gbf_addr_client(gbf_addr address, uint32_t bits6, uint32_t *bits)
     size_t gbf_addr_format(gbf_addr address, char *text)
 
@@ -126,7 +124,6 @@ cdef extern from "gbf_bans.h" nogil:
 
 
 cdef extern from "gbf_trie.h" nogil:
-    uint32_t GBF_NO_LEAF
     ctypedef struct gbf_range:
         gbf_addr start
         uint32_t leaf
@@ -205,7 +202,6 @@ cdef extern from "gbf_rules.h" nogil:
         uint64_t rule_count
     const uint64_t *gbf_rules_vector(const gbf_rules *r, uint32_t klass)
     uint32_t gbf_rules_next(const gbf_rules *r, const uint64_t *vector, const uint64_t *mask, uint32_t first)
-    uint32_t gbf_rules_record(const gbf_rules *r, const char *text, size_t n)
     gbf_status gbf_rules_build(const gbf_rules_source *source, void **block, gbf_fault *fault)
     gbf_status gbf_rules_open(gbf_rules *rules, const void *block, uint64_t nbytes, int verify,
                               const gbf_lpm_kernel *kernel, gbf_fault *fault)
@@ -285,10 +281,8 @@ cdef extern from "gbf_xxh3.h" nogil:
 cdef extern from "gbf_headers.h" nogil:
     enum:
         GBF_HEADERS_MOST
-        GBF_HEADERS_BYTES
         GBF_HEADERS_SECRET
         GBF_PRINT_BYTES
-        GBF_HEADER_NAME_BYTES
         GBF_HEADER_SLOTS
         GBF_HEADER_NO_SLOT
         GBF_HEADER_FIELDS
@@ -347,7 +341,6 @@ cdef extern from "gbf_headers.h" nogil:
     void gbf_headers_text(gbf_hash128 fingerprint, char *text)
     void gbf_headers_settle(gbf_headers *h)
     gbf_header_text gbf_header_path(gbf_header_text text)
-    int gbf_header_is_method(gbf_header_text text)
     gbf_ua_family gbf_header_ua(gbf_header_text text)
 
 
@@ -434,11 +427,9 @@ cdef extern from "gbf_ja.h" nogil:
 cdef extern from "gbf_name.h" nogil:
     enum:
         GBF_NAME_MAX
-        GBF_NAME_KEYS
         GBF_NAME_EXACT
         GBF_NAME_ONE
         GBF_NAME_MANY
-        GBF_NAME_TREE
         GBF_NAME_GLOB
         GBF_NAME_MULTI
         GBF_BUCKET_SLOTS

@@ -22,7 +22,6 @@ enum {
     GBF_DFA_STATES_ALL = 262144, /* in all automata of a table, minimised */
     GBF_DFA_STEPS = 1 << 22,     /* item moves tried for one automaton before it is split (about 20 ms) */
     GBF_DFA_STEPS_ALL = 1 << 28, /* for all of a table (about 1 s) */
-    GBF_GLOB_ITEMS = 512,        /* in one glob */
 };
 
 /* What has been built so far; the arrays are malloc'ed and go into the block as they are. Start from zeros. */
