@@ -16,8 +16,8 @@ from gobanfast.frontends.asgi import Gobanfast
 from gobanfast.frontends.tls import guard
 from gobanfast.frontends.trust import Trust
 from http_app import application
-from test_frontend_tls import under_uvicorn
 from test_http_servers import GOOD, free_port, get, python, spawned
+from test_tls_servers import under_uvicorn
 
 certificate = servers.certificate
 
