@@ -503,24 +503,21 @@ gbf_status gbf_tracker_open(gbf_tracker *t, const gbf_tracker_limits *limits, co
     uint64_t tail_bytes = t->set_count * sizeof(gbf_tracker_tail);
     uint64_t entries_bytes = t->set_count * GBF_TRACKER_WAYS * t->entry_bytes;
     t->nbytes = sizeof *t + set_bytes + tail_bytes + entries_bytes;
-    t->sets = aligned_alloc(64, set_bytes);
-    t->tails = aligned_alloc(64, tail_bytes);
-    t->entries = aligned_alloc(64, entries_bytes);
-    if (t->sets == NULL || t->tails == NULL || t->entries == NULL) {
-        gbf_tracker_close(t);
+    /* Zeros that nobody has written yet: pages come with the clients that need them. Each part is of whole lines. */
+    t->memory = calloc(1, set_bytes + tail_bytes + entries_bytes + 63);
+    if (t->memory == NULL)
         return gbf_refuse(fault, GBF_NO_MEMORY, "no memory for the trackers", t->nbytes);
-    }
-    memset(t->sets, 0, set_bytes);
-    memset(t->tails, 0, tail_bytes);
-    memset(t->entries, 0, entries_bytes);
+    uint8_t *line = (uint8_t *)t->memory + (64 - (uintptr_t)t->memory % 64) % 64;
+    t->sets = (gbf_tracker_set *)(void *)line;
+    t->tails = (gbf_tracker_tail *)(void *)(line + set_bytes);
+    t->entries = line + set_bytes + tail_bytes;
     return GBF_OK;
 }
 
 void gbf_tracker_close(gbf_tracker *t)
 {
-    free(t->sets);
-    free(t->tails);
-    free(t->entries);
+    free(t->memory);
+    t->memory = NULL;
     t->sets = NULL;
     t->tails = NULL;
     t->entries = NULL;

@@ -83,6 +83,7 @@ typedef struct {
     uint64_t key[4];
     uint64_t set_count;
     uint64_t nbytes;
+    void *memory; /* what the next three lie in */
     gbf_tracker_set *sets;
     gbf_tracker_tail *tails;
     uint8_t *entries; /* of `entry_bytes` each, GBF_TRACKER_WAYS a set */
