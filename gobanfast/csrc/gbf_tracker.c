@@ -503,7 +503,8 @@ gbf_status gbf_tracker_open(gbf_tracker *t, const gbf_tracker_limits *limits, co
     uint64_t tail_bytes = t->set_count * sizeof(gbf_tracker_tail);
     uint64_t entries_bytes = t->set_count * GBF_TRACKER_WAYS * t->entry_bytes;
     t->nbytes = sizeof *t + set_bytes + tail_bytes + entries_bytes;
-    /* Zeros that nobody has written yet: pages come with the clients that need them. Each part is of whole lines. */
+    /* Zeros that nobody has written yet: pages come with the clients that need them. */
+    _Static_assert(sizeof *t->sets % 64 == 0 && sizeof *t->tails % 64 == 0, "each part begins at a cache line");
     t->memory = calloc(1, set_bytes + tail_bytes + entries_bytes + 63);
     if (t->memory == NULL)
         return gbf_refuse(fault, GBF_NO_MEMORY, "no memory for the trackers", t->nbytes);
