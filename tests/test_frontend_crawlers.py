@@ -84,6 +84,30 @@ def test_dns_is_asked_once(engine):
     assert [GENUINE, "66.249.66.2", GENUINE] == asked
 
 
+def test_whom_a_ban_holds_is_what_the_rules_say():
+    """An IPv6 client is as large here as everywhere in these rules."""
+    engine = Engine(Ruleset.from_text("{version: 1, bans: {ipv6_client: 48}, rules: []}"))
+    check = checked(engine)
+    check(engine.decide("2001:db8:1:2::3", headers=agent(GOOGLEBOT)), "id")
+    check.close()
+
+    assert ["2001:db8:1::/48"] == [ban.key for ban in engine.bans()]
+
+
+def test_a_resolver_that_breaks_is_logged(engine, caplog):
+    """Nobody waits for the answer, so what goes wrong while it is sought is told by the log, and bans nobody."""
+
+    async def broken(_):
+        raise ValueError("the resolver is broken")
+
+    check = checked(engine, reverse=broken)
+    check(engine.decide(LIAR, headers=agent(GOOGLEBOT)), "id")
+    check.close()
+
+    assert "the resolver is broken" in caplog.text
+    assert [] == list(engine.bans())
+
+
 def test_forked_child_asks_for_itself(engine):
     """A child of fork has neither the threads of its parent nor its lock, and works."""
     check = checked(engine)

@@ -9,6 +9,7 @@ crawlers that have none, or whose lists are old: the answer counts from the clie
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -30,6 +31,8 @@ from gobanfast.consistency import (
 if TYPE_CHECKING:
     from gobanfast import Decision
     from gobanfast.engine import Engine
+
+log = logging.getLogger("gobanfast.http")
 
 ASKED_MOST = 256  # addresses that are being asked about; more are asked about when they come again
 THREADS = 4
@@ -92,8 +95,10 @@ class CrawlerCheck:
             self._asked.add(address)
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(THREADS, "gobanfast-crawlers")
-            pool = self._pool
-        pool.submit(self._ask, agent, address, crawler.name)
+            try:
+                self._pool.submit(self._ask, agent, address, crawler.name)
+            except RuntimeError:  # the interpreter is about to end: a request is not to fail for it
+                self._asked.discard(address)
 
     def _ask(self, agent: str, address: str, name: str) -> None:
         genuine = None
@@ -102,9 +107,10 @@ class CrawlerCheck:
                 confirm_crawler(agent, address, timeout=self._timeout, reverse=self._reverse, forward=self._forward)
             )
             if genuine is False:
-                self._engine.ban(
-                    client_key(address), duration=self._duration, reason=f"says it is {name}, DNS denies it"
-                )
+                client = client_key(address, ipv6=self._engine.ruleset.settings.bans.ipv6_client)
+                self._engine.ban(client, duration=self._duration, reason=f"says it is {name}, DNS denies it")
+        except Exception:
+            log.exception("crawler %s at %s: asking DNS or banning failed", name, address)
         finally:
             with self._lock:
                 self._asked.discard(address)
@@ -115,7 +121,8 @@ class CrawlerCheck:
 
     def close(self) -> None:
         """Waits for what is being asked."""
-        pool, self._pool = self._pool, None
+        with self._lock:
+            pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown()
 
