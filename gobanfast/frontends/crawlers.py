@@ -53,7 +53,7 @@ class CrawlerCheck:
         timeout: seconds that DNS has to answer.
         reverse, forward: the resolver, see `consistency`.
     Threads: any number may call; the first claim starts up to four that wait for DNS. A forked child starts its own.
-    Cost: a microsecond.
+    Cost: about 1.5 us for a browser of 13 headers.
     """
 
     def __init__(
