@@ -1,12 +1,23 @@
 # Every target sets up what it needs in .venv and does nothing twice: each step leaves a stamp file there, and
 # runs again only when something it read is newer. `make help` lists the targets.
+#
+# An interpreter that is named has an environment of its own: `make test PYTHON=python3.13` works in .venv-3.13. Extensions
+# and object files have the version in their names, so builds of several versions stand side by side.
 PYTHON ?= python3
 FUZZ_SECONDS ?= 30
 FUZZ_CC ?= $(shell for name in clang clang-19 clang-18 clang-17 clang-16 clang-15 clang-14; do command -v $$name && break; done)
 
+TAG = import sys, sysconfig; print("%d.%d" % sys.version_info[:2] + "t" * bool(sysconfig.get_config_var("Py_GIL_DISABLED")))
+ifeq ($(origin PYTHON),file)
 VENV := .venv
+else
+VENV := .venv-$(shell $(PYTHON) -c '$(TAG)' 2>/dev/null)
+endif
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# What pip, setuptools and Cython print is kept for when they fail; of a success only compiler warnings are shown.
+quietly = @mkdir -p build && { $(1) >build/$(@F)$(VENV).log 2>&1 || { cat build/$(@F)$(VENV).log; exit 1; }; } \
+  && { grep -A3 'warning: ' build/$(@F)$(VENV).log || true; }
 CSRC := $(wildcard gobanfast/csrc/*.c)
 HEADERS := $(wildcard gobanfast/csrc/*.h)
 GLUE := $(wildcard gobanfast/*.pyx gobanfast/*.pxd)
@@ -31,7 +42,7 @@ help:
 	@echo 'make race    threads that read and write live state, under TSan (clang)'
 	@echo 'make wheel   sdist and checked wheels into wheels/dist; ARGS="--only cp311 --targets manylinux_x86_64"'
 	@echo 'make clean   remove all that make made, .venv included'
-	@echo 'PYTHON=python3.12 chooses the interpreter, CC=clang the compiler'
+	@echo 'PYTHON=python3.13 works with that interpreter, in .venv-3.13; CC=clang chooses the compiler'
 
 # ---- what the machine must have, said before anything fails half-way
 
@@ -47,8 +58,7 @@ try:
     import ensurepip, venv
 except ImportError:
     missing.append("module venv or ensurepip is missing; install it (Debian: apt-get install python3-venv)")
-print("\n".join("gobanfast: " + line for line in missing))
-sys.exit(bool(missing))
+sys.exit("\n".join("gobanfast: " + line for line in missing) or None)
 endef
 export MACHINE_CHECK
 
@@ -57,26 +67,29 @@ $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "gobanfast: needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) -V 2>&1); name another: make PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -c "$$MACHINE_CHECK"
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) --upgrade 'pip>=25.1'   # the first that knows --group
+	@echo 'gobanfast: $(PYTHON) gets the environment $(VENV)'
+	$(call quietly,$(PYTHON) -m venv $(VENV))
+	$(call quietly,$(PIP) --upgrade 'pip>=25.1')   # the first that knows --group
 	@touch $@
 
 # ---- stamps: dependency groups of pyproject.toml, the extensions, the package itself
 
 $(VENV)/.group-%: pyproject.toml $(VENV)/.python
-	$(PIP) --group $*
+	@echo 'gobanfast: installing what the group "$*" of pyproject.toml names'
+	$(call quietly,$(PIP) --group $*)
 	@touch $@
 
 # The editable install makes the first build; later ones compile only what changed. Time stamps of sources do not show
 # other compiler flags or directives: when the lines of setup.py that have them differ, all is built anew.
 $(VENV)/.installed: pyproject.toml $(VENV)/.group-build
-	$(PIP) --no-build-isolation --editable '.[cli]'
+	@echo 'gobanfast: compiling $(words $(wildcard gobanfast/*.pyx)) extensions, about 2 minutes on 2 cores'
+	$(call quietly,$(PIP) --no-build-isolation --editable '.[cli]')
 	@touch $@
 
 FLAGS := $(shell grep -E 'FLAGS|DIRECTIVES|SIGNATURES' setup.py | cksum | tr -d ' ')
 FORCED = $(filter-out $(FLAGS),$(file <$(VENV)/.flags))
 $(VENV)/.built: $(VENV)/.installed setup.py $(GLUE) $(CSRC) $(HEADERS)
-	$(if $(FORCED),CYTHON_FORCE_REGEN=1) $(BIN)/python setup.py --quiet build_ext --inplace $(if $(FORCED),--force)
+	$(call quietly,$(if $(FORCED),CYTHON_FORCE_REGEN=1) $(BIN)/python setup.py --quiet build_ext --inplace $(if $(FORCED),--force))
 	@echo $(FLAGS) >$(VENV)/.flags
 	@touch $@
 
@@ -100,10 +113,10 @@ FT_PYTHON ?= python3.13t
 FT_TESTS := ban_table ban_threads trackers score prefix set
 test-ft:
 	@command -v $(FT_PYTHON) >/dev/null || { echo 'gobanfast: $(FT_PYTHON) is not on PATH; name one: make test-ft FT_PYTHON=PATH'; exit 1; }
-	$(FT_PYTHON) -m venv $(VENV)-ft
-	$(VENV)-ft/bin/python -m pip install --quiet --only-binary=:all: 'setuptools>=77' 'cython>=3.3,<3.4' pytest hypothesis idna netaddr numpy xxhash
-	$(VENV)-ft/bin/python setup.py --quiet build_ext --inplace
-	PYTHON_GIL=0 $(VENV)-ft/bin/python -m pytest $(FT_TESTS:%=tests/test_%.py) $(ARGS)
+	$(FT_PYTHON) -m venv .venv-ft
+	.venv-ft/bin/python -m pip install --quiet --only-binary=:all: 'setuptools>=77' 'cython>=3.3,<3.4' pytest hypothesis idna netaddr numpy xxhash
+	.venv-ft/bin/python setup.py --quiet build_ext --inplace
+	PYTHON_GIL=0 .venv-ft/bin/python -m pytest $(FT_TESTS:%=tests/test_%.py) $(ARGS)
 
 bench: $(READY) $(VENV)/.group-bench build/rivals
 	$(BIN)/python -m benchmarks.build_floor
@@ -172,5 +185,5 @@ race:
 endif
 
 clean:
-	rm -rf $(VENV) $(VENV)-ft build wheels/dist *.egg-info gobanfast/_*.c .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf .venv .venv-* build wheels/dist *.egg-info gobanfast/_*.c .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find gobanfast tests benchmarks -name '*.so' -delete -o -name __pycache__ -prune -exec rm -rf {} +

@@ -59,7 +59,8 @@ def test_sqlite_read_only():
 import os, secrets, sqlite3, sys, time
 sys.path.insert(0, sys.argv[2])
 from stores_fakes import FakeEngine, eventually
-from gobanfast.stores import attach
+from gobanfast.stores import attach, open_store
+open_store(sys.argv[1]).close()  # imports all of it, as nobody else may enter the folder that the sources are in
 os.setuid(65534)
 engine = FakeEngine()
 sync = attach(engine, sys.argv[1])
