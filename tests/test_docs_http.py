@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gobanfast.frontends import challenge, gate, trust
+from gobanfast.frontends import asgi, challenge, gate, trust, wsgi
 
 PAGE = (Path(__file__).parents[1] / "docs" / "http.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -63,6 +63,18 @@ def test_options_are_those_of_a_gate():
     sentence = re.search(r"Options are those of `gobanfast.frontends.gate.Gate`: (.*?)\.\n", PAGE, re.DOTALL)
 
     assert set(inspect.signature(gate.Gate).parameters) - {"engine"} == set(re.findall(r"`(\w+)`", sentence[1]))
+
+
+@pytest.mark.parametrize("frontend", [asgi, wsgi])
+def test_frontends_spell_out_the_options_of_a_gate(frontend):
+    """Name, kind, default and type of each, so that type checkers and `help` know them, and pass each one on."""
+    expected = list(inspect.signature(gate.Gate).parameters.values())
+    application, *options = inspect.signature(frontend.Gobanfast).parameters.values()
+
+    assert "app" == application.name
+    assert expected == options
+    source = inspect.getsource(frontend.Gobanfast.__init__)
+    assert [] == [option.name for option in options[1:] if f"{option.name}={option.name}," not in source]
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\((\.\./[^)]+)\)", PAGE))

@@ -461,7 +461,7 @@ def test_fastapi_finds_the_decision():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"trust": ["10.0.0.0/8"]}, "is not a Trust"),
+        ({"trust": "10.0.0.0/8"}, "is one text; write a list of prefixes"),
         ({"challenge": "hard"}, "is not a Challenge"),
         ({"on_error": "ignore"}, "is not one of refuse, allow"),
         ({"routes": {"health": "off"}}, "route 'health'"),

@@ -8,17 +8,22 @@ the client, `gobanfast.origin` (see `trust`). Responses get an `x-request-id`. B
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from gobanfast._http import AsgiGate
-from gobanfast.frontends.gate import Gate
+from gobanfast.frontends.gate import Gate, Mode
 from gobanfast.frontends.refusal import Answer
 from gobanfast.frontends.tls import CURRENT
 from gobanfast.frontends.trust import REQUEST_IDS
 
 if TYPE_CHECKING:
+    from gobanfast import Decision
     from gobanfast.engine import Engine
+    from gobanfast.frontends.challenge import Challenge
+    from gobanfast.frontends.trust import Trust
+    from gobanfast.telemetry.log import DecisionLog
+    from gobanfast.telemetry.metrics import Metrics
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -28,14 +33,41 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Gobanfast:
-    """Asks `engine` about every request before `app` sees it; options are those of `gate.Gate`.
+    """Asks `engine` about every request before `app` sees it; `gate.Gate` says what each option means.
 
     A WebSocket is refused before it is accepted: with the whole answer where the server can send one, else with the
     server's 403. Clients on a UNIX socket, and test clients, have no address: rules that ask for one do not match them.
     """
 
-    def __init__(self, app: Application, engine: Engine, **options: Any) -> None:
-        self.gate = Gate(engine, **options)
+    def __init__(
+        self,
+        app: Application,
+        engine: Engine,
+        *,
+        trust: Trust | Iterable[str] | None = None,
+        routes: Mapping[str, Mode] | None = None,
+        challenge: Challenge | Literal["refuse", "allow"] = "refuse",
+        names: Iterable[str] | None = None,
+        contact: str | None = None,
+        show_reason: bool = True,
+        log: DecisionLog | str | None = None,
+        metrics: Metrics | None = None,
+        on_decision: Callable[[Decision, str], object] | None = None,
+        on_error: Literal["refuse", "allow"] = "refuse",
+    ) -> None:
+        self.gate = Gate(
+            engine,
+            trust=trust,
+            routes=routes,
+            challenge=challenge,
+            names=names,
+            contact=contact,
+            show_reason=show_reason,
+            log=log,
+            metrics=metrics,
+            on_decision=on_decision,
+            on_error=on_error,
+        )
         self._enter = AsgiGate(app, self.gate, ids=REQUEST_IDS, handshake=CURRENT.get, refuse=refuse).enter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

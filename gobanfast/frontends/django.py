@@ -42,9 +42,8 @@ def gate() -> Gate:
     """The Gate that the setting GOBANFAST describes; made once in a process.
 
     `engine` is an Engine, a function that makes one, or the dotted name of either; or `rules` is the path of a rules
-    file. `log` is a DecisionLog or where one writes, such as "file:/var/log/gobanfast.jsonl". `trust` is a list of
-    prefixes or the arguments of a Trust, `challenge` those of a Challenge, "refuse" or "allow"; the others are options
-    of a Gate.
+    file. `trust` and `challenge` may be dicts: the arguments of a Trust and of a Challenge. The others are options of a
+    Gate.
 
     Raises:
         ValueError: a setting that is none of these.
@@ -63,11 +62,7 @@ def gate() -> Gate:
     if isinstance(trust, dict):
         options["trust"] = Trust(**trust)
     elif trust is not None:
-        options["trust"] = trust if isinstance(trust, Trust) else Trust(trust)
-    if isinstance(options.get("log"), str):
-        from gobanfast.telemetry.log import DecisionLog
-
-        options["log"] = DecisionLog(options["log"])
+        options["trust"] = trust
     options["challenge"] = Challenge(**challenge) if isinstance(challenge, dict) else challenge
     return Gate(_engine(options.pop("rules", None), options.pop("engine", None)), **options)
 

@@ -35,7 +35,8 @@ class Gate:
 
     Args:
         engine: decides.
-        trust: whose forwarding headers are believed; None: those whom the rules name (`trust:`), also after a swap.
+        trust: whose forwarding headers are believed, a Trust or the prefixes of one; None: those whom the rules name
+            (`trust:`), also after a swap.
         routes: path -> "enforce" (as without it), "observe" (decide, note, never refuse) or "off" (do not even ask). A
             path that ends in a slash stands for all below it; the longest one that fits counts. Paths that an
             application might read another way (`//`, `/.`, backslash, `%`, `;`) are never an exception.
@@ -46,7 +47,7 @@ class Gate:
             host.
         contact: whom refused people may ask, a mail address or URL.
         show_reason: whether they are told the rule's reason.
-        log: where decisions are written, with the request id.
+        log: where decisions are written, with the request id: a DecisionLog or the URI of one.
         metrics: counts what the engine does not: bans by AS, matches of shadow and log rules.
         on_decision: called with the decision and the request id before the application is.
         on_error: what an exception in one of those does: "refuse" (503) or "allow". It is always logged.
@@ -58,25 +59,23 @@ class Gate:
         self,
         engine: Engine,
         *,
-        trust: Trust | None = None,
+        trust: Trust | Iterable[str] | None = None,
         routes: Mapping[str, Mode] | None = None,
         challenge: Challenge | Literal["refuse", "allow"] = "refuse",
         names: Iterable[str] | None = None,
         contact: str | None = None,
         show_reason: bool = True,
-        log: DecisionLog | None = None,
+        log: DecisionLog | str | None = None,
         metrics: Metrics | None = None,
         on_decision: Callable[[Decision, str], object] | None = None,
         on_error: Literal["refuse", "allow"] = "refuse",
     ) -> None:
         if isinstance(engine, (str, PathLike)):
             raise ValueError(f"engine={engine!r} is not an Engine; write Engine.load({engine!r})")
-        if isinstance(log, str):
-            raise ValueError(f"log={log!r} is not a DecisionLog; write DecisionLog({log!r})")
         if isinstance(names, str):
             raise ValueError(f"names={names!r} is one text; write a list of names")
-        if trust is not None and not isinstance(trust, Trust):
-            raise ValueError(f"trust={trust!r} is not a Trust; write Trust([...])")
+        if isinstance(trust, str):
+            raise ValueError(f"trust={trust!r} is one text; write a list of prefixes")
         if not isinstance(challenge, Challenge) and challenge not in {"refuse", "allow"}:
             raise ValueError(f"challenge={challenge!r} is not a Challenge, 'refuse' or 'allow'")
         if on_error not in {"refuse", "allow"}:
@@ -84,10 +83,14 @@ class Gate:
         for path, mode in (routes or {}).items():
             if not path.startswith("/") or mode not in MODES:
                 raise ValueError(f"route {path!r}: {mode!r} is not a path from / on, and one of {', '.join(MODES)}")
+        if isinstance(log, str):
+            from gobanfast.telemetry.log import DecisionLog
+
+            log = DecisionLog(log)
         self.engine, self.challenge = engine, challenge
         self.follows = trust is None
         self.generation = engine.generation
-        self.trust = trust_of(engine) if trust is None else trust
+        self.trust = trust_of(engine) if trust is None else trust if isinstance(trust, Trust) else Trust(trust)
         self.names = None if names is None else tuple(names)
         self.contact, self.show_reason = contact, show_reason
         self.log, self.metrics, self.on_decision, self.on_error = log, metrics, on_decision, on_error

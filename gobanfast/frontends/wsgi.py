@@ -13,17 +13,22 @@ the proxy must drop names with underscores, as gunicorn and nginx do, and grania
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from gobanfast.frontends.gate import ADDRESS_START, Extra, Gate, is_secure
+from gobanfast.frontends.gate import ADDRESS_START, Extra, Gate, Mode, is_secure
 from gobanfast.frontends.refusal import Answer
 from gobanfast.frontends.tls import handshake_of
 from gobanfast.frontends.trust import mint_request_id
 
 if TYPE_CHECKING:
+    from gobanfast import Decision
     from gobanfast.engine import Engine
+    from gobanfast.frontends.challenge import Challenge
+    from gobanfast.frontends.trust import Trust
+    from gobanfast.telemetry.log import DecisionLog
+    from gobanfast.telemetry.metrics import Metrics
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -33,14 +38,41 @@ SOCKETS = ("gunicorn.socket", "werkzeug.socket")  # where servers put the connec
 
 
 class Gobanfast:
-    """Asks `engine` about every request before `app` sees it; options are those of `gate.Gate`.
+    """Asks `engine` about every request before `app` sees it; `gate.Gate` says what each option means.
 
     Clients on a UNIX socket have no address: rules that ask for one do not match them.
     """
 
-    def __init__(self, app: Application, engine: Engine, **options: Any) -> None:
+    def __init__(
+        self,
+        app: Application,
+        engine: Engine,
+        *,
+        trust: Trust | Iterable[str] | None = None,
+        routes: Mapping[str, Mode] | None = None,
+        challenge: Challenge | Literal["refuse", "allow"] = "refuse",
+        names: Iterable[str] | None = None,
+        contact: str | None = None,
+        show_reason: bool = True,
+        log: DecisionLog | str | None = None,
+        metrics: Metrics | None = None,
+        on_decision: Callable[[Decision, str], object] | None = None,
+        on_error: Literal["refuse", "allow"] = "refuse",
+    ) -> None:
         self.app = app
-        self.gate = Gate(engine, **options)
+        self.gate = Gate(
+            engine,
+            trust=trust,
+            routes=routes,
+            challenge=challenge,
+            names=names,
+            contact=contact,
+            show_reason=show_reason,
+            log=log,
+            metrics=metrics,
+            on_decision=on_decision,
+            on_error=on_error,
+        )
         self._decide = engine.decide
         self._engine = engine
 
