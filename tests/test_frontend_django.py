@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import textwrap
+import threading
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +19,7 @@ django = pytest.importorskip("django")
 
 from django.conf import settings  # noqa: E402
 
+RULES = Path(__file__).parents[1] / "gobanfast" / "demo" / "rules.yaml"
 BANNED, FAILING, GOOD = "203.0.113.66", "203.0.113.99", "203.0.113.9"
 MIDDLEWARE = "gobanfast.frontends.django.GobanfastMiddleware"
 
@@ -36,7 +41,7 @@ from django.http import JsonResponse  # noqa: E402
 from django.test import AsyncClient, Client, override_settings  # noqa: E402
 from django.urls import path  # noqa: E402
 
-from gobanfast.frontends.django import check_settings, gate  # noqa: E402
+from gobanfast.frontends.django import check_settings, gate, serving_gate  # noqa: E402
 
 
 def told(request):
@@ -183,6 +188,11 @@ def test_checks_pass_when_nothing_is_wrong(configured):
         ({"USE_X_FORWARDED_HOST": True}, ["gobanfast.W003"]),
         ({"MIDDLEWARE": ["django.middleware.common.CommonMiddleware", MIDDLEWARE]}, ["gobanfast.W001"]),
         ({"MIDDLEWARE": []}, ["gobanfast.W002"]),
+        ({"GOBANFAST": {"engine": FakeEngine, "store": "memory:"}}, ["gobanfast.E001"]),
+        ({"GOBANFAST": {"rules": RULES, "store": "bans.db"}}, ["gobanfast.E001"]),
+        ({"GOBANFAST": {"rules": RULES, "watch": "yes"}}, ["gobanfast.E001"]),
+        ({"GOBANFAST": {"rules": RULES, "asn": "/nowhere/asn.gbf"}}, ["gobanfast.E001"]),
+        ({"GOBANFAST": {"rules": RULES, "store": "sqlite:bans.db", "watch": True}}, []),
     ],
 )
 def test_checks_name_what_is_wrong(configured, setting, expected):
@@ -190,3 +200,100 @@ def test_checks_name_what_is_wrong(configured, setting, expected):
     with override_settings(**setting):
         assert expected == found()
     gate.cache_clear()
+
+
+def test_checks_touch_nothing(configured, tmp_path):
+    """A check reads the settings: it makes no store's file and starts no thread, which commands would leave behind."""
+    before = set(threading.enumerate())
+    store = tmp_path / "bans.db"
+
+    with override_settings(GOBANFAST={"rules": RULES, "store": f"sqlite:{store}", "watch": True}):
+        assert [] == found()
+    gate.cache_clear()
+
+    assert (False, before) == (store.exists(), set(threading.enumerate()))
+
+
+@pytest.mark.parametrize(
+    ("workers", "setting", "expected"),
+    [
+        ("4", {"rules": RULES}, ["gobanfast.W004"]),
+        ("1", {"rules": RULES}, []),
+        ("4", {"rules": RULES, "store": "sqlite:bans.db"}, []),
+        ("4", {"engine": FakeEngine}, ["gobanfast.W004"]),
+    ],
+)
+def test_several_workers_without_a_store(configured, monkeypatch, workers, setting, expected):
+    """Where the environment asks for several workers, bans that stay in each are a warning; with --deploy always."""
+    monkeypatch.setenv("WEB_CONCURRENCY", workers)
+    with override_settings(GOBANFAST=setting):
+        assert expected == found()
+        deployed = [message.id for message in checks.run_checks(include_deployment_checks=True)]
+    gate.cache_clear()
+
+    assert ("store" not in setting) == ("gobanfast.W004" in deployed)
+
+
+def test_files_are_followed_and_bans_are_kept(configured, tmp_path):
+    """With `watch` and `store` the middleware's engine takes changed rules and writes its bans to the store."""
+    from gobanfast.stores import open_store
+    from stores_fakes import eventually
+
+    rules, store = tmp_path / "rules.yaml", f"sqlite:{tmp_path / 'bans.db'}"
+    rules.write_text("rules: [{id: probes, when: {path: /health}, action: ban, for: 1h}]\n")
+    with override_settings(GOBANFAST={"rules": rules, "store": store, "watch": True}):
+        gate.cache_clear()
+        engine = serving_gate().engine
+        try:
+            assert serving_gate().engine.watcher is engine.watcher
+            engine.decide("203.0.113.7", path="/health")
+            assert engine.sync.flush()
+            rules.write_text("rules: [{id: other, when: {prefix: 192.0.2.1/32}, action: ban}]\n")
+            assert eventually(lambda: "ban" == engine.decide("192.0.2.1").action)
+        finally:
+            engine.watcher.close()
+            engine.sync.close()
+    gate.cache_clear()
+
+    with closing(open_store(store)) as kept:
+        assert ["203.0.113.7"] == [ban.key for ban in kept.scan()]
+
+
+PROJECT = """
+    from pathlib import Path
+
+    import django
+    from django.conf import settings
+    from django.core.wsgi import get_wsgi_application
+    from django.http import HttpResponse
+    from django.urls import re_path
+
+    BASE_DIR = Path(__file__).parent
+    settings.configure(
+        ALLOWED_HOSTS=["*"],
+        ROOT_URLCONF=__name__,
+        MIDDLEWARE=["gobanfast.frontends.django.GobanfastMiddleware"],
+        GOBANFAST={"rules": BASE_DIR / "rules.yaml", "store": f"sqlite:{BASE_DIR / 'bans.db'}", "watch": True},
+    )
+    urlpatterns = [re_path("", lambda request: HttpResponse("fine"))]
+    application = get_wsgi_application()
+    """
+
+
+@pytest.mark.parametrize("preload", [[], ["--preload"]])
+def test_a_ban_holds_in_every_worker(tmp_path, preload):
+    """Two gunicorn workers, the project imported before the fork or after it: whom one has banned, no one serves."""
+    pytest.importorskip("gunicorn")
+    from stores_fakes import eventually
+    from test_http_servers import free_port, get, python, spawned
+
+    (tmp_path / "rules.yaml").write_text("rules: [{id: probes, when: {path: /.env}, action: ban, for: 1h}]\n")
+    (tmp_path / "project.py").write_text(textwrap.dedent(PROJECT))
+    port = free_port()
+    command = python("-m", "gunicorn", "project:application", "-w", "2", "--bind", f"127.0.0.1:{port}", *preload)
+
+    with spawned(*command, port=port, cwd=tmp_path):
+        assert 200 == get(port)[0]
+        assert 403 == get(port, "/.env")[0]
+        assert eventually(lambda: {403} == {get(port)[0] for _ in range(20)})
+        assert 200 == get(port, source="127.0.0.10")[0]

@@ -2,13 +2,14 @@
 
     INSTALLED_APPS = ["gobanfast.frontends.django.GobanfastConfig", ...]  # for `manage.py check`
     MIDDLEWARE = ["gobanfast.frontends.django.GobanfastMiddleware", ...]  # first: what stands before it runs unasked
-    GOBANFAST = {"rules": BASE_DIR / "rules.yaml"}
+    GOBANFAST = {"rules": BASE_DIR / "rules.yaml", "store": f"sqlite:{BASE_DIR / 'bans.db'}", "watch": True}
 
 Views find `request.gobanfast` (the Decision), `request.gobanfast_request_id` and `request.gobanfast_origin`.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -22,17 +23,20 @@ from django.http import HttpResponse
 
 from gobanfast._errors import GobanError
 from gobanfast.frontends.challenge import Challenge
+from gobanfast.frontends.doctor import workers_of
 from gobanfast.frontends.gate import ADDRESS_START, Extra, Gate, is_secure
 from gobanfast.frontends.refusal import Answer
 from gobanfast.frontends.tls import CURRENT
 from gobanfast.frontends.trust import Origin, Trust, mint_request_id
+from gobanfast.stores import attach, open_store
 
 if TYPE_CHECKING:
     from gobanfast.engine import Engine
 
 NAME = "gobanfast.frontends.django.GobanfastMiddleware"
+OF_RULES = ("asn", "last_good", "store", "watch")
 OPTIONS = {
-    "rules", "engine", "trust", "routes", "challenge", "names", "contact", "show_reason", "log", "metrics",
+    *OF_RULES, "rules", "engine", "trust", "routes", "challenge", "names", "contact", "show_reason", "log", "metrics",
     "on_decision", "on_error",
 }  # fmt: skip
 
@@ -42,8 +46,8 @@ def gate() -> Gate:
     """The Gate that the setting GOBANFAST describes; made once in a process.
 
     `engine` is an Engine, a function that makes one, or the dotted name of either; or `rules` is the path of a rules
-    file. `trust` and `challenge` may be dicts: the arguments of a Trust and of a Challenge. The others are options of a
-    Gate.
+    file, with `asn`, `last_good` and `store` as for `Engine.load` and `watch`: True to follow the files. `trust` and
+    `challenge` may be dicts, the arguments of a Trust and of a Challenge. The others are options of a Gate.
 
     Raises:
         ValueError: a setting that is none of these.
@@ -58,20 +62,42 @@ def gate() -> Gate:
         raise ValueError(f"GOBANFAST has no setting {min(unknown)!r}; it has {', '.join(sorted(OPTIONS))}")
     if ("rules" in options) == ("engine" in options):
         raise ValueError("GOBANFAST needs one of 'rules', the path of a rules file, and 'engine'")
+    given = {name: options.pop(name) for name in OF_RULES if name in options}
+    if given and "engine" in options:
+        raise ValueError(f"{min(given)!r} goes with 'rules'; an engine has its own, from Engine.load")
+    if not isinstance(given.get("watch", False), bool):
+        raise ValueError(f"'watch' is {given['watch']!r}, not True or False")
+    if isinstance(given.get("store"), str):
+        open_store(given["store"]).close()
     trust, challenge = options.pop("trust", None), options.pop("challenge", "refuse")
     if isinstance(trust, dict):
         options["trust"] = Trust(**trust)
     elif trust is not None:
         options["trust"] = trust
     options["challenge"] = Challenge(**challenge) if isinstance(challenge, dict) else challenge
-    return Gate(_engine(options.pop("rules", None), options.pop("engine", None)), **options)
+    files: dict[str, Any] = {name: given[name] for name in ("asn", "last_good") if name in given}
+    return Gate(_engine(options.pop("rules", None), options.pop("engine", None), files), **options)
 
 
-def _engine(rules: Any, engine: Any) -> Engine:
+def serving_gate() -> Gate:
+    """`gate()`, whose engine keeps its bans in the store and follows its files from now on.
+
+    Only the middleware asks for it: `manage.py check` and other commands start no thread and touch no store.
+    """
+    made, options = gate(), settings.GOBANFAST
+    if options.get("store") is not None and made.engine.sync is None:
+        attach(made.engine, options["store"])
+    if options.get("watch") and made.engine.watcher is None:
+        files = {name: options[name] for name in ("asn", "last_good") if name in options}
+        made.engine.watch(options["rules"], **files)
+    return made
+
+
+def _engine(rules: Any, engine: Any, files: dict[str, Any]) -> Engine:
     if rules is not None:
         from gobanfast.engine import Engine
 
-        return Engine.load(rules)
+        return Engine.load(rules, **files)
     if isinstance(engine, str):
         module, _, name = engine.rpartition(".")
         engine = getattr(import_module(module), name)
@@ -86,7 +112,7 @@ class GobanfastMiddleware:
 
     def __init__(self, get_response: Callable[[Any], Any]) -> None:
         self.get_response = get_response
-        self._gate = gate()
+        self._gate = serving_gate()
         self._async = iscoroutinefunction(get_response)
         if self._async:
             markcoroutinefunction(self)
@@ -194,10 +220,12 @@ class GobanfastConfig(AppConfig):  # type: ignore[misc]  # Django has no types
     def ready(self) -> None:
         """Called by Django once settings stand."""
         checks.register(check_settings, checks.Tags.security)
+        checks.register(check_workers, checks.Tags.security, deploy=True)
 
 
 def check_settings(**_: Any) -> list[checks.CheckMessage]:
-    """What is wrong with the settings: gobanfast.E001 unusable, W001 not first, W002 not installed, W003 trust."""
+    """What is wrong with the settings: gobanfast.E001 unusable, W001 not first, W002 not installed, W003 trust, W004 no
+    store."""
     found: list[checks.CheckMessage] = []
     try:
         made = gate()
@@ -225,4 +253,24 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
                 id="gobanfast.W003",
             )
         )
+    if workers_of(os.environ) > 1:
+        found += check_workers()
     return found
+
+
+def check_workers(**_: Any) -> list[checks.CheckMessage]:
+    """gobanfast.W004 where bans stay in the worker that made them: with --deploy, or where the environment names the
+    number of workers."""
+    try:
+        engine = gate().engine
+    except Exception:  # noqa: BLE001 - check_settings says what it is
+        return []
+    if settings.GOBANFAST.get("store") is not None or getattr(engine, "sync", None) is not None:
+        return []
+    return [
+        checks.Warning(
+            "Bans stay in each worker: whom one has banned the others serve, and after a restart all do",
+            hint="Set GOBANFAST['store'], for example to 'sqlite:/var/lib/app/bans.db'.",
+            id="gobanfast.W004",
+        )
+    ]
