@@ -30,7 +30,8 @@ class Problem:
     code: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.source}:{self.line}:{self.column}: {self.message}"
+        place = f"{self.source}:{self.line}:{self.column}" if self.line else self.source
+        text = f"{place}: {self.message}"
         return f"{text}; {self.hint}" if self.hint else text
 
 

@@ -63,8 +63,8 @@ def ban_key(text: str) -> str:
 def client_key(address: str, *, ipv6: Literal[64, 56, 48] = 64) -> str:
     """The key of the client behind an address: an IPv4 address itself, of an IPv6 address its /64 (or `ipv6`).
 
-    NAT64 (64:ff9b::/96), 6to4 and Teredo addresses carry the client's IPv4 address, and that is the key: the /64 of
-    NAT64 holds the whole IPv4 Internet.
+    NAT64 (64:ff9b::/96, and any /96 of 64:ff9b:1::/48), 6to4 and Teredo addresses carry the client's IPv4 address, and
+    that is the key: the /64 of NAT64 holds the whole IPv4 Internet.
 
     Raises:
         ValueError: `address` is not an address.

@@ -16,7 +16,9 @@ from strategies import addresses, networks
 HEX = "0123456789abcdef0123456789abcdef"
 CARRIERS = st.builds(
     lambda net, low: ipaddress.IPv6Address(int(ipaddress.IPv6Network(net).network_address) | low),
-    st.sampled_from(["64:ff9b::/96", "64:ff9b:1::/96", "2002::/16", "2001::/32"]),
+    st.sampled_from(
+        ["64:ff9b::/96", "64:ff9b:1::/96", "64:ff9b:1::/48", "64:ff9b:1:abcd::/96", "2002::/16", "2001::/32"]
+    ),
     st.integers(0, 2**32 - 1) | st.integers(0, 2**96 - 1),
 )
 
@@ -40,6 +42,9 @@ def test_prefix_key_is_canonical(net: Network) -> None:
 @given(address=addresses() | CARRIERS)
 @example(address=ipaddress.IPv6Address("64:ff9b::198.51.100.7")).via("NAT64")
 @example(address=ipaddress.IPv6Address("64:ff9b::1:0:0")).via("beside NAT64, in its /64")
+@example(address=ipaddress.IPv6Address("64:ff9b:1:fffe::198.51.100.7")).via("NAT64 for local use")
+@example(address=ipaddress.IPv6Address("64:ff9b:1:c633:64:700::")).via("the same, embedded behind 48 bits")
+@example(address=ipaddress.IPv6Address("64:ff9b:2::198.51.100.7")).via("beside NAT64 for local use")
 @example(address=ipaddress.IPv6Address("2002:c633:6407::1")).via("6to4")
 @example(address=ipaddress.IPv6Address("2001::cb00:7101:0:fffe:39cc:9bf8")).via("Teredo")
 def test_client_key_is_the_address_or_its_64(address: Address) -> None:

@@ -271,7 +271,7 @@ def test_errors_of_a_matcher_come_out() -> None:
         ("header: {':path': x}", "header ':path' is a pseudo header; write method: or path: under when:"),
         ("header: {a: {absent: true, equals: b}}", "header is to be absent and to have a value; remove one of them"),
         ("header: {a: 1}", "value 1 is not text; quote it"),
-        ("header: {a: ' b'}", "value ' b' is none that a header has; blanks around a value are no part of it"),
+        ("header: {a: ' b'}", "value ' b' has blanks around it, and they are no part of it; write 'b'"),
         ("header: {a: {regex: '('}}", "regex '(' is not one: "),
         ("header: {a: {regex: '(?=x)'}}", "regex '(?=x)' is not one: "),
         ("path: admin", "path 'admin' begins no path; write /admin or /admin/**"),
@@ -293,6 +293,27 @@ def test_errors_in_rules(when: str, message: str) -> None:
 
     assert str(caught.value).startswith("<string>:2:")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("words", ["absent_or_empty", "[absent, absent_or_empty]", "{absent_or_empty: true}"])
+def test_absent_or_empty(words: str) -> None:
+    """A header that is not there, and one without a value: both, and no other; unknown headers are neither."""
+    engine = engine_of(f"header: {{user-agent: {words}}}")
+    given: list[tuple[list[tuple[bytes, bytes]] | None, str | None]] = [
+        ([], "r0"), ([(b"user-agent", b"")], "r0"), ([(b"user-agent", b" \t")], "r0"), ([(b"user-agent", b"x")], None),
+        ([(b"user-agent", b"absent_or_empty")], None), (None, None),
+    ]  # fmt: skip
+
+    assert [rule for _, rule in given] == [engine.decide(None, headers=headers).rule for headers, _ in given]
+
+
+def test_absent_or_empty_beside_a_value() -> None:
+    """In a list the word is one of the values, and `equals` takes it as a text."""
+    engine = engine_of("header: {a: [absent_or_empty, curl]}", "header: {a: {equals: absent_or_empty}}")
+    decided = [engine.decide(None, headers=[(b"a", value)]).rule for value in (b"", b"CURL", b"absent_or_empty", b"x")]
+
+    assert ["r0", "r0", "r1", None] == decided
+    assert "r0" == engine.decide(None, headers=[]).rule
 
 
 def test_all_errors_at_once() -> None:

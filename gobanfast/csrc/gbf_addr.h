@@ -64,11 +64,15 @@ GBF_INLINE gbf_addr gbf_addr_masked(gbf_addr a, uint32_t bits)
     return gbf_addr_of(gbf_addr_number(a) & ~gbf_addr_hostmask(bits));
 }
 
-/* 1 and the IPv4 address that an IPv6 address carries: NAT64 64:ff9b::/96 (RFC 6052), 6to4 2002::/16 (RFC 3056), Teredo
- * 2001::/32 (RFC 4380, the client's address, stored inverted). 0 for any other address. */
+/* 1 and the IPv4 address that an IPv6 address carries: NAT64 64:ff9b::/96 (RFC 6052) and any /96 of 64:ff9b:1::/48 (RFC 8215,
+ * local use), 6to4 2002::/16 (RFC 3056), Teredo 2001::/32 (RFC 4380, the client's address, stored inverted). 0 for any other
+ * address. A translator may also embed behind 48, 56 or 64 bits of 64:ff9b:1::/48; the last three octets are zero then, or
+ * octet 8 is not (which RFC 6052 forbids), and nothing is read. */
 GBF_INLINE int gbf_addr_embedded4(gbf_addr a, uint32_t *address4)
 {
     if (a.high == UINT64_C(0x0064FF9B00000000) && a.low >> 32 == 0)
+        *address4 = (uint32_t)a.low;
+    else if (a.high >> 16 == UINT64_C(0x0064FF9B0001) && a.low >> 56 == 0 && (a.low & 0xFFFFFF) != 0)
         *address4 = (uint32_t)a.low;
     else if (a.high >> 48 == 0x2002)
         *address4 = (uint32_t)(a.high >> 16);

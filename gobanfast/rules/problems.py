@@ -18,10 +18,28 @@ Models = Mapping[tuple[str, ...], type["BaseModel"]]
 
 _MEANT = {
     "cidr": "prefix", "ip": "prefix", "duration": "for", "asn_prefix": "asn", "asn_regex": "asn_name",
-    "host": "sni", "domain": "sni", "server_name": "sni", "tls_version": "tls_version_below", "includes": "include",
-    "headers": "header", "user_agent": "header", "user-agent": "header", "url": "path", "uri": "path",
+    "domain": "sni", "server_name": "sni", "tls_version": "tls_version_below", "includes": "include",
+    "headers": "header", "url": "path", "uri": "path",
     "starts_with": "prefix", "ends_with": "suffix", "startswith": "prefix", "endswith": "suffix", "exact": "equals",
     "matches": "regex",
+}  # fmt: skip
+_HEADERS = ("host", "user-agent", "user_agent", "referer", "accept", "accept-language", "cookie", "origin")
+_FORMS = {  # of keys that other products have, and no key here stands for
+    "any": "'when: any' matches everything; for one of several conditions write a rule for each",
+    "or": "values of one condition are alternatives; for one of several conditions write a rule for each",
+    "and": "conditions of one rule must all hold; write them side by side under when:",
+    "all": "conditions of one rule must all hold; write them side by side under when:",
+    "not": "addresses are negated by outside: and outside_file:; for other conditions write an allow rule before",
+    "country": "there are no countries; write the prefixes of a list under prefix_file:, or asn: numbers",
+    "geo": "there are no countries; write the prefixes of a list under prefix_file:, or asn: numbers",
+    "continent": "there are no countries; write the prefixes of a list under prefix_file:, or asn: numbers",
+}  # fmt: skip
+_VALUES = {
+    "deny": "ban", "block": "ban", "drop": "ban", "reject": "ban", "refuse": "ban", "forbid": "ban", "blacklist": "ban",
+    "denylist": "ban", "accept": "allow", "pass": "allow", "permit": "allow", "whitelist": "allow",
+    "allowlist": "allow", "captcha": "challenge", "js": "challenge", "managed_challenge": "challenge",
+    "monitor": "log", "count": "log", "audit": "log", "report": "log", "test": "shadow", "dry-run": "shadow",
+    "disabled": "off", "enabled": "enforce", "on": "enforce", "active": "enforce",
 }  # fmt: skip
 _KINDS = {
     "string": "text", "int": "a whole number", "bool": "true or false", "list": "a list", "dict": "a mapping",
@@ -44,7 +62,9 @@ def problem(root: Node, source: str, error: ErrorDetails, models: Models, above:
         return Problem(source, line, column, message, hint)
     if kind == "literal_error":
         value, expected = error["input"], error["ctx"]["expected"]
-        near = _near(str(value), [choice.strip("'") for choice in expected.replace(" or ", ", ").split(", ")])
+        choices = [choice.strip("'") for choice in expected.replace(" or ", ", ").split(", ")]
+        near = _VALUES.get(str(value).lower())
+        near = near if near in choices else _near(str(value), choices)
         message = f"{path[-1]} is {quoted(value)}, not {expected}"
         return Problem(source, line, column, message, f"did you mean '{near}'?" if near else "")
     wanted = _KINDS.get(kind.removesuffix("_type"))
@@ -64,6 +84,10 @@ def _hint_for_key(path: tuple[int | str, ...], models: Models) -> str:
         return f"'{key}' belongs under when:"
     if where == () and key in models["root",].model_fields:
         return f"'{key}' belongs in the file that includes this one"
+    if where == ("rules", "when") and key.lower() in _HEADERS:
+        return f"write header: {{{key.lower().replace('_', '-')}: ...}}"
+    if key.lower() in _FORMS and key not in known and "when" in where:
+        return _FORMS[key.lower()]
     near = _MEANT.get(key)
     near = near if near in known else _near(key, known)
     return f"did you mean '{near}'?" if near else f"known keys: {', '.join(known)}"

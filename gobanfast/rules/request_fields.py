@@ -17,6 +17,7 @@ from gobanfast.rules.fields import Model, Several, checked, listed, one_of, rege
 from gobanfast.rules.rule import HeaderTest, Operator
 
 WORDS = ("absent", "present", "malformed")
+ABSENT_OR_EMPTY = "absent_or_empty"
 CRAWLER_WORDS = (*(crawler.name for crawler in CRAWLERS), "any")
 AGREEMENTS: tuple[str, ...] = get_args(Agreement)
 
@@ -40,11 +41,16 @@ def header_name(value: Any) -> str:
 
 def value_text(value: Any) -> str:
     text = text_of("value", value)
-    if not text or _CONTROL.search(text) or text != text.strip(" \t"):
-        hint = (
-            "absent: true is for a header that is not there" if not text else "blanks around a value are no part of it"
+    if not text:
+        raise ValueError(
+            "value '' is not a valid header value; to match an empty or missing header write absent_or_empty"
         )
-        raise ValueError(f"value {text[:80]!r} is none that a header has; {hint}")
+    if _CONTROL.search(text):
+        raise ValueError(f"value {text[:80]!r} has a control character, and a header has none; leave it out")
+    if text != text.strip(" \t"):
+        raise ValueError(
+            f"value {text[:80]!r} has blanks around it, and they are no part of it; write {text.strip()!r}"
+        )
     return text
 
 
@@ -58,7 +64,10 @@ def part_text(value: Any) -> str:
 def path_text(value: Any) -> str:
     text = text_of("path", value)
     if not text.startswith(("/", "*")) or _CONTROL.search(text):
-        raise ValueError(f"path {text[:80]!r} begins no path; write /admin or /admin/**")
+        hint = "write /admin or /admin/**"
+        if re.search(r"[\\^$()|+]|\.\*", text):
+            hint = f"for a regex write path: {{regex: {text[:80]!r}}}"
+        raise ValueError(f"path {text[:80]!r} begins no path; {hint}")
     if ("?" in text[1:] and "=" in text) or "#" in text:
         raise ValueError(f"path {text[:80]!r} has a query; rules see the path without it")
     return text
@@ -120,12 +129,17 @@ class HeaderText(Model):
     regex: Patterns = Field(default_factory=list)
     absent: bool | None = None
     present: bool | None = None
+    absent_or_empty: bool | None = None
 
     @model_validator(mode="after")
     def says_something(self) -> Self:
         gone = self.absent or self.present is False
         if not self.model_fields_set:
             raise _refuse("header has no condition; write present: true for any value")
+        if self.absent_or_empty is False:
+            raise _refuse("absent_or_empty is false; for a header with any value write present: true, regex: '.'")
+        if self.absent_or_empty and self.model_fields_set != {"absent_or_empty"}:
+            raise _refuse("header is to be absent or empty, and more; remove one of them")
         if gone and (self.model_fields_set - {"absent", "present"} or self.present or self.absent is False):
             raise _refuse("header is to be absent and to have a value; remove one of them")
         return self
@@ -136,6 +150,8 @@ class HeaderText(Model):
         if self.absent is not None or self.present is not None:
             gone = self.absent or self.present is False
             yield HeaderTest(name, "equals", (), ("absent",) if gone else ("present",))
+        if self.absent_or_empty:
+            yield HeaderTest(name, "equals", ("",), ("absent",))
 
 
 class PathText(Model):
@@ -174,6 +190,8 @@ def short_header(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
     if isinstance(value, dict):
         return handler(value)
     texts = handler({"equals": value}).equals
+    if ABSENT_OR_EMPTY in texts:  # the empty value, and the word absent
+        texts = ["", *(text for text in texts if text not in (ABSENT_OR_EMPTY, "absent")), "absent"]
     return Short("equals", tuple(t for t in texts if t not in WORDS), tuple(t for t in texts if t in WORDS))
 
 
@@ -205,7 +223,8 @@ _TEXT = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "stri
 HeaderTexts = Annotated[
     dict[Annotated[str, PlainValidator(checked(header_name))], Annotated[HeaderText, WrapValidator(short_header)]],
     schema(
-        "by header name: a value, several, or operators (equals, contains, prefix, suffix, regex, absent, present)",
+        "by header name: a value, several, or operators (equals, contains, prefix, suffix, regex, absent, present, "
+        "absent_or_empty)",
         {"type": "object", "additionalProperties": {"anyOf": [*_TEXT["anyOf"], _OPERATORS]}, "minProperties": 1},
         several=False,
     ),

@@ -114,10 +114,27 @@ class _Reader:
             if "nesting depth" in (error.problem or ""):  # libyaml reads ahead, up to a cap of its own
                 self.report(line, column, f"nested deeper than {MAX_DEPTH} levels")
             else:
-                self.report(line, column, f"not YAML: {error.problem}", error.context or "")
+                self.report(line, column, f"not YAML: {error.problem}", self.hint(error, line, column))
         except UnicodeEncodeError as error:  # a lone surrogate in text that did not come from a file
             self.report(self.text.count("\n", 0, error.start) + 1, 1, "not YAML: text is not Unicode")
         return None
+
+    def hint(self, error: Any, line: int, column: int) -> str:
+        """What to write instead of what is not YAML, or what it was taken for."""
+        lines = self.text.splitlines()
+        text = lines[line - 1] if line <= len(lines) else ""
+        if "\t" in text[: len(text) - len(text.lstrip())]:
+            return "indent with spaces, not tabs"
+        alias = error.context == "while scanning an alias"
+        at = error.context_mark.column if alias else column - 1
+        value = re.split(r",\s|[]}]|\s#", text[at:])[0].strip()
+        if value[:1] in ("*", "@", "`", "%", ","):
+            return f"quote it: '{value}'"
+        if error.problem == "mapping values are not allowed in this context":
+            return "quote a text that has a colon and a blank in it"
+        if error.problem == "found unknown escape character":
+            return "write a regex between single quotes: '...'"
+        return error.context or ""
 
     def report(self, line: int, column: int, message: str, hint: str = "") -> None:
         self.problems.append(Problem(self.source, line, column, message, hint))
@@ -191,7 +208,8 @@ class _Reader:
 
     def alias(self, name: str, line: int, column: int) -> Node:
         if name not in self.anchors:
-            self.report(line, column, f"alias '*{name}' has no anchor before it", f"mark a value with &{name} first")
+            hint = f"quote it if it is a text: '*{name}'; or mark a value with &{name} first"
+            self.report(line, column, f"alias '*{name}' has no anchor before it", hint)
             raise _StopError
         target = self.anchors[name]
         if target is None:

@@ -32,9 +32,15 @@ def parse_duration(value: object) -> float | None:
     if value == "permanent":
         return None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if value <= 0:  # fail2ban's bantime = -1 is for good
+            raise ValueError(
+                f"duration {value} is {'negative' if value < 0 else 'zero'}; write permanent, 90s or 1h30m"
+            )
         raise ValueError(f"duration {value} has no unit; write {value}s, {value}m or {value}h")
     if not isinstance(value, str):
         raise ValueError("a duration is text; write 90s, 1h30m, 7d or permanent")
+    if value.startswith("-"):
+        raise ValueError(f"duration '{value[:80]}' is negative; write permanent, 90s or 1h30m")
     steps = _STEP.findall(value)
     if not steps or "".join(number + unit for number, unit in steps) != value:
         raise ValueError(f"duration '{value[:80]}' is not one; write 90s, 1h30m, 500ms, 7d, 2w or permanent")
@@ -56,7 +62,9 @@ def parse_asn(value: object) -> tuple[int, int]:
         raise ValueError(f"AS number {value!r} is not one; {_ASN_FORMS}")
     match = _ASN.fullmatch(str(value).strip())
     if match is None:
-        raise ValueError(f"AS number '{str(value)[:80]}' is not one; {_ASN_FORMS}")
+        named = re.search(r"[A-Za-z]{3}", str(value))
+        forms = f"for a name write asn_name: '{str(value)[:80]}'" if named else _ASN_FORMS
+        raise ValueError(f"AS number '{str(value)[:80]}' is not one; {forms}")
     first = int(match[1])
     last = int(match[2]) if match[2] else first
     if last > MAX_ASN:

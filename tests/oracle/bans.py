@@ -9,6 +9,7 @@ from gobanfast.bans import Ban
 from oracle.prefix import Address, Network, canonical
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
 
 
 def embedded(address: Address) -> ipaddress.IPv4Address | None:
@@ -18,6 +19,8 @@ def embedded(address: Address) -> ipaddress.IPv4Address | None:
         return None
     if address in NAT64:
         return ipaddress.IPv4Address(int(address) - int(NAT64.network_address))
+    if address in LOCAL_NAT64 and address.packed[8] == 0 and address.packed[13:] != bytes(3):  # a /96 of RFC 8215
+        return ipaddress.IPv4Address(address.packed[12:])
     return address.teredo[1] if address.teredo else address.sixtofour
 
 
