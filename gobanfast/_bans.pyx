@@ -13,10 +13,10 @@ from libc.string cimport memcpy, memset
 
 from gobanfast._address cimport gbf_ascii, pick_kernel, prefix_text, read_prefix, text_of
 from gobanfast.native cimport (
-    GBF_BAN_ASN, GBF_BAN_EPOCH, GBF_BAN_FINGERPRINT, GBF_BAN_FINGERPRINT_AT4, GBF_BAN_FINGERPRINT_AT6, GBF_BAN_FOREVER,
+    GBF_BAN_ASN, GBF_BAN_EPOCH, GBF_BAN_EVERYONE, GBF_BAN_FINGERPRINT, GBF_BAN_FINGERPRINT_AT4, GBF_BAN_FINGERPRINT_AT6, GBF_BAN_FOREVER,
     GBF_BAN_IP4, GBF_BAN_REFUSED, GBF_BANS_COPY, gbf_addr, gbf_ban, gbf_ban_asn,
     gbf_ban_fingerprint, gbf_ban_key, gbf_ban_prefix, gbf_bans_ban,
-    gbf_bans_configure, gbf_bans_copy, gbf_bans_count, gbf_bans_counts, gbf_bans_extend, gbf_bans_find, gbf_bans_free,
+    gbf_bans_close, gbf_bans_closed, gbf_bans_configure, gbf_bans_copy, gbf_bans_count, gbf_bans_counts, gbf_bans_extend, gbf_bans_find, gbf_bans_free,
     gbf_bans_get, gbf_bans_lift, gbf_bans_nbytes, gbf_bans_new, gbf_bans_policy, gbf_bans_purge, gbf_bans_put,
     gbf_bans_texts, gbf_lpm_kernel,
 )
@@ -234,6 +234,7 @@ cdef class BanTable:
 
     def lookup(self, str address=None, *, uint32_t asn=0, str fingerprint=None, now=None):
         """The ban that keeps a request out, or None: of all that hold, on any key of it, the one that lasts longest.
+        The flag `closed` is no ban.
 
         Args:
             address: the client's; its prefixes are asked for too, and an IPv4 address inside it (NAT64, 6to4, Teredo).
@@ -256,7 +257,7 @@ cdef class BanTable:
             return None  # without a look at the clock
         if not gbf_bans_find(self._bans, where, asn, what, self.moment(now), &ban):
             return None
-        return self.ban_of(&ban)
+        return None if ban.key.kind == GBF_BAN_EVERYONE else self.ban_of(&ban)
 
     def __contains__(self, str key not None):
         cdef gbf_ban_key wanted
@@ -383,6 +384,18 @@ cdef class BanTable:
         self.read_policy(escalate, on_full, &policy)
         with self._lock:
             gbf_bans_configure(self._bans, &policy)
+
+    @property
+    def closed(self):
+        """True: decisions keep out whoever is not allowed by a rule, cause "outage", whatever is known of the request.
+
+        A flag beside the bans: a full table takes it, and no ban changes it. Set by policy "closed" of a store."""
+        return bool(gbf_bans_closed(self._bans))
+
+    @closed.setter
+    def closed(self, bint closed):
+        with self._lock:
+            gbf_bans_close(self._bans, closed)
 
     # ---- fork: whoever writes or counts has the lock, so while it is held the table is whole
 

@@ -13,13 +13,13 @@ from gobanfast._rules cimport CompiledRules
 from gobanfast._signals cimport SignalTable
 from gobanfast._tls cimport ClientHello
 from gobanfast.native cimport (
-    GBF_CAUSE_BAN, GBF_CAUSE_NONE, GBF_CAUSE_RULE, GBF_CAUSE_SCORE, GBF_CAUSE_TRACKER, GBF_CAUSE_UNPARSABLE,
+    GBF_CAUSE_BAN, GBF_CAUSE_NONE, GBF_CAUSE_OUTAGE, GBF_CAUSE_RULE, GBF_CAUSE_SCORE, GBF_CAUSE_TRACKER, GBF_CAUSE_UNPARSABLE,
     GBF_CLASS_ABSENT, GBF_CLASS_MALFORMED, GBF_HEADERS_FINE, GBF_HEADERS_UNKNOWN, GBF_NONE, gbf_ban, gbf_bits_and,
     gbf_headers, gbf_headers_free, gbf_rules_next, gbf_rules_vector,
 )
 
 cdef tuple ACTIONS = ("allow", "challenge", "ban", "log")
-cdef tuple CAUSES = ("none", "rule", "ban", "tracker", "unparsable", "score")
+cdef tuple CAUSES = ("none", "rule", "ban", "tracker", "unparsable", "score", "outage")
 cdef tuple TRIPS = ("distinct_fingerprints", "request_rate", "surge", "saturated", None)
 cdef tuple REASONS = (
     None, "malformed-address", "malformed-hello", "malformed-sni", "malformed-headers", "malformed-method",
@@ -92,8 +92,8 @@ cdef class Decision:
 
     @property
     def cause(self):
-        """What decided: "rule", "ban" (a stored one), "tracker", "unparsable", "score", or "none": nothing spoke
-        against the request."""
+        """What decided: "rule", "ban" (a stored one), "tracker", "unparsable", "score", "outage" (the store does not
+        answer and the policy then is "closed"), or "none": nothing spoke against the request."""
         return CAUSES[self._cause]
 
     @property
@@ -109,13 +109,15 @@ cdef class Decision:
     def reason(self):
         """The reason of the rule or ban that decided; "malformed-" and address, hello, ja4, sni, headers, method or
         path when policy `unparsable` did, because a signal that rules ask for could not be read; the name of the
-        tracker; "score"; else None."""
+        tracker; "score"; "store outage"; else None."""
         if self._cause == GBF_CAUSE_RULE:
             return self._compiled.rules[self._rule].reason
         if self._cause == GBF_CAUSE_BAN:
             return self._ban.reason
         if self._cause == GBF_CAUSE_TRACKER:
             return TRIPS[self._trip]
+        if self._cause == GBF_CAUSE_OUTAGE:
+            return "store outage"
         return "score" if self._cause == GBF_CAUSE_SCORE else REASONS[self._unread]
 
     @property

@@ -36,7 +36,7 @@ cdef class EngineCore:
     cdef bytes _seed
     cdef dict _hits_before             # decisions by rule, of rulesets that are gone
     cdef dict _taught                  # client -> when the score last learned by vouch() of it
-    cdef uint64_t counts[18]           # decisions by cause (GBF_CAUSES of them) and action
+    cdef uint64_t counts[21]           # decisions by cause (GBF_CAUSES of them) and action
 
     cdef int keep_hits(self, Running running) except -1
     cdef bint may_teach(self, tuple who, double seconds) except -1

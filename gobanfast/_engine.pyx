@@ -44,7 +44,7 @@ cdef extern from *:
     uint64_t gbf_now_ms() noexcept
     void gbf_count(uint64_t *counter) noexcept
 
-CAUSES = ("none", "rule", "ban", "tracker", "unparsable", "score")
+CAUSES = ("none", "rule", "ban", "tracker", "unparsable", "score", "outage")
 ACTIONS = ("allow", "challenge", "ban")
 cdef tuple TRIP_NAMES = ("distinct_fingerprints", "request_rate", "surge", "saturated")
 KEYS = ("client", "fingerprint", "client_fingerprint")
@@ -207,7 +207,7 @@ cdef class EngineCore:
             ja4: the JA4 as a proxy that ends TLS tells it. It stands in for that of a hello and for nothing else in
                 one: protocols, version and ECH stay absent. Where there is a hello it is not looked at.
             now: engine seconds, for replay; None reads the engine's clock.
-        The first that decides: an `allow` rule, a stored ban, another rule, a tracker, policy `unparsable`, the score.
+        The first that decides: an `allow` rule, a stored ban or the closed flag of `ban_table`, another rule, a tracker, policy `unparsable`, the score.
         What cannot be read is no error. When nothing before it decides and a signal that some rule asks for cannot be
         read (an address text that is none counts whatever rules ask), the ruleset's `unparsable` policy does: reason
         "malformed-address", else "malformed-hello" (any status but "ok"), "malformed-ja4", "malformed-sni",

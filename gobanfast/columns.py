@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gobanfast._rules import CompiledRules
 
 ACTIONS = ("allow", "challenge", "ban")
-CAUSES = ("none", "rule", "ban", "tracker", "unparsable", "score")
+CAUSES = ("none", "rule", "ban", "tracker", "unparsable", "score", "outage")
 NO_RULE = 0xFFFFFFFF
 
 _ABSENT, _MALFORMED, _FIRST = 0, 1, 2  # classes of every column; those of values come next

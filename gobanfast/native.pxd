@@ -64,6 +64,7 @@ cdef extern from "gbf_bans.h" nogil:
     const uint32_t GBF_BAN_FINGERPRINT_AT4
     const uint32_t GBF_BAN_FINGERPRINT_AT6
     const uint64_t GBF_BAN_EPOCH
+    const uint32_t GBF_BAN_EVERYONE
     const uint64_t GBF_BAN_FOREVER
     const int GBF_BANS_COPY
     ctypedef struct gbf_ban_key:
@@ -111,6 +112,8 @@ cdef extern from "gbf_bans.h" nogil:
     int gbf_bans_copy(gbf_bans *t, uint32_t *cursor, gbf_ban *out, uint32_t *count, uint64_t now)
     int gbf_bans_texts(gbf_bans *t, uint32_t *cursor, uint8_t *used)
     void gbf_bans_configure(gbf_bans *t, const gbf_bans_policy *policy)
+    void gbf_bans_close(gbf_bans *t, int closed)
+    int gbf_bans_closed(const gbf_bans *t)
     gbf_bans_counts gbf_bans_count(gbf_bans *t)
     uint64_t gbf_bans_nbytes(gbf_bans *t)
     gbf_ban_key gbf_ban_prefix(gbf_addr address, uint32_t bits)
@@ -743,6 +746,7 @@ cdef extern from "gbf_live.h" nogil:
     const uint8_t GBF_CAUSE_TRACKER
     const uint8_t GBF_CAUSE_UNPARSABLE
     const uint8_t GBF_CAUSE_SCORE
+    const uint8_t GBF_CAUSE_OUTAGE
     enum:
         GBF_CAUSES
         GBF_TRIPS

@@ -185,16 +185,47 @@ def test_policy_open_enforces_no_stored_ban_until_the_store_answers(syncs):
     assert {"203.0.113.7", "203.0.113.8"} == {ban.key for ban in store.scan()}
 
 
-def test_policy_closed_bans_everyone_until_the_store_answers(syncs):
-    """Closed: during an outage whole families are banned here, and nowhere else."""
+def test_policy_closed_is_a_flag_until_the_store_answers(syncs):
+    """Closed: during an outage the table is, and holds no ban of its own for it; the store hears nothing of it."""
     store = Broken()
     one, sync = syncs(store, on_outage="closed")
     with outage(store, sync):
-        assert eventually(lambda: one.banned("0.0.0.0/0") and one.banned("::/0"))
-        assert "store outage" == one.ban_table.get("::/0").reason
+        assert eventually(lambda: one.ban_table.closed)
+        assert 0 == len(one.ban_table)
 
-    assert eventually(lambda: not one.banned("0.0.0.0/0") and not one.banned("::/0"))
+    assert eventually(lambda: not one.ban_table.closed)
     assert [] == list(store.scan())
+
+
+@pytest.mark.parametrize("on_full", ["refuse", "evict"])
+def test_closed_keeps_out_whoever_no_rule_allows(on_full):
+    """With a full table, and without an address or with a malformed one; a client's own ban is what it is told, and
+    nothing that is banned or lifted meanwhile opens it."""
+    rules = f"bans: {{capacity: 10, on_full: {on_full}}}\nrules:\n- {{id: office, when: {{prefix: 192.0.2.0/24}}, action: allow}}\n"
+    store, engine = Broken(), Engine(Ruleset.from_text(rules))
+    sync = attach(engine, store, on_outage="closed")
+    try:
+        for n in range(10):
+            engine.ban(f"203.0.113.{n}", duration="1h", reason="own")
+        with outage(store, sync):
+            asked = ["8.8.8.8", "2001:db8::1", "64:ff9b::808:808", None, "", "nonsense", "203.0.113.77"]
+            for said in (engine.decide(text) for text in asked):
+                assert ("ban", "outage", "store outage", None) == (said.action, said.cause, said.reason, said.ban)
+                assert "the store does not answer" in engine.explain(said)
+            assert ("ban", "own") == ((said := engine.decide("203.0.113.7")).cause, said.reason)
+            assert ("allow", "rule") == ((said := engine.decide("192.0.2.1")).action, said.cause)
+            for n in range(10):
+                engine.unban(f"203.0.113.{n}")
+            assert "outage" == engine.peek("203.0.113.7").cause
+            engine.swap(Ruleset.from_text(rules))
+            assert "outage" == engine.decide(None).cause
+            assert 8 == engine.decided()["outage", "ban"]
+        assert "allow" == engine.decide("8.8.8.8").action
+        store.down = True
+        assert eventually(lambda: engine.decide(None).action == "ban")
+    finally:
+        sync.close()
+    assert ("allow", False) == (engine.decide("8.8.8.8").action, engine.ban_table.closed)
 
 
 def test_policies_on_a_real_engine(syncs):

@@ -610,6 +610,14 @@ void gbf_bans_configure(gbf_bans *t, const gbf_bans_policy *policy)
     gbf_lock_open(&t->lock);
 }
 
+void gbf_bans_close(gbf_bans *t, int closed)
+{
+    gbf_lock_take(&t->lock); /* mark() writes the same word */
+    uint64_t others = load64(&t->lengths4) & ~GBF_BANS_CLOSED;
+    atomic_store_explicit(&t->lengths4, others | (closed ? GBF_BANS_CLOSED : 0), memory_order_release);
+    gbf_lock_open(&t->lock);
+}
+
 gbf_bans_counts gbf_bans_count(gbf_bans *t)
 {
     gbf_lock_take(&t->lock);

@@ -40,6 +40,7 @@
 #define GBF_BAN_FINGERPRINT_AT4 164 /* at an IPv4 client */
 #define GBF_BAN_FINGERPRINT_AT6 165 /* at an IPv6 /64; 166: /56; 167: /48 */
 #define GBF_BAN_KINDS 168
+#define GBF_BAN_EVERYONE 168 /* of no entry: what gbf_bans_find answers while the table is closed */
 
 typedef struct {
     uint64_t word[3]; /* prefix: high, low, 0. AS: number, 0, 0. Fingerprint: high, low, then the client or 0 */
@@ -119,6 +120,7 @@ typedef struct {
 #define GBF_BANS_FINGERPRINT_AT4 (UINT64_C(1) << 35)
 #define GBF_BANS_FINGERPRINT_AT6 (UINT64_C(1) << 36) /* to 38, as the kinds */
 #define GBF_BANS_V6 (UINT64_C(1) << 39)              /* some lengths6 is not 0 */
+#define GBF_BANS_CLOSED (UINT64_C(1) << 40)          /* gbf_bans_close: everyone is kept out */
 
 /* NULL when there is no memory. `random`: ten words nobody can guess. `capacity`: 1 to 2^24 - 1 bans. */
 gbf_bans *gbf_bans_new(uint32_t capacity, const gbf_bans_policy *policy, const uint64_t random[10]);
@@ -151,6 +153,13 @@ int gbf_bans_copy(gbf_bans *t, uint32_t *cursor, gbf_ban *out, uint32_t *count, 
 /* Marks in `used` (65536 bytes) the texts that the next GBF_BANS_COPY entries name; the same way. */
 int gbf_bans_texts(gbf_bans *t, uint32_t *cursor, uint8_t *used);
 void gbf_bans_configure(gbf_bans *t, const gbf_bans_policy *policy);
+/* While closed, gbf_bans_find keeps out whoever has no ban of his own, too, whatever is known of the request. A flag beside
+ * the entries, so a full table takes it. */
+void gbf_bans_close(gbf_bans *t, int closed);
+GBF_INLINE int gbf_bans_closed(const gbf_bans *t)
+{
+    return (atomic_load_explicit(&t->lengths4, memory_order_relaxed) & GBF_BANS_CLOSED) != 0;
+}
 gbf_bans_counts gbf_bans_count(gbf_bans *t);
 /* Bytes in use; what is reserved beyond has never been touched. */
 uint64_t gbf_bans_nbytes(gbf_bans *t);
@@ -370,13 +379,19 @@ static inline int gbf_bans_find_any(const gbf_bans *t, uint64_t present, const g
         found = gbf_bans_add(t, &batch, gbf_ban_fingerprint(fingerprint), now, best, found);
     if (asn != 0 && present & GBF_BANS_ASN)
         found = gbf_bans_add(t, &batch, gbf_ban_asn(asn), now, best, found);
-    return gbf_bans_ask(t, &batch, now, best, found);
+    found = gbf_bans_ask(t, &batch, now, best, found);
+    if (GBF_UNLIKELY(!found && present & GBF_BANS_CLOSED)) {
+        *best = (gbf_ban){.key.kind = GBF_BAN_EVERYONE, .expires = GBF_BAN_FOREVER};
+        found = 1;
+    }
+    return found;
 }
 
 /* 1 and the ban that keeps this request out at `now`, 0 and *best untouched when there is none. Of several it is the one
  * that lasts longest, so that *best says when all are over; of equals the most specific. NULL and 0 stand for what is
  * not known. An IPv4 address inside an IPv6 one (gbf_addr_embedded4) is asked about, too. At `now` 0 what is over and not
- * purged holds as well: who finds nothing then need not read the clock. Any thread, no lock.
+ * purged holds as well: who finds nothing then need not read the clock. While the table is closed and no ban of the request
+ * is found, the answer is 1 and a ban of kind GBF_BAN_EVERYONE. Any thread, no lock.
  * Cost: nothing in force, one load; else a cache line for each kind of key and length of prefix in force. */
 GBF_INLINE int gbf_bans_find(const gbf_bans *t, const gbf_addr *address, uint32_t asn, const uint64_t *fingerprint,
                              uint64_t now, gbf_ban *best)

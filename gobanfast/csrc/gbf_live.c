@@ -63,7 +63,7 @@ void gbf_live_decide(const gbf_live *live, const gbf_live_request *q, gbf_live_a
         return;
     }
     if (gbf_bans_find(live->bans, q->address, q->asn, q->fingerprint, GBF_BAN_EPOCH + q->now_ms, &a->ban)) {
-        say(a, GBF_CAUSE_BAN, GBF_BAN);
+        say(a, a->ban.key.kind == GBF_BAN_EVERYONE ? GBF_CAUSE_OUTAGE : GBF_CAUSE_BAN, GBF_BAN);
         return;
     }
     track(live, q, a);

@@ -1,7 +1,7 @@
 /* The live half of a decision: what the rules said is held against bans, trackers and score, in one fixed order.
  *
  *   1. an `allow` rule decides          not tracked, not scored
- *   2. a ban on any key of the request  not tracked, not scored
+ *   2. a ban on any key of the request  not tracked, not scored; while the table is closed everyone is banned
  *   3. a rule                           tracked
  *   4. a tracker
  *   5. a signal that cannot be read     policy `unparsable`
@@ -26,6 +26,7 @@ typedef enum {
     GBF_CAUSE_TRACKER,
     GBF_CAUSE_UNPARSABLE,
     GBF_CAUSE_SCORE,
+    GBF_CAUSE_OUTAGE, /* the ban table is closed */
     GBF_CAUSES,
 } gbf_cause;
 

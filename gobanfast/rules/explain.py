@@ -53,7 +53,7 @@ def _parts(decision: Decision, asn: AsnTable) -> Iterator[tuple[str, str]]:
     else:
         yield "decided by", _live(decision)
     others = [by_id[name] for name in decision.matched if decision.cause != "rule" or name != decision.rule]
-    if decision.cause in ("rule", "ban"):
+    if decision.cause in ("rule", "ban", "outage"):
         none = "allow: no other rule matches" if decision.cause == "rule" else "allow: no rule matches"
         yield "without it", _place(others[0]) if others else none
     for name in decision.shadow:
@@ -74,6 +74,8 @@ def _live(decision: Decision) -> str:
         return f"tracker {decision.rule!r}: the client is at its limit{banned}"
     if decision.cause == "unparsable":
         return f"policy 'unparsable': {decision.reason}"
+    if decision.cause == "outage":
+        return "the store does not answer, and policy on_outage is 'closed': whoever no rule allows is banned"
     if decision.cause == "score":
         return f"{_score(decision)}: too unusual"
     scored = "" if decision.score is None else f"; {_score(decision)}"

@@ -48,11 +48,12 @@ WATCH = 0.5  # seconds a look for changes waits
 LONGEST_PAUSE = 2.0  # seconds between looks while the store does not answer
 JUMP = 5.0  # seconds
 PURGE = 60.0  # seconds
-EVERYTHING = ("0.0.0.0/0", "::/0")  # what policy "closed" bans; allow rules still win
 
 
 class BanTable(Protocol):
     """What a sync needs of `gobanfast._bans.BanTable`."""
+
+    closed: bool
 
     def put(self, ban: Ban) -> bool: ...
     def unban(self, key: str) -> Ban | None: ...
@@ -173,6 +174,9 @@ class Sync:
         self._wake.set()
         for thread in self._threads:
             thread.join(timeout)
+        with self._at_rest:
+            if self.outage:  # whoever closes this ends the policy, too
+                self._leave_outage()
         self.store.close()
         if self._banned in self.engine.on_ban:
             self.engine.on_ban.remove(self._banned)
@@ -383,8 +387,6 @@ class Sync:
             log.warning("%s: read again as a whole (%s), %d bans", self.store.uri, gap, len(known))
         shift = self._shift_at(self._clock())
         for ban in self._table_bans():
-            if ban.key in EVERYTHING and ban.by == "store":
-                continue
             stored = known.get(ban.key)
             if offer and (stored is None or later(_shifted(ban, shift), stored)):
                 self._offer(ban)
@@ -441,8 +443,7 @@ class Sync:
     def _enter_outage(self) -> None:
         table = self.engine.ban_table
         if self.on_outage == "closed":
-            for key in EVERYTHING:
-                table.put(Ban(key, "store outage", None, self._steady() + self._offset, None, 1, "store"))
+            table.closed = True
         elif self.on_outage == "open":
             self._set_aside = list(table.bans())
             for ban in self._set_aside:
@@ -451,10 +452,7 @@ class Sync:
     def _leave_outage(self) -> None:
         table = self.engine.ban_table
         if self.on_outage == "closed":
-            for key in EVERYTHING:
-                found = table.get(key)
-                if found is not None and found.by == "store":
-                    table.unban(key)
+            table.closed = False
         aside, self._set_aside = self._set_aside, []
         for ban in aside:
             table.put(ban)

@@ -92,6 +92,9 @@ def replay(line: dict[str, Any], ruleset: Ruleset) -> Replay:
     if cause == "ban":
         notes.append(f"the ban of {line['ban']} is taken from the log")
         engine.ban_table.put(Ban(line["ban"], line["reason"] or "", line["rule"], 0.0, None))
+    if cause == "outage":
+        notes.append("that the store did not answer, and policy 'closed', is taken from the log")
+        engine.ban_table.closed = True
     decision = engine.peek(signals["address"], **given)
     compared: tuple[str, ...] = COMPARED
     if cause in {"tracker", "score"}:
