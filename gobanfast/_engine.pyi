@@ -11,7 +11,7 @@ from gobanfast._score import Scorer
 from gobanfast._tls import ClientHello
 from gobanfast._trackers import Trackers
 from gobanfast.bans import Ban
-from gobanfast.rules import Rule
+from gobanfast.rules import Rule, Ruleset
 from gobanfast.rules.settings import Settings
 
 ACTIONS: tuple[str, ...]
@@ -29,11 +29,14 @@ class Running:
         bans: BanTable,
         before: Running | None = None,
         seed: bytes | None = None,
+        ruleset: Ruleset | None = None,
     ) -> None: ...
     @property
     def compiled(self) -> CompiledRules: ...
     @property
     def settings(self) -> Settings: ...
+    @property
+    def ruleset(self) -> Ruleset | None: ...
     @property
     def bans(self) -> BanTable: ...
     @property
@@ -48,10 +51,13 @@ class EngineCore:
         settings: Settings,
         clock: Callable[[], float] | None = None,
         seed: bytes | None = None,
+        ruleset: Ruleset | None = None,
     ) -> None: ...
-    def _swap(self, compiled: CompiledRules, settings: Settings) -> None: ...
+    def _swap(self, compiled: CompiledRules, settings: Settings, ruleset: Ruleset | None = None) -> None: ...
     @property
     def compiled(self) -> CompiledRules: ...
+    @property
+    def ruleset(self) -> Ruleset: ...
     @property
     def running(self) -> Running: ...
     @property

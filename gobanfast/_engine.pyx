@@ -62,8 +62,8 @@ cdef class Running:
     """
 
     def __init__(self, CompiledRules compiled not None, settings not None, BanTable bans not None,
-                 Running before=None, bytes seed=None):
-        self.compiled, self.settings, self.bans = compiled, settings, bans
+                 Running before=None, bytes seed=None, ruleset=None):
+        self.compiled, self.settings, self.bans, self.ruleset = compiled, settings, bans, ruleset
         bans.configure(escalate=settings.bans.escalate, on_full=settings.bans.on_full)
         kept = None if before is None else before.settings
         client = settings.bans.ipv6_client
@@ -144,13 +144,14 @@ cdef class EngineCore:
         settings: what they say about bans, trackers and score.
         clock: seconds that do not go backwards, for decisions without `now=`; None: time.monotonic.
         seed: stands for what is drawn at random in live state, so that a replay repeats; None draws it.
+        ruleset: what the rules came from, for whoever asks `running` for it.
     """
 
-    def __init__(self, CompiledRules compiled not None, settings not None, clock=None, bytes seed=None):
+    def __init__(self, CompiledRules compiled not None, settings not None, clock=None, bytes seed=None, ruleset=None):
         self._clock, self._seed = clock, seed
         self.ban_table = BanTable(capacity=settings.bans.capacity, clock=clock,
                                   seed=None if seed is None else int.from_bytes(seed, "little"))
-        self.running = Running(compiled, settings, self.ban_table, None, seed)
+        self.running = Running(compiled, settings, self.ban_table, None, seed, ruleset)
         self.generation = 1
         self.on_ban, self.on_unban = [], []
         self._hits_before = {}
@@ -161,9 +162,15 @@ cdef class EngineCore:
         """The rules in force."""
         return self.running.compiled
 
-    def _swap(self, CompiledRules compiled not None, settings not None):
+    @property
+    def ruleset(self):
+        """The ruleset in force, from the one reference that a swap replaces; None for a core made without one."""
+        return self.running.ruleset
+
+    def _swap(self, CompiledRules compiled not None, settings not None, ruleset=None):
         cdef Running before = self.running
-        self.running = Running(compiled, settings, self.ban_table, before, self._seed)
+        self.running = Running(compiled, settings, self.ban_table, before, self._seed,
+                               before.ruleset if ruleset is None else ruleset)
         self.generation += 1
         self.keep_hits(before)
 

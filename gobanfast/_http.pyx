@@ -116,10 +116,9 @@ cdef class AsgiGate:
         mode = gate.mode(path) if self._routed else "enforce"
         if mode == "off":
             return self._app(scope, receive, send)
-        if self._follows and gate.generation != self._engine.generation:
-            gate.follow()
-            self._trust = gate.trust
         trust = self._trust
+        if self._follows and trust.ruleset is not self._engine.ruleset:
+            trust = self._trust = gate.follow()
         client, headers, method = found(scope, "client"), scope["headers"], found(scope, "method")
         peer = client[0] if client else None
         if begins_address(peer):

@@ -1,4 +1,4 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Self, final
 
 from typing_extensions import Buffer
@@ -53,6 +53,7 @@ class CompiledRules:
     def nbytes(self) -> int: ...
     @property
     def content_hash(self) -> str: ...
+    def complete(self, facts: Callable[[], bytes], /) -> None: ...
     @property
     def record_count(self) -> int: ...
     @property

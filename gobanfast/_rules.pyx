@@ -14,6 +14,7 @@ from gobanfast.native cimport (
     gbf_rules_source, gbf_status,
 )
 
+from gobanfast._digest import blake2b
 from gobanfast._errors import FormatError
 
 cdef tuple UNPARSABLE = ("allow", "challenge", "ban")
@@ -149,10 +150,18 @@ cdef class CompiledRules:
 
     @property
     def content_hash(self):
-        """Hex digits over the compiled arrays (32, and 32 more with signals, and with requests): equal hashes decide
-        alike."""
-        return (self._block.content_hash() + ("" if self.signals is None else self.signals.content_hash) +
-                ("" if self.requests is None else self.requests.content_hash))
+        """32 hex digits over the compiled arrays and what `complete` added: equal hashes decide alike."""
+        if self._hash is None:
+            arrays = (self._block.content_hash() + ("" if self.signals is None else self.signals.content_hash) +
+                      ("" if self.requests is None else self.requests.content_hash))
+            facts = b"" if self._facts is None else self._facts()
+            self._hash = blake2b(arrays.encode() + facts, digest_size=16).hexdigest()
+            self._facts = None
+        return self._hash
+
+    def complete(self, facts, /):
+        """Has `content_hash` cover what else the ruleset says: `facts` returns it as bytes, called at most once."""
+        self._facts, self._hash = facts, None
 
     @property
     def record_count(self):

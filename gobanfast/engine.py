@@ -33,13 +33,14 @@ class Engine(EngineCore):
         old or new, never a mixture.
     """
 
-    __slots__ = ("_boot_problems", "ruleset", "sync", "watcher")
+    __slots__ = ("_boot_problems", "sync", "watcher")
+
+    ruleset = EngineCore.ruleset
 
     def __init__(
         self, ruleset: Ruleset, *, clock: Callable[[], float] | None = None, seed: bytes | None = None
     ) -> None:
-        super().__init__(_compiled(ruleset).compiled, ruleset.settings, clock, seed)
-        self.ruleset = ruleset
+        super().__init__(_ready(ruleset).compiled, ruleset.settings, clock, seed, ruleset)
         self.watcher: Watcher | None = None
         self.sync: Sync | None = None
         self._boot_problems: tuple[str, ...] = ()
@@ -74,9 +75,12 @@ class Engine(EngineCore):
         return engine
 
     def swap(self, ruleset: Ruleset) -> None:
-        """Puts `ruleset` in force; compiling it happens before, in the calling thread. `generation` grows by one."""
-        self._swap(_compiled(ruleset).compiled, ruleset.settings)
-        self.ruleset = ruleset
+        """Puts `ruleset` in force; compiling it happens before, in the calling thread. `generation` grows by one.
+
+        Rules, settings, trust and ruleset change by one reference: whoever sees the new rules sees all of it. Raises
+        FormatError, changing nothing, when the prefixes under `trust:` of a compiled file are damaged.
+        """
+        self._swap(_ready(ruleset).compiled, ruleset.settings, ruleset)
 
     def watch(
         self, path: str | PathLike[str], *, asn: AsnTable | str | PathLike[str] | None = None,
@@ -239,8 +243,9 @@ class Engine(EngineCore):
         return explain(decision, self.ruleset.asn)
 
 
-def _compiled(ruleset: Ruleset) -> Ruleset:
-    """The ruleset; TypeError for the path of one."""
+def _ready(ruleset: Ruleset) -> Ruleset:
+    """The ruleset, its trust read; TypeError for the path of one."""
     if isinstance(ruleset, (str, PathLike)):
         raise TypeError(f"ruleset is {ruleset!r}, the path of one; load it: Engine.load({ruleset!r}) or Ruleset.load")
+    _ = ruleset._trusted  # here and not beside a request: a compiled file's may be damaged
     return ruleset

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from gobanfast import Ruleset
+from gobanfast import Engine, Ruleset
 from gobanfast.frontends.asgi import Gobanfast
 from gobanfast.frontends.challenge import Challenge
 from gobanfast.frontends.tls import CURRENT, Handshake
@@ -320,6 +320,116 @@ def test_trust_of_the_rules_is_followed():
     assert [200, 403] == [before[0]["status"], ask(middleware, "10.0.0.1", headers=forwarded)[0]["status"]]
 
 
+OLD = "{version: 1, trust: [10.0.0.0/8], rules: [{id: bad, when: {prefix: 203.0.113.0/24}, action: ban}]}"
+NEW = "{version: 1, trust: [192.0.2.0/24], rules: [{id: bad, when: {prefix: 203.0.113.0/24}, action: ban}]}"
+
+
+class AskedWhileSwapping(Engine):
+    """An engine that asks its frontend as soon as the new rules are in force, before `swap` returns."""
+
+    __slots__ = ("between",)
+
+    def _swap(self, compiled, settings, ruleset=None):
+        super()._swap(compiled, settings, ruleset)
+        self.between()
+
+
+def frontends(engine):
+    """name -> status that a request of a peer gets which says that it comes from the banned client."""
+    from gobanfast.frontends.authz import DecisionService
+    from gobanfast.frontends.wsgi import Gobanfast as Wsgi
+    from test_authz import ask as ask_service
+    from test_frontend_wsgi import ask as ask_wsgi
+
+    def wsgi_app(environ, start_response):
+        start_response("200 OK", [])
+        return [b""]
+
+    forwarded = [(b"x-forwarded-for", BANNED.encode())]
+    asgi, wsgi, service = Gobanfast(Application(), engine), Wsgi(wsgi_app, engine), DecisionService(engine)
+    return {
+        "asgi": lambda peer: ask(asgi, peer, headers=forwarded)[0]["status"],
+        "wsgi": lambda peer: int(str(ask_wsgi(wsgi, peer, HTTP_X_FORWARDED_FOR=BANNED)[0])[:3]),
+        "service": lambda peer: ask_service(service, client=peer, headers={"x-forwarded-for": BANNED})[0],
+    }
+
+
+@pytest.mark.parametrize("name", ["asgi", "wsgi", "service"])
+def test_no_stale_trust_after_a_swap(name):
+    """A request in the middle of a swap is decided by the new trust, and so are all after it; a proxy that the new
+    rules do not name is a client."""
+    engine = AskedWhileSwapping(Ruleset.from_text(OLD))
+    status = frontends(engine)[name]
+    seen = [(status("10.0.0.1"), status("192.0.2.1"))]
+    engine.between = lambda: seen.append((status("10.0.0.1"), status("192.0.2.1")))
+    new = Ruleset.from_text(NEW)
+    engine.swap(new)
+    seen.append((status("10.0.0.1"), status("192.0.2.1")))
+
+    stranger = 403 if name == "service" else 200  # whom the service does not answer
+    assert [(403, stranger), (stranger, 403), (stranger, 403)] == seen
+    assert new is engine.ruleset is engine.running.ruleset
+
+
+def test_a_thread_that_is_overtaken_leaves_no_stale_trust(monkeypatch):
+    """A frontend that reads the trust of one swap while a second one is done takes that of the second one next."""
+    engine = Engine(Ruleset.from_text(OLD))
+    _, middleware = Application(), Gobanfast(Application(), engine)
+    of_rules = Trust.of_rules
+
+    def slow(ruleset):
+        made = of_rules(ruleset)
+        monkeypatch.setattr(Trust, "of_rules", of_rules)
+        engine.swap(Ruleset.from_text(OLD))
+        middleware.gate.follow()  # as another thread would
+        return made
+
+    engine.swap(Ruleset.from_text(NEW))
+    monkeypatch.setattr(Trust, "of_rules", slow)
+    forwarded = [(b"x-forwarded-for", BANNED.encode())]
+    ask(middleware, "10.0.0.1", headers=forwarded)
+
+    assert [403, 200] == [ask(middleware, peer, headers=forwarded)[0]["status"] for peer in ("10.0.0.1", "192.0.2.1")]
+
+
+def test_a_swap_whose_trust_cannot_be_read_changes_nothing(tmp_path):
+    """Prefixes under `trust:` of a damaged file are refused by `swap`, before anything is in force."""
+    from gobanfast import FormatError
+
+    old, path = Ruleset.from_text(OLD), tmp_path / "rules.gbf"
+    Ruleset.from_text(NEW).save(path)
+    data = bytearray(path.read_bytes())
+    at = data.rindex(bytes(10) + b"\xff\xff" + bytes([192, 0, 2, 0]))
+    data[at + 15] ^= 1
+    path.write_bytes(data)
+    engine = Engine(old)
+    with pytest.raises(FormatError, match="list of a rule is damaged"):
+        engine.swap(Ruleset.load(path))
+
+    assert (1, True) == (engine.generation, engine.ruleset is old)
+
+
+def test_a_trust_that_cannot_be_followed_leaves_the_one_before(caplog):
+    """An engine of another make whose rules have no usable trust: the old trust stays, and it is logged once."""
+
+    class Damaged:
+        settings = Ruleset.from_text(OLD).settings
+
+        @property
+        def _trusted(self):
+            raise ValueError("damaged")
+
+    _, middleware = guarded()
+    engine = middleware.gate.engine
+    engine.ruleset = Ruleset.from_text(OLD)
+    forwarded = [(b"x-forwarded-for", BANNED.encode())]
+    ask(middleware, "10.0.0.1", headers=forwarded)
+    engine.ruleset = Damaged()
+
+    assert [403, 403] == [ask(middleware, "10.0.0.1", headers=forwarded)[0]["status"] for _ in range(2)]
+    assert 1 == sum("is not followed" in text for text in caplog.messages)
+
+
 def test_untrusted_peer_speaks_for_itself():
     """Forwarding headers and request ids of anyone else are the client's own words."""
     app, middleware = guarded(trust=Trust(["10.0.0.0/8"]))
@@ -331,12 +441,15 @@ def test_untrusted_peer_speaks_for_itself():
     assert "abc-1" != app.seen[0]["gobanfast.request_id"]
 
 
-def test_a_proxy_is_never_banned():
-    """A request that comes from a trusted proxy itself is decided without an address, even if rules ban it."""
-    _, middleware = guarded(trust=Trust([BANNED]))
+def test_a_request_of_the_proxy_itself():
+    """Without a chain a trusted peer asks for itself, and its address decides; where it owes one, nobody is known."""
+    _, middleware = guarded(trust=Trust(["10.0.0.0/8"]))
+    _, owing = guarded(trust=Trust(["10.0.0.0/8"], required=True))
 
-    assert 200 == ask(middleware, BANNED)[0]["status"]
-    assert None is middleware.gate.engine.asked[0]["address"]
+    assert 200 == ask(middleware, "10.0.0.1")[0]["status"]
+    assert "10.0.0.1" == middleware.gate.engine.asked[0]["address"]
+    assert 403 == ask(owing, "10.0.0.1")[0]["status"]
+    assert "no x-forwarded-for of 10.0.0.1" == owing.gate.engine.asked[0]["address"]
 
 
 @pytest.mark.parametrize("client", [None, "", "testclient", "unix:/run/app.sock", "/run/app.sock"])

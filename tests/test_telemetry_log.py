@@ -310,6 +310,32 @@ def test_standard_logging_and_stdout(engine, caplog, capfd):
     assert ids == [json.loads(line)["id"] for line in capfd.readouterr().out.splitlines()]
 
 
+def test_one_hash_names_a_ruleset_everywhere(tmp_path, kept):
+    """Ruleset, status, decision log, reload line and the compiled file have the same 32 digits; settings are in it."""
+    path = tmp_path / "rules.yaml"
+    path.write_text(RULES)
+    engine = Engine(Ruleset.load(path))
+    log = DecisionLog(kept)
+    log.record(engine.decide("198.51.100.7", sni="a.example", path="/x"))
+    assert log.flush(WAIT)
+    log.close()
+    engine.ruleset.save(tmp_path / "rules.gbf")
+    shown = {
+        engine.ruleset.content_hash,
+        engine.ruleset.compiled.content_hash,
+        engine.status()["content_hash"],
+        kept.lines[0]["ruleset"],
+        Ruleset.load(tmp_path / "rules.gbf").content_hash,
+    }
+
+    assert 1 == len(shown)
+    assert re.fullmatch("[0-9a-f]{32}", shown.pop())
+    other = Ruleset.from_text("trust: {prefix: 192.0.2.0/24, chain: required}" + RULES)
+    assert 3 == len({
+        engine.ruleset.content_hash, other.content_hash, Ruleset.from_text("trust: 192.0.2.0/24" + RULES).content_hash,
+    })  # fmt: skip
+
+
 # ---- deciding again
 
 

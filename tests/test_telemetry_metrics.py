@@ -107,7 +107,7 @@ def test_counts_of_the_engine_are_exposed():
         "gobanfast_ban_table_fill": 1e-6,
         "gobanfast_tracker_fill": 0.25,
         "gobanfast_ruleset_generation": 1,
-        f'gobanfast_ruleset_workers{{hash="{engine.ruleset.content_hash[:12]}"}}': 1,
+        f'gobanfast_ruleset_workers{{hash="{engine.ruleset.content_hash}"}}': 1,
         "gobanfast_decision_seconds_count": 4,
         'gobanfast_decision_seconds_bucket{le="+Inf"}': 4,
     }

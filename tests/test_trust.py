@@ -11,12 +11,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import oracle.trust
-from gobanfast.frontends.trust import Origin, Trust, mint_request_id, read_forwarded
+from gobanfast import PrefixSet, PrefixTable
+from gobanfast.frontends.trust import Origin, Trust, as_trust, mint_request_id, read_forwarded
 
 PEERS = ["10.0.0.0/8", "2001:db8:aaaa::/48", "unix"]
 CASES = tomllib.loads((Path(__file__).parent / "cases" / "forwarded.toml").read_text())["case"]
 ABOUT = {"name", "peer", "chain", "single", "signals", "believed", "address", "status", "port", "scheme", "hops",
-         "request_id", "told"}  # fmt: skip
+         "request_id", "told", "required"}  # fmt: skip
 
 
 def resolved(case):
@@ -25,6 +26,7 @@ def resolved(case):
         chain=case.get("chain", ["x-forwarded-for"]),
         single=case.get("single", {}),
         signals=case.get("signals", {}),
+        required=case.get("required", False),
     )
     peer = case.get("peer", "10.0.0.1") or None
     fields = {name: values for name, values in case.items() if name not in ABOUT}
@@ -54,7 +56,7 @@ def test_case_table(case, form):
         case.get("hops", 0),
         case.get("told", {}),
     )
-    if case["status"] in {"malformed", "conflict", "too-many-hops"}:
+    if case["status"] in {"missing", "malformed", "conflict", "too-many-hops"}:
         assert origin.address is not None
         assert oracle.trust.read(origin.address) is None
         origin = Origin(None, origin.status, origin.port, origin.scheme, origin.request_id, origin.hops, origin.signals)
@@ -86,7 +88,7 @@ def test_chain_equals_the_walk_with_the_standard_library(nodes):
 
     origin = trust.resolve("10.0.0.1", [(b"x-forwarded-for", value.encode())] if value else [])
 
-    status, address = oracle.trust.client(PEERS[:2], value)
+    status, address = oracle.trust.client(PEERS[:2], value, "10.0.0.1")
     assert status == origin.status
     if status in {"ok", "trusted", "unknown"}:
         assert address == origin.address
@@ -149,12 +151,46 @@ def test_long_headers_are_bounded(value, expected, chain):
         ({"single": {"x-real-ip": ["*"]}}, "believes everyone"),
         ({"signals": {"ja5": "x-ja5"}}, "'ja5' is not one of"),
         ({"max_hops": 0}, "must be positive"),
+        ({"required": "yes"}, "'yes' is not one of True, False, None"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, words):
     """A Trust that cannot be meant is refused, with the value."""
     with pytest.raises(ValueError, match=words.replace("*", r"\*")):
         Trust(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("required", "asgi", "wsgi"),
+    [(None, "trusted", "missing"), (False, "trusted", "trusted"), (True, "missing", "missing")],
+)
+def test_a_chain_is_owed_under_wsgi_unless_said(required, asgi, wsgi):
+    """WSGI servers may drop a header that is not ASCII: there a trusted peer owes its chain, elsewhere if said."""
+    trust = Trust(PEERS, required=required)
+
+    assert (asgi, wsgi) == (trust.resolve("10.0.0.1", []).status, trust.resolve_environ("10.0.0.1", {}).status)
+    assert wsgi == trust.resolve("10.0.0.1", [], wsgi=True).status
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["10.0.0.0/8"], ("10.0.0.0/8",), iter(["10.0.0.0/8"]), PrefixSet(["10.0.0.0/8"]), {"peers": ["10.0.0.0/8"]},
+     PrefixTable([("10.0.0.0/8", 1)]), Trust(["10.0.0.0/8"])],
+)  # fmt: skip
+def test_every_form_of_trust_is_taken(given):
+    """Prefixes in any iterable, sets and tables of them, arguments, and a Trust mean the same in every frontend."""
+    trust = as_trust(given)
+
+    assert (True, False) == (trust.believes("10.1.2.3"), trust.believes("192.0.2.1"))
+
+
+@pytest.mark.parametrize(
+    "given", ["10.0.0.0/8", 5, [5], ["*"], ["0.0.0.0/0"], {"peer": ["10.0.0.0/8"]}, object(), True]
+)
+def test_what_is_no_trust_is_refused_at_once(given):
+    """Anything else is a ValueError where it is given, not a TypeError at the first connection."""
+    with pytest.raises(ValueError, match=r"trust|Trust|text|believes"):
+        as_trust(given)
 
 
 def test_request_ids_differ_also_after_fork():

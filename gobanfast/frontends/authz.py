@@ -91,15 +91,16 @@ class DecisionService:
     def check(self, scope: Scope) -> Answer:
         """What becomes of the request that a proxy asks about."""
         gate = self.gate
-        if gate.follows and gate.generation != self._engine.generation:
-            gate.follow()
+        trust = gate.trust
+        if gate.follows and trust.ruleset is not self._engine.ruleset:
+            trust = gate.follow()
         client = scope.get("client")
         peer = client[0] if client else None
         if peer is not None and (not peer or peer[0] not in ADDRESS_START):
             peer = None
-        if not gate.trust.believes(peer):
+        if not trust.believes(peer):
             return plain(403, f"peer {peer or 'on a UNIX socket'} is not in trust")
-        origin = gate.trust.resolve(peer, scope["headers"])
+        origin = trust.resolve(peer, scope["headers"])
         request_id = origin.request_id or mint_request_id()
         headers = []
         targets, methods = set(), set()

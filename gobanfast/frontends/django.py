@@ -27,7 +27,7 @@ from gobanfast.frontends.doctor import workers_of
 from gobanfast.frontends.gate import ADDRESS_START, Extra, Gate, is_secure
 from gobanfast.frontends.refusal import Answer
 from gobanfast.frontends.tls import CURRENT
-from gobanfast.frontends.trust import Origin, Trust, mint_request_id
+from gobanfast.frontends.trust import Origin, mint_request_id
 from gobanfast.stores import attach, open_store
 
 if TYPE_CHECKING:
@@ -69,11 +69,7 @@ def gate() -> Gate:
         raise ValueError(f"'watch' is {given['watch']!r}, not True or False")
     if isinstance(given.get("store"), str):
         open_store(given["store"]).close()
-    trust, challenge = options.pop("trust", None), options.pop("challenge", "refuse")
-    if isinstance(trust, dict):
-        options["trust"] = Trust(**trust)
-    elif trust is not None:
-        options["trust"] = trust
+    challenge = options.pop("challenge", "refuse")
     options["challenge"] = Challenge(**challenge) if isinstance(challenge, dict) else challenge
     files: dict[str, Any] = {name: given[name] for name in ("asn", "last_good") if name in given}
     return Gate(_engine(options.pop("rules", None), options.pop("engine", None), files), **options)
@@ -136,8 +132,9 @@ class GobanfastMiddleware:
 
     def _decide(self, request: Any) -> tuple[Answer | None, Extra]:
         gate, environ = self._gate, request.META
-        if gate.follows and gate.generation != gate.engine.generation:
-            gate.follow()
+        trust = gate.trust
+        if gate.follows and trust.ruleset is not gate.engine.ruleset:
+            trust = gate.follow()
         scope = getattr(request, "scope", None)
         headers = environ if scope is None else scope["headers"]
         peer = environ.get("REMOTE_ADDR") or None
@@ -146,8 +143,7 @@ class GobanfastMiddleware:
         origin: Origin | None = None
         address = peer
         handshake = hello = sni = ja4 = None
-        if gate.trust.believes(peer):
-            trust = gate.trust
+        if trust.believes(peer):
             origin = trust.resolve_environ(peer, environ) if scope is None else trust.resolve(peer, headers)
             address, sni, ja4 = origin.address, origin.signals.get("sni"), origin.signals.get("ja4")
         elif request.is_secure() and (handshake := CURRENT.get()) is not None:  # under ASGI, where TLS ends here

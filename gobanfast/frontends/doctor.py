@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gobanfast.frontends.authz import TOKEN_BYTES, answer_json, plain
 from gobanfast.frontends.gate import ADDRESS_START, trust_of
 from gobanfast.frontends.tls import CURRENT, handshake_of
-from gobanfast.frontends.trust import Trust, read_for, read_forwarded
+from gobanfast.frontends.trust import Trust, as_trust, read_for, read_forwarded
 from gobanfast.frontends.wsgi import native, socket_of, status_line
 
 if TYPE_CHECKING:
@@ -175,9 +175,14 @@ class Watch:
     """Counts of what requests look like on arrival; fixed memory, not for concurrent use."""
 
     def __init__(
-        self, trust: Trust, *, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic
+        self,
+        trust: Trust,
+        *,
+        wsgi: bool = False,
+        wall: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.trust = trust
+        self.trust, self.wsgi = trust, wsgi
         self.peers: Counter[str | None] = Counter()
         self.counts: Counter[str] = Counter()
         self.others: Counter[str] = Counter()
@@ -216,7 +221,7 @@ class Watch:
             counts["no address"] += 1
         if self.trust.believes(peer):
             counts["believed"] += 1
-            counts[self.trust.resolve(peer, headers).status] += 1
+            counts[self.trust.resolve(peer, headers, wsgi=self.wsgi).status] += 1
         elif chains:
             counts["chains from strangers"] += 1
 
@@ -271,9 +276,20 @@ class Watch:
                     "proxy-says-nothing",
                     "problem",
                     f"{counts['trusted'] + counts['unknown']} of {counts['believed']} requests of trusted proxies name "
-                    "no client: they are decided without an address",
+                    "no client: they are decided as the proxy's own, and a ban would be one of the proxy",
                     "have the proxy write X-Forwarded-For, or say which header it writes"
                     + (f"; seen here: {hint}" if hint else ""),
+                )
+            )
+        if counts["believed"] >= FEW and counts["missing"]:
+            found.append(
+                Finding(
+                    "chain-missing",
+                    "problem" if counts["missing"] > 0.5 * counts["believed"] else "warning",
+                    f"{counts['missing']} of {counts['believed']} requests of trusted proxies have no header that says "
+                    "the client: the policy `unparsable` answers them",
+                    "have the proxy write X-Forwarded-For; for its own probes write an allow rule for their path, or "
+                    "trust: {chain: optional}",
                 )
             )
         bad = counts["malformed"] + counts["conflict"] + counts["too-many-hops"]
@@ -311,6 +327,8 @@ class Watch:
 class Report:
     """What a doctor watches, and tells whoever knows its token."""
 
+    wsgi = False
+
     def __init__(
         self,
         app: Any,
@@ -318,18 +336,21 @@ class Report:
         *,
         token: str,
         path: str = "/gobanfast-doctor",
-        trust: Trust | None = None,
+        trust: Trust | Iterable[str] | None = None,
         **more: Any,
     ) -> None:
         if len(token) < TOKEN_BYTES:
             raise ValueError(f"the token of the doctor is shorter than {TOKEN_BYTES} characters")
         self.app, self.path = app, path
-        self.watch = Watch(trust_of(engine) if trust is None else trust)
+        self.follows = trust is None
+        self.watch = Watch(trust_of(engine) if trust is None else as_trust(trust), wsgi=self.wsgi)
         self._engine, self._more = engine, more
         self._token = b"Bearer " + token.encode()
 
     def see(self, peer: str | None, path: str, headers: list[tuple[bytes, bytes]], unshaken: bool) -> Answer | None:
         """The answer to a request for the report; None for others, which are watched."""
+        if self.follows and self.watch.trust.ruleset is not self._engine.ruleset:
+            self.watch.trust = trust_of(self._engine)
         if path != self.path:
             self.watch.see(peer, headers, unshaken=unshaken)
             return None
@@ -376,6 +397,8 @@ class Doctor(Report):
 
 class WsgiDoctor(Report):
     """The same for WSGI: outermost, before werkzeug's ProxyFix and the middleware."""
+
+    wsgi = True
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Watches, and answers the one path."""

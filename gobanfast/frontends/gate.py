@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Literal
 
-from gobanfast._set import PrefixSet
 from gobanfast.consistency import agreement
 from gobanfast.frontends.challenge import Challenge
 from gobanfast.frontends.refusal import Answer, Kind, refuse
-from gobanfast.frontends.trust import Origin, Trust
+from gobanfast.frontends.trust import Origin, Trust, as_trust
 
 if TYPE_CHECKING:
     from gobanfast import Decision
@@ -74,8 +73,6 @@ class Gate:
             raise ValueError(f"engine={engine!r} is not an Engine; write Engine.load({engine!r})")
         if isinstance(names, str):
             raise ValueError(f"names={names!r} is one text; write a list of names")
-        if isinstance(trust, str):
-            raise ValueError(f"trust={trust!r} is one text; write a list of prefixes")
         if not isinstance(challenge, Challenge) and challenge not in {"refuse", "allow"}:
             raise ValueError(f"challenge={challenge!r} is not a Challenge, 'refuse' or 'allow'")
         if on_error not in {"refuse", "allow"}:
@@ -89,21 +86,26 @@ class Gate:
             log = DecisionLog(log)
         self.engine, self.challenge = engine, challenge
         self.follows = trust is None
-        self.generation = engine.generation
-        self.trust = trust_of(engine) if trust is None else trust if isinstance(trust, Trust) else Trust(trust)
+        self.trust = trust_of(engine) if trust is None else as_trust(trust)
         self.names = None if names is None else tuple(names)
         self.contact, self.show_reason = contact, show_reason
         self.log, self.metrics, self.on_decision, self.on_error = log, metrics, on_decision, on_error
         self.told = log is not None or metrics is not None or on_decision is not None
         self.routes = tuple(sorted((routes or {}).items(), key=lambda route: -len(route[0])))
 
-    def follow(self) -> None:
-        """Takes the trust of the rules that are now in force."""
-        self.generation = self.engine.generation  # first: a swap in between is followed next time
+    def follow(self) -> Trust:
+        """The trust of the rules that are now in force; called where `trust.ruleset` is another one than the engine's.
+
+        A Trust carries its ruleset, so that there is one reference to replace: a thread that was overtaken by another
+        swap leaves a Trust that the next request sees to be old.
+        """
+        ruleset = self.engine.ruleset
         try:
-            self.trust = trust_of(self.engine)
-        except ValueError as error:
-            logger.error("trust of generation %d is not followed: %s", self.generation, error)
+            self.trust = Trust.of_rules(ruleset)
+        except ValueError as error:  # `Engine.swap` has read it: only an engine of another make comes here
+            logger.error("trust of %r is not followed, the one before stays: %s", ruleset, error)
+            self.trust = self.trust.of_next(ruleset)
+        return self.trust
 
     def mode(self, path: str) -> Mode:
         """What `routes` say of a path."""
@@ -179,8 +181,7 @@ class Gate:
 
 def trust_of(engine: Engine) -> Trust:
     """The Trust that the rules in force ask for."""
-    named = engine.ruleset.trust
-    return Trust(PrefixSet.from_packed(named.addresses, named.lengths))
+    return Trust.of_rules(engine.ruleset)
 
 
 def is_secure(scheme: str, origin: Origin | None) -> bool:

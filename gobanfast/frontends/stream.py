@@ -18,13 +18,14 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Container, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from gobanfast._tls import ClientHello, parse_client_hello
 from gobanfast.frontends.proxy import V2_LIMIT, ProxyHeader, parse_proxy_header
+from gobanfast.frontends.trust import Trust, as_trust
 
 if TYPE_CHECKING:
     from gobanfast._decision import Decision
@@ -97,8 +98,9 @@ class Listener:
     Args:
         sock: bound TCP socket; the Listener owns it from now on.
         engine: decides; action "ban" refuses, "challenge" goes on (that is for the application).
-        trust: prefixes of proxies. Their connections must begin with a PROXY header; anyone else's must not, and one
-            that does is refused. None: there are no proxies, nothing is looked for.
+        trust: the proxies: prefixes as text, a PrefixSet, a PrefixTable, or a Trust, of which the peers count. Their
+            connections must begin with a PROXY header; anyone else's must not, and one that does is refused. None:
+            there are no proxies, nothing is looked for.
         client_first: False for protocols in which the server speaks first; then only trusted peers are waited for.
         hello: wait for the ClientHello, leave it in place, and decide by it too. Other protocols pass without one.
         ending: how a refused connection ends: "close", "reset" (RST), or "tarpit" (nothing, for `tarpit_seconds`).
@@ -117,7 +119,7 @@ class Listener:
         sock: socket.socket,
         engine: Engine,
         *,
-        trust: Container[str] | None = None,
+        trust: Trust | Iterable[str] | None = None,
         client_first: bool = True,
         hello: bool = False,
         ending: Literal["close", "reset", "tarpit"] = "close",
@@ -138,7 +140,8 @@ class Listener:
             raise ValueError(f"deadline={deadline!r} and pending_limit={pending_limit!r} must be positive")
         self._sock = sock
         self._engine = engine
-        self._trust, self._client_first, self._hello = trust, client_first, hello
+        self._trust = None if trust is None else as_trust(trust).peers
+        self._client_first, self._hello = client_first, hello
         self._ending, self._deadline, self._tarpit_seconds = ending, deadline, tarpit_seconds
         self._pending_limit, self._header_limit = pending_limit, header_limit
         self._on_decision, self._on_error = on_decision, on_error
@@ -336,11 +339,12 @@ class Listener:
 
     def _steps(self, sock: socket.socket, peer: tuple[Any, ...]) -> Generator[int, bytes, Client]:
         """Yields how many bytes it must see from the front, gets them; returns the Client. The bytes stay in place."""
-        address: str | None = peer[0]
+        came_from: str = peer[0]
+        address: str | None = came_from
         port: int | None = peer[1]
         header = hello = None
         data = b""
-        trusted = self._trust is not None and address in self._trust
+        trusted = self._trust is not None and came_from in self._trust
         if trusted or (self._trust is not None and self._client_first):
             while (header := parse_proxy_header(data, limit=self._header_limit)).status == "incomplete":
                 if header.version and not trusted:

@@ -3,7 +3,8 @@
 Only a peer in `trust` is asked for more than its own address. The chain it names is walked from the right, because each
 proxy appends what it saw: hops in `trust` are passed over, the first other one is the client, and whatever stands left
 of it was written by the client. What cannot be read where the walk arrives is no address: the rules' `unparsable`
-policy answers then. A request with no hop outside `trust` is a proxy's own, and has no client address to ban.
+policy answers then. So it does for a request without a chain where the proxies owe one (`required`); elsewhere that is
+the peer's own request, such as a load balancer's probe, and the peer is the client.
 
 Sources: RFC 7239 (Forwarded), RFC 9110 section 5.6 (lists, tokens, quoted strings).
 """
@@ -13,14 +14,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gobanfast._address import format_address, parse_address, parse_prefix
 from gobanfast._http import RequestIds, pick
+from gobanfast._prefix import PrefixTable
 from gobanfast._set import PrefixSet
 
-Status = Literal["ok", "trusted", "unknown", "malformed", "conflict", "too-many-hops"]
+if TYPE_CHECKING:
+    from gobanfast.rules import Ruleset
+
+Status = Literal["ok", "trusted", "unknown", "missing", "malformed", "conflict", "too-many-hops"]
 Headers = Iterable[tuple[bytes, bytes]]
 
 CHAINS = ("x-forwarded-for", "forwarded")
@@ -37,14 +43,16 @@ LINE_LIMIT = 8192  # bytes of a chain that are read: of X-Forwarded-For the last
 CUT = "?"  # makes what is left of the element that was cut no address
 SHOWN_LIMIT = 80  # characters of a malformed hop that are kept for the log
 NOTHING: Mapping[str, str] = MappingProxyType({})
+UNKNOWN: tuple[None, Status, None, None, int] = (None, "unknown", None, None, 0)
 
 
 class Origin(NamedTuple):
     """Where a request comes from, on the word of trusted peers.
 
-    `status` says what `address` is: "ok", the client's address; "trusted", None, for a request of a proxy itself;
-    "unknown", None, where a proxy does not say (`unknown`, an obfuscated name, no header it owes); "malformed",
-    "conflict" and "too-many-hops", a text that is no address, which the engine answers by its `unparsable` policy.
+    `status` says what `address` is: "ok", the client's address; "trusted", the peer's for a request of the peer itself,
+    None where all hops of a chain are trusted; "unknown", None, where a proxy does not say (`unknown`, an obfuscated
+    name, no `single` header); "missing", "malformed", "conflict" and "too-many-hops", a text that is no address, which
+    the engine answers by its `unparsable` policy.
     `scheme` and `request_id` are None unless a trusted peer gave a valid one; `signals` holds what was opted in to.
     """
 
@@ -71,7 +79,7 @@ class Trust:
     """The peers whose forwarding headers are believed, and which headers.
 
     Args:
-        peers: prefixes of the proxies; "unix" stands for every peer on a UNIX socket.
+        peers: prefixes of the proxies, or a PrefixSet; "unix" stands for every peer on a UNIX socket.
         chain: the headers that these proxies write or remove, of "x-forwarded-for" and "forwarded". Name both only if
             they handle both: a header that a proxy passes on untouched is the client's own. Where both are sent and
             name different clients, neither is believed (status "conflict").
@@ -79,11 +87,28 @@ class Trust:
             chain is not looked at.
         signals: "ja3", "ja4" or "sni" -> the header in which these proxies tell it.
         max_hops: trusted hops that are passed over at most.
+        required: whether these proxies owe a chain (or their `single` header) with every request: True makes one that
+            is absent or empty `unparsable`, False the peer's own request. None: True under WSGI, whose servers may drop
+            a header that is not ASCII (granian does), else False.
+    Attributes:
+        peers, unix: as given.
+        ruleset: the ruleset whose trust this is; None for one that a program made.
     Raises:
         ValueError: a peer or header that is none, or `*`.
     """
 
-    __slots__ = ("_chain", "_fields", "_max_hops", "_plain", "_signals", "_single", "peers", "unix")
+    __slots__ = (
+        "_chain",
+        "_fields",
+        "_max_hops",
+        "_plain",
+        "_signals",
+        "_single",
+        "peers",
+        "required",
+        "ruleset",
+        "unix",
+    )
 
     def __init__(
         self,
@@ -93,6 +118,7 @@ class Trust:
         single: Mapping[str, Iterable[str]] = NOTHING,
         signals: Mapping[str, str] = NOTHING,
         max_hops: int = 16,
+        required: bool | None = None,
     ) -> None:
         peers = several("trust", peers)
         chain = several("chain", chain)
@@ -111,6 +137,10 @@ class Trust:
                 raise ValueError(f"signal {name!r} is not one of {', '.join(SIGNALS)}")
         if max_hops < 1:
             raise ValueError(f"max_hops={max_hops!r} must be positive")
+        if required not in {True, False, None}:
+            raise ValueError(f"required={required!r} is not one of True, False, None")
+        self.required = required
+        self.ruleset: Any = None
         self._chain = tuple(name.lower() for name in chain)
         self._plain = self._chain == CHAINS[:1] and not single
         self._signals = {signal: field_name(name) for signal, name in signals.items()}
@@ -123,17 +153,32 @@ class Trust:
         headers = ", ".join([*self._single, *self._chain, *self._signals.values()])
         return f"<Trust of {len(self.peers)} prefixes{unix}: {headers}>"
 
+    @classmethod
+    def of_rules(cls, ruleset: Ruleset) -> Trust:
+        """The Trust that `trust:` of these rules asks for."""
+        chain = ruleset.settings.trust.chain
+        made = cls(required=None if chain is None else chain == "required")
+        made.peers, made.ruleset = ruleset._trusted, ruleset
+        return made
+
+    def of_next(self, ruleset: Ruleset) -> Trust:
+        """The same peers and headers, as those of other rules."""
+        made = copy(self)
+        made.ruleset = ruleset
+        return made
+
     def believes(self, peer: str | None) -> bool:
         """Whether this peer's headers are read; None is a peer on a UNIX socket."""
         return self.unix if peer is None else peer in self.peers
 
-    def resolve(self, peer: str | None, headers: Headers) -> Origin:
+    def resolve(self, peer: str | None, headers: Headers, *, wsgi: bool = False) -> Origin:
         """Origin of a request that a believed `peer` handed on.
 
         Args:
             headers: (lower-case name, value) pairs as in ASGI; repeated fields are joined in order.
+            wsgi: whether a WSGI server had them before, and a chain is owed unless `required` says no.
         """
-        return self._origin(peer, pick(headers, self._fields))
+        return self._origin(peer, pick(headers, self._fields), self._owed(wsgi))
 
     def resolve_environ(self, peer: str | None, environ: Mapping[str, Any]) -> Origin:
         """The same for a WSGI environ, whose server has joined repeated fields.
@@ -146,15 +191,18 @@ class Trust:
             text = environ.get("HTTP_" + name.upper().replace("-", "_"))
             if text is not None:
                 found[name] = text
-        return self._origin(peer, found)
+        return self._origin(peer, found, self._owed(True))
 
-    def _origin(self, peer: str | None, found: Mapping[str, str]) -> Origin:
+    def _owed(self, wsgi: bool) -> bool:
+        return wsgi if self.required is None else self.required
+
+    def _origin(self, peer: str | None, found: Mapping[str, str], owed: bool) -> Origin:
         address = near_client(found["x-forwarded-for"]) if self._plain and "x-forwarded-for" in found else None
         status: Status = "ok"
         port = scheme = None
         hops = 0
         if address is None or address in self.peers:
-            address, status, port, scheme, hops = self._client(peer, found)
+            address, status, port, scheme, hops = self._client(peer, found, owed)
         if scheme is None and (said := found.get("x-forwarded-proto")) is not None:
             scheme = said if said in SCHEMES else scheme_of(said, found.get("x-forwarded-for", ""), hops)
         request_id = found.get("x-request-id")
@@ -167,12 +215,12 @@ class Trust:
         return Origin(address, status, port, scheme, request_id, hops, signals)
 
     def _client(
-        self, peer: str | None, found: Mapping[str, str]
+        self, peer: str | None, found: Mapping[str, str], owed: bool
     ) -> tuple[str | None, Status, int | None, str | None, int]:
         for name, owners in self._single.items():
             if peer is not None and peer in owners:
                 if name not in found:
-                    return None, "unknown", None, None, 0
+                    return (f"no {name} of {peer}", "missing", None, None, 0) if owed else UNKNOWN
                 hop = read_node(found[name].strip())
                 if hop.address is None:
                     return hop.text, "malformed", None, None, 0
@@ -181,18 +229,23 @@ class Trust:
         for name in self._chain:
             if name in found:
                 hops = read_for(found[name]) if name == "x-forwarded-for" else read_forwarded(found[name])
-                answers.append(self._walk(hops))
+                walked = self._walk(hops)
+                if walked is not None:
+                    answers.append(walked)
+        if not answers and owed:
+            return f"no {' or '.join(self._chain)} of {peer or 'a UNIX socket'}", "missing", None, None, 0
         if not answers:
-            return None, "trusted", None, None, 0
+            return peer, "trusted", None, None, 0
         first, last = answers[0], answers[-1]
         if first[:2] != last[:2]:
             return f"forwarding headers name {first[0]} and {last[0]}", "conflict", None, None, first[4]
         return first if last[3] is None else last
 
-    def _walk(self, hops: Iterable[Hop]) -> tuple[str | None, Status, int | None, str | None, int]:
-        """(address, status, port, scheme, hops passed over) of the chain, which comes from the right."""
+    def _walk(self, hops: Iterable[Hop]) -> tuple[str | None, Status, int | None, str | None, int] | None:
+        """(address, status, port, scheme, hops passed over) of the chain, which comes from the right; None if it names
+        no hop at all."""
         passed = 0
-        scheme = None
+        scheme = hop = None
         for hop in hops:
             if hop.address is None:
                 status: Status = "malformed" if hop.known else "unknown"
@@ -203,7 +256,28 @@ class Trust:
                 return f"more than {passed} trusted hops", "too-many-hops", None, None, passed
             passed += 1
             scheme = hop.scheme
-        return None, "trusted", None, scheme, passed
+        return None if hop is None else (None, "trusted", None, scheme, passed)
+
+
+def as_trust(given: Trust | Iterable[str] | PrefixTable | Mapping[str, Any]) -> Trust:
+    """The Trust that an option `trust` means, in any frontend.
+
+    Args:
+        given: a Trust, prefixes as text, a PrefixSet, a PrefixTable, or the arguments of a Trust as a dict.
+
+    Raises:
+        ValueError: none of these.
+    """
+    if isinstance(given, Trust):
+        return given
+    if isinstance(given, str):
+        raise ValueError(f"trust={given!r} is one text; write a list of prefixes")
+    if isinstance(given, PrefixTable):
+        given = [prefix for prefix, _ in given]
+    try:
+        return Trust(**given) if isinstance(given, Mapping) else Trust(given)
+    except TypeError as error:
+        raise ValueError(f"trust={given!r} is not a Trust or a list of prefixes ({error})") from None
 
 
 def several(what: str, texts: Iterable[str]) -> list[str]:

@@ -85,9 +85,9 @@ class Gobanfast:
         mode = gate.mode(path) if gate.routes else "enforce"
         if mode == "off":
             return self.app(environ, start_response)
-        if gate.follows and gate.generation != self._engine.generation:
-            gate.follow()
         trust = gate.trust
+        if gate.follows and trust.ruleset is not self._engine.ruleset:
+            trust = gate.follow()
         peer = environ.get("REMOTE_ADDR")
         if peer and peer[0] in ADDRESS_START:
             believed = peer in trust.peers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from gobanfast._dataclass import dataclass
@@ -18,6 +18,7 @@ from gobanfast.rules.settings import Settings
 if TYPE_CHECKING:
     from gobanfast._block import Block
     from gobanfast._rules import CompiledRules
+    from gobanfast._set import PrefixSet
     from gobanfast.asn import AsnTable
     from gobanfast.rules.compile import Overlay
     from gobanfast.rules.files import Tree
@@ -139,6 +140,7 @@ class Ruleset:
         )
         compiled = CompiledRules(rules, unparsable=found.unparsable, signals=signals, plan=plan,
                                  requests=request_table(rules, plan), **arrays.arguments())  # fmt: skip
+        compiled.complete(partial(facts, rules, found.unparsable, found.settings, found.trust))
         return cls(
             rules, found.unparsable, found.settings, found.trust, tuple(found.cases),
             tuple(_by_place(warnings, tree)), compiled, arrays, source, asn, tree.inputs, asn.content_hash,
@@ -152,18 +154,20 @@ class Ruleset:
 
         return run(self.tests, EngineCore(self.compiled, Settings()))
 
-    @cached_property
+    @property
     def content_hash(self) -> str:
-        """32 hex digits that name what the ruleset decides; equal content, equal hash, wherever it came from."""
-        from dataclasses import astuple
+        """32 hex digits that name what the ruleset decides; equal content, equal hash, wherever it came from.
 
-        digest = blake2b(self.compiled.content_hash.encode(), digest_size=16)
-        digest.update(repr(astuple(self.settings)).encode())  # astuple, because repr hides the key
-        digest.update(self.unparsable.encode() + self.trust.addresses + self.trust.lengths)
-        for rule in self.rules:
-            facts = (rule.id, rule.action, rule.mode, rule.duration, rule.key, rule.priority, rule.reason, rule.weigh)
-            digest.update(repr(facts).encode())
-        return digest.hexdigest()
+        `status()`, `/ready`, the metric, the reload line and `ruleset` of the decision log have the same.
+        """
+        return self.compiled.content_hash
+
+    @cached_property
+    def _trusted(self) -> PrefixSet:
+        """The prefixes under `trust:`, to ask. Raises FormatError when they are those of a damaged file."""
+        from gobanfast._set import PrefixSet
+
+        return PrefixSet.from_packed(self.trust.addresses, self.trust.lengths)
 
     @property
     def nbytes(self) -> int:
@@ -172,6 +176,18 @@ class Ruleset:
 
     def __repr__(self) -> str:
         return f"<Ruleset {self.source!r}: {len(self.rules)} rules, {self.nbytes} bytes>"
+
+
+def facts(rules: tuple[Rule, ...], unparsable: Unparsable, settings: Settings, trust: PrefixList) -> bytes:
+    """What a ruleset says besides its compiled arrays, as its content hash takes it in."""
+    from dataclasses import astuple
+
+    digest = blake2b(repr(astuple(settings)).encode(), digest_size=32)  # astuple, because repr hides the key
+    digest.update(unparsable.encode() + trust.addresses + trust.lengths)
+    for rule in rules:
+        told = (rule.id, rule.action, rule.mode, rule.duration, rule.key, rule.priority, rule.reason, rule.weigh)
+        digest.update(repr(told).encode())
+    return digest.digest()
 
 
 def _by_place(problems: list[Problem], tree: Tree) -> list[Problem]:

@@ -65,7 +65,7 @@ from gobanfast.rules.rule import (
     Rule,
     Unparsable,
 )
-from gobanfast.rules.settings import Settings
+from gobanfast.rules.settings import Settings, TrustSettings
 from gobanfast.rules.settings_schema import SECTIONS, SettingsText, refuse
 from gobanfast.rules.source import Node
 
@@ -246,10 +246,11 @@ def trusted(value: Any) -> Any:
 
 
 class TrustText(Model):
-    """`trust:`, the peers whose word about the client is believed."""
+    """`trust:`, the peers whose word about the client is believed, and whether they owe it with every request."""
 
     prefix: Prefixes = Field(default_factory=list)
     prefix_file: PrefixLists = Field(default_factory=list)
+    chain: Literal["required", "optional"] | None = None
 
     @model_validator(mode="after")
     def believes_not_everyone(self) -> TrustText:
@@ -284,6 +285,12 @@ class RulesFile(RulesPart, SettingsText):
     unparsable: Unparsable = "challenge"
     trust: Annotated[TrustText, BeforeValidator(trusted)] = Field(default_factory=TrustText)
     names: CertificateNames = Field(default_factory=list)
+
+    def settings(self) -> Settings:
+        sections = super().settings()
+        return Settings(
+            sections.bans, sections.trackers, sections.score, sections.fingerprint, TrustSettings(self.trust.chain)
+        )
 
 
 _MODELS: dict[tuple[str, ...], type[Model]] = {

@@ -110,6 +110,13 @@ class FingerprintSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustSettings:
+    """What `trust:` says besides prefixes. `chain`: whether trusted peers owe one; None: as the frontend has it."""
+
+    chain: Literal["required", "optional"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All sections; None where the file leaves one out that is off by default."""
 
@@ -117,3 +124,4 @@ class Settings:
     trackers: TrackerSettings | None = None
     score: ScoreSettings | None = None
     fingerprint: FingerprintSettings = FingerprintSettings()
+    trust: TrustSettings = TrustSettings()

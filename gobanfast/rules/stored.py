@@ -13,7 +13,7 @@ import os
 import sys
 import types
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gobanfast._block import Block
@@ -75,7 +75,7 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> Ruleset:
     from gobanfast._rules import CompiledRules
     from gobanfast.asn import AsnTable
     from gobanfast.rules.requests import header_plan, request_table
-    from gobanfast.rules.ruleset import Ruleset
+    from gobanfast.rules.ruleset import Ruleset, facts
 
     name = os.fspath(path)
     whole = Block.map(path)
@@ -96,6 +96,8 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> Ruleset:
         compiled = CompiledRules.of_blocks(
             rules, blocks, unparsable=unparsable, plan=plan, requests=request_table(rules, plan), verify=verify
         )
+        trust: PrefixList = _value(PrefixList, meta["trust"], lists)
+        compiled.complete(partial(facts, rules, unparsable, settings, trust))
         inputs = Inputs(
             {str(file): digest for file, digest in meta["inputs"]["files"].items()},
             {(directory, pattern): tuple(found) for directory, pattern, found in meta["inputs"]["globs"]},
@@ -104,7 +106,7 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> Ruleset:
             rules=rules,
             unparsable=unparsable,
             settings=settings,
-            trust=_value(PrefixList, meta["trust"], lists),
+            trust=trust,
             tests=tuple(_value(Case, case, lists) for case in meta["tests"]),
             problems=tuple(_value(Problem, problem, lists) for problem in meta["problems"]),
             compiled=compiled,

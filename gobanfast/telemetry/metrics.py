@@ -292,7 +292,7 @@ class Metrics:
         """What stands at some value now, and the counts of store and log."""
         status, table = self.engine.status(), self.engine.ban_table
         gauges["gobanfast_workers"] = 1.0
-        gauges["gobanfast_ruleset_workers" + SEPARATOR + str(status["content_hash"])[:12]] = 1.0
+        gauges["gobanfast_ruleset_workers" + SEPARATOR + str(status["content_hash"])] = 1.0
         gauges["gobanfast_ruleset_stale"] = float(bool(status["stale"]))
         gauges["gobanfast_ruleset_generation"] = float(self.engine.generation)
         gauges["gobanfast_bans"] = float(len(table))

@@ -68,10 +68,10 @@ def replay(line: dict[str, Any], ruleset: Ruleset) -> Replay:
 
     if line["pseudonyms"] is not None:
         raise GobanError(f"decision {line['id']} was logged with pseudonyms; what it was made of is not in the log")
-    if line["ruleset"] != ruleset.compiled.content_hash:
+    if line["ruleset"] != ruleset.content_hash:
         raise GobanError(
             f"decision {line['id']} was made by ruleset {line['ruleset']}, {ruleset.source} is "
-            f"{ruleset.compiled.content_hash}; give the rules of that time"
+            f"{ruleset.content_hash}; give the rules of that time"
         )
     signals, cause, notes = line["signals"], line["cause"], []
     given: dict[str, Any] = {"sni": signals["sni"]}

@@ -6,12 +6,14 @@ import ipaddress
 import re
 
 
-def client(trusted, value, max_hops=16):
-    """(status, address) for a chain from a trusted peer, with `trusted` as (prefix, ...)."""
+def client(trusted, value, peer, max_hops=16):
+    """(status, address) for a chain from a trusted peer that owes none, with `trusted` as (prefix, ...)."""
     networks = [ipaddress.ip_network(prefix) for prefix in trusted]
     elements = [element.strip(" \t") for element in value.split(",")]
     elements = [element for element in elements if element]
     passed = 0
+    if not elements:
+        return "trusted", peer
     while elements:
         element = elements.pop()
         address = read(element)
