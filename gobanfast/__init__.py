@@ -78,7 +78,7 @@ if not TYPE_CHECKING:  # or type checkers would believe in any name
         elif name in _HOMES.values():
             value = import_module(f"{__name__}.{name}")
         else:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            raise import_module(f"{__name__}.frontends").missing(__name__, name)
         globals()[name] = value
         return value
 

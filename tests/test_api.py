@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
+import re
 from importlib.resources import files
 
 import pytest
@@ -243,3 +245,20 @@ def test_errors_raised_on_purpose_share_a_base(name):
 
     assert issubclass(error, gobanfast.GobanError)
     assert issubclass(error, ValueError)
+
+
+@pytest.mark.parametrize("module", ["gobanfast", "gobanfast.frontends"])
+def test_names_that_are_elsewhere_say_where(module):
+    """`from gobanfast import Gobanfast` and the like name the modules to import from, and those have the name; other
+    names are missing as in any module."""
+    from gobanfast.frontends import ELSEWHERE
+
+    for name, where in ELSEWHERE.items():
+        with pytest.raises(ImportError, match=f"^{name} is not in {module}; import it from gobanfast"):
+            exec(f"from {module} import {name}", {})  # noqa: S102
+        for home in re.findall(r"gobanfast\.\w+(?:\.[a-z]+)?", where):
+            if home != "gobanfast.frontends.django":  # which needs settings
+                assert hasattr(importlib.import_module(home), name)
+    with pytest.raises(ImportError, match="cannot import name 'Nothing'"):
+        exec(f"from {module} import Nothing", {})  # noqa: S102
+    assert not hasattr(importlib.import_module(module), "nothing")

@@ -339,3 +339,31 @@ def test_two_versions_of_http(certificate, engine, version):
         done = run(curl, "-sk", version, "-o", os.devnull, "-w", "%{http_version}", f"https://127.0.0.1:{port}/")
 
     assert version == "--http" + {b"2": "2", b"1.1": "1.1"}[done.stdout]
+
+
+@pytest.mark.parametrize(("loop", "expected"), [("asyncio", 0), ("uvloop", 1)])
+def test_uvloop_is_told_of_once(engine, certificate, caplog, loop, expected):
+    """Under uvloop, which hides handshakes from applications, the first one guarded logs a warning, others none."""
+    module = pytest.importorskip(loop)
+
+    async def connections():
+        async def serve(reader, writer):
+            writer.close()
+            await writer.wait_closed()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=guard(server_context(certificate), engine))
+        client = ssl.create_default_context(cafile=str(certificate[0]))
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection(
+                *server.sockets[0].getsockname(), ssl=client, server_hostname="localhost"
+            )
+            assert b"" == await reader.read()
+            writer.close()
+            await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+
+    with caplog.at_level("WARNING", "gobanfast.tls"), asyncio.Runner(loop_factory=module.new_event_loop) as runner:
+        runner.run(connections())
+
+    assert expected == sum("--loop asyncio" in record.message for record in caplog.records)

@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -337,14 +338,18 @@ class Report:
         token: str,
         path: str = "/gobanfast-doctor",
         trust: Trust | Iterable[str] | None = None,
-        **more: Any,
+        asn_file: Path | None = None,
+        challenge: bool = False,
+        shared: bool = False,
+        workers: int | None = None,
     ) -> None:
         if len(token) < TOKEN_BYTES:
             raise ValueError(f"the token of the doctor is shorter than {TOKEN_BYTES} characters")
         self.app, self.path = app, path
         self.follows = trust is None
         self.watch = Watch(trust_of(engine) if trust is None else as_trust(trust), wsgi=self.wsgi)
-        self._engine, self._more = engine, more
+        self._engine = engine
+        self._examine = partial(examine, engine, asn_file=asn_file, challenge=challenge, shared=shared, workers=workers)
         self._token = b"Bearer " + token.encode()
 
     def see(self, peer: str | None, path: str, headers: list[tuple[bytes, bytes]], unshaken: bool) -> Answer | None:
@@ -361,7 +366,7 @@ class Report:
 
     def report(self, peer: str | None) -> dict[str, Any]:
         """Findings and counts, and the peer that asks, as the server gives it."""
-        found = ranked(examine(self._engine, trust=self.watch.trust, **self._more) + self.watch.findings())
+        found = ranked(self._examine(trust=self.watch.trust) + self.watch.findings())
         return {
             "peer": peer,
             "requests": self.watch.counts["requests"],
@@ -377,7 +382,7 @@ class Doctor(Report):
         token: bearer token for the report, at least 16 characters.
         path: where the report is.
         trust: as given to the frontend; None: that of the rules.
-        more: what else is known of the configuration, for `examine`.
+        asn_file, challenge, shared, workers: what else is known of the configuration, as for `examine`.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

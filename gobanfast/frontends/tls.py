@@ -18,7 +18,7 @@ Where the guarded context goes in:
 
     asyncio      start_server(..., ssl=guard(context, engine))
     http.server  server.socket = guard(context, engine).wrap_socket(server.socket, server_side=True)
-    uvicorn      Config(..., ssl_context_factory=lambda config, default: guard(default(), engine))
+    uvicorn      Config(..., ssl_context_factory=lambda config, default: guard(default(), engine), loop="asyncio")
     hypercorn    a subclass of Config whose create_ssl_context returns guard(super().create_ssl_context(), engine)
     gunicorn     def ssl_context(config, default): return guard(default(), engine)   # in its configuration file
 
@@ -141,13 +141,14 @@ def guard(
 class Guard:
     """The `sni_callback` of a guarded context: called once a ClientHello, with a host name or without."""
 
-    __slots__ = ("alert", "engine", "lock", "on_decision", "on_error", "previous", "previous_messages")
+    __slots__ = ("alert", "engine", "lock", "on_decision", "on_error", "previous", "previous_messages", "warned")
 
     def __init__(self, engine: Engine, alert: Any, on_decision: Any, on_error: str, previous: Any) -> None:
         self.engine, self.alert, self.on_decision, self.on_error = engine, alert, on_decision, on_error
         self.previous = previous
         self.previous_messages: Any = None
         self.lock = threading.Lock()
+        self.warned = False
 
     def __call__(self, connection: Any, name: str | None, context: ssl.SSLContext) -> int | None:
         notes = getattr(connection, "gobanfast_notes", None)
@@ -192,6 +193,12 @@ class Guard:
             CURRENT.set(handshake)
             if alert is not None:
                 notes.tell(alert)
+        elif not self.warned and under_uvloop():
+            self.warned = True
+            log.warning(
+                "uvloop does not tell applications which TLS handshake a request came by: rules about sni, ja4 or the "
+                "ClientHello decide in the handshake alone, without an address; run uvicorn with --loop asyncio"
+            )
         return alert
 
     def watch_messages(self, context: ssl.SSLContext) -> None:
@@ -213,6 +220,18 @@ class Guard:
 
 
 # ---- what is noted of a connection. This runs amid OpenSSL's own work, with cold caches: the less Python, the better.
+
+
+def under_uvloop() -> bool:
+    """Whether uvloop runs this thread's event loop. It has TLS of its own, in which a handshake is not to be found."""
+    if "uvloop" not in sys.modules:
+        return False
+    import asyncio
+
+    try:
+        return type(asyncio.get_running_loop()).__module__.partition(".")[0] == "uvloop"
+    except RuntimeError:
+        return False
 
 
 def address_in(peer: object) -> str | None:
