@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gobanfast.batch import logs
+from gobanfast.batch import layouts, logs
 from gobanfast.batch.logs import LogError, LogFile
 
 COMBINED = '{} - - [02/Nov/2026:00:00:05 +0000] "GET / HTTP/1.1" 200 7180 "-" "curl/8.5.0"'
@@ -211,7 +211,7 @@ def test_csv_without_header_and_with_field() -> None:
         (
             b"a,b\n1,2\n",
             {"layout": "csv"},
-            "test.log: no column looks like a client address; the first line has 'a, b'",
+            f"test.log: no column looks like a client address; the first line has 'a, b'; {layouts.HINT}",
         ),
         (b"a,b\n", {"layout": "csv", "field": "c"}, "test.log: no column 'c'; the first line has 'a, b'"),
         (
@@ -242,9 +242,9 @@ def test_log_that_cannot_be_read_as_asked(data: bytes, options: dict[str, str], 
         ("192.0.2.1\t200", "csv"),
     ],
 )
-def test_auto_looks_at_the_first_line(line: str, layout: str) -> None:
-    """The layout is told by the first line that is not empty."""
-    assert layout == logs._layout(line)
+def test_auto_tells_the_layout(line: str, layout: str) -> None:
+    """The layout is told by what a line looks like; empty lines before it change nothing."""
+    assert layout == layouts.told_by([line])
     assert read(line.encode(), layout=layout)[0] == read(b"\n" + line.encode())[0][1:]
 
 

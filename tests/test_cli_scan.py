@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -59,7 +62,7 @@ def test_json_is_the_tables() -> None:
 
     assert [
         *("lines", "decided", "bad", "actions", "rules", "networks", "shadow", "logged", "clients", "unjudged"),
-        *("clients_exact", "faults", "seconds"),
+        *("unjudged_lines", "not_asked", "clients_exact", "faults", "logs", "interrupted", "seconds"),
     ] == list(summary)
     assert {"allow": 1596, "ban": 271, "challenge": 129} == summary["actions"]
     assert {"source": LOG, "line": 411, "why": "'crawler.example.net' is not an address"} == summary["faults"][0]
@@ -157,3 +160,155 @@ def test_rules_that_logs_cannot_answer_are_named(tmp_path: Path) -> None:
 
     assert ["challenge", "1,996", "100.0%"] in [line.split() for line in shown.splitlines()]
     assert "Not judged in full: named, none ask for what these logs do not hold" in shown
+
+
+# ---- replay
+
+LIMIT = """
+trackers:
+  request_rate: {limit: 3, window: 60s, action: ban, for: 10m}
+rules:
+- {id: probes, when: {path: /.env}, action: ban, for: 1h}
+"""
+
+
+def line(second: int, address: str = "192.0.2.1", path: str = "/") -> str:
+    return (
+        f'{address} - - [27/Jan/2024:10:{second // 60:02}:{second % 60:02} +0000] "GET {path} HTTP/1.1" 200 5 "-" "M"\n'
+    )
+
+
+def replayed(tmp_path: Path, *logs: str, rules: str = LIMIT, status: int = 0) -> Result:
+    (tmp_path / "limit.yaml").write_text(rules)
+    names = []
+    for number, text in enumerate(logs):
+        (tmp_path / f"{number}.log").write_text(text)
+        names.append(str(tmp_path / f"{number}.log"))
+    return scan(*names, "--replay", "--json", rules=str(tmp_path / "limit.yaml"), status=status)
+
+
+def live(times: list[tuple[int, str]]) -> Counter[str]:
+    """What an engine answers to requests at these times, as it runs."""
+    engine = gobanfast.Engine(gobanfast.Ruleset.from_text(LIMIT), clock=lambda: 0.0)
+    return Counter(engine.decide(address, path="/", now=float(second)).action for second, address in times)
+
+
+def test_replay_decides_as_an_engine_did_at_those_times(tmp_path: Path) -> None:
+    """Trackers, the bans they make and bans of rules count, and end; the clients that were stopped are named."""
+    seconds = [0, 10, 20, 30, 40, 100, 400, 700, 710, 720, 730]
+    log = (
+        "".join(map(line, seconds)) + line(731, "192.0.2.9", "/.env") + line(732, "192.0.2.9") + line(733, "192.0.2.8")
+    )
+    found = json.loads(replayed(tmp_path, log).stdout)
+
+    actions = live([(second, "192.0.2.1") for second in seconds]) + Counter({"ban": 2, "allow": 1})
+    assert actions == found["actions"]
+    assert {"probes": {"rule", "ban"}} == {
+        "probes": {row["cause"] for row in found["rules"] if row["rule"] == "probes"}
+    }
+    refused = live([(second, "192.0.2.1") for second in seconds])["ban"]
+    assert ([("request_rate", "192.0.2.1", refused)], {"request_rate": 1}) == (
+        [(row["tracker"], row["address"], row["lines"]) for row in found["replay"]["stopped"]],
+        found["replay"]["clients_stopped"],
+    )
+    assert found["replay"]["stopped"][0]["first"].startswith("2024-01-27T10:00:")
+    assert [] == found["not_asked"]
+
+
+def test_without_replay_the_summary_says_what_was_not_asked(tmp_path: Path) -> None:
+    """Trackers, score and stored bans are named in one line, in JSON too; rules without them have none to name."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(LIMIT + "score: {}\n")
+    shown = scan("-", stdin=line(0).encode(), rules=str(rules)).stdout.splitlines()
+    found = json.loads(scan("-", "--json", stdin=line(0).encode(), rules=str(rules)).stdout)
+
+    assert 1 == sum("trackers, score and stored bans were not asked" in text for text in shown)
+    assert ["trackers", "score", "stored bans"] == found["not_asked"]
+
+    rules.write_text("rules:\n- {id: a, when: {path: /a}, action: ban}\n")
+    assert "not asked" not in scan("-", stdin=line(0).encode(), rules=str(rules)).stdout
+
+
+def test_several_logs_are_merged_by_time(tmp_path: Path) -> None:
+    """Whatever their order and however lines are spread, the result is that of one sorted log."""
+    lines = [line(second) for second in (0, 10, 20, 30, 40, 50, 900, 910)]
+    whole = json.loads(replayed(tmp_path, "".join(lines)).stdout)
+    for logs in (("".join(lines[4:]), "".join(lines[:4])), ("".join(lines[::2]), "".join(lines[1::2])),
+                 ("".join(reversed(lines)),)):  # fmt: skip
+        found = json.loads(replayed(tmp_path, *logs).stdout)
+        assert (whole["actions"], whole["replay"]["stopped"], 0) == (
+            found["actions"], found["replay"]["stopped"], found["replay"]["out_of_order"],
+        )  # fmt: skip
+
+
+def test_lines_out_of_order_and_without_a_time_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes later than lines are held back is decided at the time reached; one without a time like its neighbour;
+    and the summary says how many."""
+    monkeypatch.setattr("gobanfast.batch.timeline.AHEAD", 2)
+    log = "".join(line(second) for second in (100, 200, 300, 400, 50)) + "192.0.2.7 - -\n"
+    found = json.loads(replayed(tmp_path, log).stdout)
+
+    assert (6, 2, 1) == (found["decided"], found["replay"]["out_of_order"], found["replay"]["without_time"])
+
+
+def test_a_log_without_times_cannot_be_replayed(tmp_path: Path) -> None:
+    """It is status 2 and names the log."""
+    result = replayed(tmp_path, "192.0.2.1 - -\n192.0.2.2 - -\n", status=2)
+
+    assert "0.log: no line holds a time" in result.stderr
+
+
+def test_what_logs_cannot_tell_is_named_in_a_replay(tmp_path: Path) -> None:
+    """Fingerprints and names are in no log: the tracker and the score that live by them are named."""
+    rules = LIMIT.replace(
+        "rules:", "  distinct_fingerprints: {limit: 5, window: 60s, action: challenge}\nscore: {}\nrules:"
+    )
+    found = json.loads(replayed(tmp_path, line(0), rules=rules).stdout)
+
+    assert ["distinct_fingerprints", "score"] == [text.split()[0] for text in found["not_asked"]]
+
+
+def test_out_of_a_replay_has_cause_and_time(tmp_path: Path) -> None:
+    """Each decision says what decided, and when it was."""
+    (tmp_path / "limit.yaml").write_text(LIMIT)
+    out = tmp_path / "out.jsonl"
+    scan("-", "--replay", "-o", str(out), stdin=line(61).encode(), rules=str(tmp_path / "limit.yaml"))
+    (row,) = map(json.loads, out.read_text().splitlines())
+
+    assert ("none", "2024-01-27T10:01:01Z", 1) == (row["cause"], row["time"], row["line"])
+
+
+def test_ctrl_c_shows_what_was_read(tmp_path: Path) -> None:
+    """After SIGINT the summary of the lines so far is printed and says that it is partial; --out has whole lines;
+    the status is 130."""
+    (tmp_path / "limit.yaml").write_text(LIMIT)
+    out = tmp_path / "out.jsonl"
+    command = [
+        sys.executable,
+        "-m",
+        "gobanfast",
+        "scan",
+        "-",
+        "-r",
+        str(tmp_path / "limit.yaml"),
+        "-o",
+        str(out),
+        "--json",
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("".join(line(n % 3600) for n in range(20_000)).encode())
+        process.stdin.flush()  # all but what the pipe holds is read by now, and it waits for more
+        process.send_signal(signal.SIGINT)
+        found = json.loads(process.stdout.read())
+        process.stdin.close()
+        status = process.wait()
+    written = out.read_text()
+
+    assert 130 == status
+    assert found["interrupted"]
+    assert 0 < found["decided"] <= 20_000
+    assert found["decided"] == sum(found["actions"].values()) == sum(row["lines"] for row in found["rules"])
+    assert written.endswith("}\n")
+    assert abs(len(written.splitlines()) - found["decided"]) <= 1

@@ -1,4 +1,8 @@
-"""A line of a JSON log: the object in it, and the member that a key with dots names."""
+"""A line of a JSON log: the object in it, and the member that a key with dots names.
+
+Lines come as Latin-1, one character a byte; texts of the object are UTF-8, and a byte that is none is a surrogate, as
+`bytes.decode("utf-8", "surrogateescape")` has it.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,27 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_ESCAPE = re.compile(r"\\x([0-9A-Fa-f]{2})")  # nginx without escape=json writes \xHH, which JSON does not have
+_ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|.)", re.DOTALL)  # nginx without escape=json writes \xHH: JSON has none
 
 
 def record(line: str) -> dict[str, Any] | None:
     """The object in a line; None where there is none."""
     try:
-        found = json.loads(line)
+        text = line if line.isascii() else line.encode("latin-1").decode("utf-8", "surrogateescape")
+        found = json.loads(text)
     except (ValueError, RecursionError):
         try:
-            found = json.loads(_ESCAPE.sub(r"\\u00\1", line))
+            found = json.loads(_ESCAPE.sub(_unescaped, text))
         except (ValueError, RecursionError):
             return None
     return found if isinstance(found, dict) else None
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    if found[1] is None:
+        return found[0]
+    byte = int(found[1], 16)
+    return f"\\u{byte if byte < 0x80 else 0xDC00 | byte:04x}"
 
 
 def member(found: Mapping[str, Any], key: str) -> Any:

@@ -6,57 +6,42 @@ ASCII. Whatever else a line holds (UTF-8, binary junk) passes through unread.
 
 from __future__ import annotations
 
-import csv
 import gzip
-import ipaddress
-import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader
+from itertools import islice
+from typing import TYPE_CHECKING
 
-from gobanfast._errors import GobanError
-from gobanfast._headers import SomeHeaders
-from gobanfast.batch import json_lines
-from gobanfast.batch.requests import Hear, hear
+from gobanfast.batch.layouts import ADDRESS_KEYS, EMPTY, FORMATS, SAMPLE_LINES, Extracted, Found, LogError, found
+from gobanfast.batch.requests import Hear, Request, hear
 
-FORMATS = ("auto", "combined", "nginx-json", "jsonl", "csv")
+if TYPE_CHECKING:
+    from gobanfast._set import PrefixSet
 
-#: Keys tried in order for the client address; CSV headers are compared with them without regard to case.
-#: A dot steps into a nested object where the key as a whole is absent.
-ADDRESS_KEYS = (
-    *("remote_addr", "client_ip", "remote_ip", "clientip", "ip", "address", "ClientIP", "ClientHost", "client_addr"),
-    *("source_ip", "src_ip", "request.client_ip", "request.remote_ip", "client.ip", "source.ip"),
-)
-NGINX_KEYS = ("remote_addr", "address")  # access log, status log
+__all__ = ["ADDRESS_KEYS", "FORMATS", "Chunk", "LogError", "LogFile"]
 
 BLOCK_BYTES = 1 << 17  # read at once, small enough for the cache; a chunk holds the lines that end inside one block
-SHOWN_CHARS = 60  # of a bad value, in the reason
+MOST_WAITING = 64  # blocks that are read before the layout is told by fewer lines
 
-EMPTY = "line is empty"
-
-# What one format makes of lines: an address per line ("" where there is none), and why not, by index in the list.
-Extracted = tuple[list[str], dict[int, str]]
-Extract = Callable[[list[str]], Extracted]
-
-
-class LogError(GobanError):
-    """A log that cannot be read as asked: no such column, a field that is no number. The text names the log."""
+BYTE_ORDER_MARK = "\xef\xbb\xbf"  # of UTF-8, as Latin-1
+_PACKED = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\3\4": "zip"}
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """Consecutive lines of one log: `addresses[i]` is the client that line `first + i` names.
 
-    An address is any text: nothing has been parsed. It is "" where the line names none, and then `faults` says why, by
-    line number; a "" without a fault is a CSV header. `requests`, where asked for, are what lines say of user agent,
-    referer, method and path, as headers and pseudo headers; None where a line says nothing.
+    An address is any text: nothing has been parsed, but a port is gone, and of a list the client is left. It is ""
+    where the line names none, and then `faults` says why, by line number; a "" without a fault is a CSV header.
+    `requests`, where asked for, are what lines say of the request and its time.
     """
 
     first: int
     addresses: list[str]
     faults: dict[int, str]
-    requests: list[SomeHeaders | None] | None = None
+    requests: list[Request] | None = None
 
 
 class LogFile:
@@ -65,11 +50,15 @@ class LogFile:
     Args:
         stream: the log, plain or gzip (told by content, not by name); the caller closes it.
         name: what errors call it.
-        layout: one of FORMATS; "auto" decides by the first line that is not empty.
+        layout: one of FORMATS; "auto" decides by what most of the first lines look like.
         requests: whether chunks have `requests`.
+        times: the same, with the times of lines.
+        asked: names of the headers that rules ask for, for layouts that keep all headers.
         field: in place of the layout's own: JSON key, CSV column (name, or number from 1), combined field number.
+        trusted: addresses of proxies, passed over from the right where the field lists several addresses.
     Raises:
-        LogError: while iterating, when `field` does not fit or no CSV column looks like an address.
+        LogError: while iterating, when `field` does not fit, no CSV column looks like an address, or the log is UTF-16
+            or packed by anything but gzip.
         OSError: while iterating, from `stream`. A damaged gzip stream is a fault in the last chunk instead.
     Cost: about BLOCK_BYTES of text and its lines in memory, whatever the length of the log or of a line.
     """
@@ -82,12 +71,19 @@ class LogFile:
         layout: str = "auto",
         field: str | None = None,
         requests: bool = False,
+        times: bool = False,
+        asked: Iterable[str] = (),
+        trusted: PrefixSet | None = None,
     ) -> None:
         self.name = name
+        self.found: Found | None = None  # how it is written, once its first lines are read
         self._stream = stream
         self._layout = layout
         self._field = field
-        self._requests = requests
+        self._requests = requests or times
+        self._times = times
+        self._asked = tuple(asked)
+        self._trusted = trusted
 
     @property
     def consumed(self) -> int:
@@ -99,16 +95,14 @@ class LogFile:
 
     def __iter__(self) -> Iterator[Chunk]:
         first = 1
-        extract: Extract | None = None
         heard: Hear | None = None
         try:
-            for lines in _lines(_unpacked(self._stream)):
-                if extract is None and any(lines):
-                    sample = next(line for line in lines if line)
-                    extract = _extractor(sample, self.name, self._layout, self._field)
+            for samples, lines in _sampled(_lines(_unpacked(self._stream), self.name)):
+                if self.found is None and samples:
+                    self.found = found(samples, self.name, self._layout, self._field, self._trusted)
                     if self._requests:
-                        heard = hear(sample, _layout(sample) if self._layout == "auto" else self._layout)
-                addresses, faults = _empty(lines) if extract is None else extract(lines)
+                        heard = hear(samples, self.found.layout, self._asked, timed=self._times)
+                addresses, faults = _empty(lines) if self.found is None else self.found.extract(lines)
                 requests = None if heard is None else [heard(line) for line in lines]
                 yield Chunk(first, addresses, {first + index: why for index, why in faults.items()}, requests)
                 first += len(lines)
@@ -123,159 +117,64 @@ def _unpacked(stream: BufferedReader) -> Callable[[int], bytes]:
     return stream.read1
 
 
-def _lines(read: Callable[[int], bytes]) -> Iterator[list[str]]:
+def _lines(read: Callable[[int], bytes], name: str = "log") -> Iterator[list[str]]:
     """Lists of lines in order, without their ends; a line past BLOCK_BYTES is cut to that."""
-    rest = ""
+    rest, number = "", 0
     while block := read(BLOCK_BYTES):
+        if number == 0:
+            _refuse_foreign(block, name)
+        number += 1
         text = rest + block.decode("latin-1")
         lines = text.split("\n")
         lines[0] = lines[0][:BLOCK_BYTES]  # only the one that began in an earlier block can be longer
         rest = lines.pop()
         if lines:
-            yield _stripped(lines) if "\r" in text or "\0" in text else lines
+            odd = "\r" in text or "\0" in text or BYTE_ORDER_MARK in text
+            yield _stripped(lines) if odd else lines
     if rest:
         yield _stripped([rest])
 
 
+def _refuse_foreign(block: bytes, name: str) -> None:
+    """None if the text may be UTF-8, ASCII or Latin-1; LogError for UTF-16 and for what is packed."""
+    for magic, packer in _PACKED.items():
+        if block.startswith(magic):
+            raise LogError(f"{name}: it is packed by {packer}; unpack it first, and give the plain log or - for stdin")
+    even, odd = block[:200:2], block[1:200:2]
+    wide = len(odd) >= 8 and max(even.count(0), odd.count(0)) > 0.8 * len(odd) > 4 * min(even.count(0), odd.count(0))
+    if wide or block.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise LogError(
+            f"{name}: it is UTF-16, as exports of Windows often are; make it UTF-8: iconv -f UTF-16 -t UTF-8"
+        )
+
+
 def _stripped(lines: list[str]) -> list[str]:
-    """Lines without carriage return at the end and without the run of NULs that copytruncate leaves in front."""
-    return [line.strip("\0\r") for line in lines]
+    """Lines without carriage return at the end, the run of NULs that copytruncate leaves in front, and a BOM."""
+    return [line.strip("\0\r").removeprefix(BYTE_ORDER_MARK) for line in lines]
 
 
-# ---- layouts
-
-
-def _extractor(sample: str, name: str, layout: str, field: str | None) -> Extract:
-    """The function that takes addresses out of lines, for a log whose first line is `sample`."""
-    match _layout(sample) if layout == "auto" else layout:
-        case "combined":
-            return _combined(_number(name, field))
-        case "nginx-json":
-            return _json(NGINX_KEYS if field is None else (field,))
-        case "jsonl":
-            return _json(ADDRESS_KEYS if field is None else (field,))
-        case "csv":
-            return _csv(sample, name, field)
-    raise LogError(f"{name}: format {layout!r} is not one of {', '.join(FORMATS)}")
-
-
-def _layout(sample: str) -> str:
-    if sample.startswith("{"):
-        return "nginx-json" if '"remote_addr"' in sample or '"nginx_version"' in sample else "jsonl"
-    if re.match(r"\S+ \S+ \S+ \[", sample) is None and any(mark in sample for mark in ",;\t"):
-        return "csv"
-    return "combined"  # a plain list of addresses, too
+def _sampled(blocks: Iterator[list[str]]) -> Iterator[tuple[list[str], list[str]]]:
+    """Each list of lines, with the first SAMPLE_LINES lines of all that are not empty; these come first."""
+    samples: list[str] = []
+    waiting: list[list[str]] = []
+    broken: Exception | None = None
+    try:
+        for lines in blocks:
+            waiting.append(lines)
+            samples += islice((line for line in lines if line.strip()), SAMPLE_LINES - len(samples))
+            if len(samples) >= SAMPLE_LINES or len(waiting) >= MOST_WAITING:
+                break
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        broken = error
+    for lines in waiting:
+        yield samples, lines
+    if broken is not None:
+        raise broken
+    for lines in blocks:
+        if not samples:
+            samples += islice((line for line in lines if line.strip()), SAMPLE_LINES)
+        yield samples, lines
 
 
 def _empty(lines: list[str]) -> Extracted:
     return [""] * len(lines), dict.fromkeys(range(len(lines)), EMPTY)
-
-
-def _number(name: str, field: str | None) -> int:
-    """Index of the field called by its number, from 1; 0 without one."""
-    if field is None:
-        return 0
-    if not field.isdecimal() or int(field) < 1:
-        raise LogError(f"{name}: field {field!r} is not a number from 1; combined fields are separated by blanks")
-    return int(field) - 1
-
-
-def _combined(index: int) -> Extract:
-    def extract(lines: list[str]) -> Extracted:
-        if index == 0:
-            addresses = [line.partition(" ")[0] for line in lines]
-        else:
-            split = (line.split(" ", index + 1) for line in lines)
-            addresses = [fields[index] if len(fields) > index else "" for fields in split]
-        if "" not in addresses:
-            return addresses, {}
-        missing = (row for row, address in enumerate(addresses) if not address)
-        return addresses, {row: f"field {index + 1} is missing" if lines[row] else EMPTY for row in missing}
-
-    return extract
-
-
-def _json(keys: Sequence[str]) -> Extract:
-    def one(line: str) -> str:
-        record = json_lines.record(line)
-        if record is None:
-            raise ValueError(f"not a JSON object: {_shown(line)}")
-        for key in keys:
-            value = json_lines.member(record, key)
-            if value is None or value == "":
-                continue
-            if isinstance(value, str):
-                return value
-            raise ValueError(f"key {key!r} holds {_shown(value)}, not an address")
-        raise ValueError(f"no key {keys[0]!r}" if len(keys) == 1 else "no key that is known to hold an address")
-
-    return _each(one)
-
-
-def _csv(sample: str, name: str, field: str | None) -> Extract:
-    delimiter = max(",;\t", key=sample.count)
-
-    def cells(line: str) -> list[str]:
-        if '"' not in line:
-            return line.split(delimiter)
-        return next(csv.reader([line], delimiter=delimiter))
-
-    head = [cell.strip() for cell in cells(sample)]
-    column = _column(head, name, field)
-    header = None if column < len(head) and _is_address(head[column]) else sample
-
-    def one(line: str) -> str:
-        if line == header:  # again where files were joined
-            return ""
-        row = cells(line)
-        if len(row) <= column or not row[column].strip():
-            raise ValueError(f"column {column + 1} is missing")
-        return row[column].strip()
-
-    return _each(one)
-
-
-def _column(head: list[str], name: str, field: str | None) -> int:
-    """Index of the column that holds the address, told by `field`, by a known header, or by an address in line 1."""
-    if field is not None:
-        if field in head:
-            return head.index(field)
-        if field.isdecimal() and int(field) >= 1:
-            return int(field) - 1
-        raise LogError(f"{name}: no column {field!r}; the first line has {_shown(', '.join(head))}")
-    lower = [cell.lower() for cell in head]
-    for key in ADDRESS_KEYS:
-        if key.lower() in lower:
-            return lower.index(key.lower())
-    for index, cell in enumerate(head):
-        if _is_address(cell):
-            return index
-    raise LogError(f"{name}: no column looks like a client address; the first line has {_shown(', '.join(head))}")
-
-
-def _each(one: Callable[[str], str]) -> Extract:
-    """Extraction line by line with `one`, whose ValueError is the fault of its line."""
-
-    def extract(lines: list[str]) -> Extracted:
-        addresses, faults = [""] * len(lines), {}
-        for row, line in enumerate(lines):
-            try:
-                addresses[row] = one(line)
-            except (ValueError, csv.Error) as error:
-                faults[row] = str(error) if line else EMPTY
-        return addresses, faults
-
-    return extract
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "..."

@@ -1,83 +1,179 @@
-"""What a line of an access log says of the request: user agent, referer, method and path, in the form of headers."""
+"""What a line of an access log says of the request: method, path, headers and time, whatever the layout."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from gobanfast._headers import SomeHeaders
+from gobanfast._target import read_target
 from gobanfast.batch import json_lines
+from gobanfast.batch.layouts import cells, delimiter_of
 
-Hear = Callable[[str], SomeHeaders | None]
+KNOWN = ("user-agent", "referer", "host")
+"""The headers that a log may keep in fields of their own."""
 
-KNOWN = ("user-agent", "referer")
-"""The headers that a log may keep."""
+OWN = frozenset((":method", ":path"))
 
-# Keys tried in order, for JSON and for the header line of CSV (there without regard to case).
+
+class Request(NamedTuple):
+    """What a line says: `headers` with pseudo headers as `Engine.peek` takes them, None where it says nothing;
+    the names of the signals that the line has a place for; and its time, Unix seconds, None where it has none."""
+
+    headers: SomeHeaders | None = None
+    held: frozenset[str] = frozenset()
+    time: float | None = None
+
+
+Hear = Callable[[str], Request]
+
+NOTHING = Request()
+
+# Keys tried in order, for JSON and for the header line of CSV: in lower case, without "-", "_" and parentheses.
 _KEYS: dict[str, tuple[str, ...]] = {
-    "user-agent": ("http_user_agent", "user_agent", "useragent", "agent", "request.headers.User-Agent"),
-    "referer": ("http_referer", "referer", "referrer", "request.headers.Referer"),
-    ":method": ("request_method", "method", "request.method"),
-    ":path": ("request_uri", "uri", "path", "url", "request.uri"),
-}
-_LINE = ("request", "request_line")  # "GET /a HTTP/1.1"
+    "user-agent": ("httpuseragent", "useragent", "agent", "requestuseragent", "useragent.original",
+                   "httprequest.useragent", "clientrequestuseragent"),
+    "referer": ("httpreferer", "referer", "httpreferrer", "referrer", "requestreferer", "httprequest.referer",
+                "clientrequestreferer"),
+    "host": ("httphost", "requesthost", "request.host", "clientrequesthost"),
+    ":method": ("requestmethod", "method", "request.method", "req.method", "httprequest.requestmethod",
+                "http.request.method", "clientrequestmethod"),
+    ":path": ("requesturi", "uri", "path", "url", "request.uri", "request.url", "req.url", "requestpath",
+              "url.original", "httprequest.requesturl", "clientrequesturi", "clientrequestpath"),
+}  # fmt: skip
+_LINE = ("request", "requestline")  # "GET /a HTTP/1.1"
+_HEADERS = ("request.headers", "req.headers", "headers", "requestheaders")  # an object that holds all of them
+_TIMES = ("timeiso8601", "@timestamp", "timestamp", "timelocal", "time", "msec", "ts", "datetime", "starttime",
+          "startutc", "startedat", "edgestarttimestamp", "date")  # fmt: skip
+
 _QUOTED = r'"((?:[^"\\]|\\.)*)"'
-_COMBINED = re.compile(rf"\] {_QUOTED} \S+ \S+(?: {_QUOTED} {_QUOTED})?", re.DOTALL)
-_ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|.)", re.DOTALL)
+_AFTER = rf"(?: \S+ \S+(?: {_QUOTED} {_QUOTED})?)?"  # status and length, referer and user agent
+_FIELDS = re.compile(rf"{_QUOTED}{_AFTER}", re.DOTALL)
+_LOOSE = re.compile(rf'"(\S+ .*? HTTP/\d+(?:\.\d+)?)"{_AFTER}', re.DOTALL)  # quotes inside that nobody escaped
+_BEGIN = re.compile(r'[\])] "| - "')  # of the request, after the time (uvicorn: after the client)
+_REQUEST = re.compile(r"\s*(\S+)\s+(\S.*?)\s+HTTP/\d+(?:\.\d+)?\s*", re.DOTALL)
+_ESCAPE = re.compile(r"""\\(x[0-9A-Fa-f]{2}|[\\"'ntrbvf])""")
 _NAMED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "v": "\v", "f": "\f"}
+_CLF_TIME = re.compile(r"\[(\d{1,2}/[A-Za-z]{3}/\d{4}:\d\d:\d\d:\d\d(?: [+-]\d{4})?)\]")
+_ALL_COMBINED = OWN | {"referer", "user-agent"}
+_MONTHS = {
+    name: number
+    for number, name in enumerate(
+        ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), 1
+    )
+}
 
 
-def hear(sample: str, layout: str) -> Hear:
-    """What takes a request out of a line of a log whose first line is `sample`."""
+def hear(samples: Sequence[str], layout: str, asked: Iterable[str] = (), *, timed: bool = True) -> Hear:
+    """What takes a request out of a line of a log whose first lines are `samples`.
+
+    Args:
+        asked: names of the headers that rules ask for: a line that keeps all headers is told of those.
+        timed: whether times are read.
+    """
     if layout == "combined":
-        return combined
-    return columns(sample) if layout == "csv" else member
+        return lambda line: combined(line, timed)
+    return columns(samples) if layout == "csv" else lambda line: member(line, asked)
 
 
-def combined(line: str) -> SomeHeaders | None:
-    found = _COMBINED.search(line)
+def combined(line: str, timed: bool = True) -> Request:
+    """The request in a line of a combined or common log, or in one of uvicorn."""
+    at = clf_time(line) if timed else None
+    begin = _BEGIN.search(line)
+    if begin is None:
+        return Request(time=at)
+    found = _FIELDS.match(line, begin.end() - 1)
+    if found is None or not _after_it(line, found):
+        found = _LOOSE.match(line, begin.end() - 1) or found
     if found is None:
-        return None
-    request, *others = (None if text is None else unescaped(text) for text in found.groups())
-    return said(request, dict(zip(("referer", "user-agent"), others, strict=True)))
+        return Request(time=at)
+    request, referer, agent = found.groups()
+    if referer is None:
+        return said(unescaped(request), {}, OWN, at, "latin-1")
+    values = {"referer": unescaped(referer), "user-agent": unescaped(agent)}
+    return said(unescaped(request), values, _ALL_COMBINED, at, "latin-1")
 
 
-def member(line: str) -> SomeHeaders | None:
+def _after_it(line: str, found: re.Match[str]) -> bool:
+    """Whether the request ended where its quote closed."""
+    return found.end(1) + 1 == len(line) or line[found.end(1) + 1] == " "
+
+
+def member(line: str, asked: Iterable[str] = ()) -> Request:
+    """The request in a line of JSON."""
     record = json_lines.record(line)
     if record is None:
-        return None
-    return said(_first(record, _LINE), {name: _first(record, keys) or "-" if _has(record, keys) else None
-                                        for name, keys in _KEYS.items()})  # fmt: skip
+        return NOTHING
+    plain = _plain(record)
+    values: dict[str, str] = {}
+    for name, keys in _KEYS.items():
+        value, held = _first(plain, keys)
+        if value is not None or (held and name not in OWN):
+            values[name] = value or "-"
+    for key in _HEADERS:
+        headers = _stepped(plain, key)
+        if isinstance(headers, dict):
+            values |= dict.fromkeys((*KNOWN, *asked), "-") | values
+            values |= _pairs(headers)
+            break
+    request, _ = _first(plain, _LINE)
+    return said(request, values, frozenset(values) | (OWN if request else frozenset()), _time_in(plain), "utf-8")
 
 
-def columns(sample: str) -> Hear:
-    delimiter = max(",;\t", key=sample.count)
-    head = [cell.strip().lower() for cell in next(csv.reader([sample], delimiter=delimiter))]
-    places = {name: [head.index(key.lower()) for key in keys if key.lower() in head] for name, keys in _KEYS.items()}
-    wanted = {name: found[0] for name, found in places.items() if found}
+def _pairs(headers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in headers.items():
+        parts = [part for part in (value if isinstance(value, list) else [value]) if isinstance(part, str)]
+        if parts:
+            yield name.lower(), ", ".join(parts) or "-"
 
-    def one(line: str) -> SomeHeaders | None:
-        row = next(csv.reader([line], delimiter=delimiter), [])
-        return said(None, {name: row[index] or "-" for name, index in wanted.items() if index < len(row)})
+
+def columns(samples: Sequence[str]) -> Hear:
+    """What takes a request out of a line of CSV whose first line names the columns."""
+    delimiter = delimiter_of(samples)
+    try:
+        head = {_normal(cell.strip()): index for index, cell in reversed([*enumerate(cells(samples[0], delimiter))])}
+    except csv.Error:
+        head = {}
+    wanted = {name: head[key] for name, keys in _KEYS.items() for key in reversed(keys) if key in head}
+    lines = [head[key] for key in _LINE if key in head]
+    times = {key: head[key] for key in _TIMES if key in head}
+
+    def one(line: str) -> Request:
+        try:
+            row = [cell.strip() for cell in cells(line, delimiter)]
+        except csv.Error:
+            return NOTHING
+        values = {name: row[index] or "-" for name, index in wanted.items() if index < len(row)}
+        request = next((row[index] for index in lines if index < len(row)), None)
+        time = _time_in({key: row[index] for key, index in times.items() if index < len(row)})
+        return said(request, values, frozenset(values) | (OWN if request else frozenset()), time, "latin-1")
 
     return one
 
 
-def said(request: str | None, values: Mapping[str, str | None]) -> SomeHeaders | None:
-    """The signals of a request line and of values by header name; "-" is a header that was not there, None one that
-    the log does not keep."""
-    pairs = _split(request)
-    kept = {name: value for name, value in values.items() if value is not None and not (pairs and name[0] == ":")}
+def said(
+    request: str | None, values: Mapping[str, str], held: frozenset[str], time: float | None, encoding: str
+) -> Request:
+    """The signals of a request line and of values by header name; "-" is a header that was not there."""
+    pairs = _split(request, encoding)
+    kept = {name: value for name, value in values.items() if not (pairs and name in OWN)}
     if not pairs and not kept:
-        return None
-    pairs += [(name.encode(), value.encode("latin-1", "replace")) for name, value in kept.items() if value != "-"]
+        return Request(None, held, time)
+    pairs += [
+        (name.encode(), _target(value, encoding) if name == ":path" else _bytes(value, encoding))
+        for name, value in kept.items()
+        if value != "-"
+    ]
     pairs.sort(key=lambda pair: pair[0][0] != ord(":"))
-    return SomeHeaders(pairs, tuple(name for name in kept if name[0] != ":"))
+    return Request(SomeHeaders(pairs, tuple(name for name in kept if name not in OWN)), held, time)
 
 
 def unescaped(text: str) -> str:
-    r"""A quoted field as it was sent: Apache writes \" \\ \n \xHH, nginx \xHH."""
+    r"""A quoted field as it was sent: Apache writes \" \\ \n \xHH, nginx \xHH. Other backslashes are the client's."""
     if "\\" not in text:
         return text
     return _ESCAPE.sub(
@@ -85,24 +181,105 @@ def unescaped(text: str) -> str:
     )
 
 
-def _split(request: str | None) -> list[tuple[bytes, bytes]]:
-    """Method and path of a request line; none where it is none."""
-    parts = (request or "").split(" ")
-    if len(parts) != 3 or not parts[2].startswith("HTTP/"):
+def _split(request: str | None, encoding: str) -> list[tuple[bytes, bytes]]:
+    """Method and target of a request line; none where it is none. Blanks in the target are part of it."""
+    found = _REQUEST.fullmatch(request or "")
+    if found is None:
         return []
-    return [(b":method", parts[0].encode("latin-1", "replace")), (b":path", parts[1].encode("latin-1", "replace"))]
+    return [(b":method", _bytes(found[1], encoding)), (b":path", _target(found[2], encoding))]
 
 
-def _has(record: dict[str, object], keys: tuple[str, ...]) -> bool:
-    return any(_first(record, (key,)) is not None for key in keys)
+def _target(text: str, encoding: str) -> bytes:
+    return read_target(_bytes(text, encoding)).encode("utf-8", "surrogateescape")
 
 
-def _first(record: dict[str, object], keys: tuple[str, ...]) -> str | None:
-    """The first of the keys that holds text, or a list that begins with one; a dot steps inside."""
+def _bytes(text: str, encoding: str) -> bytes:
+    try:
+        return text.encode(encoding, "surrogateescape" if encoding == "utf-8" else "replace")
+    except UnicodeEncodeError:  # half a surrogate pair
+        return text.encode("utf-8", "surrogatepass")
+
+
+# ---- members of a JSON object
+
+
+@lru_cache(4096)
+def _normal(key: str) -> str:
+    return key.lower().translate({ord(mark): None for mark in "-_()"})
+
+
+def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {_normal(key): value for key, value in reversed([*record.items()])}
+
+
+def _stepped(plain: Mapping[str, Any], key: str) -> Any:
+    """As `json_lines.member`, by normal keys."""
+    if key in plain or "." not in key:
+        return plain.get(key)
+    outer, _, inner = key.partition(".")
+    nested = plain.get(outer)
+    return _stepped(_plain(nested), inner) if isinstance(nested, dict) else None
+
+
+def _first(plain: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[str | None, bool]:
+    """The first of the keys that holds text, or a list that begins with one; and whether there is one of the keys."""
+    held = False
     for key in keys:
-        value = json_lines.member(record, key)
+        value = _stepped(plain, key)
+        held |= value is not None or key in plain
         if isinstance(value, list) and value:
             value = value[0]
-        if isinstance(value, str):
-            return value
+        if isinstance(value, str) and value:
+            return value, True
+    return None, held
+
+
+# ---- times
+
+
+def clf_time(line: str) -> float | None:
+    """The time of a combined line; None where there is none."""
+    found = _CLF_TIME.search(line)
+    return None if found is None else seconds_of(found[1])
+
+
+def _time_in(plain: Mapping[str, Any]) -> float | None:
+    for key in _TIMES:
+        value = plain.get(key)
+        if value is None or isinstance(value, (bool, dict, list)):
+            continue
+        at = seconds_of(str(value))
+        if at is None and key == "time" and isinstance(plain.get("date"), str):
+            at = seconds_of(f"{plain['date']} {value}")
+        if at is not None:
+            return at
     return None
+
+
+@lru_cache(4096)
+def seconds_of(text: str) -> float | None:
+    """Unix seconds of a time as logs write it: ISO 8601, 27/Jan/2024:10:03:34 +0000, or a number of seconds, milli-,
+    micro- or nanoseconds. A time without a zone is UTC; None: it is none, or before 1990."""
+    text = text.strip(" []")
+    try:
+        at = float(text)
+    except ValueError:
+        at = _calendar(text)
+    else:
+        while at >= 1e11:
+            at /= 1000
+    return at if 631_152_000 <= at < 1e11 else None
+
+
+def _calendar(text: str) -> float:
+    day, _, rest = text.partition("/")
+    month, _, rest = rest.partition("/")
+    try:
+        if month.lower() in _MONTHS:
+            iso = f"{rest[:4]}-{_MONTHS[month.lower()]:02}-{int(day):02}T{rest[5:13]}{rest[13:].strip()}"
+        else:
+            iso = text.replace(",", ".").removesuffix(" UTC")
+        at = datetime.fromisoformat(iso)
+        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii as quoted
 from time import perf_counter
 from typing import TYPE_CHECKING, Generic, NamedTuple, TextIO, TypeVar
 
-from gobanfast._headers import SomeHeaders
+from gobanfast.batch.judged import Judged, live_parts, unheard
 from gobanfast.batch.logs import Chunk, LogFile
-from gobanfast.batch.requests import KNOWN
+from gobanfast.batch.requests import Request
+from gobanfast.batch.timeline import Row, Timeline
 
 if TYPE_CHECKING:
     from gobanfast._decision import Decision
@@ -21,6 +24,7 @@ Key = TypeVar("Key")
 MALFORMED = 0xFFFFFFFF  # what Engine.records writes for text that is no address
 MOST_CLIENTS = 1 << 18  # distinct clients counted at a time, about 40 MB
 FAULTS_KEPT = 5
+TRACKERS = ("distinct_fingerprints", "request_rate", "surge")
 
 
 class Fault(NamedTuple):
@@ -42,27 +46,51 @@ class Share(NamedTuple, Generic[Key]):
     lines: int
 
 
+class Reason(NamedTuple):
+    """What decided: the rule or tracker, the cause (`Decision.cause`) and the reason. All None or "none": nothing."""
+
+    rule: str | None
+    cause: str
+    reason: str | None
+
+
+class Stopped(NamedTuple):
+    """A client at a tracker's limit: the lines that the tracker, or the ban it made, refused or challenged, and when
+    the first of them was (Unix seconds)."""
+
+    tracker: str
+    address: str
+    asn: int | None
+    lines: int
+    first: float
+
+
 class Scan:
     """Running counts over the lines of logs, as an engine decides them.
 
     An engine sorts addresses into records; all addresses of a record share one decision but for the address itself.
     So lines are counted by record, and each record is asked once what it means.
 
-    Where rules ask for headers, method or path and the log keeps them, every line is decided by what it says of user
-    agent, referer, method and path. Any other signal is one that nobody knows (`unjudged` names the rules that ask).
+    Where rules ask for headers, method or path and the log keeps them, every line is decided by what it says of them.
+    Any other signal is one that nobody knows (`unjudged` names the rules that ask). `read` asks the rules alone;
+    `replay` asks bans, trackers and score too, each line at its own time.
 
     Args:
-        engine: decides; its live state is not changed.
-        out: takes one JSON object per decided line: address, action, rule, asn, reason, shadow, logged, file, line.
-    Cost: per line about 0.4 us beside reading; memory for MOST_CLIENTS clients and one decision per record met.
+        engine: decides; its live state is not changed but by `replay`, which needs an engine of its own whose clock
+            starts at 0.
+        out: takes one JSON object per decided line: address, action, rule, asn, reason, shadow, logged, file, line;
+            of a replay cause and time as well.
+    Cost: per line about 0.4 us beside reading, some microseconds where requests are read; memory for MOST_CLIENTS
+        clients and one decision per record met.
     """
 
     def __init__(self, engine: Engine, *, out: TextIO | None = None) -> None:
-        self.lines = 0
         self.bad = 0
         self.faults: list[Fault] = []  # the first FAULTS_KEPT
         self.clients_exact = True  # False: the rarest clients were dropped on the way
         self.seconds_deciding = 0.0
+        self.bans_made = 0
+        self.timeline: Timeline | None = None  # of a replay
         self._engine = engine
         self._out = out
         self._records: Counter[Hashable] = Counter()  # by record; with requests by what the decision says
@@ -70,28 +98,41 @@ class Scan:
         self._tails: dict[Hashable, str] = {}
         self._clients: Counter[str] = Counter()
         self._met: dict[str, Counter[Hashable]] = {}  # with requests: lines by client and decision
-        self._heard = False  # some line said something of a request
+        self._stopped: dict[tuple[str, str], tuple[int, float, int | None]] = {}
+        self._judged = Judged(engine.compiled.rules)
 
     @property
     def decided(self) -> int:
         """Lines that got a decision."""
-        return self.lines - self.bad
+        return self._records.total()
+
+    @property
+    def lines(self) -> int:
+        """Lines read, but for CSV headers."""
+        return self.decided + self.bad
 
     @property
     def unjudged(self) -> tuple[str, ...]:
-        """Ids of the rules that ask for a signal which the log does not hold, so that nobody knows it."""
-        if not self._heard:
-            return self._engine.compiled.beyond_address
-        logged = {":method", ":path", *KNOWN}
-        return tuple(
-            rule.id
-            for rule in self._engine.compiled.rules
-            if rule.when.on_connection or any(test.name not in logged for test in rule.when.request_tests)
-        )
+        """Ids of the rules that ask for a signal which no line of a log holds, so that nobody knows it."""
+        return tuple(rule.id for rule in self._engine.compiled.rules if self._judged.unjudged(rule))
+
+    @property
+    def unjudged_lines(self) -> dict[str, int]:
+        """Lines that do not hold what a rule asks for, by the id of each rule of which there are some."""
+        found = {rule.id: self._judged.lacking(rule) for rule in self._engine.compiled.rules}
+        return {rule: lines for rule, lines in found.items() if lines}
+
+    @property
+    def not_asked(self) -> tuple[str, ...]:
+        """Parts of the ruleset that were not asked, in words: live state, or what of it logs cannot tell."""
+        settings = self._engine.ruleset.settings
+        if self.timeline is not None:
+            return tuple(unheard(settings))
+        return (*live_parts(settings), *(["stored bans"] if self.stores_bans else []))
 
     @property
     def stores_bans(self) -> bool:
-        """Whether some rule stores its ban: live, it would refuse later lines of a client; a scan asks rules alone."""
+        """Whether some rule stores its ban: live, it would refuse later lines of a client; `read` asks rules alone."""
         from gobanfast._engine import stored_key
 
         return any(map(stored_key, self._engine.compiled.rules))
@@ -109,8 +150,32 @@ class Scan:
     def read(self, log: LogFile, progress: Callable[[], None] = lambda: None) -> None:
         """None, after every line of `log` is counted; `progress` is called after each chunk."""
         for chunk in log:
-            self._count(chunk, log.name)
+            if chunk.requests is None:
+                self._count(chunk, log.name)
+            else:
+                self._count_requests(chunk, chunk.requests, log.name)
             progress()
+
+    def replay(self, logs: Iterable[LogFile], progress: Callable[[], None] = lambda: None) -> None:
+        """None, after every line of all `logs` is decided in order of time, with bans, trackers and score.
+
+        Raises:
+            LogError: no line has a time.
+        """
+        self.timeline = Timeline(logs)
+        base = now = float("-inf")
+        self._engine.on_ban.append(self._made)
+        try:
+            for number, row in enumerate(self.timeline):
+                if row.time > now:
+                    now = row.time
+                    base = now if base == float("-inf") else base
+                seconds = 0.0 if base == float("-inf") else now - base
+                self._decide_at(row, seconds, now)
+                if not number % 10_000:
+                    progress()
+        finally:
+            self._engine.on_ban.remove(self._made)
 
     def by_action(self) -> list[Share[str]]:
         """Lines per action, most first."""
@@ -120,9 +185,9 @@ class Scan:
         """Lines per rule that won; the key None is "no rule matched"."""
         return self._shares(lambda decision: [decision.rule])
 
-    def reasons(self) -> dict[str | None, str]:
-        """Reason of each rule that won, by rule id; under None that of "no rule matched"."""
-        return {decision.rule: decision.reason or "" for decision in self._decisions.values()}
+    def by_reason(self) -> list[Share[Reason]]:
+        """Lines per rule, cause and reason, most first."""
+        return self._shares(lambda decision: [Reason(decision.rule, decision.cause, decision.reason)])
 
     def by_asn(self) -> list[Share[int | None]]:
         """Lines per origin AS and action; the key None is "AS not known"."""
@@ -137,16 +202,45 @@ class Scan:
         return self._shares(lambda decision: decision.logged)
 
     def top_clients(self, most: int) -> Iterator[tuple[str, Decision, int]]:
-        """(address, decision, lines) of the `most` busiest clients of every action, most first."""
-        left = Counter({share.key: most for share in self.by_action()})
-        for address, lines in self._clients.most_common():
-            if not left.total():
-                return
+        """(address, decision, lines) of the `most` busiest clients of every action, most lines first.
+
+        A client that met several actions has a row, and a count, for each; the decision is its usual one there.
+        """
+        found: dict[str, list[tuple[int, int, str, Hashable]]] = {}
+        order = 0
+        for address, lines in self._clients.items():
             met = self._met.get(address)
-            decision = self._engine.peek(address) if met is None else self._decisions[met.most_common(1)[0][0]]
-            if left[decision.action] > 0:
-                left[decision.action] -= 1
-                yield address, decision, lines
+            for action, (count, key) in self._actions(address, lines, met).items():
+                order -= 1  # of equals the client met first
+                rows = found.setdefault(action, [])
+                (heapq.heappush if len(rows) < most else heapq.heappushpop)(rows, (count, order, address, key))
+        for lines, _, address, key in sorted((row for rows in found.values() for row in rows), reverse=True):
+            yield address, self._engine.peek(address) if key is None else self._decisions[key], lines
+
+    def _actions(self, address: str, lines: int, met: Counter[Hashable] | None) -> dict[str, tuple[int, Hashable]]:
+        """Lines of a client by action, and the decision that most of them met; None: that on the address."""
+        if met is None:
+            return {self._engine.peek(address).action: (lines, None)}
+        counts: dict[str, tuple[int, Hashable]] = {}
+        for key, count in met.most_common():
+            before, usual = counts.get(self._decisions[key].action, (0, key))
+            counts[self._decisions[key].action] = before + count, usual
+        return counts
+
+    def stopped(self, most: int) -> Iterator[Stopped]:
+        """The `most` clients of each tracker that it, or a ban it made, stopped most often; of a replay."""
+        by_tracker: dict[str, list[Stopped]] = {}
+        for (tracker, address), (lines, first, asn) in self._stopped.items():
+            by_tracker.setdefault(tracker, []).append(Stopped(tracker, address, asn, lines, first))
+        for tracker in TRACKERS:
+            yield from heapq.nsmallest(
+                most, by_tracker.get(tracker, []), key=lambda row: (-row.lines, row.first, row.address)
+            )
+
+    @property
+    def clients_stopped(self) -> Counter[str]:
+        """Distinct clients that each tracker stopped; of a replay."""
+        return Counter(tracker for tracker, _ in self._stopped)
 
     def _shares(self, keys: Callable[[Decision], Iterable[Key]]) -> list[Share[Key]]:
         counts: Counter[tuple[Key, str]] = Counter()
@@ -159,15 +253,11 @@ class Scan:
     def _count(self, chunk: Chunk, source: str) -> None:
         import numpy as np
 
-        if chunk.requests is not None:
-            self._count_requests(chunk, chunk.requests, source)
-            return
         addresses = chunk.addresses
         records = np.empty(len(addresses), np.uint32)
         start = perf_counter()
         self._engine.records(addresses, records.data, others_absent=True)
         self.seconds_deciding += perf_counter() - start
-        self.lines += len(addresses)
 
         found, counts = np.unique(records, return_counts=True)
         for record, lines in zip(found.tolist(), counts.tolist(), strict=True):
@@ -176,54 +266,93 @@ class Scan:
             if record not in self._decisions:
                 self._decisions[record] = self._engine.decision(record)
             self._records[record] += lines
+            self._judged.add(source, None, lines)
         if found[-1] == MALFORMED:
             rows = np.flatnonzero(records == MALFORMED).tolist()
-            self._skip(chunk, rows, source)
+            for row in rows:
+                line = chunk.first + row
+                self._skip(source, line, chunk.addresses[row], chunk.faults.get(line))
             skipped = set(rows)
             addresses = [address for row, address in enumerate(addresses) if row not in skipped]
         self._clients.update(addresses)
-        if len(self._clients) > MOST_CLIENTS:
-            self._clients = Counter(dict(self._clients.most_common(MOST_CLIENTS // 2)))
-            self.clients_exact = False
+        self._bound()
         if self._out is not None:
             self._out.writelines(self._written(chunk, records.tolist(), source))
 
-    def _count_requests(self, chunk: Chunk, requests: Sequence[SomeHeaders | None], source: str) -> None:
+    def _count_requests(self, chunk: Chunk, requests: Sequence[Request], source: str) -> None:
         """Line by line, because each says something of its own."""
         from gobanfast._address import parse_address
 
         peek = self._engine.peek
         for row, (address, said) in enumerate(zip(chunk.addresses, requests, strict=True)):
-            self.lines += 1
+            line = chunk.first + row
             if parse_address(address) is None:
-                self._skip(chunk, [row], source)
+                self._skip(source, line, address, chunk.faults.get(line))
                 continue
             start = perf_counter()
-            self._heard |= said is not None
-            decision = peek(address, headers=said)
-            key = (decision.action, decision.rule, decision.asn, decision.reason, decision.shadow, decision.logged)
+            decision = peek(address, headers=said.headers)
             self.seconds_deciding += perf_counter() - start
-            self._decisions.setdefault(key, decision)
-            self._records[key] += 1
-            self._clients[address] += 1
-            self._met.setdefault(address, Counter())[key] += 1
+            key = self._note(decision, address, said, source)
             if self._out is not None:
-                self._out.write(self._line(address, key, quoted(source), chunk.first + row))
+                self._out.write(self._line(address, key, quoted(source), line))
+        self._bound()
+
+    def _decide_at(self, row: Row, seconds: float, now: float) -> None:
+        """One line of a replay, at `seconds` of the engine's clock, which are `now` of the log's."""
+        from gobanfast._address import parse_address
+
+        if parse_address(row.address) is None:
+            self._skip(row.source, row.line, row.address, row.fault)
+            return
+        start = perf_counter()
+        decision = self._engine.decide(row.address, headers=row.request.headers, now=seconds)
+        self.seconds_deciding += perf_counter() - start
+        key = self._note(decision, row.address, row.request, row.source)
+        if decision.rule in TRACKERS and decision.cause in {"tracker", "ban"}:
+            where = (decision.rule, row.address)
+            lines, first, asn = self._stopped.get(where, (0, now, decision.asn))
+            if lines or len(self._stopped) < MOST_CLIENTS:
+                self._stopped[where] = lines + 1, first, asn
+            else:
+                self.clients_exact = False
+        if len(self._clients) > MOST_CLIENTS:
+            self._bound()
+        if self._out is not None:
+            at = "" if now == float("-inf") else f', "time": "{moment(now)}"'
+            self._out.write(
+                self._line(row.address, key, quoted(row.source), row.line, f', "cause": "{decision.cause}"{at}')
+            )
+
+    def _note(self, decision: Decision, address: str, said: Request, source: str) -> Hashable:
+        """Counts a decision on a request; returns what stands for it."""
+        key = (
+            decision.action, decision.rule, decision.cause, decision.asn, decision.reason, decision.shadow,
+            decision.logged,
+        )  # fmt: skip
+        self._decisions.setdefault(key, decision)
+        self._records[key] += 1
+        self._clients[address] += 1
+        self._met.setdefault(address, Counter())[key] += 1
+        self._judged.add(source, said)
+        return key
+
+    def _made(self, _: object) -> None:
+        self.bans_made += 1
+
+    def _bound(self) -> None:
+        """Drops the rarest clients where there are too many."""
         if len(self._clients) > MOST_CLIENTS:
             self._clients = Counter(dict(self._clients.most_common(MOST_CLIENTS // 2)))
-            self._met = {address: self._met[address] for address in self._clients}
+            self._met = {address: self._met[address] for address in self._clients if address in self._met}
             self.clients_exact = False
 
-    def _skip(self, chunk: Chunk, rows: list[int], source: str) -> None:
-        for row in rows:
-            line, address = chunk.first + row, chunk.addresses[row]
-            why = chunk.faults.get(line) or (f"{address[:60]!r} is not an address" if address else None)
-            if why is None:  # a CSV header is no line of the log
-                self.lines -= 1
-                continue
-            self.bad += 1
-            if len(self.faults) < FAULTS_KEPT:
-                self.faults.append(Fault(source, line, why))
+    def _skip(self, source: str, line: int, address: str, fault: str | None) -> None:
+        why = fault or (f"{address[:60]!r} is not an address" if address else None)
+        if why is None:  # a CSV header is no line of the log
+            return
+        self.bad += 1
+        if len(self.faults) < FAULTS_KEPT:
+            self.faults.append(Fault(source, line, why))
 
     def _written(self, chunk: Chunk, records: list[int], source: str) -> Iterator[str]:
         source = quoted(source)
@@ -232,11 +361,16 @@ class Scan:
                 continue
             yield self._line(address, record, source, chunk.first + row)
 
-    def _line(self, address: str, key: Hashable, source: str, line: int) -> str:
+    def _line(self, address: str, key: Hashable, source: str, line: int, more: str = "") -> str:
         tail = self._tails.get(key)
         if tail is None:
             tail = self._tails[key] = _tail(self._decisions[key])
-        return f'{{"address": {quoted(address)}, {tail}, "file": {source}, "line": {line}}}\n'
+        return f'{{"address": {quoted(address)}, {tail}, "file": {source}, "line": {line}{more}}}\n'
+
+
+def moment(seconds: float) -> str:
+    """A time of a log in UTC, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _tail(decision: Decision) -> str:

@@ -99,6 +99,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def listed(things: Sequence[str]) -> str:
+    """The things in words, as in "a, b and c"."""
+    return " and ".join(filter(None, (", ".join(things[:-1]), things[-1]))) if things else "nothing"
+
+
 def share(lines: int, total: int) -> str:
     """`lines` of `total` in percent, one decimal."""
     return f"{100 * lines / total:.1f}%" if total else "-"

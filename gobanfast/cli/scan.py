@@ -17,9 +17,25 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from gobanfast._set import PrefixSet
+from gobanfast.batch.judged import asked_headers
 from gobanfast.batch.logs import LogError, LogFile
-from gobanfast.batch.scan import Scan
-from gobanfast.cli.common import AsJson, Asn, Rules, coloured, load_asn, load_engine, network, output, share, table
+from gobanfast.batch.scan import Reason, Scan, moment
+from gobanfast.cli.common import (
+    AsJson,
+    Asn,
+    Rules,
+    coloured,
+    counted,
+    listed,
+    load_asn,
+    load_engine,
+    network,
+    output,
+    share,
+    table,
+)
+from gobanfast.engine import Engine
 
 if TYPE_CHECKING:
     from gobanfast.asn import AsnTable
@@ -50,29 +66,44 @@ def scan(
     rules: Rules,
     asn: Asn = None,
     layout: Annotated[
-        Layout, typer.Option("--format", "-f", help="How lines are written; auto looks at the first.")
+        Layout, typer.Option("--format", "-f", help="How lines are written; auto looks at the first hundred.")
     ] = Layout.AUTO,
     field: Annotated[
         str | None,
-        typer.Option(help="Where the address is: JSON key (a.b steps inside), CSV column, combined field number."),
+        typer.Option(
+            help="Where the client's address is: JSON key (a.b steps inside), CSV column, or number of the field of a "
+            "combined line, separated by blanks as in awk."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write every decision here, a JSON line each.")
     ] = None,
+    replay: Annotated[
+        bool,
+        typer.Option("--replay", help="Ask bans, trackers and score too: all lines by the log's own times."),
+    ] = False,
     top: Annotated[int, typer.Option(min=1, help="Rows of the network and client tables.")] = 5,
     fail_on: Annotated[FailOn | None, typer.Option(help="Status 1 when a line gets this action.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Decide every line of access logs and show what would have happened.
 
-    Lines without a usable address are counted and shown, never fatal. In JSON logs the address is the first of these
-    keys: remote_addr, client_ip, remote_ip, clientip, ip, address, ClientIP, ClientHost, client_addr, source_ip,
-    src_ip, request.client_ip, request.remote_ip, client.ip, source.ip (nginx-json: remote_addr, address). A CSV column
-    is found by the same names, or by an address in the first line.
+    The rules alone decide each line; with --replay so do the bans they make, trackers and score, as the lines of all
+    logs come by their own times, and whom a tracker would have stopped is shown. Lines without a usable address are
+    counted and shown, never fatal. A port after the address is no part of it; of a list (X-Forwarded-For) the last
+    address outside the rules' trust: counts, because the first ones are what the client wrote. In JSON logs the address
+    is the first of these keys: remote_addr, client_ip, remote_ip, clientip, ip, address, ClientIP, ClientHost,
+    client_addr, source_ip, src_ip, request.client_ip, request.remote_ip, client.ip, source.ip (nginx-json: remote_addr,
+    address). A CSV column is found by the same names, or by an address in the first line.
     """
     networks = load_asn(asn)
     engine = load_engine(rules, networks)
+    trusted = PrefixSet.from_packed(engine.ruleset.trust.addresses, engine.ruleset.trust.lengths)
+    if replay:
+        engine = Engine(engine.ruleset, clock=lambda: 0.0)
     start = perf_counter()
+    interrupted = False
+    opened: list[LogFile] = []
     with ExitStack() as stack:
         sink = None if out is None else stack.enter_context(out.open("w", encoding="ascii"))
         scanned = Scan(engine, out=sink)
@@ -82,18 +113,32 @@ def scan(
                 name, stream = "<stdin>", _standard_input()
             else:
                 name, stream = str(path), stack.enter_context(path.open("rb"))
-            log = LogFile(stream, name, layout=layout.value, field=field, requests=scanned.asks_requests)
-            scanned.read(log, lambda log=log: advance(log.consumed))  # type: ignore[misc]
-            advance(-1)
+            opened.append(
+                LogFile(
+                    stream, name, layout=layout.value, field=field, requests=scanned.asks_requests, times=replay,
+                    asked=asked_headers(engine.compiled), trusted=trusted,
+                )
+            )  # fmt: skip
+        try:
+            if replay:
+                scanned.replay(opened, lambda: advance(sum(log.consumed for log in opened)))
+            else:
+                for log in opened:
+                    scanned.read(log, lambda log=log: advance(log.consumed))  # type: ignore[misc]
+                    advance(-1)
+        except KeyboardInterrupt:  # what was read until then is shown, and --out has whole lines
+            interrupted = True
     seconds = perf_counter() - start
 
-    if scanned.lines and not scanned.decided:
+    if scanned.lines and not scanned.decided and not interrupted:
         shown = "\n".join(map(str, scanned.faults))
         raise LogError(f"{shown}\nno line of {scanned.lines:,} holds an address; say where with --format and --field")
     if as_json:
-        typer.echo(json.dumps(_members(scanned, networks, top, seconds)))
+        typer.echo(json.dumps(_members(scanned, networks, top, seconds, opened, interrupted)))
     else:
-        _print(scanned, networks, top, seconds)
+        _print(scanned, networks, top, seconds, opened, interrupted)
+    if interrupted:
+        raise typer.Exit(130)
     if fail_on is not None and any(key == fail_on.value for key, _, _ in scanned.by_action()):
         raise typer.Exit(1)
 
@@ -125,10 +170,11 @@ def _progress(logs: list[Path]) -> Iterator[Callable[[int], None]]:
         yield advance
 
 
-def _print(scanned: Scan, networks: AsnTable, top: int, seconds: float) -> None:
+def _print(
+    scanned: Scan, networks: AsnTable, top: int, seconds: float, opened: list[LogFile], interrupted: bool
+) -> None:
     console = output()
     total = scanned.decided
-    reasons = scanned.reasons()
     console.print(
         table(
             "What would have happened",
@@ -142,8 +188,8 @@ def _print(scanned: Scan, networks: AsnTable, top: int, seconds: float) -> None:
             "By rule",
             ["rule", "action", "lines", "share", "reason"],
             [
-                (key or "(no rule matched)", coloured(action), f"{lines:,}", share(lines, total), reasons.get(key, ""))
-                for key, action, lines in scanned.by_rule()
+                (_decider(key), coloured(action), f"{lines:,}", share(lines, total), key.reason or "")
+                for key, action, lines in scanned.by_reason()
             ],
         )
     )
@@ -178,6 +224,17 @@ def _print(scanned: Scan, networks: AsnTable, top: int, seconds: float) -> None:
             ],
         )
     )
+    if scanned.timeline is not None:
+        console.print()
+        title = "Clients that trackers stopped" + "".join(
+            f"; {tracker}: {counted(clients, 'client')}" for tracker, clients in scanned.clients_stopped.items()
+        )
+        stopped = [
+            (row.tracker, row.address, network(row.asn, networks), moment(row.first), f"{row.lines:,}")
+            for row in scanned.stopped(top)
+        ]
+        columns = ["tracker", "address", "network", "first stopped at", "lines"]
+        console.print(table(title, columns, stopped or [("none", "", "", "", "")]))
     for title, shares in (
         ("Shadow rules: matched, but only watched", scanned.by_shadow()),
         ("Rules that only log", scanned.by_logged()),
@@ -190,23 +247,66 @@ def _print(scanned: Scan, networks: AsnTable, top: int, seconds: float) -> None:
         console.print(f"\n[bold]{scanned.bad:,} lines without a usable address[/bold], the first of them:")
         for fault in scanned.faults:
             console.print(f"  {fault}", markup=False)
-    if scanned.unjudged:
-        console.print(
-            f"\nNot judged in full: {', '.join(scanned.unjudged)} ask for what these logs do not hold; nobody "
-            "knows it, so no condition on it holds, but for sni: absent.",
-            markup=False,
-        )
-    if scanned.stores_bans:
-        console.print(
-            "\nEach line is decided by the rules alone: a ban that a rule stores would refuse more of that client's "
-            "requests than are counted here."
-        )
+    for line in _caveats(scanned, opened, interrupted):
+        console.print(f"\n{line}", markup=False)
     deciding = f"{total / scanned.seconds_deciding:,.0f}" if scanned.seconds_deciding else "-"
     console.print(
         f"\n{scanned.lines:,} lines in {seconds:.2f} s: {scanned.lines / seconds:,.0f} lines/s read and decided, "
         f"{deciding} lines/s decided alone."
     )
     console.print(_meaning(scanned), markup=False)
+
+
+def _decider(key: Reason) -> str:
+    """What decided, in the first column of "By rule"."""
+    if key.rule is not None:
+        return key.rule if key.cause == "rule" else f"{key.rule} ({key.cause})"
+    return "(no rule matched)" if key.cause == "none" else f"(no rule matched; {key.cause})"
+
+
+def _caveats(scanned: Scan, opened: list[LogFile], interrupted: bool) -> Iterator[str]:
+    """Sentences on how far the counts are to be taken for the truth."""
+    elsewhere = [
+        f"{log.name}: {log.found.layout}, {log.found.where}"
+        for log in opened
+        if log.found is not None and log.found.layout in {"combined", "csv"} and log.found.where != "field 1"
+    ]
+    if elsewhere:
+        yield f"The client is taken from: {'; '.join(elsewhere)}."
+    if scanned.unjudged:
+        ask = "asks" if len(scanned.unjudged) == 1 else "ask"
+        yield (
+            f"Not judged in full: {', '.join(scanned.unjudged)} {ask} for what these logs do not hold; nobody knows "
+            "it, so no condition on it holds, but for sni: absent."
+        )
+    partly = {rule: lines for rule, lines in scanned.unjudged_lines.items() if rule not in scanned.unjudged}
+    if partly:
+        found = ", ".join(f"{rule} in {counted(lines, 'line')}" for rule, lines in partly.items())
+        yield f"Not judged in lines that do not hold what a rule asks for: {found}."
+    if scanned.timeline is None and scanned.not_asked:
+        yield (
+            f"Each line is decided by the rules alone: {listed(scanned.not_asked)} were not asked; --replay asks them, "
+            "by the log's own times."
+        )
+    elif scanned.not_asked:
+        yield f"Not asked: {listed(scanned.not_asked)}."
+    if scanned.timeline is not None:
+        yield _order(scanned, len(opened))
+    if interrupted:
+        yield f"Interrupted: only the {scanned.lines:,} lines that were read until then are counted."
+
+
+def _order(scanned: Scan, logs: int) -> str:
+    """How the lines of a replay were put in order."""
+    timeline = scanned.timeline
+    assert timeline is not None  # noqa: S101
+    merged = f"{logs} logs merged by time" if logs > 1 else "one log"
+    said = f"Replayed: {merged}, bans made: {scanned.bans_made:,}."
+    if timeline.late:
+        said += f" {counted(timeline.late, 'line')} out of order: decided at the latest time before them."
+    if timeline.untimed:
+        said += f" {counted(timeline.untimed, 'line')} without a time: decided at that of the line before them."
+    return said
 
 
 def _meaning(scanned: Scan) -> str:
@@ -226,14 +326,19 @@ def _meaning(scanned: Scan) -> str:
     )
 
 
-def _members(scanned: Scan, networks: AsnTable, top: int, seconds: float) -> dict[str, object]:
+def _members(
+    scanned: Scan, networks: AsnTable, top: int, seconds: float, opened: list[LogFile], interrupted: bool
+) -> dict[str, object]:
     """The summary as JSON members."""
-    return {
+    found: dict[str, object] = {
         "lines": scanned.lines,
         "decided": scanned.decided,
         "bad": scanned.bad,
         "actions": {action: lines for _, action, lines in scanned.by_action()},
-        "rules": [{"rule": key, "action": action, "lines": lines} for key, action, lines in scanned.by_rule()],
+        "rules": [
+            {"rule": key.rule, "action": action, "lines": lines, "cause": key.cause, "reason": key.reason}
+            for key, action, lines in scanned.by_reason()
+        ],
         "networks": [
             {"asn": key, "network": None if key is None else networks.name(key), "action": action, "lines": lines}
             for key, action, lines in scanned.by_asn()
@@ -245,7 +350,28 @@ def _members(scanned: Scan, networks: AsnTable, top: int, seconds: float) -> dic
             for address, decision, lines in scanned.top_clients(top)
         ],
         "unjudged": list(scanned.unjudged),
+        "unjudged_lines": scanned.unjudged_lines,
+        "not_asked": list(scanned.not_asked),
         "clients_exact": scanned.clients_exact,
         "faults": [fault._asdict() for fault in scanned.faults],
+        "logs": [
+            {"log": log.name, "format": log.found.layout, "client": log.found.where}
+            for log in opened
+            if log.found is not None
+        ],
+        "interrupted": interrupted,
         "seconds": round(seconds, 6),
     }
+    if scanned.timeline is not None:
+        found["replay"] = {
+            "bans_made": scanned.bans_made,
+            "out_of_order": scanned.timeline.late,
+            "without_time": scanned.timeline.untimed,
+            "clients_stopped": dict(scanned.clients_stopped),
+            "stopped": [
+                {"tracker": row.tracker, "address": row.address, "asn": row.asn, "lines": row.lines,
+                 "first": moment(row.first)}
+                for row in scanned.stopped(top)
+            ],
+        }  # fmt: skip
+    return found

@@ -1,0 +1,71 @@
+"""Which rules could be judged on logs: what they ask for, and how many lines hold it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gobanfast._rules import CompiledRules
+    from gobanfast.batch.requests import Request
+    from gobanfast.rules.rule import Rule
+    from gobanfast.rules.settings import Settings
+
+CONNECTION = ":connection"  # server name and TLS hello: no access log holds them
+
+
+def needs(rule: Rule) -> frozenset[str]:
+    """Names of the signals that a rule asks for besides the address."""
+    names = {test.name for test in rule.when.request_tests}
+    if rule.when.on_connection:
+        names.add(CONNECTION)
+    return frozenset(names)
+
+
+def asked_headers(*rulesets: CompiledRules) -> tuple[str, ...]:
+    """Names of the headers that rules ask for."""
+    names = {name for compiled in rulesets for rule in compiled.rules for name in needs(rule) if name[0] != ":"}
+    return tuple(sorted(names))
+
+
+class Judged:
+    """Counts of the lines of each log by the signals they hold, of those that `rules` ask for."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self._asked: frozenset[str] = frozenset().union(*map(needs, rules))
+        self._lines: Counter[tuple[str, frozenset[str]]] = Counter()
+
+    def add(self, source: str, request: Request | None, lines: int = 1) -> None:
+        """Counts `lines` of the log `source` that say what `request` does; None: only an address."""
+        self._lines[source, frozenset() if request is None else request.held & self._asked] += lines
+
+    def lacking(self, rule: Rule) -> int:
+        """Lines that do not hold what the rule asks for."""
+        wanted = needs(rule)
+        return sum(lines for (_, held), lines in self._lines.items() if not wanted <= held)
+
+    def unjudged(self, rule: Rule) -> bool:
+        """Whether no line of some log holds what the rule asks for."""
+        wanted = needs(rule)
+        logs = {source for source, _ in self._lines}
+        told = {source for source, held in self._lines if wanted <= held}
+        return bool(wanted) and (logs != told or not logs)
+
+
+def live_parts(settings: Settings) -> list[str]:
+    """The sections of live state that a ruleset has, in words."""
+    return [
+        *(["trackers"] if settings.trackers is not None else []),
+        *(["score"] if settings.score is not None else []),
+    ]
+
+
+def unheard(settings: Settings) -> list[str]:
+    """What a replay of logs cannot ask in full, in words: logs hold no fingerprint and no server name."""
+    trackers = settings.trackers
+    return [
+        *(["distinct_fingerprints (logs hold no fingerprints)"]
+          if trackers is not None and trackers.distinct_fingerprints is not None else []),
+        *(["score by names and fingerprints (logs hold neither)"] if settings.score is not None else []),
+    ]  # fmt: skip

