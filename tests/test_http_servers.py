@@ -324,7 +324,7 @@ def test_doctor_finds_a_server_that_believes_everyone(server, expected, monkeypa
     from http_app import TOKEN
 
     port = free_port()
-    url = f"http://127.0.0.1:{port}/gobanfast-doctor"
+    url = f"http://127.0.0.1:{port}"  # where it asks at the usual path
     *command, last = server.split()
     monkeypatch.setenv("GOBANFAST_TOKEN", TOKEN)
     with spawned(*python("-m", *command, *([last, f"{port}"] if last == "--port" else [f"{last}{port}"])), port=port):

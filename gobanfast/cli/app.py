@@ -12,14 +12,15 @@ from typer.core import TyperGroup
 from gobanfast import __version__
 from gobanfast._errors import GobanError
 from gobanfast.cli import asn, bans, bench, check, doctor, explain, hello, rules, scan, serve
+from gobanfast.cli.common import App, PlainHelp
 
 EXIT_CODES = (
     "Exit status: 0 fine; 1 something to see (lint findings, a --fail-on action); 2 wrong usage or unusable input; "
-    "130 interrupted; 141 the reader of the output went away."
+    "3 the service could not start (its port is taken); 130 interrupted; 141 the reader of the output went away."
 )
 
 
-class Commands(TyperGroup):
+class Commands(PlainHelp, TyperGroup):
     """Turns what a command raises on purpose into one message and status 2."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -45,7 +46,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-app = typer.Typer(
+app = App(
     cls=Commands,
     help="Decide who may come in: by address and AS, server name and headers.",
     epilog=EXIT_CODES,

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from gobanfast._errors import GobanError
-from gobanfast.cli.common import load_asn, output, table
+from gobanfast.cli.common import App, load_asn, output, table
 
-app = typer.Typer(help="Make and show tables of origin AS numbers.", no_args_is_help=True)
+app = App(help="Make and show tables of origin AS numbers.", no_args_is_help=True)
 
 Source = Annotated[
     Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="MMDB, CSV (also .gz), or table.gbf.")

@@ -5,22 +5,23 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gobanfast.cli.common import AsJson, output, table
+from gobanfast.cli.common import App, AsJson, Asn, counted, load_asn, moment, output, table
 
 if TYPE_CHECKING:
+    from gobanfast.asn import AsnTable
     from gobanfast.bans import Ban
     from gobanfast.stores import Store
 
 BATCH = 20_000
 
-app = typer.Typer(help="List, add, lift, import and export the bans in a store.", no_args_is_help=True)
+app = App(help="List, add, lift, import and export the bans in a store.", no_args_is_help=True)
 
 Uri = Annotated[
     str,
@@ -38,9 +39,10 @@ def list_bans(
     store: Uri,
     begins: Annotated[str, typer.Option("--begins", metavar="TEXT", help="Only keys that begin with this.")] = "",
     rule: Annotated[str | None, typer.Option("--rule", metavar="ID", help="Only bans that this rule made.")] = None,
+    asn: Asn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the bans in force, the latest last."""
+    """Show the bans in force, the latest last; status 0 also when there is none."""
     from gobanfast.stores import encode_ban
 
     found = [ban for ban in opened(store).scan(begins) if rule is None or ban.rule == rule]
@@ -49,11 +51,20 @@ def list_bans(
         for ban in found:
             typer.echo(encode_ban(ban))
         return
-    rows = [
-        (ban.key, ending(ban), ban.rule or ban.by, ban.reason, str(ban.count), moment(ban.created)) for ban in found
-    ]
-    output().print(table("", ["key", "until", "by", "reason", "times", "made"], rows))
-    typer.echo(f"{len(found)} bans", err=True)
+    networks = load_asn(asn)
+    columns = {
+        "key": [ban.key for ban in found],
+        "ends": ["never" if ban.expires is None else moment(ban.expires, ahead=True) for ban in found],
+        "by": [ban.rule or ban.by for ban in found],
+        "reason": ["" if ban.reason == (ban.rule or ban.by) else ban.reason for ban in found],
+        "network": [network_of(ban.key, networks) for ban in found],
+        "times": [str(ban.count) for ban in found],
+        "made": [moment(ban.created) for ban in found],
+    }
+    said = [name for name, cells in columns.items() if any(cells)]  # no empty column: a reason that is the rule's name
+    if found:
+        output().print(table("", said, zip(*(columns[name] for name in said), strict=True)))
+    typer.echo(counted(len(found), "ban"), err=True)
 
 
 @app.command("add")
@@ -122,7 +133,7 @@ def import_bans(
         for problem in found.problems:
             typer.echo(str(problem), err=True)
         wrong += found.wrong
-        typer.echo(f"{path}: {found.bans} bans, {found.skipped} skipped, {found.wrong} wrong", err=True)
+        typer.echo(f"{path}: {counted(found.bans, 'ban')}, {found.skipped} skipped, {found.wrong} wrong", err=True)
     if wrong:
         raise typer.Exit(1)
 
@@ -148,7 +159,7 @@ def export(
     with part.open("w", encoding="utf-8") as file:
         written = write_bans(found, file, form, now=time.time())
     part.replace(to)
-    typer.echo(f"{to}: {written} bans", err=True)
+    typer.echo(f"{to}: {counted(written, 'ban')}", err=True)
 
 
 @app.command("undo")
@@ -170,7 +181,7 @@ def undo(
             bans.apply([(ban.key, None) for ban in batch], now=now)
     for ban in found:
         typer.echo(ban.key)
-    typer.echo(f"{len(found)} bans {'would be ' if dry_run else ''}lifted", err=True)
+    typer.echo(f"{counted(len(found), 'ban')} {'would be ' if dry_run else ''}lifted", err=True)
 
 
 def opened(uri: str) -> Store:
@@ -230,11 +241,15 @@ def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield batch
 
 
-def ending(ban: Ban) -> str:
-    """When a ban ends, as people read it."""
-    return "for good" if ban.expires is None else moment(ban.expires)
+def network_of(key: str, networks: AsnTable) -> str:
+    """The AS of what a ban is on, with its name; empty where it is unknown, or where the key has no address."""
+    from ipaddress import ip_network
 
-
-def moment(seconds: float) -> str:
-    """A time in UTC, to the second."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    if key.startswith("AS"):
+        return networks.describe(int(key[2:]))
+    place = key.partition("@")[2] if key.startswith("gh") else key
+    if not place:
+        return ""
+    whole = ip_network(place)
+    number = networks.lookup(str(whole[0]))
+    return "" if number is None or number != networks.lookup(str(whole[-1])) else networks.describe(number)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import inspect
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from gobanfast._decision import Decision
@@ -35,6 +39,8 @@ Header = Annotated[
 Method = Annotated[str | None, typer.Option("--method", help="Method of the request.")]
 UrlPath = Annotated[str | None, typer.Option("--path", help="Path of the request.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 COLOURS = {"allow": "green", "challenge": "yellow", "ban": "red"}
 
@@ -104,20 +110,103 @@ def listed(things: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(things[:-1]), things[-1]))) if things else "nothing"
 
 
+def roughly(seconds: float) -> str:
+    """A length of time as people say it."""
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def moment(seconds: float, *, ahead: bool = False) -> str:
+    """A time: on a terminal how far off, elsewhere in UTC to the second."""
+    if not output().is_terminal:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"in {roughly(seconds - time.time())}" if ahead else f"{roughly(time.time() - seconds)} ago"
+
+
 def share(lines: int, total: int) -> str:
     """`lines` of `total` in percent, one decimal."""
     return f"{100 * lines / total:.1f}%" if total else "-"
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A table with numbers (columns called lines, share, or by a unit) to the right."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        number = column in {"lines", "share", "value"}
-        made.add_column(column, justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
-    return made
+NUMBERS = {"lines", "share", "times", "value"}
+CUT = {"network", "reason"}  # columns that give way first on a terminal that is too narrow
+WRAPPED = {"advice", "shadow", "logged", "what", "when"}
+GAP, LEAST = 2, 10  # cells between columns; of a column that gives way
+
+
+class table:  # noqa: N801 - used as the function that it stands for
+    """A table to print. On a terminal reasons and networks are cut where it is too narrow, and sentences wrap; what is
+    looked for or copied (keys, addresses, ids, times) is always whole. Elsewhere every row is one line, nothing is cut,
+    and columns are two blanks apart or more."""
+
+    def __init__(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        self.title, self.columns = title, columns
+        self.rows = [[cell if isinstance(cell, Text) else Text(str(cell)) for cell in row] for row in rows]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Called by rich."""
+        cells = [[Text(column) for column in self.columns], *self.rows]
+        widths = [max(cell.cell_len for cell in column) for column in zip(*cells, strict=True)]
+        if not console.is_terminal:
+            yield from self._lines(cells, widths)
+            return
+        made = Table(title=self.title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        made.padding = (0, GAP, 0, 0)
+        least = 0
+        for index, (column, width) in enumerate(zip(self.columns, widths, strict=True)):
+            gives_way = column in CUT | WRAPPED
+            made.add_column(column, justify="right" if column in NUMBERS else "left", no_wrap=not gives_way)
+            least += GAP + (min(width, LEAST) if gives_way else width)
+            for row in self.rows if column in CUT else ():
+                row[index].no_wrap, row[index].overflow = True, "ellipsis"
+        for row in self.rows:
+            made.add_row(*row)
+        yield from console.render(made, options.update(width=max(options.max_width, least)))
+
+    def _lines(self, cells: list[list[Text]], widths: list[int]) -> Iterator[Text]:
+        lines = [Text(self.title)] if self.title else []
+        for row in cells:
+            line = ""
+            for column, cell, width in zip(self.columns, row, widths, strict=True):
+                padding = " " * (width - cell.cell_len)
+                line += (padding + cell.plain if column in NUMBERS else cell.plain + padding) + " " * GAP
+            lines.append(Text(line.rstrip()))
+        yield from lines
+
+
+class PlainHelp:
+    """What `Command` and `Commands` share: flags without "<bool>", which looks as if they took a value, and paragraphs
+    that wrap where the terminal does and not where the source did, too."""
+
+    help: str | None
+
+    def get_params(self, ctx: Any) -> Any:
+        """Called by typer: the parameters, with those changes."""
+        parameters = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+                parameter.metavar = ""
+        return parameters
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Called by typer."""
+        paragraphs = inspect.cleandoc(self.help or "").split("\n\n")
+        self.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+        super().format_help(ctx, formatter)  # type: ignore[misc]
+
+
+class Command(PlainHelp, TyperCommand):
+    """The class of every command."""
+
+
+class App(typer.Typer):
+    """Commands of the class `Command`."""
+
+    def command(self, *names: Any, **options: Any) -> Callable[[Function], Function]:
+        """As typer's."""
+        return super().command(*names, cls=Command, **options)
 
 
 def members(decision: Decision, table: AsnTable) -> dict[str, object]:

@@ -22,7 +22,10 @@ def doctor(
         Path | None, typer.Option("--rules", "-r", exists=True, dir_okay=False, help="Rules file to examine.")
     ] = None,
     url: Annotated[
-        str | None, typer.Option("--url", help="Where a running Doctor answers; its token is in GOBANFAST_TOKEN.")
+        str | None,
+        typer.Option(
+            "--url", help="Server with a Doctor (/gobanfast-doctor unless said); GOBANFAST_TOKEN has its token."
+        ),
     ] = None,
     asn: Asn = None,
     trust: Annotated[

@@ -36,7 +36,9 @@ def explain(
     ] = None,
     id: Annotated[str | None, typer.Option("--id", help="Id of the decision in the log.")] = None,  # noqa: A002
 ) -> None:
-    """Say why a request is decided as it is: the rule, where it stands, what it saw, what would change it.
+    """Say why one request is decided as it is: the rule, where it stands, what it saw, what would change it.
+
+    What a whole file says, rule by rule: `gobanfast rules explain`.
 
     With --log and --id: decide a logged decision again, by the rules of that time; status 1 if it comes out otherwise.
     """

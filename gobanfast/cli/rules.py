@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gobanfast._errors import RuleError
-from gobanfast.cli.common import AsJson, Asn, Sni, coloured, counted, load_asn, output, table
+from gobanfast.cli.common import App, AsJson, Asn, Sni, coloured, counted, load_asn, output, table
 
 if TYPE_CHECKING:
     from gobanfast.asn import AsnTable
     from gobanfast.rules import Ruleset
     from gobanfast.rules.rule import Conditions
 
-app = typer.Typer(help="Work on rules files.", no_args_is_help=True)
+app = App(help="Work on rules files.", no_args_is_help=True)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="Rules, YAML or compiled.")]
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="Rules (YAML).")]
@@ -154,7 +154,11 @@ def explain(
     sni: Sni = None,
     asn: Asn = None,
 ) -> None:
-    """Show the rules in the order in which they decide; with --address, why it is decided as it is."""
+    """Show the rules of a file in the order in which they decide.
+
+    Why one request is decided as it is, with all its signals: `gobanfast explain`; --address and --sni here are a short
+    way to it.
+    """
     from gobanfast.engine import Engine
 
     ruleset = _load(file, load_asn(asn))

@@ -46,6 +46,9 @@ OTHER_FIELDS = (b"x-real-ip", b"cf-connecting-ip", b"true-client-ip", b"fastly-c
 WORKERS = re.compile(r"(?:--workers|-w)[ =]?(\d+)")
 
 
+PATH = "/gobanfast-doctor"  # where a report is
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing to know: "problem" makes decisions wrong, "warning" may, "note" is only worth knowing."""
@@ -336,7 +339,7 @@ class Report:
         engine: Engine,
         *,
         token: str,
-        path: str = "/gobanfast-doctor",
+        path: str = PATH,
         trust: Trust | Iterable[str] | None = None,
         asn_file: Path | None = None,
         challenge: bool = False,
@@ -430,11 +433,16 @@ FORGED = "192.0.2.254"  # TEST-NET-1: no client ever has it
 
 
 def consult(url: str, token: str, *, timeout: float = 10.0) -> list[Finding]:
-    """Findings of the Doctor at `url`, and whether its server lets us name our own address.
+    """Findings of the Doctor at `url`, and whether its server lets us name our own address. A URL without a path means
+    the Doctor's usual one.
 
     Raises:
         OSError: nobody answers there, or not with a report.
     """
+    scheme, separator, rest = url.partition("://")
+    host, _, path = rest.partition("/")
+    if separator and not path and "?" not in host:
+        url = f"{scheme}://{host}{PATH}"
     report = fetch(url, token, timeout, {})
     forged = fetch(url, token, timeout, {"X-Forwarded-For": FORGED, "Forwarded": f"for={FORGED}"})
     found = [Finding(**finding) for finding in report["findings"]]
