@@ -28,7 +28,7 @@ WRONG: Any = {
     "another signal": (lambda engine: Trust(signals={"ja5": "x-ja5"}), "'ja5'", "ja3, ja4, sni"),
     "owners as a text": (lambda engine: Trust(single={"x-real-ip": "10.0.0.0/8"}), "'10.0.0.0/8'", "write a list"),
     "an engine as a path": (lambda engine: Gate("rules.yaml"), "'rules.yaml'", "Engine.load('rules.yaml')"),
-    "a log as its sink": (lambda engine: Gate(engine, log="stdout:"), "'stdout:'", "DecisionLog('stdout:')"),
+    "a log as a path": (lambda engine: Gate(engine, log="bans.jsonl"), "'bans.jsonl'", "write stdout:, file:PATH"),
     "one certificate name": (lambda engine: Gate(engine, names="a.example"), "'a.example'", "write a list"),
 }
 
