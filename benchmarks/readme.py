@@ -10,33 +10,38 @@ from benchmarks.report import find, newest_record, read_record, table
 
 README = Path(__file__).parent.parent / "README.md"
 START, END = "<!-- bench:start -->", "<!-- bench:end -->"
-SUBJECTS = (
-    "gobanfast lookup", "dict.get", "no-op call", "maxminddb-rust .get_path", "maxminddb C .get",
-    "pytricia frozen .get", "pyasn.lookup", "py-radix search_best", "ipaddress + bisect",
-)  # fmt: skip
-GROUPS = ("v4_mix", "v4_zipf", "v6_mix", "v6_zipf")
-HEADINGS = ("ns per lookup", "IPv4 mixed", "IPv4 Zipf", "IPv6 mixed", "IPv6 Zipf")
-BATCHES = {"v4_mix uint32": "IPv4, uint32", "v6_mix 16 bytes": "IPv6, 16 bytes", "v4_mix str": "IPv4, list of str"}
+WEB = {
+    "bare": "no middleware",
+    "gobanfast": "gobanfast: trackers, score",
+    "Starlette CORSMiddleware": "Starlette CORSMiddleware",
+    "slowapi": "slowapi",
+    "Starlette BaseHTTPMiddleware, no-op": "Starlette BaseHTTPMiddleware that does nothing",
+    "fastapi-guard": "fastapi-guard",
+}
+SERVERS = {"asgi": "ASGI", "fastapi": "FastAPI", "wsgi": "WSGI"}
 
 
 def text(record: dict[str, Any], name: str) -> str:
-    """What stands between the marks: where the figures come from, single lookups, batch lookups."""
+    """What stands between the marks: where the figures come from, whole requests, single calls."""
     machine = record["machine"]
     lines = []
-    for subject in SUBJECTS:
-        rows = [find(record, "prefix", group, subject) for group in GROUPS]
-        if any(rows):
-            lines.append([subject, *(f"{row['median']:.0f}" if row else "-" for row in rows)])
-    single = table(HEADINGS, lines)
-    batches = [(label, find(record, "batch", group, "gobanfast lookup_many")) for group, label in BATCHES.items()]
-    rates = [[label, f"{1e3 / row['median']:.0f}"] for label, row in batches if row]
-    batch = "\n" + table(("`lookup_many`, one core", "million a second"), rates) if rates else ""
+    for subject, label in WEB.items():
+        rows = [find(record, "http", group, subject) for group in SERVERS]
+        lines.append([label, *(f"{row['median'] / 1e3:.1f}" if row else "-" for row in rows)])
+    web = table(("µs for a whole request of 13 headers", *SERVERS.values()), lines)
+    calls = [
+        ("one `decide` (100 rules, 100,000 bans, trackers, score)", "engine", "full triple", "gobanfast decide"),
+        ("the AS of an address, whole Internet table", "prefix", "v4_mix", "gobanfast lookup"),
+        ("the same address in a `dict`", "prefix", "v4_mix", "dict.get"),
+        ("in pytricia", "prefix", "v4_mix", "pytricia frozen .get"),
+    ]
+    told = "; ".join(f"{label} {row['median']:.0f} ns" for label, *where in calls if (row := find(record, *where)))
     source = (
-        f"Medians of {record['rounds']} interleaved rounds over {record['table']['prefixes']:,} prefixes on "
-        f"{machine['cpu']}, {machine['python'].partition(' (')[0]}, {record['date'][:10]}; "
+        f"`{record['command']}`: medians of {record['rounds']} interleaved rounds on {machine['cpu']}, "
+        f"{machine['python'].partition(' (')[0]}, {record['date'][:10]}; "
         f"all figures: [benchmarks/record/{name}.md](benchmarks/record/{name}.md).\n"
     )
-    return f"{source}\n{single}{batch}"
+    return f"{source}\n{web}\nSingle calls: {told}.\n"
 
 
 def main() -> int:
