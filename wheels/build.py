@@ -200,8 +200,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--targets", default=",".join(map(str, TARGETS)), help="comma-separated, of %(default)s")
     parser.add_argument("--only", default="", help="one interpreter, such as cp311")
+    parser.add_argument("--interpreters", action="store_true", help="only print what would be built for: tag and path")
     parser.add_argument("--twice", action="store_true", help="build each again in another folder and compare the bytes")
     options = parser.parse_args()
+    if options.interpreters:
+        for tag, path in interpreters():
+            print(tag, path)
+        return 0
     targets = [target for target in TARGETS if str(target) in options.targets.split(",")]
     shutil.rmtree(DIST, ignore_errors=True)
     DIST.mkdir(parents=True)
