@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 import gobanfast
 
 PACKAGE = Path(gobanfast.__file__).parent
+ROOT = Path(__file__).parents[1]
 EXTENSIONS = sorted(path for path in PACKAGE.glob("_*") if path.name.endswith(EXTENSION_SUFFIXES[0]))
 SOURCES = list(PACKAGE.glob("*.pyx"))
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
@@ -224,3 +226,34 @@ def test_build_requirements_are_one():
     pyproject = tomllib.loads(PYPROJECT.read_text())
 
     assert pyproject["build-system"]["requires"] == pyproject["dependency-groups"]["build"]
+
+
+@pytest.mark.skipif(not (ROOT / "Makefile").exists(), reason="no source tree around the tests")
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not on PATH")
+def test_make_has_an_environment_for_each_interpreter_that_is_named(tmp_path):
+    """`make demo` works in .venv, `make demo PYTHON=...` in one that has the version in its name, and what is no Python
+    is said to be none, whatever environments there are."""
+
+    clean = {name: value for name, value in os.environ.items() if name not in {"PYTHON", "MAKEFLAGS", "MAKELEVEL"}}
+
+    def planned(*arguments: str) -> str:
+        return subprocess.run(
+            ["make", "-n", "-B", "demo", *arguments],  # noqa: S607
+            cwd=ROOT, env=clean, capture_output=True, text=True, check=False,
+        ).stdout  # fmt: skip
+
+    version = "{}.{}".format(*sys.version_info)
+    elsewhere = tmp_path / "python3"
+    elsewhere.write_text("#!/bin/sh\nexit 1\n")
+    elsewhere.chmod(0o755)
+
+    assert "\n.venv/bin/gobanfast scan" in planned()
+    assert f"\n.venv-{version}/bin/gobanfast scan" in planned(f"PYTHON={sys.executable}")
+    assert "\n.venv-/bin/gobanfast scan" in planned(f"PYTHON={elsewhere}")
+    refused = subprocess.run(
+        ["make", "demo", f"PYTHON={elsewhere}"],  # noqa: S607
+        cwd=ROOT, env=clean, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "needs Python 3.11 or newer" in refused.stdout
+    assert refused.returncode
+    assert not (ROOT / ".venv-").exists()
