@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 from gobanfast.batch.logs import ADDRESS_KEYS, FORMATS
 from gobanfast.cli.app import app
-from gobanfast.cli.scan import Layout
+from gobanfast.cli.common import Layout
 from gobanfast.demo import make_log
 
 DEMO = Path(gobanfast.__file__).parent / "demo"

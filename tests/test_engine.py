@@ -148,7 +148,7 @@ def test_explain_names_place_entry_and_runner_up(engine: Engine) -> None:
     text = engine.explain(engine.decide("192.0.2.1"))
 
     for words in ("192.0.2.1: allow", "rule 'office' at rules.yaml:4:5", "192.0.2.0/24 (of 1) covers the address",
-                  "without it ban for 3600 s by rule 'spam' at rules.yaml:5:5 (spam)"):  # fmt: skip
+                  "without it ban for 1h by rule 'spam' at rules.yaml:5:5 (spam)"):  # fmt: skip
         assert words in text
     assert "malformed-address" in engine.explain(engine.decide("?"))
     assert "would have decided, were it enforced: challenge by rule 'google'" in engine.explain(
@@ -170,7 +170,7 @@ def test_explain_says_what_live_state_decided() -> None:
 
     assert "stored     as a ban of 192.0.2.1\n" in said("192.0.2.1", path="/.env")
     assert "decided by the ban of 192.0.2.1 (reads files), made by 'probes', until 2" in said("192.0.2.1", path="/")
-    assert "without it ban for 3600 s by rule 'probes'" in said("192.0.2.1", path="/.env")
+    assert "without it ban for 1h by rule 'probes'" in said("192.0.2.1", path="/.env")
     assert "so it is allowed; score 0.69, threshold none yet, from 60% of the" in said("192.0.2.2", headers=browser)
     tripped = said("192.0.2.2", headers=other)
     assert (

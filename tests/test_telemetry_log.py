@@ -453,7 +453,7 @@ def test_explain_command_decides_a_line_again(engine, tmp_path):
     ids = logged(FileSink(path), Engine(Ruleset.load(rules)))
     result = CliRunner().invoke(app, ["explain", "--log", str(path), "--id", ids[0], "-r", str(rules)])
     assert 0 == result.exit_code, result.output
-    assert "ban for 3600 s by rule 'spam'" in result.output
+    assert "ban for 1h by rule 'spam'" in result.output
     assert "decided again: the same" in result.output
     for arguments in (["explain", "-r", str(rules)], ["explain", "8.8.8.8", "--log", str(path), "-r", str(rules)]):
         assert 2 == CliRunner().invoke(app, arguments).exit_code

@@ -40,10 +40,10 @@ class Judged:
         """Counts `lines` of the log `source` that say what `request` does; None: only an address."""
         self._lines[source, frozenset() if request is None else request.held & self._asked] += lines
 
-    def lacking(self, rule: Rule) -> int:
-        """Lines that do not hold what the rule asks for."""
-        wanted = needs(rule)
-        return sum(lines for (_, held), lines in self._lines.items() if not wanted <= held)
+    def lacking(self, *rules: Rule) -> int:
+        """Lines that do not hold what one of the rules asks for."""
+        wanted = [needs(rule) for rule in rules]
+        return sum(lines for (_, held), lines in self._lines.items() if not all(names <= held for names in wanted))
 
     def unjudged(self, rule: Rule) -> bool:
         """Whether no line of some log holds what the rule asks for."""

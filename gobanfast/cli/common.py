@@ -6,6 +6,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -17,8 +18,10 @@ from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from gobanfast._decision import Decision
+    from gobanfast._set import PrefixSet
     from gobanfast.asn import AsnTable
     from gobanfast.engine import Engine
+    from gobanfast.rules import Ruleset
 
 Rules = Annotated[Path, typer.Option("--rules", "-r", exists=True, dir_okay=False, help="Rules to decide by (YAML).")]
 Asn = Annotated[
@@ -41,6 +44,29 @@ UrlPath = Annotated[str | None, typer.Option("--path", help="Path of the request
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Layout(StrEnum):
+    """The log formats `--format` takes; the names are those of `batch.logs.FORMATS`."""
+
+    AUTO = "auto"
+    COMBINED = "combined"
+    NGINX_JSON = "nginx-json"
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+Format = Annotated[
+    Layout,
+    typer.Option("--format", "-f", help="How lines are written; auto looks at the first hundred."),
+]
+Field = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the client's address is: JSON key (a.b steps inside), CSV column, or number of the field of a "
+        "combined line, separated by blanks as in awk."
+    ),
+]
 
 COLOURS = {"allow": "green", "challenge": "yellow", "ban": "red"}
 
@@ -88,6 +114,13 @@ def load_engine(rules: Path, asn: AsnTable) -> Engine:
     from gobanfast.rules import Ruleset
 
     return Engine(Ruleset.load(rules, asn=asn))
+
+
+def trusted(ruleset: Ruleset) -> PrefixSet:
+    """The addresses that the rules' `trust:` covers."""
+    from gobanfast._set import PrefixSet
+
+    return PrefixSet.from_packed(ruleset.trust.addresses, ruleset.trust.lengths)
 
 
 def network(asn: int | None, table: AsnTable) -> str:

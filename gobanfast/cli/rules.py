@@ -12,10 +12,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gobanfast._errors import RuleError
-from gobanfast.cli.common import App, AsJson, Asn, Sni, coloured, counted, load_asn, output, table
+from gobanfast.cli.common import (
+    App,
+    AsJson,
+    Asn,
+    Field,
+    Format,
+    Layout,
+    Sni,
+    coloured,
+    counted,
+    listed,
+    load_asn,
+    output,
+    table,
+    trusted,
+)
 
 if TYPE_CHECKING:
     from gobanfast.asn import AsnTable
+    from gobanfast.batch.compare import Comparison
     from gobanfast.rules import Ruleset
     from gobanfast.rules.rule import Conditions
 
@@ -114,17 +130,27 @@ def diff(
     budget: Annotated[
         float | None, typer.Option(min=0, max=100, help="Status 1 only when more percent of the lines differ.")
     ] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Ask bans, trackers and score too, by the log's own times.")
+    ] = False,
+    layout: Format = Layout.AUTO,
+    field: Field = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what changes: rules added, removed and changed, and with --log the decisions that differ.
+    """Show what changes: rules and settings, and with --log the decisions that differ, by all that the log says.
 
-    Status 1 when anything changes; with --budget, when more decisions do than that.
+    Status 1 when anything changes; with --budget, when more decisions do than that, or when what changes asks for more
+    than the log can tell.
     """
+    from gobanfast.batch.compare import asks_requests, compare
+    from gobanfast.batch.judged import asked_headers
     from gobanfast.batch.logs import LogFile
-    from gobanfast.rules.diff import changes, on_logs
+    from gobanfast.rules.diff import changes
 
     if budget is not None and not logs:
         raise typer.BadParameter("--budget is about decisions; give it a --log")
+    if replay and not logs:
+        raise typer.BadParameter("--replay is about the lines of a log; give it a --log")
     networks = load_asn(asn)
     before, after = _load(old, networks), _load(new, networks)
     found = list(changes(before, after))
@@ -133,18 +159,50 @@ def diff(
     differs = bool(found)
     if logs:
         with ExitStack() as stack:
-            opened = [LogFile(stack.enter_context(path.open("rb")), str(path)) for path in logs]
-            differences, bad = on_logs(before, after, opened)
-        report |= {"lines_without_address": bad, "decisions": differences.report()}
-        lines += [*differences.lines()]
-        compared = differences.compared
-        differs = differs if budget is None else bool(compared) and differences.differing / compared > budget / 100
+            opened = [
+                LogFile(
+                    stack.enter_context(path.open("rb")), str(path), layout=layout.value, field=field,
+                    requests=asks_requests(before, after), times=replay,
+                    asked=asked_headers(before.compiled, after.compiled), trusted=trusted(after),
+                )
+                for path in logs
+            ]  # fmt: skip
+            compared = compare(before, after, opened, replay=replay)
+        over = None if budget is None else compared.over(budget)
+        report |= {
+            "lines_without_address": compared.bad,
+            "decisions": compared.differences.report(),
+            "not_asked": compared.not_asked,
+            "unjudged": compared.unjudged,
+            "change_not_asked": compared.blind,
+            "over_budget": over,
+        }
+        lines += [*compared.differences.lines(), *_caveats(compared, replay)]
+        if over is not None:
+            lines.append(over)
+        differs = differs if budget is None else over is not None
     if as_json:
         typer.echo(json.dumps(report))
     else:
         typer.echo("\n".join(lines) or "nothing changes")
     if differs:
         raise typer.Exit(1)
+
+
+def _caveats(compared: Comparison, replay: bool) -> Iterator[str]:
+    """What of the rulesets the comparison did not ask, a line each."""
+    if compared.bad:
+        yield f"{counted(compared.bad, 'line')} without an address"
+    if compared.not_asked:
+        hint = "" if replay else "; --replay asks them, by the log's own times"
+        yield f"not asked: {listed(compared.not_asked)}{hint}"
+    if compared.unjudged:
+        rules = listed([f"{rule} in {counted(lines, 'line')}" for rule, lines in compared.unjudged.items()])
+        yield f"not judged, because the logs do not hold what a rule asks for: {rules}"
+    if compared.late or compared.untimed:
+        yield f"{counted(compared.late, 'line')} out of order, {counted(compared.untimed, 'line')} without a time"
+    if compared.blind:
+        yield f"what changes was not asked in full: {listed(compared.blind)}"
 
 
 @app.command()
@@ -160,6 +218,7 @@ def explain(
     way to it.
     """
     from gobanfast.engine import Engine
+    from gobanfast.rules.values import duration_text
 
     ruleset = _load(file, load_asn(asn))
     if address is not None or sni is not None:
@@ -168,7 +227,7 @@ def explain(
         return
     rows = []
     for position, rule in enumerate(ruleset.rules, 1):
-        lasts = "" if rule.duration is None else f"{rule.duration:g} s"
+        lasts = "" if rule.duration is None else duration_text(rule.duration)
         mode = "" if rule.mode == "enforce" else rule.mode
         asks = "; ".join(_asks(rule.when)) or "anything"
         place = f"{rule.source}:{rule.line}"

@@ -17,13 +17,15 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gobanfast._set import PrefixSet
 from gobanfast.batch.judged import asked_headers
 from gobanfast.batch.logs import LogError, LogFile
 from gobanfast.batch.scan import Reason, Scan, moment
 from gobanfast.cli.common import (
     AsJson,
     Asn,
+    Field,
+    Format,
+    Layout,
     Rules,
     coloured,
     counted,
@@ -34,21 +36,12 @@ from gobanfast.cli.common import (
     output,
     share,
     table,
+    trusted,
 )
 from gobanfast.engine import Engine
 
 if TYPE_CHECKING:
     from gobanfast.asn import AsnTable
-
-
-class Layout(StrEnum):
-    """The log formats `--format` takes; the names are those of `batch.logs.FORMATS`."""
-
-    AUTO = "auto"
-    COMBINED = "combined"
-    NGINX_JSON = "nginx-json"
-    JSONL = "jsonl"
-    CSV = "csv"
 
 
 class FailOn(StrEnum):
@@ -65,16 +58,8 @@ def scan(
     ],
     rules: Rules,
     asn: Asn = None,
-    layout: Annotated[
-        Layout, typer.Option("--format", "-f", help="How lines are written; auto looks at the first hundred.")
-    ] = Layout.AUTO,
-    field: Annotated[
-        str | None,
-        typer.Option(
-            help="Where the client's address is: JSON key (a.b steps inside), CSV column, or number of the field of a "
-            "combined line, separated by blanks as in awk."
-        ),
-    ] = None,
+    layout: Format = Layout.AUTO,
+    field: Field = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write every decision here, a JSON line each.")
     ] = None,
@@ -98,7 +83,6 @@ def scan(
     """
     networks = load_asn(asn)
     engine = load_engine(rules, networks)
-    trusted = PrefixSet.from_packed(engine.ruleset.trust.addresses, engine.ruleset.trust.lengths)
     if replay:
         engine = Engine(engine.ruleset, clock=lambda: 0.0)
     start = perf_counter()
@@ -116,7 +100,7 @@ def scan(
             opened.append(
                 LogFile(
                     stream, name, layout=layout.value, field=field, requests=scanned.asks_requests, times=replay,
-                    asked=asked_headers(engine.compiled), trusted=trusted,
+                    asked=asked_headers(engine.compiled), trusted=trusted(engine.ruleset),
                 )
             )  # fmt: skip
         try:

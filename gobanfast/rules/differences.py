@@ -71,7 +71,7 @@ class Differences:
         if len(self.examples) < MOST_EXAMPLES:
             self.examples.append(
                 {"address": old.address, "sni": old.sni, "asn": old.asn, "old": before, "old_rule": old.rule,
-                 "new": after, "new_rule": new.rule}
+                 "new": after, "new_rule": new.rule, "path": old.path}
             )  # fmt: skip
 
     @property
@@ -126,7 +126,7 @@ class Differences:
         for asn, count in self.networks.most_common(5):
             yield f"  {'AS unknown' if asn is None else 'other ASes' if asn == _OTHER else f'AS{asn}'}: {count}"
         for example in self.examples[:5]:
-            sni = f" {example['sni']}" if example["sni"] else ""
+            sni = "".join(f" {example[name]}" for name in ("sni", "path") if example[name])
             change = (
                 f"{example['old']} ({example['old_rule'] or '-'}) -> {example['new']} ({example['new_rule'] or '-'})"
             )

@@ -14,6 +14,7 @@ from gobanfast.rules.fields import SNI_WORDS, TLS_VERSIONS
 from gobanfast.rules.regex import compile_regex
 from gobanfast.rules.requests import holds, names_in, text_of
 from gobanfast.rules.rule import HeaderTest, PrefixList, Rule
+from gobanfast.rules.values import duration_text
 
 if TYPE_CHECKING:
     from gobanfast._decision import Decision
@@ -92,7 +93,7 @@ def _end(expires: float | None) -> str:
 
 
 def _place(rule: Rule) -> str:
-    lasts = "" if rule.duration is None else f" for {rule.duration:g} s"
+    lasts = "" if rule.duration is None else f" for {duration_text(rule.duration)}"
     reason = f" ({rule.reason})" if rule.reason else ""
     return f"{rule.action}{lasts} by rule {rule.id!r} at {rule.source}:{rule.line}:{rule.column}{reason}"
 

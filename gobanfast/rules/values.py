@@ -52,6 +52,17 @@ def parse_duration(value: object) -> float | None:
     return seconds
 
 
+def duration_text(seconds: float | None) -> str:
+    """A duration as rules write it, such as "1h30m"; "permanent" for None."""
+    if seconds is None:
+        return "permanent"
+    parts, rest = [], seconds
+    for unit in ("d", "h", "m"):
+        count, rest = divmod(rest, _UNITS[unit])
+        parts += [f"{count:.0f}{unit}"] if count else []
+    return "".join(parts + ([f"{rest:g}s"] if rest or not parts else []))
+
+
 def parse_asn(value: object) -> tuple[int, int]:
     """First and last of the AS numbers in 15169, "AS15169" or "64512-65534".
 
