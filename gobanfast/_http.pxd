@@ -23,3 +23,8 @@ cdef class AsgiGate:
     cdef bint _follows   # whether the trust is that of the rules
     cdef bint _routed    # whether some paths are treated otherwise
     cdef bint _told      # whether someone is told of decisions
+
+
+cdef class Budget:
+    cdef readonly size_t limit
+    cdef size_t _used

@@ -8,6 +8,13 @@ from cpython.unicode cimport PyUnicode_1BYTE_DATA, PyUnicode_New
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
+cdef extern from *:
+    """
+    /* Adds; the value before. */
+    #define gbf_size_add(p, n) __atomic_fetch_add((p), (n), __ATOMIC_RELAXED)
+    """
+    size_t gbf_size_add(size_t *used, size_t n) noexcept
+
 cdef enum:
     PREFIX = 12
     ID = PREFIX + 1 + 16  # characters of an id
@@ -210,4 +217,53 @@ def pick(headers, dict names not None, /):
     if repeated is not None:
         for key, values in repeated.items():
             found[key] = ",".join(values)
+    return found
+
+
+cdef enum:
+    PAIR = 144   # bytes that a header takes besides its text: a tuple, two objects, a place in a list
+    ENTRY = 768  # and a decision in the queue of the log
+
+
+@cython.final
+cdef class Budget:
+    """Bytes that the entries of a queue may keep alive. Any number of threads take and give back."""
+
+    def __init__(self, size_t limit):
+        self.limit, self._used = limit, 0
+
+    @property
+    def used(self):
+        """Bytes taken and not given back."""
+        return gbf_size_add(&self._used, 0)
+
+    def take(self, size_t n, /):
+        """True if `n` bytes are left, which are taken then."""
+        if gbf_size_add(&self._used, n) + n <= self.limit:
+            return True
+        gbf_size_add(&self._used, <size_t>0 - n)
+        return False
+
+    def give(self, size_t n, /):
+        """Gives `n` taken bytes back."""
+        gbf_size_add(&self._used, <size_t>0 - n)
+
+
+def weigh(headers, texts, Py_ssize_t limit, /):
+    """About how many bytes of memory a queued decision keeps alive; counted no further than to `limit`.
+
+    Args:
+        headers: (name, value) pairs of bytes, or None.
+        texts: str or bytes besides them; None counts nothing.
+    """
+    cdef Py_ssize_t found = ENTRY
+    for text in texts:
+        if text is not None:
+            found += len(text)
+    if headers is None:
+        return found
+    for pair in headers:
+        if found > limit:
+            break
+        found += PAIR + len(pair[0]) + len(pair[1])
     return found

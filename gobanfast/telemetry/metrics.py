@@ -47,7 +47,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "gobanfast_store_outages": ("Outages of the store.", ()),
     "gobanfast_store_dropped": ("Changes that found the queue to the store full.", ()),
     "gobanfast_log_lines": ("Lines of the decision log.", ()),
-    "gobanfast_log_dropped": ("Decisions that found the queue of the log full.", ()),
+    "gobanfast_log_dropped": ("Decisions that found the queue of the log full, or that its sink never took.", ()),
     "gobanfast_log_failures": ("Failures of the log's sink.", ()),
 }
 # Gauges: help, labels, and how those of several workers become one.
@@ -62,6 +62,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...], Callable[[float, float], float]]] 
     "gobanfast_store_up": ("Workers that reach the store.", (), float.__add__),
     "gobanfast_store_queue": ("Changes that wait for the store.", (), float.__add__),
     "gobanfast_log_queue": ("Decisions that wait for the log.", (), float.__add__),
+    "gobanfast_log_queue_bytes": ("Bytes of memory that they keep alive.", (), float.__add__),
 }
 
 
@@ -311,6 +312,7 @@ class Metrics:
         if self.log is not None:
             lines = self.log.health()
             gauges["gobanfast_log_queue"] = float(lines["queue"])
+            gauges["gobanfast_log_queue_bytes"] = float(lines.get("queue_bytes", 0))
             self._count(counts, "gobanfast_log_lines", lines["written"])
             self._count(counts, "gobanfast_log_dropped", lines["dropped"])
             self._count(counts, "gobanfast_log_failures", lines["failures"])

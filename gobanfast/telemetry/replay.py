@@ -88,6 +88,8 @@ def replay(line: dict[str, Any], ruleset: Ruleset) -> Replay:
         given["headers"] = {_environ_name(name): value for name, value in signals["headers"]}
     elif signals["headers"] is not None:
         given["headers"] = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in signals["headers"]]
+    if signals.get("cut"):
+        notes.append(f"the log has {', '.join(signals['cut'])} cut short; decided is by what is left")
     engine = Engine(ruleset)
     if cause == "ban":
         notes.append(f"the ban of {line['ban']} is taken from the log")

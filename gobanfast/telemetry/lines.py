@@ -1,0 +1,246 @@
+"""Lines of the decision log: what a queued decision keeps of its request, and the JSON that is made of it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from gobanfast._http import weigh
+
+if TYPE_CHECKING:
+    from gobanfast._decision import Decision
+
+Headers = Sequence[Sequence[bytes]] | Mapping[str, Any]
+Outcome = Literal["challenged", "solved", "passed", "refused"]
+
+VERSION = 1
+SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token"})
+KEEP = 16384  # bytes of memory up to which a request is queued as it is
+VALUE, NAME = 4096, 256  # characters of a value and of a header's name in a line
+LINE = 16384  # bytes of a line
+FACTS = (
+    "action", "cause", "rule", "reason", "duration", "asn", "shadow", "logged", "ban", "expires", "score", "threshold",
+    "coverage", "compiled", "address", "sni", "ja4", "hello", "method", "http", "path",
+)  # fmt: skip
+# What a line has at most: characters of a value, characters of all headers, bytes of a hello, ids of rules.
+LEVELS = ((VALUE, 12288, VALUE, 1000), (1024, 4096, 2048, 100), (256, 1024, 0, 20), (64, 0, 0, 4))
+# C1 controls and separators, which some readers take for the end of a line, and marks that turn text around.
+ODD = re.compile("[\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+
+encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+class Entry(NamedTuple):
+    """A decision on its way to the log; `decision` may be Facts."""
+
+    number: int
+    wall: float
+    now: float
+    decision: Decision
+    headers: Headers | None
+    fingerprint: str | None
+    request_id: str | None
+    weight: int
+    outcome: Outcome | None
+    nbytes: int
+
+
+class Facts:
+    """What a line says of a decision, without the request that it holds. `cut`: what is shorter than it was."""
+
+    __slots__ = (*FACTS, "cut", "environ")
+
+
+def short_copy(decision: Any, headers: Headers | None, request_id: str | None) -> tuple[Any, Headers | None, int]:
+    """(facts, headers, bytes of memory they keep alive) of a decision, with long values cut.
+
+    Of a WSGI environ that is the headers; of others whatever is over KEEP bytes. A value is cut to VALUE characters,
+    and headers are left out once KEEP bytes are full. Values that are hidden are left out here.
+    """
+    facts = Facts()
+    cut: dict[str, int] = {}
+    for name in FACTS:
+        setattr(facts, name, getattr(decision, name, None))
+    for name in ("address", "sni", "path", "ja4", "method", "http"):
+        text = getattr(facts, name)
+        if text is not None and len(text) > VALUE:
+            cut[name], text = len(text), text[:VALUE]
+            setattr(facts, name, text)
+    hello = facts.hello  # type: ignore[attr-defined]
+    if hello is not None and hello.message is not None and len(hello.message) > VALUE:
+        cut["hello"] = len(hello.message)
+        facts.hello = None  # type: ignore[attr-defined]
+    facts.cut, facts.environ = cut, isinstance(headers, Mapping)  # type: ignore[attr-defined]
+    pairs: list[tuple[Any, Any]] | None = None
+    if headers is not None:
+        pairs, room = [], KEEP
+        left_out = 0
+        given: Iterable[Any] = environ_pairs(headers) if isinstance(headers, Mapping) else headers
+        for name, value in given:
+            if room <= 0:
+                left_out += 1
+                continue
+            if len(name) > NAME:
+                cut["header name"], name = len(name), name[:NAME]  # noqa: PLW2901
+            known = name if isinstance(name, str) else name.decode("latin-1")
+            if known.lower() in SECRET:
+                value = value[:0]  # noqa: PLW2901
+            elif len(value) > VALUE:
+                cut[f"header {known.lower()}"], value = len(value), value[:VALUE]  # noqa: PLW2901
+            pairs.append((name, value))
+            room -= 144 + len(name) + len(value)
+        if left_out:
+            cut["headers"] = left_out
+    texts = [getattr(facts, name) for name in ("address", "sni", "path")]
+    return facts, pairs, 1024 + weigh(pairs, (*texts, request_id), 1 << 20) + (0 if facts.hello is None else VALUE)  # type: ignore[attr-defined]
+
+
+def environ_pairs(environ: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Header names and values of a WSGI environ."""
+    for name, value in environ.items():
+        if name.startswith("HTTP_") or name in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
+            yield name.removeprefix("HTTP_").replace("_", "-").lower(), str(value)
+
+
+def line_of(entry: Entry, worker: str, pseudonyms: Pseudonyms | None, level: int) -> tuple[bytes, int]:
+    """(the line of an entry, the level of LEVELS at which it fits LINE bytes), from `level` on."""
+    while True:
+        text = encode(members(entry, worker, pseudonyms, *LEVELS[level]))
+        text = ODD.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+        data = text.encode("utf-8", "backslashreplace")
+        if len(data) <= LINE or level + 1 == len(LEVELS):
+            return data, level
+        level += 1
+
+
+def members(
+    entry: Entry, worker: str, pseudonyms: Pseudonyms | None, value: int, room: int, hello_bytes: int, ids: int
+) -> dict[str, Any]:
+    """The members of a line, none longer than these limits."""
+    decision = entry.decision
+    hidden = None if pseudonyms is None else pseudonyms.of(entry.wall)
+    ban, fingerprint = decision.ban, entry.fingerprint
+    if hidden is not None:
+        ban, fingerprint = hidden(ban), hidden(fingerprint)
+    cut: dict[str, int] = dict(getattr(decision, "cut", ()))
+
+    def short(name: str, text: str | None) -> str | None:
+        if text is not None and len(text) > value:
+            cut.setdefault(name, len(text))
+            return text[:value]
+        return text
+
+    signals = signals_of(entry, hidden, short, room, hello_bytes, cut)
+    reason, request_id = short("reason", decision.reason), short("request", entry.request_id)
+    for name, found in (("shadow", decision.shadow), ("logged", decision.logged)):
+        if len(found) > ids:
+            cut[name] = len(found)
+    if cut:
+        signals["cut"] = cut
+    return {
+        "v": VERSION,
+        "kind": "decision",
+        "id": f"{worker}{entry.number:x}",
+        "request": request_id,
+        "time": iso(entry.wall),
+        "now": entry.now,
+        "pid": os.getpid(),
+        "action": decision.action,
+        "cause": decision.cause,
+        "outcome": entry.outcome,
+        "rule": decision.rule,
+        "reason": reason,
+        "duration": decision.duration,
+        "asn": decision.asn,
+        "shadow": decision.shadow[:ids],
+        "logged": decision.logged[:ids],
+        "ban": ban,
+        "expires": decision.expires,
+        "score": decision.score,
+        "threshold": decision.threshold,
+        "coverage": decision.coverage,
+        "fingerprint": fingerprint,
+        "ruleset": decision.compiled.content_hash,
+        "sampled": entry.weight,
+        "pseudonyms": None if hidden is None else iso(entry.wall)[:10],
+        "signals": signals,
+    }
+
+
+def signals_of(
+    entry: Entry,
+    hidden: Callable[[str | None], str | None] | None,
+    short: Callable[[str, str | None], str | None],
+    room: int,
+    hello_bytes: int,
+    cut: dict[str, int],
+) -> dict[str, Any]:
+    """What the decision was made of; with pseudonyms, without what could name a client."""
+    decision, hello = entry.decision, entry.decision.hello
+    found: dict[str, Any] = {
+        "address": short("address", decision.address) if hidden is None else hidden(decision.address),
+        "sni": short("sni", decision.sni),
+        "ja4": short("ja4", decision.ja4),
+        "method": short("method", decision.method),
+        "http": short("http", decision.http),
+    }
+    if hidden is None:
+        message = None if hello is None else hello.message
+        if message is not None and len(message) > hello_bytes:
+            cut["hello"], message = len(message), None
+        found["hello"] = None if message is None else base64.b64encode(message).decode()
+        found["path"] = short("path", decision.path)
+        found["headers"] = None if entry.headers is None else header_pairs(entry.headers, short, room, cut)
+        found["environ"] = bool(getattr(decision, "environ", False))
+    return found
+
+
+def header_pairs(
+    headers: Headers, short: Callable[[str, str | None], str | None], room: int, cut: dict[str, int]
+) -> list[tuple[str, str]]:
+    """Names and values as text, a character for each byte, while there is room."""
+    pairs: list[tuple[str, str]] = []
+    for pair in headers:
+        if len(pair[0]) > NAME:
+            cut["header name"] = len(pair[0])
+        name, value = [text if isinstance(text, str) else text.decode("latin-1") for text in (pair[0][:NAME], pair[1])]
+        shown = "***" if name.lower() in SECRET else short(f"header {name.lower()}", value) or ""
+        room -= len(name) + len(shown) + 8
+        if room < 0:
+            cut["headers"] = cut.get("headers", 0) + 1
+            continue
+        pairs.append((name, shown))
+    return pairs
+
+
+class Pseudonyms:
+    """Keyed hashes of client data, with a key of its own for each UTC day."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = hashlib.blake2b(key, person=b"gobanfast-log").digest()
+        self._day, self._day_key = "", b""
+
+    def of(self, wall: float) -> Callable[[str | None], str | None]:
+        """The function that hides a text written at `wall`."""
+        day = iso(wall)[:10]
+        if day != self._day:
+            self._day, self._day_key = day, hashlib.blake2b(day.encode(), key=self._key).digest()
+        return self._hide
+
+    def _hide(self, text: str | None) -> str | None:
+        if text is None:
+            return None
+        return (
+            "p:" + hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=self._day_key, digest_size=12).hexdigest()
+        )
+
+
+def iso(wall: float) -> str:
+    """UTC, to the microsecond."""
+    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
