@@ -25,9 +25,9 @@ PRINT = "gh1:" + "0123456789abcdef" * 2 + "@2001:db8:abcd:12::/64"
 KEYS = ["203.0.113.0/24", "46.101.9.2", "2001:db8:1234:5678:9abc:def0:1234:5678", PRINT, "AS14061", "8.0.0.0/8"]
 
 
-def piped(*arguments, columns="80"):
+def piped(*arguments, columns="80", **more):
     """(output, errors) of a command whose output is a pipe."""
-    environ = os.environ | {"COLUMNS": columns}
+    environ = os.environ | {"COLUMNS": columns, "FORCE_COLOR": ""} | more
     done = subprocess.run([*COMMAND, *arguments], env=environ, capture_output=True, text=True, check=False)
     return done.stdout, done.stderr
 
@@ -77,7 +77,9 @@ def store(tmp_path_factory):
 def test_rows_are_whole_lines_in_a_pipe(store, columns):
     """Whatever COLUMNS says, a row is one line, nothing is cut, no line ends in blanks, and every key is a word."""
     told, errors = piped("bans", "list", "--store", store, columns=columns)
+    coloured, _ = piped("bans", "list", "--store", store, columns=columns, FORCE_COLOR="1")
 
+    assert told == re.sub(r"\x1b\[[0-9;]*m", "", coloured)
     lines = told.splitlines()
     assert len(KEYS) + 1 == len(lines)
     assert sorted(KEYS) == sorted(line.split()[0] for line in lines[1:])

@@ -190,6 +190,7 @@ def test_checks_pass_when_nothing_is_wrong(configured):
         ({"MIDDLEWARE": []}, ["gobanfast.W002"]),
         ({"GOBANFAST": {"engine": FakeEngine, "store": "memory:"}}, ["gobanfast.E001"]),
         ({"GOBANFAST": {"rules": RULES, "store": "bans.db"}}, ["gobanfast.E001"]),
+        ({"GOBANFAST": {"rules": RULES, "store": Path("bans.db")}}, ["gobanfast.E001"]),
         ({"GOBANFAST": {"rules": RULES, "watch": "yes"}}, ["gobanfast.E001"]),
         ({"GOBANFAST": {"rules": RULES, "asn": "/nowhere/asn.gbf"}}, ["gobanfast.E001"]),
         ({"GOBANFAST": {"rules": RULES, "store": "sqlite:bans.db", "watch": True}}, []),

@@ -153,7 +153,7 @@ def roughly(seconds: float) -> str:
 
 def moment(seconds: float, *, ahead: bool = False) -> str:
     """A time: on a terminal how far off, elsewhere in UTC to the second."""
-    if not output().is_terminal:
+    if not output().file.isatty():
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return f"in {roughly(seconds - time.time())}" if ahead else f"{roughly(time.time() - seconds)} ago"
 
@@ -182,7 +182,7 @@ class table:  # noqa: N801 - used as the function that it stands for
         """Called by rich."""
         cells = [[Text(column) for column in self.columns], *self.rows]
         widths = [max(cell.cell_len for cell in column) for column in zip(*cells, strict=True)]
-        if not console.is_terminal:
+        if not console.file.isatty():  # console.is_terminal is what FORCE_COLOR says
             yield from self._lines(cells, widths)
             return
         made = Table(title=self.title, title_justify="left", title_style="bold", box=None, pad_edge=False)

@@ -67,6 +67,8 @@ def gate() -> Gate:
         raise ValueError(f"{min(given)!r} goes with 'rules'; an engine has its own, from Engine.load")
     if not isinstance(given.get("watch", False), bool):
         raise ValueError(f"'watch' is {given['watch']!r}, not True or False")
+    if isinstance(given.get("store"), os.PathLike):
+        raise ValueError(f"'store' is the path {str(given['store'])!r}; write 'sqlite:{given['store']}'")
     if isinstance(given.get("store"), str):
         open_store(given["store"]).close()
     challenge = options.pop("challenge", "refuse")
