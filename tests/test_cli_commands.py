@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from gobanfast.cli.app import app
 
 DEMO = Path(gobanfast.__file__).parent / "demo"
+GOOD = str(Path(__file__).parent / "cases" / "rules_v1" / "weighed.yaml")
 LOG, RULES = str(DEMO / "access.log.gz"), str(DEMO / "rules.yaml")
 
 
@@ -75,7 +76,9 @@ def test_check_json_is_one_object_a_line() -> None:
     ruled = [json.loads(line) for line in run("check", "35.160.7.1", "::1", "-r", RULES, "--json").stdout.splitlines()]
     plain = [json.loads(line) for line in run("check", "35.160.7.1", "::1", "--json").stdout.splitlines()]
 
-    assert ["address", "action", "rule", "asn", "network", "reason", "shadow", "logged"] == list(ruled[0])
+    assert [
+        *("address", "action", "rule", "asn", "network", "reason", "shadow", "logged", "cause", "ban", "not_asked")
+    ] == list(ruled[0])
     assert [("35.160.7.1", "allow", None, 16509, ["amazon"]), ("::1", "allow", None, None, [])] == [
         (row["address"], row["action"], row["rule"], row["asn"], row["shadow"]) for row in ruled
     ]
@@ -120,18 +123,30 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_lint_of_good_rules() -> None:
     """Rules without a finding: one line, status 0."""
-    assert f"{RULES}: 10 rules, nothing to say\n" == run("rules", "lint", RULES).stdout
+    assert f"{GOOD}: 3 rules, nothing to say\n" == run("rules", "lint", GOOD).stdout
+
+
+def test_lint_says_what_an_engine_says(tmp_path: Path) -> None:
+    """Warnings of a load are among those of lint, with the starter table as with one's own."""
+    for options in ([], ["--asn", str(Path(gobanfast.__file__).parent / "asn" / "starter.csv")]):
+        table = gobanfast.AsnTable.from_csv(options[1]) if options else None
+        warned = gobanfast.Ruleset.load(RULES, asn=table).problems
+        shown = run("rules", "lint", RULES, *options, status=1 if warned else 0).stdout
+
+        assert bool(options) == (not warned)
+        for problem in warned:
+            assert f"{problem} [warning {problem.code}]" in shown
 
 
 def test_lint_prints_all_findings_of_all_files(tmp_path: Path) -> None:
     """Every problem is a line file:line:column with its severity; status 1; good files are still named."""
     bad = tmp_path / "bad.yaml"
     bad.write_text("rules:\n  - {id: a, when: {prefix: 10.0.0.1/8}, action: ban}\n  - {id: b, action: nonsense}\n")
-    shown = run("rules", "lint", str(bad), RULES, status=1).stdout.splitlines()
+    shown = run("rules", "lint", str(bad), GOOD, status=1).stdout.splitlines()
 
     assert [line for line in shown if line.startswith(f"{bad}:2:") and "10.0.0.0/8" in line and "[error]" in line]
     assert [line for line in shown if line.startswith(f"{bad}:3:") and "nonsense" in line]
-    assert f"{RULES}: 10 rules, nothing to say" in shown
+    assert f"{GOOD}: 3 rules, nothing to say" in shown
     assert shown[-1].endswith(" 0 warnings")
 
 
@@ -202,3 +217,84 @@ def test_bench_takes_the_rules_it_is_given(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text("rules: [{id: one, when: {sni: a.example}, action: ban}]")
 
     assert ", 1 rule " in run("bench", "--queries", "1000", "--rules", str(tmp_path / "rules.yaml")).stdout
+
+
+# ---- what was not asked
+
+TRACKED = """
+trackers: {request_rate: {limit: 5, window: 60s, action: ban, for: 10m}}
+rules:
+- {id: probe, when: {path: /.env}, action: challenge}
+- {id: office, when: {prefix: 192.0.2.0/28}, action: allow}
+"""
+
+
+@pytest.mark.parametrize("command", ["check", "explain"])
+def test_stored_bans_are_asked_or_said_not_to_be(tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --store, or GOBANFAST_STORE, a banned client is banned; without, the last line says what was not asked; JSON
+    carries the same. An allow rule beats the ban, as it does live."""
+    rules, store = tmp_path / "rules.yaml", f"sqlite:{tmp_path / 'bans.db'}"
+    rules.write_text(TRACKED)
+    run("bans", "add", "203.0.113.77", "198.51.100.0/24", "192.0.2.1", "--store", store, "--reason", "seen")
+    asked = ("-r", str(rules))
+
+    lines = run(command, "203.0.113.77", *asked).stdout.splitlines()
+    assert "stored bans, trackers and score were not asked; --store URI" == lines[-1]
+    blind = json.loads(run(command, "203.0.113.77", *asked, "--json").stdout)
+    assert ("allow", ["stored bans", "trackers", "score"]) == (blind["action"], blind["not_asked"])
+
+    for key, address in (("203.0.113.77", "203.0.113.77"), ("198.51.100.0/24", "198.51.100.9")):
+        lines = run(command, address, *asked, "--store", store).stdout.splitlines()
+        assert any(f"ban of {key}" in text for text in lines)
+        assert "trackers were not asked" == lines[-1]
+        found = json.loads(run(command, address, *asked, "--store", store, "--json").stdout)
+        assert ("ban", "ban", key, "seen", ["trackers"]) == (
+            found["action"], found["cause"], found["ban"], found["reason"], found["not_asked"],
+        )  # fmt: skip
+    for address in ("203.0.113.78", "192.0.2.1"):
+        assert "allow" == json.loads(run(command, address, *asked, "--store", store, "--json").stdout)["action"]
+
+    monkeypatch.setenv("GOBANFAST_STORE", store)
+    assert "ban" == json.loads(run(command, "203.0.113.77", *asked, "--json").stdout)["action"]
+    assert "8.8.8.8" in run("check", "8.8.8.8").stdout
+    monkeypatch.delenv("GOBANFAST_STORE")
+    assert "--store needs --rules" in run("check", "8.8.8.8", "--store", store, status=2).output
+
+
+def test_rules_without_live_state_leave_nothing_out(tmp_path: Path) -> None:
+    """With the store asked, and neither trackers nor score in the rules, there is no last line."""
+    rules, store = tmp_path / "rules.yaml", f"sqlite:{tmp_path / 'bans.db'}"
+    rules.write_text("rules:\n- {id: a, when: {prefix: 192.0.2.0/24}, action: ban}\n")
+    run("bans", "add", "203.0.113.77", "--store", store)
+
+    assert "not asked" not in run("check", "203.0.113.77", "-r", str(rules), "--store", store).stdout
+    assert [] == json.loads(run("check", "8.8.8.8", "-r", str(rules), "--store", store, "--json").stdout)["not_asked"]
+
+
+def test_explain_of_a_logged_decision_after_an_edit(tmp_path: Path) -> None:
+    """What was logged is told first, then that the rules changed since; --rules-dir finds those of that time."""
+    from gobanfast.telemetry.log import DecisionLog
+
+    rules, path, kept = tmp_path / "rules.yaml", tmp_path / "log.jsonl", tmp_path / "kept"
+    rules.write_text(TRACKED)
+    engine = gobanfast.Engine.load(rules)
+    log = DecisionLog(f"file:{path}")
+    log.record(engine.decide("203.0.113.5", path="/.env", headers=[(b"user-agent", b"curl/8")]), request_id="r-1")
+    log.close()
+    kept.mkdir()
+    (kept / "broken.yaml").write_text("rules: [")
+    (kept / "earlier.yaml").write_text(TRACKED)
+    rules.write_text(TRACKED + "- {id: more, when: {path: /x}, action: ban}\n")
+    asked = ("explain", "--log", str(path), "--id", "r-1", "-r", str(rules))
+
+    lines = run(*asked, status=1).stdout.splitlines()
+    assert "203.0.113.5: challenge" == lines[0]
+    assert ["rule", "probe"] in [text.split() for text in lines]
+    assert ["user-agent", "curl/8"] in [text.split() for text in lines]
+    assert lines[-1].startswith("not decided again: rules changed since")
+    found = json.loads(run(*asked, "--json", status=1).stdout)
+    assert (False, "probe") == (found["decided_again"], found["logged"]["rule"])
+
+    assert "  decided again: the same" == run(*asked, "--rules-dir", str(kept)).stdout.splitlines()[-1]
+    found = json.loads(run(*asked, "--rules-dir", str(kept), "--json").stdout)
+    assert (True, {}) == (found["decided_again"], found["differences"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -15,15 +16,19 @@ from gobanfast.cli.common import (
     Ja4,
     Method,
     Sni,
+    StoreUri,
     UrlPath,
+    ask_store,
     coloured,
     load_asn,
     load_engine,
     members,
     network,
+    not_asked,
     output,
     request_signals,
     table,
+    unasked_text,
 )
 
 
@@ -39,14 +44,17 @@ def check(
     header: Header = None,
     method: Method = None,
     path: UrlPath = None,
+    store: StoreUri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the network of each address, and what the rules do with it."""
+    """Show the network of each address, and what the rules do with it; with --store also by the stored bans."""
     refuse_malformed(addresses)
     said = request_signals(sni, ja4, header, method, path)
     if said and rules is None:
         option = {"headers": "header"}.get(next(iter(said)), next(iter(said)))
         raise typer.BadParameter(f"--{option} needs --rules: without rules nothing asks for it")
+    if rules is None and store != os.environ.get("GOBANFAST_STORE"):
+        raise typer.BadParameter("--store needs --rules: a rule may allow what is banned")
     networks = load_asn(asn)
     if rules is None:
         found = [(address, networks.lookup(address)) for address in addresses]
@@ -59,10 +67,13 @@ def check(
         output().print(table("", ["address", "network"], rows))
         return
     engine = load_engine(rules, networks)
+    if store is not None:
+        ask_store(engine, store)
+    unasked = not_asked(engine, store)
     decisions = [engine.peek(address, **said) for address in addresses]
     if as_json:
         for decision in decisions:
-            typer.echo(json.dumps(members(decision, networks)))
+            typer.echo(json.dumps(members(decision, networks) | {"not_asked": unasked}))
         return
     columns = ["address", "action", "rule", "network", "reason"]
     if any(decision.shadow for decision in decisions):
@@ -77,7 +88,7 @@ def check(
                 [
                     decision.address or "",
                     coloured(decision.action),
-                    decision.rule or "-",
+                    f"ban of {decision.ban}" if decision.cause == "ban" else decision.rule or "-",
                     network(decision.asn, networks),
                     decision.reason or "",
                     *([" ".join(decision.shadow)] if "shadow" in columns else []),
@@ -87,6 +98,8 @@ def check(
             ],
         )
     )
+    if unasked:
+        typer.echo(unasked_text(unasked, store))
 
 
 def refuse_malformed(addresses: list[str]) -> None:

@@ -41,6 +41,15 @@ Header = Annotated[
 ]
 Method = Annotated[str | None, typer.Option("--method", help="Method of the request.")]
 UrlPath = Annotated[str | None, typer.Option("--path", help="Path of the request.")]
+StoreUri = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        envvar="GOBANFAST_STORE",
+        metavar="URI",
+        help="Ask the bans stored here too: sqlite:PATH, redis://...",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -114,6 +123,41 @@ def load_engine(rules: Path, asn: AsnTable) -> Engine:
     from gobanfast.rules import Ruleset
 
     return Engine(Ruleset.load(rules, asn=asn))
+
+
+def ask_store(engine: Engine, uri: str) -> None:
+    """None, after the engine knows the bans in the store.
+
+    Raises:
+        StoreError: the store cannot answer. GobanError: its bans do not fit the rules' `bans: {capacity}`.
+    """
+    from gobanfast._errors import GobanError
+    from gobanfast.cli.bans import opened
+
+    store = opened(uri)
+    try:
+        left_out = sum(not engine.ban_table.put(ban) for ban in store.scan())
+    finally:
+        store.close()
+    if left_out and engine.ban_table.saturated:
+        raise GobanError(
+            f"{uri}: {left_out:,} bans do not fit bans: capacity: {engine.ban_table.capacity:,} of the rules"
+        )
+
+
+def not_asked(engine: Engine, store: str | None) -> list[str]:
+    """What a decision about one request did not ask, in words: only a running engine has trackers and a score."""
+    if store is None:
+        return ["stored bans", "trackers", "score"]
+    settings = engine.ruleset.settings
+    return ["trackers"] * (settings.trackers is not None) + ["score"] * (settings.score is not None)
+
+
+def unasked_text(parts: list[str], store: str | None) -> str:
+    """The line that says so."""
+    return (
+        f"{listed(parts)} {'was' if parts == ['score'] else 'were'} not asked{'; --store URI' if store is None else ''}"
+    )
 
 
 def trusted(ruleset: Ruleset) -> PrefixSet:
@@ -253,4 +297,6 @@ def members(decision: Decision, table: AsnTable) -> dict[str, object]:
         "reason": decision.reason,
         "shadow": list(decision.shadow),
         "logged": list(decision.logged),
+        "cause": decision.cause,
+        "ban": decision.ban,
     }

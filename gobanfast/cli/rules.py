@@ -24,6 +24,7 @@ from gobanfast.cli.common import (
     counted,
     listed,
     load_asn,
+    not_asked,
     output,
     table,
     trusted,
@@ -64,7 +65,7 @@ def lint(
     found: list[dict[str, Any]] = []
     for file in files:
         try:
-            ruleset = Ruleset.load(file, asn=networks)
+            ruleset = Ruleset.load(file, asn=None if asn is None else networks)  # as an engine loads it
         except RuleError as error:
             problems = list(error.problems)
         else:
@@ -224,6 +225,7 @@ def explain(
     if address is not None or sni is not None:
         engine = Engine(ruleset)
         typer.echo(engine.explain(engine.peek(address, sni=sni)))
+        typer.echo(f"{listed(not_asked(engine, None))} were not asked; gobanfast explain --store URI")
         return
     rows = []
     for position, rule in enumerate(ruleset.rules, 1):
