@@ -8,9 +8,41 @@ from typing import Literal
 from gobanfast._address import client_of, format_address, parse_address, parse_prefix
 from gobanfast._dataclass import dataclass
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from gobanfast.rules.rule import PrefixList
+
 _ASN = r"[aA][sS]([1-9][0-9]{0,9})"  # texts: to compile them takes a part of a first decision
 _FINGERPRINT = r"gh1:[0-9a-fA-F]{32}"
 _FORMS = "write an address, a prefix, AS64500, gh1:<32 hex> or gh1:<32 hex>@<client>"
+
+
+DEFAULT_DURATION = "1h"
+"""How long a ban lasts whose length is not said, at every door; "permanent" has to be."""
+
+WIDE_SHARE = 1 / 256
+"""Share of the IPv4 addresses (a /8), or of the IPv6 ones in use (a /11 of 2000::/3), above which a prefix is wide."""
+
+_WIDEST = {4: 8, 6: 11}  # bits, by WIDE_SHARE
+_SPECIAL = (  # what more depends on than clients: prefix, what it is, whether one IPv6 client (/64) of it counts, too
+    ("0.0.0.0/8", "this network", False),
+    ("10.0.0.0/8", "private", False),
+    ("100.64.0.0/10", "shared by carriers", False),
+    ("127.0.0.0/8", "loopback", False),
+    ("169.254.0.0/16", "link-local", False),
+    ("172.16.0.0/12", "private", False),
+    ("192.168.0.0/16", "private", False),
+    ("224.0.0.0/4", "multicast", False),
+    ("240.0.0.0/4", "reserved", False),
+    ("::/64", "loopback and unspecified", True),
+    ("64:ff9b::/96", "NAT64, all of IPv4", True),
+    ("64:ff9b:1::/48", "local NAT64, all of IPv4", True),
+    ("2001::/32", "Teredo, all of IPv4", False),
+    ("2002::/16", "6to4, all of IPv4", False),
+    ("fc00::/7", "private", False),
+    ("fe80::/10", "link-local", True),
+    ("ff00::/8", "multicast", True),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +90,43 @@ def ban_key(text: str) -> str:
     if packed := parse_address(text):
         return format_address(packed)
     return _prefix(text)
+
+
+def too_wide(key: str, *, trusted: PrefixList | None = None) -> str | None:
+    """Why a ban of this key by hand or from a list has to be spelled out: it keeps out more than clients. Else None.
+
+    Args:
+        key: canonical. An address, an AS number and a fingerprint are never wide.
+        trusted: prefixes of proxies that requests come through; a key that covers one of them keeps out all behind it.
+    Wide are a prefix of more than 1/256 of its family (shorter than /8, or /11 in IPv6), and one that overlaps private,
+    shared, loopback, link-local, multicast or reserved space, or addresses that hold all of IPv4.
+    """
+    if key.startswith(("AS", "gh1:")):
+        return None
+    packed, bits = parse_prefix(key)
+    for i, length in enumerate(trusted.lengths if trusted is not None else ()):
+        proxy = trusted.addresses[16 * i : 16 * i + 16] if trusted is not None else b""
+        if _overlap(packed, bits, proxy, length):
+            return (
+                f"ban of {key!r} keeps out all who come through {format_address(proxy)}, which trust: names as a proxy"
+            )
+    if bits == 128:
+        return None
+    family = 4 if "." in key and bits >= 96 else 6
+    length = bits - 96 if family == 4 else bits
+    if length < _WIDEST[family]:
+        widest = _WIDEST[family]
+        return f"ban of {key!r} covers {2.0**-length:.2%} of all IPv{family} addresses, the widest is a /{widest}"
+    for prefix, what, client in _SPECIAL:
+        same = ("." in prefix) == (family == 4)
+        if same and (bits < 64 or family == 4 or client) and _overlap(packed, bits, *parse_prefix(prefix)):
+            return f"ban of {key!r} lies in {prefix} ({what})"
+    return None
+
+
+def _overlap(one: bytes, one_bits: int, two: bytes, two_bits: int) -> bool:
+    shift = 128 - min(one_bits, two_bits)
+    return int.from_bytes(one, "big") >> shift == int.from_bytes(two, "big") >> shift
 
 
 def client_key(address: str, *, ipv6: Literal[64, 56, 48] = 64) -> str:

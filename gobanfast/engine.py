@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gobanfast._decision import Decision
 from gobanfast._engine import EngineCore
 from gobanfast._errors import GobanError
+from gobanfast.bans import DEFAULT_DURATION
 
 if TYPE_CHECKING:
     from gobanfast._headers import HeaderPairs
@@ -194,23 +195,33 @@ class Engine(EngineCore):
 
         return replay_columns(self, addresses, times=times, sni=sni, ja4=ja4, headers=headers, method=method, path=path)
 
-    def ban(self, key: str, *, duration: str | float | None, reason: str = "", now: float | None = None) -> Ban:
+    def ban(
+        self, key: str, *, duration: str | float | None = DEFAULT_DURATION, reason: str = "", wide: bool = False,
+        now: float | None = None,
+    ) -> Ban:  # fmt: skip
         """Bans `key`, and returns the ban as it now stands.
 
         Args:
             key: address, prefix, AS number, fingerprint, or fingerprint at a client; see `gobanfast.bans.ban_key`. An
                 IPv6 address is banned alone; its client is its /64: `gobanfast.bans.client_key`.
             duration: seconds, or text such as "1h30m"; None and "permanent" are for good. A ban is never shortened.
+            wide: True takes a key that keeps out more than clients, too: see `gobanfast.bans.too_wide`. Proxies are
+                those of the ruleset's `trust:`.
         Raises:
-            ValueError: a key or duration that is none.
-            GobanError: the table is full and policy `on_full` is "refuse".
+            ValueError: a key or duration that is none; a wide key.
+            GobanError: the table is full and has no room for this ban: policy `on_full` is "refuse", or it is "evict"
+                and all others last longer. Counted as `refused` in `ban_table.stats()`.
         """
+        from gobanfast.bans import ban_key, too_wide
         from gobanfast.rules.values import parse_duration
 
+        if not wide and (problem := too_wide(ban_key(key), trusted=self.ruleset.trust)) is not None:
+            raise ValueError(f"{problem}; if that is meant, say wide=True")
         seconds = parse_duration(duration) if isinstance(duration, str) else duration
         made = self.ban_table.ban(key, duration=seconds, reason=reason, now=now)
         if made is None:
-            raise GobanError(f"{key} is not banned: the table is full with {len(self.ban_table)} bans")
+            full = f"the table is full with {len(self.ban_table)} bans"
+            raise GobanError(f"{key} is not banned: {full}; raise bans: capacity, or lift some")
         for told in self.on_ban:
             told(made)
         return made

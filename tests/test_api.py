@@ -22,6 +22,7 @@ SURFACE: dict[str, set[str]] = {
         "bans",
         "before_fork",
         "capacity",
+        "closed",
         "configure",
         "extend",
         "get",

@@ -142,7 +142,7 @@ def test_fail2ban_client_output(text, tmp_path):
     """What `fail2ban-client banned` and `status JAIL` print."""
     got, found = read(tmp_path / "out.txt", text)
 
-    expected = [("203.0.113.7", "fail2ban sshd", None), ("203.0.113.8", "fail2ban sshd", None)]
+    expected = [("203.0.113.7", "fail2ban sshd", NOW + 3600), ("203.0.113.8", "fail2ban sshd", NOW + 3600)]
     assert expected == [(ban.key, ban.reason, ban.expires) for ban in got]
     assert 0 == found.wrong
 
@@ -192,7 +192,7 @@ def test_add_list_remove(run):
     run("add", "2001:db8::/64", "--for", "permanent")
 
     shown = run("list").stdout
-    for words in ("203.0.113.7", "AS64500", "spam", "2001:db8::/64", "for good"):
+    for words in ("203.0.113.7", "AS64500", "spam", "2001:db8::/64", "never"):
         assert words in shown
     listed = [json.loads(line)["key"] for line in run("list", "--begins", "2", "--json").stdout.splitlines()]
     assert ["203.0.113.7", "2001:db8::/64"] == listed
@@ -248,4 +248,5 @@ def test_an_unreachable_store_is_one_line(run, tmp_path):
     """A store that fails is a message and status 2, not a traceback."""
     result = run("list", "--store", f"sqlite:{tmp_path / 'none' / 'bans.db'}", status=2)
 
-    assert "unable to open database file" in result.output
+    assert "unable to open database file: folder" in result.output
+    assert 1 == result.output.count("\n")

@@ -201,7 +201,8 @@ def test_policy_closed_is_a_flag_until_the_store_answers(syncs):
 def test_closed_keeps_out_whoever_no_rule_allows(on_full):
     """With a full table, and without an address or with a malformed one; a client's own ban is what it is told, and
     nothing that is banned or lifted meanwhile opens it."""
-    rules = f"bans: {{capacity: 10, on_full: {on_full}}}\nrules:\n- {{id: office, when: {{prefix: 192.0.2.0/24}}, action: allow}}\n"
+    rules = "rules:\n- {id: office, when: {prefix: 192.0.2.0/24}, action: allow}\n"
+    rules += f"bans: {{capacity: 10, on_full: {on_full}}}\n"
     store, engine = Broken(), Engine(Ruleset.from_text(rules))
     sync = attach(engine, store, on_outage="closed")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gobanfast._errors import GobanError
 from gobanfast.cli.common import App, AsJson, Asn, counted, load_asn, moment, output, table
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from gobanfast.stores import Store
 
 BATCH = 20_000
+WIDE = "Take what covers more than clients, too: over a /8 (IPv6: /11), private, loopback and the like."
 
 app = App(help="List, add, lift, import and export the bans in a store.", no_args_is_help=True)
 
@@ -45,7 +48,8 @@ def list_bans(
     """Show the bans in force, the latest last; status 0 also when there is none."""
     from gobanfast.stores import encode_ban
 
-    found = [ban for ban in opened(store).scan(begins) if rule is None or ban.rule == rule]
+    with opened(store) as bans:
+        found = [ban for ban in bans.scan(begins) if rule is None or ban.rule == rule]
     found.sort(key=lambda ban: (ban.created, ban.key))
     if as_json:
         for ban in found:
@@ -75,25 +79,31 @@ def add(
         str, typer.Option("--for", metavar="DURATION", help="How long: 90s, 1h30m, 7d or permanent.")
     ] = "1h",
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; shown wherever the ban is.")] = "",
+    wide: Annotated[bool, typer.Option("--wide", help=WIDE)] = False,
 ) -> None:
     """Ban keys. A longer ban of the same key stays."""
-    from gobanfast.bans import Ban
+    from gobanfast.bans import Ban, too_wide
     from gobanfast.rules.values import parse_duration
 
     try:
         seconds = parse_duration(duration)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--for") from None
+    asked = canonical(keys)
+    if refused := [problem for key in asked if not wide and (problem := too_wide(key)) is not None]:
+        raise typer.BadParameter("\n".join([*refused, "if that is meant, say --wide"]))
     now = time.time()
     expires = None if seconds is None else now + seconds
-    opened(store).apply([(key, Ban(key, reason, None, now, expires, 1, "manual")) for key in canonical(keys)], now=now)
+    with opened(store, create=True) as bans:
+        bans.apply([(key, Ban(key, reason, None, now, expires, 1, "manual")) for key in asked], now=now)
 
 
 @app.command("remove")
 def remove(keys: Keys, store: Uri) -> None:
     """Lift the bans of keys; status 1 if one of them had none."""
-    bans = opened(store)
-    absent = [key for key in canonical(keys) if not bans.delete(key)]
+    asked = canonical(keys)
+    with opened(store) as bans:
+        absent = [key for key in asked if not bans.delete(key)]
     for key in absent:
         typer.echo(f"{key}: not banned", err=True)
     if absent:
@@ -111,29 +121,43 @@ def import_bans(
     duration: Annotated[
         str | None,
         typer.Option(
-            "--for", metavar="DURATION", help="How long bans without an end of their own last; none: for good."
+            "--for",
+            metavar="DURATION",
+            help="How long bans without an end of their own last: 1h if not said, and those for good stay so.",
         ),
     ] = None,
+    wide: Annotated[bool, typer.Option("--wide", help=WIDE)] = False,
 ) -> None:
-    """Store the bans of lists; status 1 if an entry cannot be read. What is already banned for longer stays."""
+    """Store the bans of lists; status 1 if an entry is refused. What is already banned for longer stays."""
+    from gobanfast.bans import DEFAULT_DURATION
     from gobanfast.rules.values import parse_duration
-    from gobanfast.stores.formats import READERS, Imported, read_bans
+    from gobanfast.stores import RecordError
+    from gobanfast.stores.formats import READERS, SHOWN, Imported, read_bans
 
     if form not in {"auto", *READERS}:
         raise typer.BadParameter(f"{form!r} is not one of auto, {', '.join(READERS)}", param_hint="--format")
     try:
         seconds = None if duration is None else parse_duration(duration)
+        lasts = parse_duration(DEFAULT_DURATION) if duration is None else seconds
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--for") from None
-    bans, now, wrong = opened(store), time.time(), 0
-    for path in files:
-        found = Imported()
-        for batch in batches(read_bans(path, form, found, now=now), BATCH):
-            bans.apply([(ban.key, bounded(ban, seconds, now)) for ban in batch], now=now)
-        for problem in found.problems:
-            typer.echo(str(problem), err=True)
-        wrong += found.wrong
-        typer.echo(f"{path}: {counted(found.bans, 'ban')}, {found.skipped} skipped, {found.wrong} wrong", err=True)
+    now, wrong = time.time(), 0
+    with opened(store, create=True) as bans:
+        for path in files:
+            found = Imported(lasts=lasts, wide=wide)
+            for batch in batches(read_bans(path, form, found, now=now), BATCH):
+                try:
+                    bans.apply([(ban.key, bounded(ban, seconds, now)) for ban in batch], now=now)
+                except RecordError as error:
+                    found.bans -= len(error.problems)
+                    found.wrong += len(error.problems)
+                    typer.echo(str(error), err=True)
+            for problem in found.problems:
+                typer.echo(str(problem), err=True)
+            if found.wrong > SHOWN:
+                typer.echo(f"{path}: {found.wrong - SHOWN} more are refused", err=True)
+            wrong += found.wrong
+            typer.echo(f"{path}: {counted(found.bans, 'ban')}, {found.skipped} skipped, {found.wrong} wrong", err=True)
     if wrong:
         raise typer.Exit(1)
 
@@ -151,14 +175,15 @@ def export(
 
     if form not in WRITERS:
         raise typer.BadParameter(f"{form!r} is not one of {', '.join(WRITERS)}", param_hint="--format")
-    found = opened(store).scan()
-    if to is None:
-        write_bans(found, sys.stdout, form, now=time.time())
-        return
-    part = to.with_name(f"{to.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        written = write_bans(found, file, form, now=time.time())
-    part.replace(to)
+    with opened(store) as bans:
+        found = bans.scan()
+        if to is None:
+            write_bans(found, sys.stdout, form, now=time.time())
+            return
+        part = to.with_name(f"{to.name}.part")
+        with part.open("w", encoding="utf-8") as file:
+            written = write_bans(found, file, form, now=time.time())
+        part.replace(to)
     typer.echo(f"{to}: {counted(written, 'ban')}", err=True)
 
 
@@ -173,28 +198,40 @@ def undo(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be lifted.")] = False,
 ) -> None:
     """Lift exactly the bans that a rule made since a time; prints their keys."""
-    bans, now = opened(store), time.time()
+    now = time.time()
     start = since_when(since, now)
-    found = [ban for ban in bans.scan() if ban.rule == rule and ban.created >= start]
-    if not dry_run:
-        for batch in batches(found, BATCH):
-            bans.apply([(ban.key, None) for ban in batch], now=now)
+    with opened(store) as bans:
+        found = [ban for ban in bans.scan() if ban.rule == rule and ban.created >= start]
+        if not dry_run:
+            for batch in batches(found, BATCH):
+                bans.apply([(ban.key, None) for ban in batch], now=now)
     for ban in found:
         typer.echo(ban.key)
     typer.echo(f"{counted(len(found), 'ban')} {'would be ' if dry_run else ''}lifted", err=True)
 
 
-def opened(uri: str) -> Store:
-    """The store; a usage error for a URI that names none, or one that no other process sees."""
+@contextmanager
+def opened(uri: str, *, create: bool = False) -> Iterator[Store]:
+    """The store, closed at the end; `create` False makes no file. What cannot be read in it is told on standard error.
+
+    A URI that names none, or a store that no other process sees, is a usage error."""
     from gobanfast.stores import open_store
 
     try:
-        store = open_store(uri)
+        store = open_store(uri, create=create)
+        store.check()
+    except GobanError:
+        raise  # a message of its own
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--store") from None
     if not store.shared:
         raise typer.BadParameter(f"{uri} is another process's own; use sqlite:PATH or redis://", param_hint="--store")
-    return store
+    try:
+        yield store
+    finally:
+        store.close()
+        if store.unreadable:
+            typer.echo(f"{store.uri}: {counted(store.unreadable, 'record')} passed over", err=True)
 
 
 def canonical(keys: list[str]) -> list[str]:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from gobanfast._errors import GobanError
+from gobanfast.bans import DEFAULT_DURATION
 from gobanfast.frontends.gate import ADDRESS_START, Gate
 from gobanfast.frontends.refusal import Answer
 from gobanfast.frontends.trust import mint_request_id
@@ -190,8 +191,10 @@ class DecisionService:
             if method == "DELETE" and key:
                 lifted = self._engine.unban(key)
                 return plain(404, f"{key} is not banned") if lifted is None else answer_json(200, listed(lifted))
-        except (ValueError, OverflowError, GobanError) as error:
-            return plain(400, str(error))
+        except (ValueError, OverflowError) as error:
+            return plain(400, str(error).replace("say wide=True", 'write "wide": true'))
+        except GobanError as error:
+            return plain(503, str(error))  # there is no room for the ban
         return plain(405, "GET and POST /bans, DELETE /bans/<key>")
 
 
@@ -211,10 +214,15 @@ def wanted_ban(body: bytes) -> dict[str, Any]:
         raise ValueError(f"the body is not JSON: {error}") from None
     if not isinstance(asked, dict) or not isinstance(asked.get("key"), str):
         raise ValueError('the body has no key; write {"key": "203.0.113.7", "duration": "1h", "reason": "..."}')
-    duration, reason = asked.get("duration"), asked.get("reason", "")
-    if isinstance(duration, bool) or not isinstance(duration, (str, int, float, type(None))):
+    duration, reason, wide = asked.get("duration"), asked.get("reason", ""), asked.get("wide", False)
+    if duration is None:  # not said, or null
+        duration = DEFAULT_DURATION
+    if isinstance(duration, bool) or not isinstance(duration, (str, int, float)):
         raise ValueError("the duration is neither text nor a number of seconds; write 1h or permanent")
-    return {"key": asked["key"], "duration": duration, "reason": str(reason)}
+    if not isinstance(wide, bool):
+        raise ValueError(f"wide is {wide!r}; write true or false")
+    meant = {"key": asked["key"], "duration": duration, "reason": str(reason)}
+    return meant | {"wide": True} if wide else meant
 
 
 async def read_body(receive: Receive) -> bytes:

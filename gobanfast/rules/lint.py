@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gobanfast._errors import Problem
+from gobanfast.bans import WIDE_SHARE
 
 if TYPE_CHECKING:
     from gobanfast.rules.compile import Overlay
     from gobanfast.rules.files import Document
     from gobanfast.rules.rule import Rule
-
-WIDE_SHARE = 1 / 256  # of the IPv4 addresses, a /8, or of the IPv6 ones in use, 2000::/3
 
 
 def lint(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from gobanfast._errors import Problem
+from gobanfast.bans import WIDE_SHARE
 from gobanfast.rules.compile import sortable, spans
-from gobanfast.rules.lint import WIDE_SHARE, wide
+from gobanfast.rules.lint import wide
 from gobanfast.rules.reach import unreachable
 from gobanfast.rules.regex import compile_regex
 from gobanfast.rules.rule import PrefixList, Rule

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from gobanfast._errors import Problem
-from gobanfast.bans import Ban, ban_key
+from gobanfast.bans import DEFAULT_DURATION, Ban, ban_key, too_wide
 from gobanfast.rules.values import parse_duration
 from gobanfast.stores.record import decode_ban, encode_ban, in_force
 
@@ -28,12 +28,30 @@ _LISTED = re.compile(r"Banned IP list:\s*(.*)")
 
 @dataclass
 class Imported:
-    """What reading a list came to. `skipped` counts entries that are no bans (captchas, simulated, expired)."""
+    """How to read a list, and what reading it came to. `skipped` counts entries that are no bans (captchas, simulated,
+    expired).
 
+    `lasts` is for how many seconds those are banned of whom the list does not say until when; None: for good. `wide`
+    True takes keys that keep out more than clients, which are refused otherwise: see `gobanfast.bans.too_wide`.
+    """
+
+    lasts: float | None = parse_duration(DEFAULT_DURATION)
+    wide: bool = False
     bans: int = 0
     skipped: int = 0
     wrong: int = 0
     problems: list[Problem] = field(default_factory=list)
+
+    def key(self, text: str) -> str:
+        """The canonical key; ValueError for one that is none, or wide."""
+        key = ban_key(text)
+        if not self.wide and (problem := too_wide(key)) is not None:
+            raise ValueError(f"{problem}; if that is meant, say --wide")
+        return key
+
+    def end(self, now: float) -> float | None:
+        """When a ban ends of which the list does not say it."""
+        return None if self.lasts is None else now + self.lasts
 
     def refuse(self, source: str, line: int, message: str) -> None:
         """Notes an entry that cannot be used."""
@@ -110,16 +128,17 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 yield number, text
 
 
-def _read_jsonl(path: Path, found: Imported, now: float) -> Iterator[Ban]:  # noqa: ARG001 - times are its own
+def _read_jsonl(path: Path, found: Imported, now: float) -> Iterator[Ban]:
     source = str(path)
     for number, text in _lines(path):
         try:
             ban = decode_ban(text)
-            key = ban_key(ban.key)
+            key = found.key(ban.key)
+            ends = ban.expires if ban.expires is not None or "expires" in json.loads(text) else found.end(now)
         except ValueError as error:
             found.refuse(source, number, str(error))
             continue
-        yield ban if key == ban.key else Ban(key, ban.reason, ban.rule, ban.created, ban.expires, ban.count, ban.by)
+        yield Ban(key, ban.reason, ban.rule, ban.created, ends, ban.count, ban.by)
 
 
 def _read_plain(path: Path, found: Imported, now: float) -> Iterator[Ban]:
@@ -129,7 +148,7 @@ def _read_plain(path: Path, found: Imported, now: float) -> Iterator[Ban]:
         if not word:
             continue
         try:
-            yield Ban(ban_key(word), "", None, now, None, 1, "import")
+            yield Ban(found.key(word), "", None, now, found.end(now), 1, "import")
         except ValueError as error:
             found.refuse(source, number, str(error))
 
@@ -146,7 +165,7 @@ def _read_fail2ban(path: Path, found: Imported, now: float) -> Iterator[Ban]:
             jail = match[1]
         elif match := _LISTED.search(text):
             for word in match[1].split():
-                yield from _fail2ban(word, jail, now, None, 1, found, source, number)
+                yield from _fail2ban(word, jail, now, found.end(now), 1, found, source, number)
         elif match := _BANIP.match(text):
             since = datetime.strptime(match["since"], "%Y-%m-%d %H:%M:%S").astimezone().timestamp()
             seconds = float(match["seconds"])
@@ -160,7 +179,7 @@ def _read_fail2ban(path: Path, found: Imported, now: float) -> Iterator[Ban]:
                 continue
             for name, words in listed:
                 for word in words:
-                    yield from _fail2ban(str(word), str(name), now, None, 1, found, source, number)
+                    yield from _fail2ban(str(word), str(name), now, found.end(now), 1, found, source, number)
 
 
 def _read_fail2ban_database(path: Path, found: Imported) -> Iterator[Ban]:
@@ -181,7 +200,7 @@ def _fail2ban(
     word: str, jail: str, since: float, ends: float | None, count: int, found: Imported, source: str, line: int
 ) -> Iterator[Ban]:
     try:
-        key = ban_key(word)
+        key = found.key(word)
     except ValueError as error:
         found.refuse(source, line, str(error))
         return
@@ -202,7 +221,7 @@ def _read_crowdsec(path: Path, found: Imported, now: float) -> Iterator[Ban]:
         decisions = entry.get("decisions") if isinstance(entry, dict) and "decisions" in entry else [entry]
         for decision in decisions or ():
             try:
-                ban = _crowdsec_ban(decision, now)
+                ban = _crowdsec_ban(decision, now, found)
             except ValueError as error:
                 found.refuse(source, 0, f"entry {number}: {error}")
                 continue
@@ -212,7 +231,7 @@ def _read_crowdsec(path: Path, found: Imported, now: float) -> Iterator[Ban]:
                 yield ban
 
 
-def _crowdsec_ban(decision: Any, now: float) -> Ban | None:
+def _crowdsec_ban(decision: Any, now: float, found: Imported) -> Ban | None:
     """The ban of a decision; None for one that is simulated or of another type."""
     if not isinstance(decision, dict) or not isinstance(decision.get("value"), str):
         raise ValueError(f"decision {str(decision)[:80]!r} has no value")
@@ -224,20 +243,21 @@ def _crowdsec_ban(decision: Any, now: float) -> Ban | None:
     elif scope not in {"ip", "range"}:
         raise ValueError(f"scope {scope!r} of {value!r} is not one of ip, range, as")
     until, duration = decision.get("until"), decision.get("duration")
+    ends: float | None
     if until:
         try:
             ends = datetime.fromisoformat(str(until)).astimezone(UTC).timestamp()
         except ValueError:
             raise ValueError(f"until {until!r} of {value!r} is not an ISO 8601 time") from None
     elif duration is None:
-        ends = None
+        ends = found.end(now)
     else:
         match = _DURATION.fullmatch(str(duration))
         if match is None:
             raise ValueError(f"duration {duration!r} of {value!r} is not one; write it like 4h or 3h59m10.5s")
         ends = now + (-1 if match[1] else 1) * (_seconds(match[2]))
     reason = decision.get("scenario") or decision.get("reason") or "crowdsec"
-    return Ban(ban_key(value), str(reason), None, now, ends, 1, "import")
+    return Ban(found.key(value), str(reason), None, now, ends, 1, "import")
 
 
 def _seconds(duration: str) -> float:

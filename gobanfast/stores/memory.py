@@ -10,8 +10,8 @@ from typing import Any
 
 from gobanfast._fork import watch_forks
 from gobanfast.bans import Ban
-from gobanfast.stores.record import in_force, later
-from gobanfast.stores.store import Change, Changes, Cursor
+from gobanfast.stores.record import check_key, in_force, later, write_record
+from gobanfast.stores.store import Change, Changes, Cursor, RecordError
 
 FORGET = 3600.0  # seconds after which a lifted key is forgotten
 
@@ -21,6 +21,8 @@ class MemoryStore:
 
     uri = "memory:"
     shared = False
+    ahead = 0.0
+    unreadable = 0
 
     def __init__(self) -> None:
         self._name = secrets.token_hex(8)
@@ -32,11 +34,19 @@ class MemoryStore:
     def apply(self, writes: Iterable[tuple[str, Ban | None]], *, now: float | None = None) -> int:
         """See `Store.apply`."""
         now = time.time() if now is None else now
+        problems: dict[str, str] = {}
         with self._changed:
             first = self._position + 1
             for key, ban in writes:
-                self._write(key, ban, now)
+                try:
+                    check_key(key) if ban is None else write_record(key, ban)
+                except ValueError as error:
+                    problems[key] = str(error)
+                else:
+                    self._write(key, ban, now)
             self._changed.notify_all()
+        if problems:
+            raise RecordError(self.uri, problems, first)
         return first
 
     def set(self, ban: Ban, *, now: float | None = None) -> None:
@@ -107,6 +117,9 @@ class MemoryStore:
                 purged += ban is not None
                 del self._bans[key]
         return purged
+
+    def check(self) -> None:
+        """See `Store.check`; there is nothing to miss."""
 
     def health(self) -> dict[str, Any]:
         """See `Store.health`."""

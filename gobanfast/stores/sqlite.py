@@ -12,16 +12,17 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count, groupby
+from pathlib import Path
 from typing import Any, TypeVar
 
 from gobanfast._errors import FormatError
 from gobanfast._fork import watch_forks
 from gobanfast.bans import Ban
-from gobanfast.stores.record import decode_ban, encode_ban, in_force
-from gobanfast.stores.store import Change, Changes, Cursor, StoreError
+from gobanfast.stores.record import PassedOver, check_key, encode_ban, in_force, read_record, write_record
+from gobanfast.stores.store import Change, Changes, Cursor, RecordError, StoreAddressError, StoreError
 
 SCHEMA_VERSION = 1
 VERSION_OFFSET = 60  # of user_version in the file's header, www.sqlite.org/fileformat.html
@@ -40,12 +41,12 @@ CREATE INDEX bans_by_expiry ON bans(expires);
 CREATE TABLE state(store TEXT NOT NULL, seq INTEGER NOT NULL, horizon INTEGER NOT NULL);
 PRAGMA user_version = {SCHEMA_VERSION};
 """
-# The later expiry stays, unless the old ban is over or was lifted (expires 0).
-UPSERT = """
+NEWER = "excluded.expires > bans.expires OR bans.expires <= ?4 OR NOT gobanfast_reads(bans.key, bans.record)"
+# The later expiry stays, unless the old ban is over, was lifted (expires 0) or cannot be read.
+UPSERT = f"""
 INSERT INTO bans(key, seq, expires, changed, record) VALUES(?1, ?2, ?3, ?4, ?5) ON CONFLICT(key) DO UPDATE SET
     seq = excluded.seq, changed = excluded.changed,
-    record = iif(excluded.expires > bans.expires OR bans.expires <= ?4, excluded.record, bans.record),
-    expires = iif(excluded.expires > bans.expires OR bans.expires <= ?4, excluded.expires, bans.expires)
+    record = iif({NEWER}, excluded.record, bans.record), expires = iif({NEWER}, excluded.expires, bans.expires)
 """
 LIFT = """
 INSERT INTO bans(key, seq, expires, changed, record) VALUES(?1, ?2, 0, ?3, NULL) ON CONFLICT(key) DO UPDATE SET
@@ -53,47 +54,74 @@ INSERT INTO bans(key, seq, expires, changed, record) VALUES(?1, ?2, 0, ?3, NULL)
 """
 
 T = TypeVar("T")
+Row = tuple[str, Ban | None, str]  # key, ban, its record
+# What SQLite says of one row, not of the file: the row is passed over.
+ROW_ERRORS = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    OverflowError,
+)
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that is closed with the store, or the thread, that lets go of it."""
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class SqliteStore:
-    """A store in the file at `path`, which is made when it is not there.
+    """A store in the file at `path`.
 
-    Cost: a write is one commit, so one flush of the disk, whatever its size; a look for changes 10 us, every 20 ms.
+    Args:
+        create: False: a file that is not there is a StoreError in place of a new one.
+    A file that is replaced, moved away or deleted is noticed by its inode, before a write is told as done and at every
+    look for changes: what was written to the old one is written again to what is at `path` then.
+    Cost: a write is one commit, so one flush of the disk, whatever its size; a look for changes 15 us, every 20 ms.
     """
 
     shared = True
+    ahead = 0.0
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, create: bool = True) -> None:
+        self._create_file = create
         self.path = os.path.abspath(os.fspath(path))
         self.uri = f"sqlite:{self.path}"
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
-        self._inode = (0, 0)
+        self._inode = self._log_inode = (0, 0)
+        self._log_file = ""
+        self._passed = PassedOver(self.uri)
         watch_forks(self)
+
+    @property
+    def unreadable(self) -> int:
+        """See `Store.unreadable`."""
+        return self._passed.count
 
     def apply(self, writes: Iterable[tuple[str, Ban | None]], *, now: float | None = None) -> int:
         """See `Store.apply`."""
-        now = time.time() if now is None else now
-
-        def write(db: sqlite3.Connection) -> int:
-            (before,) = db.execute("SELECT seq FROM state").fetchone()
-            seq = count(before + 1)
-            for lifts, group in groupby(writes, lambda write: write[1] is None):
-                if lifts:
-                    db.executemany(LIFT, ((key, next(seq), now) for key, _ in group))
-                else:
-                    db.executemany(
-                        UPSERT,
-                        (
-                            (key, next(seq), FOR_GOOD if ban.expires is None else ban.expires, now, encode_ban(ban))
-                            for key, ban in group
-                            if ban is not None and in_force(ban, now)
-                        ),
-                    )
-            db.execute("UPDATE state SET seq = ?", (next(seq) - 1,))
-            return int(before) + 1
-
-        return self._transact(write)
+        now = _now(now)
+        rows: list[Row] = []
+        problems: dict[str, str] = {}
+        for key, ban in writes:
+            try:
+                if ban is None:
+                    check_key(key)
+                    rows.append((key, None, ""))
+                elif in_force(ban, now):
+                    rows.append((key, ban, write_record(key, ban)))
+            except ValueError as error:
+                problems[key] = str(error)
+        try:
+            first = self._transact(lambda db: _write(db, [rows], now, None))
+        except ROW_ERRORS:  # row by row, which tells the one that cannot be written
+            first = self._transact(lambda db: _write(db, ([row] for row in rows), now, problems))
+        if problems:
+            raise RecordError(self.uri, problems, first)
+        return first
 
     def set(self, ban: Ban, *, now: float | None = None) -> None:
         """See `Store.set`."""
@@ -101,12 +129,14 @@ class SqliteStore:
 
     def get(self, key: str, *, now: float | None = None) -> Ban | None:
         """See `Store.get`."""
-        rows = self._read("SELECT record FROM bans WHERE key = ? AND expires > ?", (key, _now(now)))
-        return self._ban(rows[0][0]) if rows else None
+        now = _now(now)
+        rows = self._read("SELECT record FROM bans WHERE key = ? AND expires > ?", (key, now))
+        ban = self._ban(key, rows[0][0]) if rows else None
+        return ban if ban is not None and in_force(ban, now) else None
 
     def exists(self, key: str, *, now: float | None = None) -> bool:
         """See `Store.exists`."""
-        return bool(self._read("SELECT 1 FROM bans WHERE key = ? AND expires > ?", (key, _now(now))))
+        return self.get(key, now=now) is not None
 
     def delete(self, key: str, *, now: float | None = None) -> bool:
         """See `Store.delete`."""
@@ -126,14 +156,14 @@ class SqliteStore:
 
         def extend(db: sqlite3.Connection) -> Ban | None:
             row = db.execute("SELECT record FROM bans WHERE key = ? AND expires > ?", (key, now)).fetchone()
-            if row is None:
+            ban = self._ban(key, row[0]) if row is not None else None
+            if ban is None:
                 return None
-            ban = self._ban(row[0])
             longer = Ban(key, ban.reason, ban.rule, ban.created, expires, ban.count, ban.by)
             db.execute("UPDATE state SET seq = seq + 1")
             (seq,) = db.execute("SELECT seq FROM state").fetchone()
             db.execute(UPSERT, (key, seq, FOR_GOOD if expires is None else expires, now, encode_ban(longer)))
-            return self._ban(db.execute("SELECT record FROM bans WHERE key = ?", (key,)).fetchone()[0])
+            return self._ban(key, db.execute("SELECT record FROM bans WHERE key = ?", (key,)).fetchone()[0])
 
         return self._transact(extend)
 
@@ -142,13 +172,16 @@ class SqliteStore:
         now, after = _now(now), ""
         while True:
             rows = self._read(
-                "SELECT key, record FROM bans WHERE key > ? AND key >= ? AND expires > ? ORDER BY key LIMIT ?",
+                "SELECT key, record FROM bans WHERE typeof(key) = 'text' AND key > CAST(? AS TEXT) AND key >= ? "
+                "AND expires > ? ORDER BY key LIMIT ?",
                 (after, prefix, now, CHUNK),
             )
             for key, record in rows:
-                if not key.startswith(prefix):
+                if isinstance(key, str) and not key.startswith(prefix):
                     return
-                yield self._ban(record)
+                ban = self._ban(key, record)
+                if ban is not None and in_force(ban, now):
+                    yield ban
             if len(rows) < CHUNK:
                 return
             after = rows[-1][0]
@@ -175,6 +208,15 @@ class SqliteStore:
             return db.execute("DELETE FROM bans WHERE expires > 0 AND expires <= ?", (now - GRACE,)).rowcount
 
         return self._transact(purge)
+
+    def check(self) -> None:
+        """See `Store.check`."""
+        folder = os.path.dirname(self.path)
+        if not os.path.isdir(folder):
+            what = f"unable to open database file: folder {folder!r} is not there"
+            raise StoreAddressError(f"{self.uri}: {what}; make it, or write another path")
+        if os.path.isdir(self.path):
+            raise StoreAddressError(f"{self.uri}: it is a folder; write the path of a file in it")
 
     def health(self) -> dict[str, Any]:
         """See `Store.health`."""
@@ -205,10 +247,9 @@ class SqliteStore:
     def _changes(self, cursor: Cursor | None) -> Changes:
         with self._lock:
             try:
-                if self._connection is not None and self._inode != _inode(self.path):
-                    self.close()  # the file was replaced, and we hold the old one
                 db = self._open()
-                store, seq, horizon = db.execute("SELECT store, seq, horizon FROM state").fetchone()
+                store, seq, horizon = self._state(db)
+                store = f"{store}@{self._inode[0]:x}:{self._inode[1]:x}"  # a copy of the file is another store
                 here = Cursor(store, seq)
                 if cursor is None:
                     return Changes((), here, "first")
@@ -219,14 +260,18 @@ class SqliteStore:
                 if cursor.position == seq:
                     return Changes((), here)
                 rows = db.execute(
-                    "SELECT seq, key, record FROM bans WHERE seq > ? ORDER BY seq LIMIT ?", (cursor.position, CHUNK)
+                    "SELECT seq, key, record FROM bans WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+                    (cursor.position, seq, CHUNK),
                 ).fetchall()
             except sqlite3.Error as error:
                 raise self._failed(error) from error
-        changes = [Change(seq, key, None if record is None else self._ban(record)) for seq, key, record in rows]
+        changes = []
+        for number, key, record in rows:
+            ban = None if record is None else self._ban(key, record)
+            if isinstance(key, str) and (ban is not None or record is None):
+                changes.append(Change(number, key, ban))
         # With fewer rows than asked for, all up to the sequence as read before are in them.
-        last = rows[-1][0] if rows else 0
-        return Changes(changes, Cursor(store, last if len(rows) == CHUNK else max(seq, last)))
+        return Changes(changes, Cursor(store, rows[-1][0] if len(rows) == CHUNK else seq))
 
     def _read(self, query: str, values: tuple[object, ...]) -> list[Any]:
         with self._lock:
@@ -248,27 +293,80 @@ class SqliteStore:
                         with suppress(sqlite3.Error):
                             db.execute("ROLLBACK")
                     raise
+                if not self._stays():
+                    self._leave()
+                    raise StoreError(f"{self.uri}: the file was replaced during a write, which went to the old one")
+            except ROW_ERRORS:
+                raise
             except sqlite3.Error as error:
                 raise self._failed(error) from error
             return done
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is not None:
-            return self._connection
-        db = sqlite3.connect(self.path, timeout=BUSY, isolation_level=None, check_same_thread=False)
+            if self._stays():
+                return self._connection
+            self._leave()
+        if not self._create_file and not os.path.exists(self.path):
+            raise StoreError(f"{self.uri}: there is no such file; the first ban makes it")
+        where, mode = Path(self.path).as_uri(), "rwc" if self._create_file else "rw"
+        db = sqlite3.connect(
+            f"{where}?mode={mode}",
+            uri=True,
+            timeout=BUSY,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=_Connection,
+        )
         try:
+            db.text_factory = _text
+            db.create_function("gobanfast_reads", 2, _reads)
+            inode = _inode(self.path)
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version > SCHEMA_VERSION:
                 text = f"bans of schema version {version}, this release reads {SCHEMA_VERSION}"
                 raise FormatError(self.path, VERSION_OFFSET, text)
+            if version == 0 and not self._create_file:
+                raise StoreError(f"{self.uri}: there are no bans in it; it is empty, or a database of something else")
             if version == 0:
                 self._create(db)
             db.execute("PRAGMA synchronous = FULL")
         except BaseException:
             db.close()
             raise
-        self._connection, self._inode = db, _inode(self.path)
+        self._connection, self._inode, self._log_file = db, inode, _log(self.path)
+        self._log_inode = _inode(self._log_file)
         return db
+
+    def _stays(self) -> bool:
+        """Whether the file and its write-ahead log are still those that are open."""
+        return self._inode == _inode(self.path) and self._log_inode == _inode(self._log_file)
+
+    def _leave(self) -> None:
+        """Closes the old file after another took its place. Its write-ahead log may lie where the new one's is looked
+        for, and SQLite would read it into the new file: the first process that sees it there takes it away."""
+        import fcntl
+
+        old, log_file = self._log_inode, _log(self.path)
+        self.close()
+        if old == (0, 0) or _inode(log_file) != old:
+            return
+        with suppress(OSError):
+            folder = os.open(os.path.dirname(log_file), os.O_RDONLY)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX)
+                if _inode(log_file) == old and self._inode != _inode(self.path):
+                    for name in (log_file, f"{log_file.removesuffix('-wal')}-shm"):
+                        with suppress(FileNotFoundError):
+                            os.unlink(name)
+            finally:
+                os.close(folder)
+
+    def _state(self, db: sqlite3.Connection) -> tuple[str, int, int]:
+        row = db.execute("SELECT store, seq, horizon FROM state").fetchone()
+        if row is None or [type(value) for value in row] != [str, int, int]:
+            raise StoreError(f"{self.uri}: its table 'state' is damaged; export the bans, delete the file, import them")
+        return row[0], row[1], row[2]
 
     def _create(self, db: sqlite3.Connection) -> None:
         """Makes the tables, unless another process was first."""
@@ -296,15 +394,61 @@ class SqliteStore:
             self.close()  # a damaged file may have been put right since
         return StoreError(f"{self.uri}: {error}")
 
-    def _ban(self, record: str) -> Ban:
+    def _ban(self, key: str, record: str) -> Ban | None:
+        """The ban in a record; None for one that cannot be read, which is counted and logged."""
         try:
-            return decode_ban(record)
+            return read_record(key, record)
         except ValueError as error:
-            raise StoreError(f"{self.uri}: {error}") from error
+            self._passed.note(error)
+            return None
+
+
+def _write(db: sqlite3.Connection, groups: Iterable[Sequence[Row]], now: float, problems: dict[str, str] | None) -> int:
+    """Writes rows and returns the number of the first; why a row cannot be written goes into `problems`, if given."""
+    (before,) = db.execute("SELECT seq FROM state").fetchone()
+    seq = count(before + 1)
+    for rows in groups:
+        for lifts, group in groupby(rows, lambda row: row[1] is None):
+            try:
+                if lifts:
+                    db.executemany(LIFT, ((key, next(seq), now) for key, _, _ in group))
+                else:
+                    ends = ((key, ban.expires if ban else None, record) for key, ban, record in group)
+                    rows_of = (
+                        (key, next(seq), FOR_GOOD if end is None else end, now, record) for key, end, record in ends
+                    )
+                    db.executemany(UPSERT, rows_of)
+            except ROW_ERRORS as error:
+                if problems is None:
+                    raise
+                problems[rows[0][0]] = str(error)
+    db.execute("UPDATE state SET seq = ?", (next(seq) - 1,))
+    return int(before) + 1
+
+
+def _reads(key: str, record: str) -> bool:
+    try:
+        read_record(key, record)
+    except ValueError:
+        return False
+    return True
+
+
+def _text(raw: bytes) -> Any:
+    """A text as SQLite has it; bytes for one that is no UTF-8, which is no record."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
 
 
 def _now(now: float | None) -> float:
     return time.time() if now is None else now
+
+
+def _log(path: str) -> str:
+    """Where the write-ahead log of the file is."""
+    return f"{os.path.realpath(path)}-wal"
 
 
 def _inode(path: str) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from gobanfast._errors import GobanError
@@ -13,6 +13,22 @@ Gap = Literal["", "first", "trimmed", "replaced"]
 
 class StoreError(GobanError, RuntimeError):
     """A store that cannot do what was asked of it now: down, slow, full, locked or read-only. Says which and why."""
+
+
+class StoreAddressError(StoreError, ValueError):
+    """A store that no waiting brings: a folder that is not there, a missing package, a server of another kind."""
+
+
+class RecordError(StoreError, ValueError):
+    """Changes that a store cannot take, however often they are tried. All others of the same call are written.
+
+    `problems` says what is wrong by key, `position` is that of the first change which was written.
+    """
+
+    def __init__(self, uri: str, problems: Mapping[str, str], position: int = 0) -> None:
+        self.problems, self.position = dict(problems), position
+        lines = [f"{uri}: {str(key)[:80]!r} is not stored: {what}" for key, what in problems.items()]
+        super().__init__("\n".join(lines))
 
 
 class Cursor(NamedTuple):
@@ -48,12 +64,22 @@ class Store(Protocol):
     A ban that is set over another one of the same key never shortens it: of two the one that expires later stays. What
     `set`, `extend`, `delete` and `apply` have returned from is durable: it survives the process being killed.
 
-    Methods raise StoreError when the store cannot answer. They block, for at most the store's own timeouts, and
-    `AsyncStore` awaits them. Any number of threads. A child made by fork opens its own connections.
+    One record that cannot be read is counted (`unreadable`), logged and passed over; changes that cannot be written
+    are a RecordError once the others are. Methods raise StoreError when the store cannot answer. They block, for at
+    most the store's own timeouts, and `AsyncStore` awaits them. Any number of threads. A child made by fork opens its
+    own connections.
     """
 
     uri: str  # without a password
     shared: bool  # whether other processes see what this one writes
+    ahead: float  # seconds that its clock is ahead of this host's, 0.0 where it is the same
+
+    @property
+    def unreadable(self) -> int:
+        """How often a record was passed over."""
+
+    def check(self) -> None:
+        """Raises StoreAddressError for what no waiting mends; a store that is down now is no error here."""
 
     def apply(self, writes: Iterable[tuple[str, Ban | None]], *, now: float | None = None) -> int:
         """Sets bans and lifts keys (None), in this order and in one step; position of the first of these changes."""

@@ -10,7 +10,10 @@ anew in a child made by fork.
 back, because our write comes after it; once it is written, the store's own record of that write (or a later one) brings
 the table in line. A ban lifted here cannot come back from an older message, and one made here cannot be lifted by one.
 
-**Acknowledged** means: `flush()` returned True, so everything queued before it is in the store, and durable there.
+**Acknowledged** means: `flush()` returned True, so everything queued before it is in the store, and durable there. What
+a full queue had no room for is made up for: once the queue is empty, the reader compares store and table and offers
+what the store lacks, and until that is written `flush` is False. One change that the store cannot take holds up no
+other; it is tried again once a minute, and `flush` is False while it is missing.
 
 **Clocks.** The table counts on a clock that no one sets; a store can only use the time of day. If that jumps by more
 than 5 s, times are translated on their way in and out, so a jump lifts nothing here; and the bans in the table are
@@ -25,8 +28,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal, Protocol
 
@@ -34,8 +36,8 @@ from gobanfast._errors import GobanError
 from gobanfast._fork import watch_forks
 from gobanfast.bans import Ban
 from gobanfast.stores.breaker import Breaker
-from gobanfast.stores.record import in_force, later
-from gobanfast.stores.store import Change, Cursor, Store
+from gobanfast.stores.record import PassedOver, in_force, later, shifted
+from gobanfast.stores.store import Change, Cursor, RecordError, Store
 
 log = logging.getLogger("gobanfast.stores")
 
@@ -43,6 +45,7 @@ OnOutage = Literal["local", "open", "closed"]
 Write = tuple[int, bool, Ban | None]  # number, lift what there is, set this
 POLICIES = ("local", "open", "closed")
 QUEUE = 65_536  # keys
+LIFTS = 1 << 20  # keys that may wait when one is to be lifted, which the table cannot make up for
 BATCH = 512
 WATCH = 0.5  # seconds a look for changes waits
 LONGEST_PAUSE = 2.0  # seconds between looks while the store does not answer
@@ -78,11 +81,16 @@ def attach(engine: SyncedEngine, store: Store | str, *, on_outage: OnOutage = "l
     """A running Sync: from now on `engine` and `store` (or the store a URI names) have the same bans.
 
     Waits up to `wait` seconds for the bans that the store holds; goes on without them if it does not answer.
+
+    Raises:
+        ValueError: a URI that names no store, or a policy that is none.
+        StoreAddressError: what no waiting mends: a folder that is not there, a missing package, a Redis Cluster.
     """
     if isinstance(store, str):
         from gobanfast.stores import open_store
 
         store = open_store(store)
+    store.check()
     sync = engine.sync = Sync(engine, store, on_outage=on_outage)
     sync.start()
     sync.ready(wait)
@@ -97,8 +105,9 @@ class Sync:
             written later. "open": bans that the store holds are not enforced until it answers. "closed": everyone is
             banned whom no rule allows.
         queue: keys that may wait for the store. When it is full, a new ban is not queued but counted (`dropped`), and
-            written from the table once the store answers; only one that has expired by then is never written.
-        clock, steady: time of day and a clock that is never set, in seconds.
+            written from the table once the queue is empty; only one that has expired by then is never written. A lift
+            finds room until a million keys wait; one that does not is undone, which the log says.
+        clock, steady: time of day (None: time.time) and a clock that is never set, in seconds.
     Threads: any number. Forks: the child's threads start by themselves; what the parent had queued, the parent writes.
     """
 
@@ -109,7 +118,7 @@ class Sync:
         *,
         on_outage: OnOutage = "local",
         queue: int = QUEUE,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         if on_outage not in POLICIES:
@@ -118,13 +127,17 @@ class Sync:
         self.writes, self.reads = Breaker(steady), Breaker(steady)
         self.outage = False
         self.counts = dict.fromkeys(
-            ("written", "applied", "refused", "dropped", "resyncs", "clock_jumps", "outages", "forks"), 0
+            ("written", "unwritable", "applied", "refused", "dropped", "resyncs", "clock_jumps", "outages", "forks"), 0
         )
         self._room = queue
-        self._clock, self._steady = clock, steady
-        self._offset = clock() - steady()  # the table's own offset is fixed at about the same time
+        self._clock, self._steady = time.time if clock is None else clock, steady
+        self._offset = self._clock() - steady()  # the table's own offset is fixed at about the same time
         self._shift = 0.0  # seconds the time of day has moved away from it
-        self._overflowed = False
+        self._overflowed = False  # the queue had no room for a ban of the table
+        self._behind = any(True for _ in engine.ban_table.bans())  # until the table was offered to the store
+        self._owed = 0  # number of the last change of such an offer
+        self._unwritten: dict[str, None] = {}  # keys that the store could not take
+        self._passed, self._full = PassedOver(store.uri), PassedOver(store.uri)
         self._cursor: Cursor | None = None
         self._reread = False  # the reading thread is to read all of the store
         self._set_aside: list[Ban] = []  # by policy "open"
@@ -155,11 +168,12 @@ class Sync:
         return self._read_once.wait(timeout)
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """True when everything queued before is durable in the store; False if that takes over `timeout` seconds."""
+        """True when every ban and lift made before is durable in the store; False if that takes over `timeout` seconds,
+        and while there is one that the store cannot take (`unwritten` of `health`)."""
         with self._lock:
             target = self._queued
             self._wake.set()
-            return self._progress.wait_for(lambda: self._written_up_to() >= target, timeout)
+            return self._progress.wait_for(lambda: self._is_written(target), timeout) and not self._unwritten
 
     def close(self, timeout: float = 2.0) -> None:
         """Flushes for up to `timeout` seconds, stops the threads, closes the store and lets go of the engine."""
@@ -168,7 +182,8 @@ class Sync:
                 return
             started = self._started
         if started and not self.outage and not self.flush(timeout):
-            log.error("%s: %d changes were not written in %g s", self.store.uri, len(self._queue), timeout)
+            more = ", and more for which the queue had no room" if self._overflowed else ""
+            log.error("%s: %d changes were not written in %g s%s", self.store.uri, len(self._queue), timeout, more)
         self._stopping = True
         self._stop.set()
         self._wake.set()
@@ -199,9 +214,13 @@ class Sync:
             "write_seconds": self.writes.baseline,
             "queue": len(self._queue) + len(self._in_flight),
             "queue_room": self._room,
+            "behind": self._behind or self._overflowed,
+            "unwritten": len(self._unwritten),
+            "unreadable": self.store.unreadable + self._passed.count,
             "synced": self._read_once.is_set(),
             "running": self._started and all(thread.is_alive() for thread in self._threads),
             "clock_shift": self._shift,
+            "clock_ahead": self.store.ahead,
             **self.counts,
         }
 
@@ -215,10 +234,9 @@ class Sync:
 
     def _enqueue(self, key: str, ban: Ban | None) -> None:
         with self._lock:
-            # Bans can be made up for from the table, lifted keys cannot: they have the same room again.
-            room = self._room if ban is not None else 2 * self._room
+            room = self._room if ban is not None else max(2 * self._room, LIFTS)
             if len(self._queue) >= room and key not in self._queue:
-                self._drop()
+                self._drop(key, ban)
                 return
             self._queued += 1
             number, lift, _ = self._queue.get(key, (self._queued, False, None))
@@ -226,10 +244,15 @@ class Sync:
         if not self._wake.is_set():
             self._wake.set()
 
-    def _drop(self) -> None:
+    def _drop(self, key: str, ban: Ban | None) -> None:
         self.counts["dropped"] += 1
-        if not self._overflowed:
-            log.error("%s: queue of %d changes is full; further ones are dropped", self.store.uri, self._room)
+        if ban is None:
+            log.error(
+                "%s: no room to lift %s in the store; it is banned again soon, so lift it anew", self.store.uri, key
+            )
+        elif not self._overflowed:
+            text = "%s: queue of %d changes is full; further ones are dropped, and written from the table later"
+            log.error(text, self.store.uri, self._room)
         self._overflowed = True
 
     # ---- the writing thread
@@ -249,6 +272,7 @@ class Sync:
             if self._steady() - purged > PURGE and not self.outage:
                 purged = self._steady()
                 self._purge()
+                self._try_again()
 
     def _write_batch(self) -> None:
         with self._lock:
@@ -259,10 +283,14 @@ class Sync:
         writes: list[tuple[str, Ban | None]] = []
         for key, (_, lift, ban) in batch.items():
             writes += [(key, None)] if lift else []
-            writes += [(key, _shifted(ban, shift))] if ban is not None else []
+            writes += [(key, shifted(ban, shift))] if ban is not None else []
         started = self._steady()
+        wrong: set[str] = set()
         try:
             first = self.store.apply(writes, now=now)
+        except RecordError as error:
+            first, wrong = error.position, batch.keys() & error.problems.keys()
+            self._passed.note(error)
         except Exception as error:  # noqa: BLE001 - whatever a store raises, the thread goes on
             with self._lock:
                 for key in batch.keys() & self._queue.keys():
@@ -276,8 +304,16 @@ class Sync:
         with self._at_rest:  # the reader must not come between, with a newer change of a key that was held back
             with self._lock:
                 self._in_flight = {}
-                self.counts["written"] += len(batch)
-                caught_up = [self._settle(key, first) for key in batch if key not in self._queue]
+                self.counts["written"] += len(batch) - len(wrong)
+                self.counts["unwritable"] += len(wrong)
+                for key in batch.keys() & self._unwritten.keys() - wrong:
+                    del self._unwritten[key]
+                for key in wrong:
+                    self._held.pop(key, None)
+                    self._unwritten.pop(key, None)
+                    if batch[key][2] is not None:  # else nothing of ours is there to be lifted
+                        self._unwritten[key] = None
+                caught_up = [self._settle(key, first) for key in batch if key not in self._queue and key not in wrong]
                 self._flushed = batch[next(reversed(batch))][0]
                 self._progress.notify_all()
             for change in caught_up:
@@ -293,8 +329,19 @@ class Sync:
         self._unseen[key] = first
         return None
 
-    def _written_up_to(self) -> int:
-        return self._queued if not self._queue and not self._in_flight else self._flushed
+    def _is_written(self, target: int) -> bool:
+        """Whether all changes up to that number are, and what the store lacked before."""
+        if self._behind or self._overflowed:
+            return False
+        written = self._queued if not self._queue and not self._in_flight else self._flushed
+        return written >= max(target, self._owed)
+
+    def _try_again(self) -> None:
+        """Queues what the store could not take; what is not in the table any more is to be lifted there."""
+        for key in list(self._unwritten):
+            with self._at_rest:
+                ban = self.engine.ban_table.get(key)
+            self._enqueue(key, ban)
 
     def _purge(self) -> None:
         if self._shift:
@@ -319,11 +366,11 @@ class Sync:
                 if found.gap:
                     self._resync(found.gap)
                 else:
-                    for change in found.changes:
-                        with self._at_rest:
-                            if self._admit(change):
-                                self._apply(change)
+                    self._take(found.changes)
                 self._cursor = found.cursor
+                if not found.gap and self._has_room_again():
+                    self._catch_up()
+                    self._resync("overflow")
             except Exception as error:  # noqa: BLE001 - as above
                 self._failed(self.reads, error)
                 self._stop.wait(pause)
@@ -333,6 +380,26 @@ class Sync:
             self.reads.success(max(0.0, self._steady() - started - WATCH))
             self._judge()
             self._read_once.set()
+
+    def _has_room_again(self) -> bool:
+        with self._lock:
+            lacking = self._overflowed or self._behind
+            return lacking and not self._queue and not self._in_flight and not self.outage
+
+    def _take(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            with self._at_rest:
+                if self._admit(change):
+                    self._apply(change)
+
+    def _catch_up(self) -> dict[str, Ban | None]:
+        """Takes what changed in the store up to now; the last of it by key."""
+        latest: dict[str, Ban | None] = {}
+        while (found := self.store.watch(self._cursor, timeout=0)).changes:
+            self._take(found.changes)
+            self._cursor = found.cursor
+            latest.update((change.key, change.ban) for change in found.changes)
+        return latest
 
     def _admit(self, change: Change) -> bool:
         """Whether no change of ours to the same key comes after this one."""
@@ -355,7 +422,7 @@ class Sync:
             self.counts["applied"] += 1
             if ban is not None:
                 found = table.get(change.key)
-                if found is None or not later(found, _shifted(ban, 0.01 - self._shift_at(self._clock()))):
+                if found is None or not later(found, shifted(ban, 0.01 - self._shift_at(self._clock()))):
                     self._put(ban)
                     return
             table.unban(change.key)  # lifted; or lifted and made again, shorter
@@ -365,40 +432,59 @@ class Sync:
     def _put(self, ban: Ban) -> None:
         now = self._clock()
         with self._at_rest:
-            if in_force(ban, now) and not self.engine.ban_table.put(_shifted(ban, -self._shift_at(now))):
+            if not in_force(ban, now):
+                return
+            try:
+                taken = self.engine.ban_table.put(shifted(ban, -self._shift_at(now)))
+            except (ValueError, OverflowError) as error:
+                self._passed.note(error)
+                return
+            if not taken:
                 self.counts["refused"] += 1
+                self._full.note(f"{ban.key}, which is not enforced here: the ban table is full; raise bans: capacity")
 
     def _resync(self, gap: str) -> None:
         """Reads the whole store. What is in the table and not there was lifted by others; or the store is empty, new to
-        us or incomplete, and gets it from us."""
+        us or incomplete ("overflow"), and gets it from us."""
         with self._lock:
-            offer = gap in {"first", "replaced"} or self._overflowed
-            self._overflowed = False
-            self._unseen.clear()
-            self._held.clear()
+            offer = gap in {"first", "replaced"} or self._overflowed or self._behind  # behind: one failed half-way
+            self._behind, self._overflowed = self._behind or offer, False
+            if gap != "overflow":  # then the cursor stays where it was
+                self._unseen.clear()
+                self._held.clear()
         known: dict[str, Ban] = {}
         for ban in self.store.scan(now=self._clock()):
             with self._at_rest:
                 if not self._is_ours(ban.key):
                     self._put(ban)
             known[ban.key] = ban
+        if gap == "overflow":
+            for key, changed in self._catch_up().items():
+                if changed is None:
+                    known.pop(key, None)
+                else:
+                    known[key] = changed
         self.counts["resyncs"] += 1
         if gap != "first":
             log.warning("%s: read again as a whole (%s), %d bans", self.store.uri, gap, len(known))
         shift = self._shift_at(self._clock())
         for ban in self._table_bans():
             stored = known.get(ban.key)
-            if offer and (stored is None or later(_shifted(ban, shift), stored)):
+            if (offer or self._overflowed) and (stored is None or later(shifted(ban, shift), stored)):
                 self._offer(ban)
             elif stored is None and not offer:
                 with self._at_rest:
                     if not self._is_ours(ban.key):
                         self.engine.ban_table.unban(ban.key)
+        with self._lock:
+            self._owed = self._queued
+            self._behind = False
+            self._progress.notify_all()
 
     def _is_ours(self, key: str) -> bool:
         """Whether a change of ours to this key is under way."""
         with self._lock:
-            return key in self._queue or key in self._in_flight or key in self._unseen
+            return any(key in ours for ours in (self._queue, self._in_flight, self._unseen, self._unwritten))
 
     def _offer(self, ban: Ban, *, instead: bool = False) -> None:
         """Queues a ban of the table, `instead` of what the store has; waits for room, so called by the reader only."""
@@ -456,7 +542,7 @@ class Sync:
         aside, self._set_aside = self._set_aside, []
         for ban in aside:
             table.put(ban)
-        if self._overflowed or self.on_outage == "open":
+        if self.on_outage == "open":
             self._reread = True
 
     # ---- clocks
@@ -522,15 +608,9 @@ class Sync:
         synced = self._read_once.is_set()
         self._fresh()
         self._queue, self._in_flight, self._unseen, self._held = {}, {}, {}, {}
+        self._overflowed, self._behind, self._owed, self._unwritten = False, not synced, 0, {}
         self.counts = dict.fromkeys(self.counts, 0)
         if synced:
             self._read_once.set()
         if self._started and not self._stopping:
             self._run_threads()
-
-
-def _shifted(ban: Ban, seconds: float) -> Ban:
-    if not seconds:
-        return ban
-    expires = None if ban.expires is None else ban.expires + seconds
-    return replace(ban, created=ban.created + seconds, expires=expires)

@@ -305,8 +305,8 @@ class Metrics:
             health = self.sync.health()
             gauges["gobanfast_store_up"] = float(not health["outage"])
             gauges["gobanfast_store_queue"] = float(health["queue"])
-            for change in ("written", "applied", "refused", "resyncs"):
-                self._count(counts, SEPARATOR.join(("gobanfast_store_changes", change)), health[change])
+            for change in ("written", "unwritable", "unreadable", "applied", "refused", "resyncs"):
+                self._count(counts, SEPARATOR.join(("gobanfast_store_changes", change)), health.get(change, 0))
             self._count(counts, "gobanfast_store_outages", health["outages"])
             self._count(counts, "gobanfast_store_dropped", health["dropped"])
         if self.log is not None:
