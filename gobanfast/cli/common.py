@@ -134,11 +134,8 @@ def ask_store(engine: Engine, uri: str) -> None:
     from gobanfast._errors import GobanError
     from gobanfast.cli.bans import opened
 
-    store = opened(uri)
-    try:
+    with opened(uri) as store:
         left_out = sum(not engine.ban_table.put(ban) for ban in store.scan())
-    finally:
-        store.close()
     if left_out and engine.ban_table.saturated:
         raise GobanError(
             f"{uri}: {left_out:,} bans do not fit bans: capacity: {engine.ban_table.capacity:,} of the rules"
