@@ -152,9 +152,10 @@ cdef class AsgiGate:
                 address, sni=sni, hello=hello, ja4=ja4, headers=headers, method="GET" if method is None else method,
                 path=path, http=found(scope, "http_version"),
             )
-            if self._told:
-                gate.tell(decision, request_id)
-            if not same(decision.action, "allow"):
+            if same(decision.action, "allow"):
+                if self._told:
+                    gate.tell(decision, request_id)
+            else:
                 scheme = None if origin is None else origin.scheme
                 answer, extra = gate.settle(
                     decision,
@@ -163,6 +164,7 @@ cdef class AsgiGate:
                     secure=is_secure(found(scope, "scheme") if scheme is None else scheme),
                     accept=joined(headers, b"accept", ","),
                     cookies=joined(headers, b"cookie", "; "),
+                    mode=mode,
                 )
             if answer is None and handshake is not None and gate.names is not None:
                 answer = gate.misdirected(

@@ -87,9 +87,9 @@ def wsgi_application(environ, start_response):
     return [body]
 
 
-asgi = asgi_frontend.Gobanfast(application, engine, trust=trust)
-wsgi = wsgi_frontend.Gobanfast(wsgi_application, engine, trust=trust)
-service = DecisionService(engine, trust=trust)
+asgi = asgi_frontend.Gobanfast(application, engine, trust=trust, show_reason=True)
+wsgi = wsgi_frontend.Gobanfast(wsgi_application, engine, trust=trust, show_reason=True)
+service = DecisionService(engine, trust=trust, show_reason=True)
 doctor = Doctor(asgi, engine, token=TOKEN, trust=trust)
 wsgi_doctor = WsgiDoctor(wsgi, engine, token=TOKEN, trust=trust)
 
@@ -103,4 +103,4 @@ def proxy_fixed():
 
 def ruled():
     """A factory: the ASGI application guarded by the rules file that TEST_RULES names."""
-    return asgi_frontend.Gobanfast(application, Engine.load(os.environ["TEST_RULES"]))
+    return asgi_frontend.Gobanfast(application, Engine.load(os.environ["TEST_RULES"]), show_reason=True)

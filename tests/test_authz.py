@@ -47,7 +47,7 @@ def test_allowed_and_banned():
     app = service()
 
     status, headers, body = ask(app, headers=about(GOOD, x_request_id="r-1"))
-    refused = ask(app, headers=about(BANNED))
+    refused = ask(service(show_reason=True), headers=about(BANNED))
 
     assert (200, b"", "allow", "r-1") == (status, body, headers["x-gobanfast-action"], headers["x-request-id"])
     assert (403, "ban", "probes", "ban") == (

@@ -10,6 +10,7 @@ import pytest
 from gobanfast import Engine, Ruleset
 from gobanfast.frontends.asgi import Gobanfast
 from gobanfast.frontends.challenge import Challenge
+from gobanfast.frontends.refusal import Answer
 from gobanfast.frontends.tls import CURRENT, Handshake
 from gobanfast.frontends.trust import Trust
 from http_fakes import FakeEngine
@@ -109,7 +110,7 @@ def test_scope_without_what_has_a_default():
 
 
 def test_banned_request_never_reaches_the_application():
-    """A banned client gets 403 with request id, cause, reason and when to come again; the application never runs."""
+    """A banned client gets 403 with request id, whom to ask and when to come again; the application never runs."""
     app, middleware = guarded(contact="admin@example.com")
 
     sent = ask(middleware, BANNED)
@@ -124,8 +125,6 @@ def test_banned_request_never_reaches_the_application():
         "type": "urn:gobanfast:banned",
         "title": "Access denied",
         "status": 403,
-        "code": "ban",
-        "reason": "<probing>",
         "contact": "admin@example.com",
         "retry_after": 60,
     } == document
@@ -159,7 +158,7 @@ def test_form_of_the_answer_follows_accept(accept, media_type):
 
 def test_page_escapes_what_it_shows():
     """No text of rules or settings becomes markup, and the page may load nothing."""
-    _, middleware = guarded(contact='"><script>alert(1)</script>')
+    _, middleware = guarded(show_reason=True, contact='"><script>alert(1)</script>')
 
     sent = ask(middleware, BANNED, headers=[BROWSER])
 
@@ -168,11 +167,68 @@ def test_page_escapes_what_it_shows():
     assert header(sent, b"content-security-policy")[0].startswith(b"default-src 'none'")
 
 
-def test_reason_can_be_kept():
-    """With show_reason=False a refused client learns the cause and no more."""
-    _, middleware = guarded(show_reason=False)
+def test_reason_is_told_only_where_it_is_asked_for():
+    """What decided and the rule's reason are for operators; show_reason=True tells them to whoever is refused."""
+    for options, told in (({}, {}), ({"show_reason": True}, {"code": "ban", "reason": "<probing>"})):
+        _, middleware = guarded(**options)
+        document = json.loads(ask(middleware, BANNED)[1]["body"])
+        page = ask(middleware, BANNED, headers=[BROWSER])[1]["body"]
 
-    assert "reason" not in json.loads(ask(middleware, BANNED)[1]["body"])
+        assert told == {name: document[name] for name in ("code", "reason") if name in document}
+        assert bool(told) == (b"probing" in page)
+        assert all(b"x-gobanfast" not in name for name, _ in ask(middleware, BANNED)[0]["headers"])
+
+
+def test_a_challenge_without_a_check_is_a_refusal(caplog):
+    """Where no Challenge is configured nothing promises a check, and the operator is told once, when it is made."""
+    rules = Ruleset.from_text("""
+trackers: {request_rate: {limit: 5}}
+score: {}
+rules: [{id: rented, when: {prefix: 203.0.113.0/24}, action: challenge}]
+""")
+    made = Gobanfast(Application(), Engine(rules))
+    warnings = list(caplog.messages)
+    sent = ask(made, CHALLENGED, headers=[BROWSER])
+    with_check = ask(guarded(challenge=Challenge(["k" * 16]))[1], CHALLENGED)
+    for challenge in ("allow", Challenge(["k" * 16])):
+        Gobanfast(Application(), Engine(rules), challenge=challenge)
+
+    assert b"<h1>Access denied</h1>" in sent[1]["body"]
+    assert "This request needs a check" == json.loads(with_check[1]["body"])["title"]
+    assert 1 == len(warnings)
+    assert warnings == caplog.messages
+    for words in ("rule rented, tracker request_rate, the score challenge", "challenge=Challenge([key])"):
+        assert words in warnings[0]
+
+
+def test_what_became_of_a_challenge_is_logged():
+    """The log tells a browser that was given a task, one that solved it, one that came again, and a program that was
+    refused; nothing of requests that are only watched, or left to the application."""
+    from test_challenge import solve
+
+    logged = []
+
+    class Log:
+        def record(self, decision, *, request_id, outcome=None):
+            logged.append((decision.action, outcome))
+
+    _, middleware = guarded(challenge=Challenge(["k" * 16], difficulty=4), log=Log(), routes={"/watched": "observe"})
+    page = ask(middleware, CHALLENGED, headers=[BROWSER])
+    cookie = solve(Answer(403, [], page[1]["body"]))
+    solved = ask(middleware, CHALLENGED, headers=[BROWSER, (b"cookie", cookie.encode())])
+    given = b"; ".join(value.partition(b";")[0] for value in header(solved, b"set-cookie"))
+    ask(middleware, CHALLENGED, headers=[BROWSER, (b"cookie", given)])
+    ask(middleware, CHALLENGED)
+    ask(middleware, CHALLENGED, path="/watched")
+    ask(middleware, BANNED)
+    ask(middleware)
+    ask(guarded(challenge="allow", log=Log())[1], CHALLENGED)
+    ask(guarded(log=Log())[1], CHALLENGED, headers=[BROWSER])
+
+    assert [
+        ("challenge", "challenged"), ("challenge", "solved"), ("challenge", "passed"), ("challenge", "refused"),
+        ("challenge", None), ("ban", None), ("allow", None), ("challenge", None), ("challenge", "refused"),
+    ] == logged  # fmt: skip
 
 
 def test_head_gets_no_body():

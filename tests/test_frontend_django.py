@@ -94,7 +94,7 @@ def test_view_finds_the_decision(configured, form, url):
 
 
 @both_forms
-@pytest.mark.parametrize("configured", [{"trust": ["127.0.0.0/8", GOOD]}], indirect=True)
+@pytest.mark.parametrize("configured", [{"trust": ["127.0.0.0/8", GOOD], "show_reason": True}], indirect=True)
 def test_banned_client_reaches_no_view(configured, form):
     """Behind a trusted proxy a banned client gets 403 and the reason, another one the view."""
     banned = get(form, **{"X-Forwarded-For": BANNED})

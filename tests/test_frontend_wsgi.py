@@ -70,7 +70,7 @@ def test_engine_is_asked_with_all_that_is_known():
 
 def test_banned_request_never_reaches_the_application():
     """A banned client gets 403 with request id, reason and when to come again; HEAD gets the headers of that."""
-    app, middleware = guarded()
+    app, middleware = guarded(show_reason=True)
 
     status, headers, body = ask(middleware, BANNED)
 

@@ -89,7 +89,9 @@ def test_name_of_the_handshake_decides_the_request(certificate):
         finally:
             connection.close()
 
-    with under_uvicorn(certificate, lambda ours: guard(ours, engine), Gobanfast(application, engine)) as port:
+    with under_uvicorn(
+        certificate, lambda ours: guard(ours, engine), Gobanfast(application, engine, show_reason=True)
+    ) as port:
         good, challenged = status(port, "www.example"), status(port, "www.challenged.example")
 
     assert 200 == good[0]
@@ -105,7 +107,7 @@ def service(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("GOBANFAST_TOKEN", "a token of 20 bytes.")
         command = python("-m", "gobanfast", "serve", "--rules", str(rules), "--port", f"{port}", "--trust", "127.0.0.1")
-        with spawned(*command, "--signal", "ja4=x-ja4", port=port):
+        with spawned(*command, "--signal", "ja4=x-ja4", "--show-reason", port=port):
             yield port
 
 
@@ -153,6 +155,7 @@ def test_consistency_signals_raise_the_score():
         test_frontend_asgi.Application(),
         Engine(rules),
         trust=Trust(["10.0.0.0/8"], signals={"sni": "x-sni"}),
+        show_reason=True,
     )
 
     def asked(sni, host):

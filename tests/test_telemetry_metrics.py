@@ -23,7 +23,7 @@ from gobanfast import Engine, FormatError, Ruleset
 from gobanfast._bans import BanTable
 from gobanfast.stores import attach
 from gobanfast.telemetry.log import DecisionLog
-from gobanfast.telemetry.metrics import SEPARATOR, TOP, Metrics
+from gobanfast.telemetry.metrics import SEPARATOR, TOP, Metrics, _add
 from gobanfast.telemetry.shared import SLOT_BYTES, SharedCounters
 from stores_fakes import WAIT, eventually
 
@@ -216,6 +216,73 @@ def test_any_worker_tells_the_sum(tmp_path):
     later = Metrics(Counted(), share=tmp_path / "metrics")
     assert (61, 1) == (exposed(later)["ban_total"], exposed(later)["gobanfast_workers"])
     later.close()
+
+
+@pytest.mark.parametrize("engines", [1, 2, 3])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_no_counter_goes_down_with_several_engines_in_a_process(tmp_path, engines, how):
+    """A worker with two or three engines leaves the counts of all behind, and so does each one after it."""
+    metrics = Metrics(Counted(), share=tmp_path / "metrics")
+    expected = 0
+    for turn in range(3):
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            for number in range(engines):
+                own = Counted()
+                more = Metrics(own, share=tmp_path / "metrics")
+                for _ in range(number + turn + 2):
+                    own.decide("198.51.100.7")
+                more.start()
+            os.write(write, b".")
+            signal.pause()
+        assert b"." == os.read(read, 1)
+        os.close(read)
+        os.close(write)
+        expected += sum(number + turn + 2 for number in range(engines))
+        assert (expected, 1 + engines) == (exposed(metrics)["ban_total"], exposed(metrics)["gobanfast_workers"])
+        end(child, how)
+        assert (expected, 1) == (exposed(metrics)["ban_total"], exposed(metrics)["gobanfast_workers"])
+    metrics.close()
+
+
+def test_a_slot_that_one_process_takes_twice_counts_twice(tmp_path):
+    """Metrics that are closed and made again in one process, in the same slot, leave both counts behind."""
+    watching = Metrics(Counted(), share=tmp_path / "metrics")
+    for turn in range(4):
+        engine = Counted()
+        metrics = Metrics(engine, share=tmp_path / "metrics")
+        engine.decide("198.51.100.7")
+        metrics.start()
+        metrics.close()
+        assert turn + 1 == exposed(watching)["ban_total"]
+    watching.close()
+
+
+def test_a_worker_killed_while_it_adds_is_added_once(tmp_path):
+    """Slots of the dead that were added and not cleared are not added again, whichever slot is looked at first."""
+    shared = SharedCounters(tmp_path / "metrics", _add)
+    gone = [SharedCounters(tmp_path / "metrics", _add) for _ in range(3)]
+    for number, counters in enumerate(gone):
+        counters.publish({"counts": {"ban": 10**number}})
+    places = [counters._slot for counters in gone]
+    write = shared._write
+
+    def killed(slot, pid, started, data):
+        write(slot, pid, started, data)
+        if slot == 0:
+            raise KeyboardInterrupt
+
+    shared._write = killed
+    with pytest.raises(KeyboardInterrupt), shared._locked():
+        shared._retire(places[2])
+    shared._write = write
+    for slot in places:
+        with shared._locked():
+            shared._retire(slot)
+
+    assert [111] == [snapshot["counts"]["ban"] for snapshot in shared.others()]
+    shared.close()
 
 
 def end(child, how):

@@ -51,6 +51,9 @@ def serve(
         ),
     ] = None,
     contact: Annotated[str | None, typer.Option("--contact", help="Whom refused people may ask.")] = None,
+    show_reason: Annotated[
+        bool, typer.Option("--show-reason", help="Tell refused people what decided, and the rule's reason.")
+    ] = False,
     allow_on_error: Annotated[bool, typer.Option("--allow-on-error", help="Let in where deciding fails.")] = False,
 ) -> None:
     """Answer proxies (nginx, Traefik, Caddy, Envoy) that ask about a request; /bans needs GOBANFAST_TOKEN set."""
@@ -82,6 +85,7 @@ def serve(
             trust=Trust(peers, chain=CHAINS[1:] if forwarded else CHAINS[:1], signals=signals) if peers else None,
             challenge=Challenge(challenge_keys.read_text().split()) if challenge_keys is not None else "refuse",
             contact=contact,
+            show_reason=show_reason,
             log=decisions,
             metrics=metrics,
             on_error="allow" if allow_on_error else "refuse",

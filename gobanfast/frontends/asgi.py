@@ -49,7 +49,7 @@ class Gobanfast:
         challenge: Challenge | Literal["refuse", "allow"] = "refuse",
         names: Iterable[str] | None = None,
         contact: str | None = None,
-        show_reason: bool = True,
+        show_reason: bool = False,
         log: DecisionLog | str | None = None,
         metrics: Metrics | None = None,
         on_decision: Callable[[Decision, str], object] | None = None,

@@ -133,8 +133,6 @@ class DecisionService:
                 path=path,
                 http=None,  # the proxy's own version is none of the client's
             )
-            if gate.told:
-                gate.tell(decision, request_id)
             extra = [
                 (b"x-request-id", request_id.encode()),
                 (b"x-gobanfast-action", decision.action.encode()),
@@ -143,7 +141,10 @@ class DecisionService:
             if decision.rule is not None and decision.rule.isascii():
                 extra.append((b"x-gobanfast-rule", decision.rule.encode()))
             answer = None
-            if decision.action != "allow":
+            if decision.action == "allow":
+                if gate.told:
+                    gate.tell(decision, request_id)
+            else:
                 answer, cookies = gate.settle(
                     decision,
                     request_id=request_id,
@@ -151,6 +152,7 @@ class DecisionService:
                     secure=origin.scheme == "https",
                     accept=accept,
                     cookies="; ".join([value.decode("latin-1") for name, value in headers if name == b"cookie"]),
+                    mode=mode,
                 )
                 extra += cookies
         except Exception as error:  # noqa: BLE001 - logged there

@@ -24,7 +24,7 @@ from django.http import HttpResponse
 from gobanfast._errors import GobanError
 from gobanfast.frontends.challenge import Challenge
 from gobanfast.frontends.doctor import workers_of
-from gobanfast.frontends.gate import ADDRESS_START, Extra, Gate, is_secure
+from gobanfast.frontends.gate import ADDRESS_START, Extra, Gate, Mode, is_secure
 from gobanfast.frontends.refusal import Answer
 from gobanfast.frontends.tls import CURRENT
 from gobanfast.frontends.trust import Origin, mint_request_id
@@ -120,7 +120,7 @@ class GobanfastMiddleware:
         mode = self._gate.mode(request.path)
         if mode == "off":
             return self.get_response(request)
-        answer, extra = self._decide(request)
+        answer, extra = self._decide(request, mode)
         if mode == "observe":
             answer = None
         if self._async:
@@ -132,7 +132,7 @@ class GobanfastMiddleware:
             return response(answer)
         return self._finish(request, await self.get_response(request), extra)
 
-    def _decide(self, request: Any) -> tuple[Answer | None, Extra]:
+    def _decide(self, request: Any, mode: Mode) -> tuple[Answer | None, Extra]:
         gate, environ = self._gate, request.META
         trust = gate.trust
         if gate.follows and trust.ruleset is not gate.engine.ruleset:
@@ -163,11 +163,12 @@ class GobanfastMiddleware:
                 path=request.path,
                 http=environ.get("SERVER_PROTOCOL", "HTTP/1.1")[5:] if scope is None else scope["http_version"],
             )
-            if gate.told:
-                gate.tell(decision, request_id)
             answer: Answer | None = None
             extra: Extra = []
-            if decision.action != "allow":
+            if decision.action == "allow":
+                if gate.told:
+                    gate.tell(decision, request_id)
+            else:
                 answer, extra = gate.settle(
                     decision,
                     request_id=request_id,
@@ -175,6 +176,7 @@ class GobanfastMiddleware:
                     secure=is_secure("https" if request.is_secure() else "http", origin),
                     accept=environ.get("HTTP_ACCEPT", ""),
                     cookies=environ.get("HTTP_COOKIE", ""),
+                    mode=mode,
                 )
             if answer is None and handshake is not None and gate.names is not None:
                 host, accept = environ.get("HTTP_HOST", ""), environ.get("HTTP_ACCEPT", "")

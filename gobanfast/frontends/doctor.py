@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gobanfast.frontends.authz import TOKEN_BYTES, answer_json, plain
-from gobanfast.frontends.gate import ADDRESS_START, trust_of
+from gobanfast.frontends.gate import ADDRESS_START, challengers, trust_of
 from gobanfast.frontends.tls import CURRENT, handshake_of
 from gobanfast.frontends.trust import Trust, as_trust, read_for, read_forwarded
 from gobanfast.frontends.wsgi import native, socket_of, status_line
@@ -90,13 +90,13 @@ def examine(
                 "right for a server that clients reach directly; behind a proxy, name its prefixes in trust:",
             )
         )
-    challenging = [rule.id for rule in engine.ruleset.rules if rule.action == "challenge" and rule.mode == "enforce"]
+    challenging = challengers(engine.ruleset)
     if challenging and not challenge:
         found.append(
             Finding(
                 "no-challenge",
                 "warning",
-                f"rules {', '.join(challenging[:5])} challenge, and no challenge is configured: they refuse",
+                f"{', '.join(challenging[:5])} challenge, and no challenge is configured: they refuse",
                 "give the frontend a Challenge, or challenge='allow' to leave it to the application",
             )
         )

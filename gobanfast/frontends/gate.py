@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from gobanfast.consistency import agreement
 from gobanfast.frontends.challenge import Challenge
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from gobanfast import Decision
     from gobanfast.engine import Engine
     from gobanfast.frontends.tls import Handshake
+    from gobanfast.rules import Ruleset
     from gobanfast.telemetry.log import DecisionLog
     from gobanfast.telemetry.metrics import Metrics
 
 logger = logging.getLogger("gobanfast.http")
 
 Mode = Literal["enforce", "observe", "off"]
+Outcome = Literal["challenged", "solved", "passed", "refused"]
+SHOWN = 5  # rules that a warning names
 MODES = ("enforce", "observe", "off")
 Extra = list[tuple[bytes, bytes]]
 
@@ -45,7 +48,7 @@ class Gate:
             nor these names cover is answered 421, which makes an honest client open another connection; None: any
             host.
         contact: whom refused people may ask, a mail address or URL.
-        show_reason: whether they are told the rule's reason.
+        show_reason: whether they are told what decided and the rule's reason, which are written for operators.
         log: where decisions are written, with the request id: a DecisionLog or the URI of one.
         metrics: counts what the engine does not: bans by AS, matches of shadow and log rules.
         on_decision: called with the decision and the request id before the application is.
@@ -63,7 +66,7 @@ class Gate:
         challenge: Challenge | Literal["refuse", "allow"] = "refuse",
         names: Iterable[str] | None = None,
         contact: str | None = None,
-        show_reason: bool = True,
+        show_reason: bool = False,
         log: DecisionLog | str | None = None,
         metrics: Metrics | None = None,
         on_decision: Callable[[Decision, str], object] | None = None,
@@ -91,6 +94,13 @@ class Gate:
         self.contact, self.show_reason = contact, show_reason
         self.log, self.metrics, self.on_decision, self.on_error = log, metrics, on_decision, on_error
         self.told = log is not None or metrics is not None or on_decision is not None
+        challenging = challengers(engine.ruleset) if challenge == "refuse" else []
+        if challenging:
+            logger.warning(
+                "%s challenge, and no challenge is configured, so whom they challenge is refused; "
+                "write challenge=Challenge([key])",
+                ", ".join(challenging[:SHOWN]),
+            )
         self.routes = tuple(sorted((routes or {}).items(), key=lambda route: -len(route[0])))
 
     def follow(self) -> Trust:
@@ -116,9 +126,12 @@ class Gate:
                 return mode
         return "enforce"
 
-    def tell(self, decision: Decision, request_id: str) -> None:
-        """Lets all know of a decision who are to, as it is made: those are `told`."""
-        if self.log is not None:
+    def tell(self, decision: Decision, request_id: str, outcome: Outcome | None = None) -> None:
+        """Passes a decision, and what became of a challenge, to the log, the metrics and the callback (`told`: there is
+        one of them). For decisions other than "allow" `settle` does."""
+        if self.log is not None and outcome is not None:
+            self.log.record(decision, request_id=request_id, outcome=outcome)
+        elif self.log is not None:
             self.log.record(decision, request_id=request_id)
         if self.metrics is not None:
             self.metrics.record(decision)
@@ -134,25 +147,44 @@ class Gate:
         secure: bool,
         accept: str,
         cookies: str,
+        mode: Mode = "enforce",
     ) -> tuple[Answer | None, Extra]:
         """(answer to refuse with, or None to let in; headers to add to the application's response) for a decision
-        other than "allow"."""
+        other than "allow", which is told to whom it may concern."""
+        outcome: Outcome | None = None
+        answer: Answer | None = None
+        extra: Extra = []
         if decision.action == "ban":
-            return self.refusal("banned", request_id, accept, decision), []
-        if self.challenge == "allow":
+            answer = self.refusal("banned", request_id, accept, decision)
+        elif self.challenge != "allow":
+            outcome, extra = self._judge(decision, secure, cookies)
+            if outcome is None and self.gives_task(method, accept):
+                outcome, answer = "challenged", self.task(decision.address, decision.fingerprint, request_id)
+            elif outcome is None:
+                outcome, answer = "refused", self.refusal("challenge", request_id, accept, decision)
+        if self.told:
+            self.tell(decision, request_id, None if mode == "observe" else outcome)
+        return answer, extra
+
+    def _judge(self, decision: Decision, secure: bool, cookies: str) -> tuple[Outcome | None, Extra]:
+        """(what a client shows that is to be challenged, None: nothing; headers to add)."""
+        if not isinstance(self.challenge, Challenge):
             return None, []
-        if isinstance(self.challenge, Challenge):
-            outcome = self.challenge.check(cookies, decision.address, decision.fingerprint)
-            if outcome == "passed":
-                return None, []
-            if outcome == "solved":
-                self.engine.vouch(decision)  # what was only new to the score becomes usual
-                return None, self.challenge.cookies(decision.address, decision.fingerprint, secure=secure)
-            if method == "GET" and "text/html" in accept:
-                return self.challenge.answer(
-                    decision.address, decision.fingerprint, request_id=request_id, contact=self.contact
-                ), []
-        return self.refusal("challenge", request_id, accept, decision), []
+        shown = self.challenge.check(cookies, decision.address, decision.fingerprint)
+        if shown != "solved":
+            return shown, []
+        self.engine.vouch(decision)  # what was only new to the score becomes usual
+        return shown, self.challenge.cookies(decision.address, decision.fingerprint, secure=secure)
+
+    def gives_task(self, method: str, accept: str) -> bool:
+        """Whether a challenged client that asks so gets a task: a browser, where a Challenge is configured."""
+        return isinstance(self.challenge, Challenge) and method == "GET" and "text/html" in accept
+
+    def task(self, address: str | None, fingerprint: str | None, request_id: str) -> Answer:
+        """The page with a task for this client; there is a Challenge."""
+        return cast("Challenge", self.challenge).answer(
+            address, fingerprint, request_id=request_id, contact=self.contact
+        )
 
     def misdirected(self, handshake: Handshake, host: str, request_id: str, accept: str) -> Answer | None:
         """The answer to a request for a host that this TLS connection was not opened for; None if it may go on."""
@@ -169,6 +201,7 @@ class Gate:
             decision=decision,
             contact=self.contact,
             show_reason=self.show_reason,
+            checks=isinstance(self.challenge, Challenge),
         )
 
     def failed(self, error: Exception, request_id: str, accept: str) -> Answer | None:
@@ -182,6 +215,17 @@ class Gate:
 def trust_of(engine: Engine) -> Trust:
     """The Trust that the rules in force ask for."""
     return Trust.of_rules(engine.ruleset)
+
+
+def challengers(ruleset: Ruleset) -> list[str]:
+    """What challenges clients by these rules: rules, trackers, the score."""
+    found = [f"rule {rule.id}" for rule in ruleset.rules if rule.action == "challenge" and rule.mode == "enforce"]
+    trackers, score = ruleset.settings.trackers, ruleset.settings.score
+    for name in ("distinct_fingerprints", "request_rate", "surge"):
+        limit = getattr(trackers, name, None)
+        if limit is not None and limit.action == "challenge":
+            found.append(f"tracker {name}")
+    return found if score is None or score.mode != "enforce" else [*found, "the score"]
 
 
 def is_secure(scheme: str, origin: Origin | None) -> bool:

@@ -1,6 +1,7 @@
 """What a client that is not let in is told: a page for people, a problem document (RFC 9457) for programs.
 
-Both say the request id, why (the decision's cause and reason), whom to ask, and when to come again if that is known.
+Both say the request id, whom to ask, and when to come again if that is known; why (the decision's cause and the rule's
+reason) only where it is asked for, because a scraper reads it, too.
 """
 
 from __future__ import annotations
@@ -57,29 +58,32 @@ def refuse(
     accept: str = "",
     decision: Decision | None = None,
     contact: str | None = None,
-    show_reason: bool = True,
+    show_reason: bool = False,
+    checks: bool = True,
 ) -> Answer:
     """The answer for a client that is not let in, in the form its Accept header likes best.
 
     Args:
         decision: what was decided; None if deciding failed.
         contact: whom to ask, a mail address or URL.
-        show_reason: whether the rule's reason is told, besides the cause.
+        show_reason: whether it is told what decided, and the rule's reason.
+        checks: whether clients are given a check; where none is, a challenge is a refusal and called so.
     """
     facts: dict[str, Any] = {"request_id": request_id}
-    if decision is not None:
+    if decision is not None and show_reason:
         facts["code"] = decision.cause
-        if show_reason and decision.reason:
+        if decision.reason:
             facts["reason"] = decision.reason
     if contact:
         facts["contact"] = contact
     wait = retry_after(decision)
     if wait is not None:
         facts["retry_after"] = wait
+    title = TITLES["banned" if kind == "challenge" and not checks else kind]
     form = preferred(accept[:ACCEPT_LIMIT])
     if form == "html":
-        return html_answer(STATUS[kind], request_id, wait, page(TITLES[kind], details(facts)))
-    document = {"type": f"urn:gobanfast:{kind}", "title": TITLES[kind], "status": STATUS[kind]} | facts
+        return html_answer(STATUS[kind], request_id, wait, page(title, details(facts)))
+    document = {"type": f"urn:gobanfast:{kind}", "title": title, "status": STATUS[kind]} | facts
     return answer(STATUS[kind], MEDIA_TYPES[form], request_id, wait, json.dumps(document).encode())
 
 

@@ -53,7 +53,7 @@ class Gobanfast:
         challenge: Challenge | Literal["refuse", "allow"] = "refuse",
         names: Iterable[str] | None = None,
         contact: str | None = None,
-        show_reason: bool = True,
+        show_reason: bool = False,
         log: DecisionLog | str | None = None,
         metrics: Metrics | None = None,
         on_decision: Callable[[Decision, str], object] | None = None,
@@ -123,9 +123,10 @@ class Gobanfast:
                 path=path,
                 http=environ.get("SERVER_PROTOCOL", "HTTP/1.1")[5:],
             )
-            if gate.told:
-                gate.tell(decision, request_id)
-            if decision.action != "allow":
+            if decision.action == "allow":
+                if gate.told:
+                    gate.tell(decision, request_id)
+            else:
                 answer, extra = gate.settle(
                     decision,
                     request_id=request_id,
@@ -133,6 +134,7 @@ class Gobanfast:
                     secure=is_secure(scheme, origin),
                     accept=environ.get("HTTP_ACCEPT", ""),
                     cookies=environ.get("HTTP_COOKIE", ""),
+                    mode=mode,
                 )
             if answer is None and handshake is not None and gate.names is not None:
                 host, accept = environ.get("HTTP_HOST", ""), environ.get("HTTP_ACCEPT", "")

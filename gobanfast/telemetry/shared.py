@@ -6,6 +6,9 @@ counted that are gone: a dead worker's slot is added to it under a file lock, so
 
     header, 64 bytes: "GBFM", version, slots, bytes a slot; then the slots:
     pid u64 | start of the process u64 | bytes u32 | CRC-32 u32 | JSON
+
+Each claim of a slot has a token of its own, in its snapshots: one process may have several slots (several engines), and
+the same one twice. Slot 0 names the claim that was added last, so that none is added twice.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import json
 import logging
 import mmap
 import os
+import secrets
 import struct
 import threading
 import time
@@ -35,6 +39,16 @@ ROOM = SLOT_BYTES - SLOT.size
 TRIES = 50
 
 Snapshot = dict[str, Any]
+_inside = threading.RLock()  # among the SharedCounters of one process, which a file lock does not keep apart
+
+
+def _renew() -> None:
+    """For the child of a fork: a thread that it does not have may hold the lock."""
+    global _inside  # noqa: PLW0603
+    _inside = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew)
 Add = Callable[[Snapshot, Snapshot], Snapshot]
 
 
@@ -51,6 +65,7 @@ class SharedCounters:
         self.path = os.path.abspath(os.fspath(path))
         self._add = add
         self._slot: int | None = None
+        self._token = ""  # of this claim of the slot
         self._lock = threading.RLock()
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
         try:
@@ -66,11 +81,13 @@ class SharedCounters:
         Raises:
             GobanError: every slot belongs to a worker that lives, or the snapshot is over 256 KB.
         """
-        data = json.dumps(snapshot, separators=(",", ":")).encode()
+        data = json.dumps({**snapshot, "claim": self._token}, separators=(",", ":")).encode()
         if len(data) > ROOM:
             raise GobanError(f"{self.path}: {len(data)} bytes of counters do not fit a slot of {ROOM}")
         with self._lock:
             if self._slot is None:
+                self._token = secrets.token_hex(8)
+                data = json.dumps({**snapshot, "claim": self._token}, separators=(",", ":")).encode()
                 self._slot = self._claim()
             self._write(self._slot, os.getpid(), _started(os.getpid()), data)
 
@@ -84,7 +101,9 @@ class SharedCounters:
                     continue
                 if _started(pid) != started:
                     with self._locked():
-                        self._retire(slot)
+                        pid, started, _ = self._read(slot)  # another worker may have taken it meanwhile
+                        if pid and _started(pid) != started:
+                            self._retire(slot)
                     found[0] = self._read(0)[2]
                 else:
                     found.append(snapshot)
@@ -111,11 +130,12 @@ class SharedCounters:
                 self._retire(self._slot)
                 self._slot = None
         self._map.close()
-        os.close(self._file)
+        with _inside:  # closing any descriptor of a file gives up all the locks that this process has on it
+            os.close(self._file)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with self._lock:
+        with self._lock, _inside:
             fcntl.lockf(self._file, fcntl.LOCK_EX)
             try:
                 yield
@@ -145,12 +165,15 @@ class SharedCounters:
 
     def _retire(self, slot: int) -> None:
         """Adds a slot to what is gone. Killed in between, the next one sees that it was added and only clears it."""
-        pid, started, snapshot = self._read(slot)
+        common = self._read(0)[2]
+        place, token = common.get("last") or (0, "")
+        if token and self._read(place)[2].get("claim") == token:
+            self._write(place, 0, 0, b"{}")
+        pid, _, snapshot = self._read(slot)
         if not pid:
             return
-        common = self._read(0)[2]
-        if common.get("last") != [pid, started]:
-            total = {**common, **self._add(common, snapshot), "last": [pid, started]}
+        if snapshot:  # else it was claimed, and nothing counted
+            total = {**common, **self._add(common, snapshot), "last": [slot, snapshot.get("claim", "")]}
             self._write(0, 0, 0, json.dumps(total, separators=(",", ":")).encode()[:ROOM])
         self._write(slot, 0, 0, b"{}")
 
