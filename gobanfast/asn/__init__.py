@@ -40,26 +40,33 @@ class AsnTable(AsnBlock):
     __slots__ = ()
 
     @classmethod
-    def from_csv(cls, path: str | os.PathLike[str], names: str | os.PathLike[str] | None = None) -> Self:
-        """Table of a text file, plain or gzip: `prefix,asn[,name]` or `first,last,asn[,country],name`.
+    def from_csv(
+        cls, path: str | os.PathLike[str], names: str | os.PathLike[str] | None = None, *, columns: str | None = None
+    ) -> Self:
+        """Table of a text file, plain or gzip: `prefix,asn[,name]`, `first,last,asn[,country],name` or pfx2as.
 
         Comma or tab, fields optionally in double quotes, blank lines and `#` comments skipped. ASNs are `13335` or
         `AS13335`; rows of AS 0 or with an empty AS are counted and left out. A header may name and order the columns.
         Without one, a third column of the prefix layout that is shorter than three characters and not quoted is a flag
         or a country code, not a name. An unquoted name in the last column runs to the end of the line. Of equal
-        prefixes the last wins, and the last name of an AS.
+        prefixes the last wins, and the last name of an AS. pfx2as has `address<TAB>length<TAB>origin`: of several
+        origins (`64501_64502`) the first counts, a set (`64501,64502`) is none. Rows that could be read in two ways,
+        because numbers in them look like lengths of prefixes, are refused.
 
         Args:
+            columns: what the columns hold, where that cannot be told: words of prefix, address, length, first, last,
+                asn, name and - (another), as in "address,length,asn".
             names: a text file `asn,name`; its names take the place of those in `path`.
         Raises:
-            RuleError: every row of both files that cannot be read (the first 100 are described).
+            RuleError: every row of both files that cannot be read (the first 100 are described), or columns that
+                cannot be told. ValueError: `columns` make no table.
             FormatError: gzip data is cut short. OSError: a file cannot be opened.
         Cost: about 0.35 s for a million rows in any order.
         """
         from gobanfast.asn import csv
 
         rows = AsnRows()
-        problems = csv.scan_rows(rows, path)
+        problems = csv.scan_rows(rows, path, columns)
         reading = Reading(rows.count, rows.without_asn)
         if names is not None:
             problems += csv.scan_names(rows, names)
@@ -151,14 +158,17 @@ def _starter() -> AsnTable:
     return AsnTable.from_csv(STARTER)
 
 
-def read(path: str | os.PathLike[str], *, names: str | os.PathLike[str] | None = None) -> AsnTable:
+def read(
+    path: str | os.PathLike[str], *, names: str | os.PathLike[str] | None = None, columns: str | None = None
+) -> AsnTable:
     """Table of any file that holds one, told apart by content: compiled, MMDB, or text (plain or gzip).
 
     Args:
         names: a text file `asn,name`, for a text table.
+        columns: as for AsnTable.from_csv, for a text table.
     Raises:
         RuleError, FormatError, OSError: as AsnTable.load, from_mmdb and from_csv.
-        ValueError: `names` with another kind.
+        ValueError: `names` or `columns` with another kind.
     """
     from gobanfast.asn import csv, mmdb
 
@@ -171,7 +181,9 @@ def read(path: str | os.PathLike[str], *, names: str | os.PathLike[str] | None =
     elif b"\0" in head and not head.startswith(csv.GZIP_MAGIC):
         raise FormatError(os.fspath(path), head.index(b"\0"), "neither a compiled table, an MMDB nor text; zero byte")
     else:
-        return AsnTable.from_csv(path, names)
+        return AsnTable.from_csv(path, names, columns=columns)
     if names is not None:
         raise ValueError(f"{os.fspath(path)} is {kind}, which has its own names; names go with a text table")
+    if columns is not None:
+        raise ValueError(f"{os.fspath(path)} is {kind}, which needs no columns; they go with a text table")
     return AsnTable.load(path) if head.startswith(COMPILED_MAGIC) else AsnTable.from_mmdb(path)

@@ -12,6 +12,7 @@ from pathlib import Path
 from gobanfast._address import parse_address, parse_prefix
 from gobanfast._asn import AsnRows
 from gobanfast._errors import FormatError, Problem, RuleError
+from gobanfast.asn import columns as of_columns
 
 GZIP_MAGIC = b"\x1f\x8b"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -23,6 +24,7 @@ SHORTEST_NAME = 3
 HEADERS = {
     "prefix": {"prefix", "network", "cidr", "route", "subnet"},
     "first": {"first", "start", "startip", "rangestart", "ipstart", "startaddress", "firstip"},
+    "length": {"length", "len", "prefixlength", "prefixlen", "masklength", "masklen", "mask", "bits", "plen"},
     "last": {"last", "end", "endip", "rangeend", "ipend", "endaddress", "lastip"},
     "asn": {"asn", "as", "asnumber", "asnum", "autonomoussystemnumber", "origin", "originas"},
     "name": {
@@ -44,6 +46,7 @@ class Layout:
     delimiter: str
     asn: int
     prefix: int = -1
+    length: int = -1  # of a prefix that is without it, to be joined before rows are read
     first: int = -1
     last: int = -1
     name: int = -1
@@ -55,14 +58,18 @@ class Layout:
     @property
     def columns(self) -> str:
         """The columns a row must have, in order, for a person to read."""
-        places = {"prefix": self.prefix, "first": self.first, "last": self.last, "asn": self.asn}
+        places = {"prefix": self.prefix, "length": self.length, "first": self.first, "last": self.last, "asn": self.asn}
         return self.delimiter.join(sorted((name for name, at in places.items() if at >= 0), key=places.__getitem__))
 
 
-def scan_rows(rows: AsnRows, path: str | os.PathLike[str]) -> list[Problem]:
-    """Problems of the rows of `path`; the good rows are added to `rows`."""
-    text = read_text(path)
-    return scan(rows, text, detect(text, os.fspath(path)), os.fspath(path))
+def scan_rows(rows: AsnRows, path: str | os.PathLike[str], columns: str | None = None) -> list[Problem]:
+    """Problems of the rows of `path`; the good rows are added to `rows`. `columns` says what the columns hold."""
+    text, source = read_text(path), os.fspath(path)
+    layout = detect(text, source) if columns is None else of_columns.told(columns, first_row(text, source), source)
+    problems: list[Problem] = []
+    if layout.length >= 0:
+        text, layout, problems = of_columns.joined(text, layout, source)
+    return problems or scan(rows, of_columns.single_origins(text, layout), layout, source)
 
 
 def scan_names(rows: AsnRows, path: str | os.PathLike[str]) -> list[Problem]:
@@ -119,19 +126,21 @@ def detect(text: bytes, source: str) -> Layout:
 
     Without a header: `prefix,asn[,name]` when the second column is not an address, where a name shorter than three
     characters and not quoted is a flag or country code and is left out; otherwise `first,last,asn` with the name in
-    the fourth of four columns or the fifth of more.
+    the fourth of four columns or the fifth of more; `address,length,origin` when the first column has no `/` and the
+    second holds numbers up to 128 only. Rows that could be read in two ways are refused.
     """
     head = first_row(text, source)
     fields, layout = head.fields, head.layout
     if parse_address(fields[0]) is None and not prefix_like(fields[0]) and not fields[0][:1].isdigit():
-        return named_columns(head, source, required=("asn",))
+        return named_columns(head, source, ("asn",), text)
     if len(fields) > 2 and parse_address(fields[1]) is not None:
         name = -1 if len(fields) == 3 else 3 if len(fields) == 4 else 4
-        return replace(layout, first=0, last=1, asn=2, name=name, name_is_last=True)
-    return replace(layout, prefix=0, asn=1, name=2, name_is_last=True, shortest_name=SHORTEST_NAME)
+        layout = replace(layout, first=0, last=1, asn=2, name=name, name_is_last=True)
+        return of_columns.ranged(head, of_columns.sampled(text, layout), source, layout)
+    return of_columns.guessed(head, of_columns.sampled(text, layout), source)
 
 
-def named_columns(head: Head, source: str, required: tuple[str, ...]) -> Layout:
+def named_columns(head: Head, source: str, required: tuple[str, ...], text: bytes = b"") -> Layout:
     places = dict.fromkeys(HEADERS, -1)
     for at, field in enumerate(head.fields):
         word = "".join(character for character in field.lower() if character.isalnum())
@@ -146,11 +155,13 @@ def named_columns(head: Head, source: str, required: tuple[str, ...]) -> Layout:
         message = f"header {shown!r} names no column for {' and '.join(missing)}"
         hint = "known names: " + "; ".join(f"{name}: {', '.join(sorted(words))}" for name, words in HEADERS.items())
         raise RuleError([Problem(source, head.layout.line, 1, message, hint)])
+    bare = places["prefix"] >= 0 and places["length"] >= 0 and _bare(head, text, places["prefix"])
     if places["prefix"] >= 0:
         places["first"] = places["last"] = -1
-    return replace(
+    found = replace(
         head.layout,
         prefix=places["prefix"],
+        length=places["length"] if bare else -1,
         first=places["first"],
         last=places["last"],
         asn=places["asn"],
@@ -159,6 +170,13 @@ def named_columns(head: Head, source: str, required: tuple[str, ...]) -> Layout:
         start=head.after,
         line=head.layout.line + 1,
     )
+    return of_columns.adjacent(found, source)
+
+
+def _bare(head: Head, text: bytes, prefix: int) -> bool:
+    """Whether the prefixes below a header are addresses without a length."""
+    rows = of_columns.sampled(text, replace(head.layout, start=head.after))
+    return any(len(row) > prefix for row in rows) and all("/" not in row[prefix] for row in rows if len(row) > prefix)
 
 
 def prefix_like(text: str) -> bool:

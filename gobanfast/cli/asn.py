@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from gobanfast._errors import GobanError
 from gobanfast.cli.common import App, load_asn, output, table
+
+if TYPE_CHECKING:
+    from gobanfast.asn import Reading
 
 app = App(help="Make and show tables of origin AS numbers.", no_args_is_help=True)
 
@@ -25,19 +28,29 @@ def build(
     names: Annotated[
         Path | None, typer.Option("--names", exists=True, dir_okay=False, help="CSV of asn,name, for a CSV without.")
     ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST", help="What the columns hold: prefix, address, length, first, last, asn, name, - (another)."
+        ),
+    ] = None,
 ) -> None:
     """Compile FILE into a table that opens in about a millisecond."""
     from gobanfast.asn import read
 
     start = perf_counter()
     try:
-        made = read(file, names=names)
+        made = read(file, names=names, columns=columns)
     except GobanError:
         raise
-    except ValueError as error:  # names for what has its own
-        raise typer.BadParameter(str(error), param_hint="'--names'") from None
+    except ValueError as error:  # names or columns for what has its own, or columns that are none
+        option = "--columns" if "columns" in str(error) else "--names"
+        raise typer.BadParameter(str(error), param_hint=f"'{option}'") from None
     made.save(out)
     typer.echo(f"{out}: {len(made):,} prefixes, {made.nbytes:,} bytes, {perf_counter() - start:.2f} s")
+    reading = cast("Reading | None", made.reading)
+    if reading is not None and reading.without_asn:
+        typer.echo(f"{reading.without_asn:,} of {reading.rows:,} rows have no AS (0, empty, or a set of several)")
 
 
 @app.command()

@@ -1,0 +1,122 @@
+"""Tables whose columns are not prefix and AS in the first two places: read as meant, or refused with the reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gobanfast import RuleError
+from gobanfast.asn import AsnTable, read
+
+A, B, C = "203.0.113.9", "198.51.100.1", "2001:db8::1"
+
+
+def table(tmp_path: Path, text: str, columns: str | None = None) -> AsnTable:
+    path = tmp_path / "table.txt"
+    path.write_text(text)
+    return read(path, columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("203.0.113.0\t24\t64500\n198.51.100.0\t24\t64501_64502\n2001:db8::\t32\t64503\n", (64500, 64501, 64503)),
+        ("203.0.113.0\t24\t64500\n198.51.100.0\t24\t64501,64502\n2001:db8::\t32\t64503\n", (64500, None, 64503)),
+        ("203.0.113.0\t24\t64500\n198.51.100.0\t24\t{64501,64502}\n2001:db8::\t32\t{64503}\n", (64500, None, 64503)),
+        ("203.0.113.0\t24\t64505,64506_64500\n198.51.100.0\t24\t64501_1,2\n2001:db8::\t32\t3_4_5\n", (64500, 64501, 3)),
+        ("203.0.113.0,24,64500\r\n198.51.100.0,24,64501\r\n2001:db8::,32,64503\r\n", (64500, 64501, 64503)),
+        ('"203.0.113.0","24","64500"\n"198.51.100.0","24","64501"\n"2001:db8::","32","64503"', (64500, 64501, 64503)),
+        ("# pfx2as\n\n\ufeff203.0.113.0\t24\t64500".replace("\ufeff", ""), (64500, None, None)),
+        ("\ufeff203.0.113.0\t24\t64500\n", (64500, None, None)),
+        ("prefix\tlength\tasn\n203.0.113.0\t24\t64500\n198.51.100.0\t24\t7_8\n", (64500, 7, None)),
+        ("network,prefix_length,as_name,asn\n203.0.113.0,24,One,64500\n", (64500, None, None)),
+        ("prefix,length,asn\n203.0.113.0/24,24,64500\n", (64500, None, None)),  # the length is there twice
+        ("203.0.113.0/24\t64500\n198.51.100.0/24\t64501_64502\n", (64500, 64501, None)),
+        ("203.0.113.9,64500\n198.51.100.1,64501\n", (64500, 64501, None)),  # hosts: numbers that are no lengths
+        ("203.0.113.0/24,13\n198.51.100.0/24,7018\n", (13, 7018, None)),  # small AS numbers beside prefixes
+    ],
+)
+def test_every_form_is_read_as_meant(tmp_path: Path, text: str, expected: tuple[int | None, ...]) -> None:
+    """Addresses with the length in a column of its own are prefixes; the first of several origins counts."""
+    made = table(tmp_path, text)
+
+    assert expected == (made.lookup(A), made.lookup(B), made.lookup(C))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("203.0.113.0\t24\n198.51.100.0\t22\n", "looks like the length of a prefix"),
+        ("203.0.113.0\t24\tEXAMPLE\n", "looks like the length of a prefix"),
+        ("203.0.113.0/24,24,64500\n198.51.100.0/22,22,64501\n", "looks like the length of a prefix"),
+        ("203.0.113.0/24,US,64500\n198.51.100.0/22,DE,64501\n", "holds 'US', which is no AS number"),
+        ("203.0.113.0,203.0.113.255,24,64500\n198.51.100.0,198.51.100.255,24,64501\n", "looks like the length"),
+        ("203.0.113.0\t24\t64500\n198.51.100.0\tx\t64501\n", ":2:1: row '198.51.100.0\\tx\\t64501' has no length"),
+        ("203.0.113.0\t24\t64500\n198.51.100.0\t\t64501\n", ":2:1: row"),
+        ("address,asn,length\n", "names no column for"),
+        ("prefix,asn,length\n203.0.113.0,64500,24\n", "must follow its address"),
+    ],
+)
+def test_what_could_be_read_in_two_ways_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    """Never a length as an AS: the error has the value, and the option that says what the columns hold."""
+    with pytest.raises(RuleError) as caught:
+        table(tmp_path, text)
+
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "expected"),
+    [
+        ("203.0.113.0/24,US,64500,One\n", "prefix,-,asn,name", 64500),
+        ("24,203.0.113.0,24,64500\n", "-,address,length,asn", 64500),
+        ("203.0.113.0,203.0.113.255,24,64500\n", "first,last,-,asn", 64500),
+        ("64500;x\n".replace(";", ",") + "64500,203.0.113.0/24\n", "asn,prefix", 64500),
+        ("a,b,c\n203.0.113.0,24,64500\n", "address,length,asn", 64500),
+        ("203.0.113.0/24,24\n", "prefix,asn", 24),
+    ],
+)
+def test_columns_can_be_told(tmp_path: Path, text: str, columns: str, expected: int) -> None:
+    """A first row that is no row of these columns is a header."""
+    assert expected == table(tmp_path, text, columns).lookup(A)
+
+
+@pytest.mark.parametrize("columns", ["", "asn", "prefix", "prefix,first,last,asn", "prefix,asn,asn", "address,asn"])
+def test_columns_that_make_no_table(tmp_path: Path, columns: str) -> None:
+    """They are a ValueError with the value, and usage on the command line."""
+    with pytest.raises(ValueError, match="columns"):
+        table(tmp_path, "203.0.113.0/24,64500\n", columns)
+
+    pytest.importorskip("typer", reason="the command line needs the extra cli")
+    from typer.testing import CliRunner
+
+    from gobanfast.cli.app import app
+
+    command = ["asn", "build", str(tmp_path / "table.txt"), "-o", str(tmp_path / "x.gbf"), "--columns", columns]
+    assert 2 == CliRunner().invoke(app, command).exit_code
+
+
+def test_places_in_errors_are_those_of_the_file(tmp_path: Path) -> None:
+    """Joining the length to its address moves nothing: the AS that is none is told where it stands."""
+    with pytest.raises(RuleError) as caught:
+        table(tmp_path, "203.0.113.0\t24\t64500\n198.51.100.0\t24\t4294967295\n203.0.113.1\t24\t1\n")
+
+    assert [(2, 17), (3, 1)] == [(problem.line, problem.column) for problem in caught.value.problems]
+
+
+def test_pfx2as_on_the_command_line(tmp_path: Path) -> None:
+    """`asn build` says how many rows have no AS; `check` shows the right one."""
+    pytest.importorskip("typer", reason="the command line needs the extra cli")
+    from typer.testing import CliRunner
+
+    from gobanfast.cli.app import app
+
+    source, made = tmp_path / "t.pfx2as", tmp_path / "t.gbf"
+    source.write_text("203.0.113.0\t24\t64500\n198.51.100.0\t24\t64501,64502\n")
+    shown = CliRunner().invoke(app, ["asn", "build", str(source), "-o", str(made)])
+    found = CliRunner().invoke(app, ["check", A, B, "--asn", str(made), "--json"]).stdout
+
+    assert "1 of 2 rows have no AS" in shown.stdout
+    assert [64500, None] == [json.loads(text)["asn"] for text in found.splitlines()]
