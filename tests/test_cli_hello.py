@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from io import BytesIO
 from pathlib import Path
 
@@ -104,3 +105,100 @@ def test_captures_are_read_by_connection():
         ("::1 1005 > ::2 443", "API.Example.COM."),
     ] == [(row["connection"], row["sni"]) for row in found]
     assert ["t", "q", "t"] == [row["ja4"][0] for row in found]
+
+
+# ---- links
+
+
+def segment(version=4):
+    """The IP packet of the whole hello in one TCP segment."""
+    body = struct.pack("!HHIIBBHHH", 40000, 443, 1000, 0, 5 << 4, 24, 65535, 0, 0) + CAPTURE.read_bytes()
+    ends = [bytes([192, 0, 2, 1]), bytes([192, 0, 2, 2])] if version == 4 else [bytes(15) + b"\1", bytes(15) + b"\2"]
+    if version == 4:
+        return struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 0, 0, 64, 6, 0, *ends) + body
+    return struct.pack("!IHBB16s16s", 6 << 28, len(body), 6, 64, *ends) + body
+
+
+def pcap(link, *frames, order="<", magic=0xA1B2C3D4):
+    head = struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 262144, link)
+    return head + b"".join(struct.pack(order + "IIII", 1, 0, len(one), len(one)) + one for one in frames)
+
+
+def block(kind, body, order="<"):
+    body += bytes(-len(body) % 4)
+    return struct.pack(order + "II", kind, 12 + len(body)) + body + struct.pack(order + "I", 12 + len(body))
+
+
+def pcapng(links, *packets, order="<"):
+    """A section with these interfaces and (interface, frame) packets."""
+    made = block(0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1), order)
+    for link in links:
+        made += block(1, struct.pack(order + "HHI", link, 0, 0), order)
+    for interface, one in packets:
+        made += block(6, struct.pack(order + "IIIII", interface, 0, 1, len(one), len(one)) + one, order)
+    return made
+
+
+SLL = struct.pack("!HHH8sH", 0, 1, 6, bytes(8), 0x800)
+SLL2 = struct.pack("!HHIHBB8s", 0x800, 0, 2, 1, 0, 6, bytes(8))
+VLAN = bytes(12) + b"\x81\0\0\5\x88\xa8\0\6\x08\0"
+LINKS = {
+    "ethernet": (1, bytes(12) + b"\x08\0"),
+    "vlan": (1, VLAN),
+    "pppoe": (1, bytes(12) + b"\x88\x64\x11\0\0\1\0\0\0\x21"),
+    "sll": (113, SLL),
+    "sll2": (276, SLL2),
+    "sll2 vlan": (276, b"\x81\0" + SLL2[2:] + b"\0\5\x08\0"),
+    "null": (0, struct.pack("<I", 2)),
+    "loop": (108, struct.pack(">I", 2)),
+    "raw": (101, b""),
+    "ipv4": (228, b""),
+}
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_links(link):
+    """What `tcpdump` writes for any, one, a tunnel or a loopback interface gives the hello, as pcap and as pcapng."""
+    pytest.importorskip("dpkt", reason="captures need the extra pcap")
+    number, head = LINKS[link]
+    one = head + segment()
+    for data in (
+        pcap(number, one), pcap(number, one, order=">"), pcap(number, one, magic=0xA1B23C4D),
+        pcapng([number], (0, one)), pcapng([number], (0, one), order=">"), pcapng([147, number], (1, one)),
+    ):  # fmt: skip
+        (found,) = (json.loads(line) for line in run("-", "--json", stdin=data).stdout.splitlines())
+        assert ("192.0.2.1 40000 > 192.0.2.2 443", "ok", JA4) == (found["connection"], found["status"], found["ja4"])
+
+
+def test_ipv6_behind_other_links():
+    """The version is that of the packet, whatever the link says of the family."""
+    pytest.importorskip("dpkt", reason="captures need the extra pcap")
+    six = segment(6)
+    for data in (pcap(0, struct.pack("<I", 30) + six), pcap(229, six), pcap(276, b"\x86\xdd" + SLL2[2:] + six)):
+        assert "::1 40000 > ::2 443" == json.loads(run("-", "--json", stdin=data).stdout)["connection"]
+
+
+def test_a_link_that_is_not_read_is_named():
+    """Its number and how many packets; what else the capture holds is shown."""
+    pytest.importorskip("dpkt", reason="captures need the extra pcap")
+    one = LINKS["ethernet"][1] + segment()
+    alone = run("-", "--json", stdin=pcap(127, one, one), status=1)
+    mixed = run("-", "--json", stdin=pcapng([1, 250], (1, b"x"), (0, one)))
+
+    assert "" == alone.stdout
+    assert "2 packets of link type 127 (IEEE802_11_RADIO) not read; read are Ethernet (1)" in alone.stderr
+    assert "no client hello" in alone.stderr
+    assert "1 packet of link type 250" in mixed.stderr
+    assert JA4 == json.loads(mixed.stdout)["ja4"]
+
+
+@pytest.mark.parametrize("make", [pcap, pcapng])
+def test_a_capture_cut_anywhere_ends_there(make):
+    """Every beginning of a capture is read without a traceback; once the first packet is whole, with the hello."""
+    pytest.importorskip("dpkt", reason="captures need the extra pcap")
+    one = LINKS["ethernet"][1] + segment()
+    data, first = (make(1, one, one), make(1, one)) if make is pcap else (
+        make([1], (0, one), (0, one)), make([1], (0, one)))  # fmt: skip
+    for end in (*range(4, 80, 5), len(first) - 1, len(first), len(first) + 9, len(data) - 1, len(data)):
+        result = CliRunner().invoke(app, ["hello", "-", "--json"], input=data[:end])
+        assert result.exit_code == (0 if end >= len(first) else 1), end

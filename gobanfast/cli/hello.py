@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gobanfast.cli.common import AsJson, output, table
+from gobanfast.cli import captures
+from gobanfast.cli.common import AsJson, counted, output, table
 
 if TYPE_CHECKING:
     from gobanfast._tls import ClientHello
 
-PCAP_MAGICS = {bytes.fromhex(magic) for magic in ("d4c3b2a1", "a1b2c3d4", "4d3cb2a1", "a1b23c4d", "0a0d0d0a")}
 HEX_CHARACTERS = frozenset(b"0123456789abcdefABCDEF \t\r\n:")
 STREAM_LIMIT = 1 << 20  # bytes kept of one TCP stream
 NUMBERS = ("versions", "ciphers", "extensions", "groups", "signature_algorithms")
@@ -40,8 +40,7 @@ def hello(
     from gobanfast._tls import parse_client_hello
 
     data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    is_capture = data[:4] in PCAP_MAGICS
-    found = list(captured(data)) if is_capture else [("", parse_client_hello(from_hex(data)))]
+    found = list(captured(data)) if captures.is_capture(data) else [("", parse_client_hello(from_hex(data)))]
     for name, parsed in found:
         if as_json:
             typer.echo(json.dumps({"connection": name} | members(parsed)))
@@ -128,29 +127,20 @@ def transports(data: bytes) -> Iterator[tuple[Address, str, int, bytes]]:
     except ImportError:
         raise typer.BadParameter("captures need dpkt: pip install gobanfast[pcap]") from None
 
-    reader = dpkt.pcap.UniversalReader(io.BytesIO(data))
-    for _, frame in reader:
+    unread: Counter[int] = Counter()
+    for link, frame in captures.frames(data):
         try:
-            packet = layer(dpkt, reader.datalink(), frame)
+            packet = captures.packet(dpkt, link, frame)
+        except captures.UnknownLinkError:
+            unread[link] += 1
+            continue
         except dpkt.Error:
             continue
         body = getattr(packet, "data", None)
-        if (
-            isinstance(packet, dpkt.ip.IP | dpkt.ip6.IP6)
-            and isinstance(body, dpkt.tcp.TCP | dpkt.udp.UDP)
-            and body.data
-        ):
+        if isinstance(body, dpkt.tcp.TCP | dpkt.udp.UDP) and body.data:
             key = (packet.src, body.sport, packet.dst, body.dport)
             is_tcp = isinstance(body, dpkt.tcp.TCP)
             yield key, "tcp" if is_tcp else "udp", body.seq if is_tcp else 0, bytes(body.data)
-
-
-def layer(dpkt: Any, link: int, frame: bytes) -> Any:
-    """The network layer of a frame: Ethernet, Linux cooked, loopback, or bare IP."""
-    if link == dpkt.pcap.DLT_EN10MB:
-        return dpkt.ethernet.Ethernet(frame).data
-    if link == dpkt.pcap.DLT_LINUX_SLL:
-        return dpkt.sll.SLL(frame).data
-    if link == dpkt.pcap.DLT_NULL:
-        return dpkt.loopback.Loopback(frame).data
-    return (dpkt.ip6.IP6 if frame[:1] and frame[0] >> 4 == 6 else dpkt.ip.IP)(frame)
+    for link, packets in unread.items():
+        name = captures.link_name(dpkt, link)
+        typer.echo(f"{counted(packets, 'packet')} of link type {name} not read; read are {captures.READ}", err=True)
