@@ -312,3 +312,13 @@ def test_ctrl_c_shows_what_was_read(tmp_path: Path) -> None:
     assert found["decided"] == sum(found["actions"].values()) == sum(row["lines"] for row in found["rules"])
     assert written.endswith("}\n")
     assert abs(len(written.splitlines()) - found["decided"]) <= 1
+
+
+def test_the_example_of_the_page(tmp_path: Path) -> None:
+    """The rules of docs/scan.md load, and its command stops the client that asks more than the limit."""
+    page = (Path(__file__).parents[1] / "docs" / "scan.md").read_text()
+    rules = page.partition("```yaml\n")[2].partition("```")[0]
+    found = json.loads(replayed(tmp_path, "".join(line(n // 2) for n in range(80)), rules=rules).stdout)
+
+    assert {"request_rate": 1} == found["replay"]["clients_stopped"]
+    assert found["actions"]["ban"] >= 30

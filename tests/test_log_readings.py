@@ -190,6 +190,26 @@ def test_the_target_of_a_request(tmp_path: Path, log: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("request_line", "target"),
+    [
+        ("GET /a HTTP/1.1", b"/a"),
+        ("GET  /a b   HTTP/2", b"/a b"),
+        ("GET /a HTTP/1.1 HTTP/1.1", b"/a HTTP/1.1"),
+        ("GET /a?b=1 HTTP/1.0", b"/a"),
+        ("OPTIONS * HTTP/1.1", b"*"),
+        ("GET /a", None),
+        ("GET HTTP/1.1", None),
+        ("\x16\x03\x01", None),
+        ("GET /" + " " * 100_000 + "x", None),
+        ("", None),
+    ],
+)
+def test_a_request_line(request_line: str, target: bytes | None) -> None:
+    """Method, blank, target, blank, version; anything else is no request. Long runs of blanks cost nothing more."""
+    assert target == dict(requests._split(request_line, "latin-1")).get(b":path")
+
+
+@pytest.mark.parametrize(
     ("text", "meant"),
     [
         (r"\"a\\b\"", '"a\\b"'),

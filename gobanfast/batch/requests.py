@@ -31,6 +31,8 @@ class Request(NamedTuple):
 
 Hear = Callable[[str], Request]
 
+MOST_REMEMBERED = 256  # characters of a request line whose parts are remembered
+
 NOTHING = Request()
 
 # Keys tried in order, for JSON and for the header line of CSV: in lower case, without "-", "_" and parentheses.
@@ -55,7 +57,7 @@ _AFTER = rf"(?: \S+ \S+(?: {_QUOTED} {_QUOTED})?)?"  # status and length, refere
 _FIELDS = re.compile(rf"{_QUOTED}{_AFTER}", re.DOTALL)
 _LOOSE = re.compile(rf'"(\S+ .*? HTTP/\d+(?:\.\d+)?)"{_AFTER}', re.DOTALL)  # quotes inside that nobody escaped
 _BEGIN = re.compile(r'[\])] "| - "')  # of the request, after the time (uvicorn: after the client)
-_REQUEST = re.compile(r"\s*(\S+)\s+(\S.*?)\s+HTTP/\d+(?:\.\d+)?\s*", re.DOTALL)
+_VERSION = re.compile(r"HTTP/\d+(?:\.\d+)?", re.ASCII)
 _ESCAPE = re.compile(r"""\\(x[0-9A-Fa-f]{2}|[\\"'ntrbvf])""")
 _NAMED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "v": "\v", "f": "\f"}
 _CLF_TIME = re.compile(r"\[(\d{1,2}/[A-Za-z]{3}/\d{4}:\d\d:\d\d:\d\d(?: [+-]\d{4})?)\]")
@@ -83,12 +85,15 @@ def hear(samples: Sequence[str], layout: str, asked: Iterable[str] = (), *, time
 def combined(line: str, timed: bool = True) -> Request:
     """The request in a line of a combined or common log, or in one of uvicorn."""
     at = clf_time(line) if timed else None
-    begin = _BEGIN.search(line)
-    if begin is None:
-        return Request(time=at)
-    found = _FIELDS.match(line, begin.end() - 1)
+    start = line.find('] "') + 2
+    if start < 2:
+        begin = _BEGIN.search(line)
+        if begin is None:
+            return Request(time=at)
+        start = begin.end() - 1
+    found = _FIELDS.match(line, start)
     if found is None or not _after_it(line, found):
-        found = _LOOSE.match(line, begin.end() - 1) or found
+        found = _LOOSE.match(line, start) or found
     if found is None:
         return Request(time=at)
     request, referer, agent = found.groups()
@@ -183,10 +188,21 @@ def unescaped(text: str) -> str:
 
 def _split(request: str | None, encoding: str) -> list[tuple[bytes, bytes]]:
     """Method and target of a request line; none where it is none. Blanks in the target are part of it."""
-    found = _REQUEST.fullmatch(request or "")
-    if found is None:
+    if request is None:
         return []
-    return [(b":method", _bytes(found[1], encoding)), (b":path", _target(found[2], encoding))]
+    return [*(_split_short(request, encoding) if len(request) < MOST_REMEMBERED else _parts(request, encoding))]
+
+
+def _parts(request: str, encoding: str) -> tuple[tuple[bytes, bytes], ...]:
+    line, blank, version = request.strip().rpartition(" ")
+    method, _, target = line.partition(" ")
+    target = target.strip(" ")
+    if not blank or not target or _VERSION.fullmatch(version) is None:
+        return ()
+    return (b":method", _bytes(method, encoding)), (b":path", _target(target, encoding))
+
+
+_split_short = lru_cache(1 << 14)(_parts)
 
 
 def _target(text: str, encoding: str) -> bytes:
