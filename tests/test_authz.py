@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -130,6 +132,61 @@ def test_challenge_is_answered_for_the_proxy():
 
     assert (403, 200, "challenge") == (page[0], status, headers["x-gobanfast-action"])
     assert "gobanfast-work=" in headers["set-cookie"]
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+@pytest.mark.parametrize("client", [BANNED, CHALLENGED])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"show_reason": True}, {"challenge": Challenge(["k" * 16], difficulty=4)},
+     {"challenge": Challenge(["k" * 16], difficulty=4, bind="client_fingerprint")}],
+)  # fmt: skip
+def test_refused_shows_the_page_of_a_decision_and_decides_nothing(client, accept, options):
+    """From what /check said, /refused makes the same page, without asking the engine for a decision again."""
+    app = service(contact="a@example.com", **options)
+    app.gate.engine.peek = lambda address, headers: SimpleNamespace(fingerprint=None)
+    decided = ask(app, headers=about(client, accept=accept, x_request_id="r-1"))
+    told = decided[1]["x-gobanfast-refusal"]
+    shown = ask(app, "/refused", headers=about(client, accept=accept, x_request_id="r-1", x_gobanfast_refusal=told))
+
+    def same(page):
+        return re.sub(rb'data-(task|signature)="[^"]*"', b"", page)
+
+    assert same(decided[2]) == same(shown[2])
+    assert (403, 1) == (shown[0], len(app.gate.engine.asked))
+    assert not [name for name in shown[1] if name.startswith("x-gobanfast")]
+    assert decided[1].get("retry-after") == shown[1].get("retry-after")
+    assert (b"data-task" in shown[2]) == ("challenge" in options and client == CHALLENGED and accept == "text/html")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [None, "", "x", ".", "e30.", "e30." + "0" * 64, "\u00e9.x", "A" * 100_000, ".".join("abc"), "of another request",
+     "of another service"],
+)  # fmt: skip
+def test_what_is_no_word_of_ours_gets_a_plain_page(told):
+    """A client, or another service, cannot say what /refused shows; nor is one request told what another one was."""
+    app = service(show_reason=True)
+    if told == "of another request":
+        told = ask(app, headers=about(BANNED, x_request_id="r-2"))[1]["x-gobanfast-refusal"]
+    elif told == "of another service":
+        told = ask(service(show_reason=True), headers=about(BANNED, x_request_id="r-1"))[1]["x-gobanfast-refusal"]
+    headers = about(BANNED, x_request_id="r-1") | ({} if told is None else {"x-gobanfast-refusal": told})
+    status, _, body = ask(app, "/refused", headers=headers)
+    document = json.loads(body)
+
+    assert (403, "Access denied", "r-1") == (status, document["title"], document["request_id"])
+    assert not {"reason", "code", "retry_after"} & document.keys()
+    assert 403 == ask(app, "/refused", client="192.0.2.1", headers=headers)[0]
+
+
+def test_replicas_with_one_challenge_key_read_each_other():
+    """What one replica decided another one shows, where a Challenge gives them a key in common."""
+    one, two = (service(challenge=Challenge(["k" * 16])) for _ in range(2))
+    told = ask(one, headers=about(BANNED, x_request_id="r-1"))[1]["x-gobanfast-refusal"]
+    shown = ask(two, "/refused", headers=about(BANNED, x_request_id="r-1", x_gobanfast_refusal=told))
+
+    assert "60" == shown[1]["retry-after"]
 
 
 def test_probes():

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from servers import program
+from stores_fakes import eventually
 from test_http_servers import BANNED, FAILING, GOOD, SERVERS, free_port, get, python, spawned
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -102,6 +103,71 @@ def test_proxy_hands_on_no_forged_words(asking):
 def test_proxy_answers_for_a_failing_service(asking):
     """Where deciding fails the request does not go on."""
     assert 500 <= get(asking, source=FAILING)[0] < 600
+
+
+RULES = """
+version: 1
+rules:
+- {id: secret-id, when: {prefix: 127.0.0.66/32}, action: ban, reason: secret-reason}
+- {id: rented, when: {prefix: 127.0.0.77/32}, action: challenge, reason: secret-reason}
+"""
+
+
+@pytest.fixture(scope="module", params=[nginx, caddy], ids=lambda proxy: proxy.__name__)
+def counting(request, tmp_path_factory):
+    """(port of the proxy, of the service, path of its log): `gobanfast serve` as the examples have it."""
+    folder, port = tmp_path_factory.mktemp("serve"), free_port()
+    (folder / "rules.yaml").write_text(RULES)
+    (folder / "keys").write_text("k" * 16)
+    command = python("-m", "gobanfast", "serve", "--rules", str(folder / "rules.yaml"), "--port", f"{port}")
+    command += ["--log", f"file:{folder}/log", "--challenge-keys", str(folder / "keys"), "--trust", "127.0.0.1"]
+    with application() as app, spawned(*command, port=port):
+        changes = {"127.0.0.1:8787": f"127.0.0.1:{port}", "127.0.0.1:8000": f"127.0.0.1:{app}"}
+        with request.param(tmp_path_factory.mktemp("proxy"), changes) as edge:
+            yield edge, port, folder / "log"
+
+
+def test_a_refusal_is_one_decision(counting):
+    """Of each refused request there is one decision, one line in the log with the client's request id, and one count;
+    the page says what /check decided, and nothing of rules, causes and reasons."""
+    edge, service, log = counting
+    browser = {"Accept": "text/html"}
+    answers = [get(edge, f"/{number}", source=BANNED) for number in range(3)]
+    answers += [get(edge, source="127.0.0.77", **browser), get(edge, source="127.0.0.77")]
+    forged = get(edge, source=BANNED, X_Gobanfast_Refusal="e30.0", X_Gobanfast_Action="allow")
+
+    def lines():
+        return [json.loads(line) for line in log.read_text().splitlines()]
+
+    assert eventually(lambda: log.exists() and len(lines()) >= 6)
+    metrics = get(service, "/metrics", source="127.0.0.1")[2].decode()
+    assert [403] * 6 == [status for status, _, _ in [*answers, forged]]
+    assert [headers["x-request-id"] for _, headers, _ in [*answers, forged]] == [line["request"] for line in lines()]
+    assert [None] * 3 + ["challenged", "refused", None] == [line["outcome"] for line in lines()]
+    assert "ban_total 4.0" in metrics.splitlines()
+    assert 'gobanfast_decisions_total{action="challenge",cause="rule"} 2.0' in metrics.splitlines()
+    for _, headers, body in [*answers, forged]:
+        assert not [name for name in headers if name.lower().startswith("x-gobanfast")]
+        assert b"secret" not in body
+        assert not {"code", "reason"} & (set() if body.startswith(b"<!") else json.loads(body).keys())
+    assert (b"data-task" in answers[3][2], "urn:gobanfast:challenge") == (True, json.loads(answers[4][2])["type"])
+
+
+def test_a_task_solved_behind_a_proxy_lets_in(counting):
+    """The page that the proxy shows has a task whose solution lets this client in; the log says so. nginx hands the pass
+    on; Caddy's forward_auth cannot, there the solution stands for five minutes."""
+    from gobanfast.frontends.refusal import Answer
+    from test_challenge import solve
+
+    edge, _, log = counting
+    page = get(edge, "/page", source="127.0.0.77", Accept="text/html")
+    status, headers, _ = get(
+        edge, "/page", source="127.0.0.77", Accept="text/html", Cookie=solve(Answer(403, [], page[2]))
+    )
+
+    assert 200 == status
+    assert "gobanfast-" in headers.get("set-cookie", "gobanfast-")
+    assert eventually(lambda: '"outcome":"solved"' in log.read_text())
 
 
 @pytest.fixture(scope="module")

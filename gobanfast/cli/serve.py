@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from gobanfast._errors import GobanError
-from gobanfast.cli.common import Asn, Rules
+from gobanfast.cli.common import Asn, Rules, counted
 
+SHOWN = 10  # warnings at the start
 TOKEN = "GOBANFAST_TOKEN"  # noqa: S105 - the variable's name
 
 
@@ -94,7 +95,20 @@ def serve(
         raise
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    engine.watch(rules, asn=asn)
+    watcher = engine.watch(rules, asn=asn)
+    shown = f"store {store.partition('?')[0].rpartition('@')[2]}" if store is not None else "no store"
+    typer.echo(
+        f"gobanfast: deciding on {uds or f'{host}:{port}'} by {rules} ({counted(len(engine.ruleset.rules), 'rule')}, "
+        f"hash {engine.ruleset.content_hash}), {shown}, {counted(len(engine.ruleset.problems), 'warning')}",
+        err=True,
+    )
+    for problem in engine.ruleset.problems[:SHOWN]:
+        typer.echo(f"gobanfast: warning: {problem}", err=True)
+    watcher.on_reload = lambda ruleset: typer.echo(
+        f"gobanfast: {rules} is in force, generation {engine.generation}, {counted(len(ruleset.rules), 'rule')}, "
+        f"hash {ruleset.content_hash}, {counted(len(ruleset.problems), 'warning')}",
+        err=True,
+    )
     uvicorn.run(
         service,
         host=host,
@@ -106,3 +120,4 @@ def serve(
         access_log=False,
         log_level="warning",
     )
+    typer.echo("gobanfast: stopped", err=True)

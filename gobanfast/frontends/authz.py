@@ -4,6 +4,7 @@
 |---|---|---|
 | `/check` | nginx `auth_request`, Traefik forwardAuth, Caddy forward_auth | 200, or 403 and the page, or 503 |
 | `/check/...` | Envoy ext_authz over HTTP | the same |
+| `/refused` | nginx, for the page of a refusal that it was told | the page, and no decision |
 | `/live`, `/ready` | probes | 200; `/ready` with the engine's status. Old rules and a lost store are told, not fatal |
 | `/metrics` | Prometheus | what it was given to show |
 | `/bans` | people, with a bearer token | list (GET), make (POST, JSON), lift (DELETE `/bans/<key>`) |
@@ -11,31 +12,39 @@
 `/check` believes peers in `trust` and refuses to answer others. They say for whom they ask in X-Forwarded-For (or what
 the Trust has), and for what in X-Forwarded-Method and -Uri, or X-Original-Method and -URI, or, after `/check`, in the
 path itself; told twice and differently, it is refused, for one of the two is the client's. An answer carries
-`x-gobanfast-action`, `-rule` and `-cause`, and `x-request-id`, which the proxy is to put on the request it hands on.
+`x-gobanfast-action`, `-rule` and `-cause`, which the proxy must keep from the client, and `x-request-id`, which it is
+to put on the request it hands on. A refusal has `x-gobanfast-refusal`, too: what its page says, signed. nginx, which
+drops the page, asks `/refused` with it.
 """
 
 from __future__ import annotations
 
+import base64
 import hmac
 import json
 import logging
+import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from gobanfast._errors import GobanError
 from gobanfast.bans import DEFAULT_DURATION
+from gobanfast.frontends.challenge import Challenge
 from gobanfast.frontends.gate import ADDRESS_START, Gate
-from gobanfast.frontends.refusal import Answer
-from gobanfast.frontends.trust import mint_request_id
+from gobanfast.frontends.refusal import Answer, Refused
+from gobanfast.frontends.trust import Origin, mint_request_id
 
 if TYPE_CHECKING:
+    from gobanfast import Decision
     from gobanfast.engine import Engine
     from gobanfast.frontends.asgi import Receive, Scope, Send
 
 log = logging.getLogger("gobanfast.http")
 
-CHECK = "/check"
+CHECK, REFUSED = "/check", "/refused"
+REFUSAL = b"x-gobanfast-refusal"
+REFUSAL_LIMIT = 4096  # characters of that header
 BODY_LIMIT = 65536
 TOKEN_BYTES = 16
 # What the proxy adds to the client's headers, or takes out of them, on this hop: none of it is the client's.
@@ -43,7 +52,7 @@ HOP_HEADERS = frozenset(
     b"connection content-length forwarded keep-alive proxy-connection te trailer transfer-encoding upgrade via "
     b"x-forwarded-for x-forwarded-host x-forwarded-method x-forwarded-port x-forwarded-proto x-forwarded-server "
     b"x-forwarded-uri x-original-method x-original-uri x-real-ip x-request-id "
-    b"x-envoy-expected-rq-timeout-ms x-envoy-internal".split()
+    b"x-envoy-expected-rq-timeout-ms x-envoy-internal x-gobanfast-refusal".split()
 )
 TARGETS = frozenset({b"x-forwarded-uri", b"x-original-uri"})
 METHODS = frozenset({b"x-forwarded-method", b"x-original-method"})
@@ -69,6 +78,7 @@ class DecisionService:
         self._engine, self._decide = engine, engine.decide
         self._token = None if token is None else b"Bearer " + token.encode()
         self._exposition = exposition
+        self._key = secrets.token_bytes(32)  # of refusals, where no Challenge has one that replicas share
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -82,6 +92,8 @@ class DecisionService:
         path: str = scope["path"]
         if path.startswith(CHECK) and path[len(CHECK) :][:1] in {"", "/"}:
             status, headers, body = self.check(scope)
+        elif path == REFUSED:
+            status, headers, body = self.refused(scope)
         elif path == "/bans" or path.startswith("/bans/"):
             status, headers, body = await self.bans(scope, receive)
         else:
@@ -91,17 +103,9 @@ class DecisionService:
 
     def check(self, scope: Scope) -> Answer:
         """What becomes of the request that a proxy asks about."""
-        gate = self.gate
-        trust = gate.trust
-        if gate.follows and trust.ruleset is not self._engine.ruleset:
-            trust = gate.follow()
-        client = scope.get("client")
-        peer = client[0] if client else None
-        if peer is not None and (not peer or peer[0] not in ADDRESS_START):
-            peer = None
-        if not trust.believes(peer):
-            return plain(403, f"peer {peer or 'on a UNIX socket'} is not in trust")
-        origin = trust.resolve(peer, scope["headers"])
+        gate, origin = self.gate, self._origin(scope)
+        if isinstance(origin, Answer):
+            return origin
         request_id = origin.request_id or mint_request_id()
         headers = []
         targets, methods = set(), set()
@@ -155,12 +159,76 @@ class DecisionService:
                     mode=mode,
                 )
                 extra += cookies
+                if answer is not None and mode == "enforce":
+                    extra.append((REFUSAL, self._told(decision, request_id, method, accept)))
         except Exception as error:  # noqa: BLE001 - logged there
             answer = gate.failed(error, request_id, accept)
             extra = [(b"x-request-id", request_id.encode())]
         if answer is None or mode == "observe":
             return Answer(200, [(b"content-length", b"0"), *extra], b"")
         return Answer(answer.status, [*answer.headers, *extra[1:]], answer.body)
+
+    def refused(self, scope: Scope) -> Answer:
+        """The page of a refusal, from what `/check` told the proxy of it; a plain one for anything else."""
+        gate, origin = self.gate, self._origin(scope)
+        if isinstance(origin, Answer):
+            return origin
+        request_id = origin.request_id or mint_request_id()
+        headers = [pair for pair in scope["headers"] if pair[0] not in HOP_HEADERS]
+        accept = ",".join([value.decode("latin-1") for name, value in headers if name == b"accept"])
+        told = [value.decode("latin-1") for name, value in scope["headers"] if name == REFUSAL]
+        facts = self._read(told[0], request_id) if len(told) == 1 else None
+        if facts is None:
+            return gate.refusal("banned", request_id, accept)
+        if facts["kind"] == "task" and isinstance(gate.challenge, Challenge):
+            fingerprint = None
+            if gate.challenge.bind != "client":
+                fingerprint = self._engine.peek(origin.address, headers=headers).fingerprint
+            return gate.task(origin.address, fingerprint, request_id)
+        decision = Refused(facts["cause"], facts["reason"], facts["expires"])
+        return gate.refusal("banned" if facts["kind"] == "banned" else "challenge", request_id, accept, decision)
+
+    def _origin(self, scope: Scope) -> Origin | Answer:
+        """For whom a proxy asks; the answer to a peer that is none."""
+        gate = self.gate
+        trust = gate.trust
+        if gate.follows and trust.ruleset is not self._engine.ruleset:
+            trust = gate.follow()
+        client = scope.get("client")
+        peer = client[0] if client else None
+        if peer is not None and (not peer or peer[0] not in ADDRESS_START):
+            peer = None
+        if not trust.believes(peer):
+            return plain(403, f"peer {peer or 'on a UNIX socket'} is not in trust")
+        return trust.resolve(peer, scope["headers"])
+
+    def _told(self, decision: Decision, request_id: str, method: str, accept: str) -> bytes:
+        """What the page of a refusal says, and for which request, signed: nobody else can make one."""
+        kind = "banned" if decision.action == "ban" else "task" if self.gate.gives_task(method, accept) else "challenge"
+        facts: dict[str, Any] = {
+            "kind": kind,
+            "id": request_id,
+            "expires": decision.expires,
+            "cause": "",
+            "reason": None,
+        }
+        if self.gate.show_reason:
+            facts |= {"cause": decision.cause, "reason": decision.reason and decision.reason[:512]}
+        text = base64.urlsafe_b64encode(json.dumps(facts, separators=(",", ":")).encode()).decode()
+        return f"{text}.{self._sign(text)}".encode()
+
+    def _read(self, told: str, request_id: str) -> dict[str, Any] | None:
+        """The facts that `_told` signed for this request; None for anything else."""
+        text, _, signature = told.partition(".")
+        if len(told) > REFUSAL_LIMIT or not told.isascii() or not hmac.compare_digest(self._sign(text), signature):
+            return None
+        facts: dict[str, Any] = json.loads(base64.urlsafe_b64decode(text))
+        return facts if facts["id"] == request_id else None
+
+    def _sign(self, text: str) -> str:
+        if isinstance(self.gate.challenge, Challenge):
+            return self.gate.challenge.signature("gobanfast-refusal", text)
+        return hmac.new(self._key, text.encode(), "sha256").hexdigest()
 
     def probe(self, path: str) -> Answer:
         """`/live`, `/ready` and `/metrics`."""
@@ -171,7 +239,7 @@ class DecisionService:
         if path == "/metrics" and self._exposition is not None:
             text = self._exposition()
             return Answer(200, [(b"content-type", b"text/plain; version=0.0.4"), length(text)], text)
-        return plain(404, "there is /check, /live, /ready, /metrics and /bans here")
+        return plain(404, "there is /check, /refused, /live, /ready, /metrics and /bans here")
 
     async def bans(self, scope: Scope, receive: Receive) -> Answer:
         """The bans in force, for those who know the token."""

@@ -78,6 +78,10 @@ class Challenge:
         """Says nothing of the keys, which are secret."""
         return f"<Challenge of {self.difficulty} bits, passes of {self.seconds} s for a {self.bind}>"
 
+    def signature(self, purpose: str, text: str) -> str:
+        """A signature of the first key, for another use than passes and tasks."""
+        return sign(self._keys[0], purpose, text, "")
+
     def check(self, cookies: str, address: str | None, fingerprint: str | None) -> Outcome | None:
         """ "passed" if a Cookie header holds a pass of this client, "solved" if a solution, else None."""
         holder = self._holder(address, fingerprint)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from gobanfast.consistency import agreement
 from gobanfast.frontends.challenge import Challenge
-from gobanfast.frontends.refusal import Answer, Kind, refuse
+from gobanfast.frontends.refusal import Answer, Kind, Refused, refuse
 from gobanfast.frontends.trust import Origin, Trust, as_trust
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class Gate:
             return None
         return self.refusal("misdirected", request_id, accept)
 
-    def refusal(self, kind: Kind, request_id: str, accept: str, decision: Decision | None = None) -> Answer:
+    def refusal(self, kind: Kind, request_id: str, accept: str, decision: Decision | Refused | None = None) -> Answer:
         """The answer of this kind, as the options have it."""
         return refuse(
             kind,

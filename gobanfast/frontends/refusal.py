@@ -43,6 +43,14 @@ STYLE = (
 )
 
 
+class Refused(NamedTuple):
+    """What an answer tells of a decision that was made elsewhere."""
+
+    cause: str
+    reason: str | None
+    expires: float | None
+
+
 class Answer(NamedTuple):
     """A whole response: header names in lower case, body complete."""
 
@@ -56,7 +64,7 @@ def refuse(
     *,
     request_id: str,
     accept: str = "",
-    decision: Decision | None = None,
+    decision: Decision | Refused | None = None,
     contact: str | None = None,
     show_reason: bool = False,
     checks: bool = True,
@@ -87,7 +95,7 @@ def refuse(
     return answer(STATUS[kind], MEDIA_TYPES[form], request_id, wait, json.dumps(document).encode())
 
 
-def retry_after(decision: Decision | None) -> int | None:
+def retry_after(decision: Decision | Refused | None) -> int | None:
     """Whole seconds until a ban ends, at least 1; None if nothing is known to end."""
     if decision is None or decision.expires is None:
         return None
