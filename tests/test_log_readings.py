@@ -136,6 +136,8 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path: Path, log: bytes, words: 
         ('"198.51.100.1,203.0.113.9:80"', "203.0.113.9"),
         ("unknown, 203.0.113.9", "203.0.113.9"),
         ("203.0.113.9, unknown", "unknown"),
+        ("203.0.113.9, ", "203.0.113.9"),
+        (", ,", ", ,"),
         ("web-1:443", "web-1:443"),
         ("", ""),
     ],
@@ -143,6 +145,19 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path: Path, log: bytes, words: 
 def test_the_client_in_a_field(text: str, address: str) -> None:
     """A port goes; of a list the last counts; what is no address stays, to be shown as a fault."""
     assert address == client(text)
+
+
+def test_no_line_is_lost(tmp_path: Path) -> None:
+    """Every line that is not empty of meaning is decided or a fault, whatever is in its address."""
+    fields = ["203.0.113.9", ",", '""', "[]", ", ,", "203.0.113.9,", "[", ":80", '"', "x"]
+    for made in (
+        [combined("/", client=field) for field in fields],
+        [json.dumps({"remote_addr": field}) + "\n" for field in fields],
+        ["ip;x\n", *(f"{field.replace(chr(34), '')};1\n" for field in fields)],
+    ):
+        found = summary(tmp_path, "".join(made), NET)
+        assert len(fields) == found["lines"] == found["decided"] + found["bad"]
+        assert found["decided"] >= 1
 
 
 def test_trusted_proxies_of_a_list_are_passed_over(tmp_path: Path) -> None:

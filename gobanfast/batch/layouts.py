@@ -242,7 +242,9 @@ def _cleaned(extract: Extract, trusted: PrefixSet | None) -> Extract:
     def cleaned(lines: list[str]) -> Extracted:
         addresses, faults = extract(lines)
         if _ODD.search("\n".join(addresses)) is not None:
-            addresses = [client(text, trusted) if _ODD.search(text) is not None else text for text in addresses]
+            addresses = [
+                (client(text, trusted) or text) if _ODD.search(text) is not None else text for text in addresses
+            ]
         return addresses, faults
 
     return cleaned
@@ -258,7 +260,7 @@ def client(text: str, trusted: PrefixSet | None = None) -> str:
     if "," not in text:
         matched = _PORT.fullmatch(text)
         return text if matched is None else matched[1] or matched[2] or text
-    hops = [client(part) for part in text.split(",")]
+    hops = [client(part) for part in text.split(",") if part.strip(' "')] or [text]
     while len(hops) > 1 and trusted is not None and hops[-1] in trusted:
         hops.pop()
     return hops[-1]
