@@ -40,16 +40,17 @@ cdef class SignalDecision(Decision):
     cdef object _tls              # ClientHello, or the str of a JA4 for want of one, or None
     cdef object _headers
     cdef str _method, _path, _http
+    cdef str _mount               # None: none
     cdef bint _has_print
     cdef uint64_t _print[2]       # the fingerprint, if _has_print: high and low half
     cdef bytes _spill             # the combined vector and its scratch, when they do not fit below
     cdef uint64_t _words[INLINE_WORDS]
 
     cdef int combine(self, str sni, object tls) except -1
-    cdef int combine_request(self, object headers, str method, str path, str http, bint given,
+    cdef int combine_request(self, object headers, str method, str path, str http, str mount, bint given,
                              bint fingerprint) except -1
 
 
 # Decision for a record, for GBF_NONE (the address is not one), or for no address at all (`address` None).
 cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address, str sni, object tls,
-                            object headers, str method, str path, str http, bint fingerprint)
+                            object headers, str method, str path, str http, str mount, bint fingerprint)

@@ -7,7 +7,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from gobanfast._bans cimport BanTable
-from gobanfast._headers cimport scan_request
+from gobanfast._headers cimport scan_request, set_mount
 from gobanfast._requests cimport NOTHING, RequestTable
 from gobanfast._rules cimport CompiledRules
 from gobanfast._signals cimport SignalTable
@@ -45,7 +45,7 @@ cdef StoredBan stored_ban(BanTable table, const gbf_ban *ban):
 
 
 cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address, str sni, object tls,
-                            object headers, str method, str path, str http, bint fingerprint):
+                            object headers, str method, str path, str http, str mount, bint fingerprint):
     """Decision for a record, for GBF_NONE (the address is not one), or for no address at all (`address` None).
 
     `tls` is the ClientHello, or the str of a JA4 for want of one. With `fingerprint` that of the headers is worked out
@@ -69,7 +69,7 @@ cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address
     if wide:
         (<SignalDecision>d).combine(sni, tls)
         if compiled.requests is not None or given:
-            (<SignalDecision>d).combine_request(headers, method, path, http, given, fingerprint)
+            (<SignalDecision>d).combine_request(headers, method, path, http, mount, given, fingerprint)
     d._rule = gbf_rules_next(&compiled._rules, d._vector, compiled._rules.enforced, 0)
     if d._rule != GBF_NONE:
         d._cause, d._action = GBF_CAUSE_RULE, compiled._rules.actions[d._rule]
@@ -176,6 +176,11 @@ cdef class Decision:
         return None
 
     @property
+    def mount(self):
+        """The mount as given, "" for none."""
+        return ""
+
+    @property
     def http(self):
         """The HTTP version as given, or None."""
         return None
@@ -265,7 +270,7 @@ cdef class SignalDecision(Decision):
             self._unread = 1 + unread
         return 0
 
-    cdef int combine_request(self, object headers, str method, str path, str http, bint given,
+    cdef int combine_request(self, object headers, str method, str path, str http, str mount, bint given,
                              bint fingerprint) except -1:
         """Takes in what the request says; after `combine`."""
         cdef RequestTable requests = self._compiled.requests
@@ -275,7 +280,13 @@ cdef class SignalDecision(Decision):
         cdef uint64_t *vector = self._words
         cdef gbf_headers scanned
         cdef int unread
-        self._headers, self._method, self._path, self._http = headers, method, path, http
+        if path is None and type(headers) is dict:
+            from gobanfast._target import environ_target
+
+            path, mount = environ_target(headers, mount)
+        if mount is not None and path == "":
+            path = mount
+        self._headers, self._method, self._path, self._http, self._mount = headers, method, path, http, mount
         if self._spill is not None:
             vector = <uint64_t *>PyBytes_AS_STRING(self._spill)
             scratch = vector + words
@@ -289,6 +300,8 @@ cdef class SignalDecision(Decision):
         try:
             scan_request(headers, method, path, http, &self._compiled.plan._plan, &scanned,
                          fingerprint or requests.asks_fingerprint)
+            if mount is not None:
+                set_mount(mount, &scanned)
             self._has_print = (headers is not None and scanned.problem == GBF_HEADERS_FINE and
                                not scanned.tally.flags & GBF_HEADERS_UNKNOWN and
                                (fingerprint or requests.asks_fingerprint))
@@ -313,6 +326,10 @@ cdef class SignalDecision(Decision):
     @property
     def path(self):
         return self._path
+
+    @property
+    def mount(self):
+        return self._mount or ""
 
     @property
     def http(self):

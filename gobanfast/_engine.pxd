@@ -42,7 +42,7 @@ cdef class EngineCore:
     cdef int keep_hits(self, Running running) except -1
     cdef bint may_teach(self, tuple who, double seconds) except -1
     cdef Decision answer(self, str address, str sni, object tls, object headers, str method, str path, str http,
-                         object now, bint peek)
+                         str mount, object now, bint peek)
     cdef int ask_live(self, Running running, Decision d, const gbf_addr *address, str sni, object tls,
                       object now, bint peek) except -1
     cdef int ban_tripped(self, Running running, Decision d, const gbf_live_request *request) except -1

@@ -84,6 +84,7 @@ class EngineCore:
         http: str | None = None,
         ja4: str | None = None,
         now: float | None = None,
+        mount: str = "",
     ) -> Decision: ...
     def peek(
         self,
@@ -98,6 +99,7 @@ class EngineCore:
         http: str | None = None,
         ja4: str | None = None,
         now: float | None = None,
+        mount: str = "",
     ) -> Decision: ...
     def vouch(self, decision: Decision, /, *, now: float | None = None) -> bool: ...
     def records(self, addresses: Buffer | Sequence[str], out: Buffer, /, *, others_absent: bool = False) -> None: ...

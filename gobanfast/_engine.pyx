@@ -130,9 +130,10 @@ def stored_key(rule):
 
 
 cdef int observe(object candidate, str address, str sni, ClientHello hello, str ja4, object headers, str method,
-                 str path, str http) except -1:
+                 str path, str http, str mount) except -1:
     if candidate is not None:  # another thread may have ended the trial since the caller looked
-        candidate.observe(address, sni=sni, hello=hello, ja4=ja4, headers=headers, method=method, path=path, http=http)
+        candidate.observe(address, sni=sni, hello=hello, ja4=ja4, headers=headers, method=method, path=path, http=http,
+                          mount=mount)
     return 0
 
 
@@ -201,7 +202,7 @@ cdef class EngineCore:
         return found
 
     def decide(self, str address, /, *, str sni=None, ClientHello hello=None, headers=None, str method=None,
-               str path=None, str http=None, str ja4=None, now=None):
+               str path=None, str http=None, str ja4=None, now=None, str mount=""):
         """Decision about a client address; None means the address is not known.
 
         Args:
@@ -209,11 +210,15 @@ cdef class EngineCore:
             hello: the ClientHello, from `parse_client_hello`; gives the name, JA4, protocols, version and ECH.
             headers: list of (name, value) bytes as ASGI has them, or a WSGI environ; None: not known, and no rule that
                 asks for a header decides, not even for an absent one.
-            method, path: of the request; without them pseudo headers or the environ say. The path's query is ignored.
+            method, path: of the request; without them pseudo headers or the environ say. The path is as it was sent,
+                percent-encoded (one that a server has decoded is another: `%` in it is %25); its query is ignored.
+                Rules ask all its readings (docs/rules.md).
             http: the version, "1.0", "1.1", "2" or "3", when headers are as they were on the wire.
             ja4: the JA4 as a proxy that ends TLS tells it. It stands in for that of a hello and for nothing else in
                 one: protocols, version and ECH stay absent. Where there is a hello it is not looked at.
             now: engine seconds, for replay; None reads the engine's clock.
+            mount: prefix under which clients reach the application (root_path, SCRIPT_NAME), "" for none. The path may
+                begin with it or not: rules see it with the mount and without.
         The first that decides: an `allow` rule, a stored ban or the closed flag of `ban_table`, another rule, a tracker, policy `unparsable`, the score.
         What cannot be read is no error. When nothing before it decides and a signal that some rule asks for cannot be
         read (an address text that is none counts whatever rules ask), the ruleset's `unparsable` policy does: reason
@@ -225,13 +230,15 @@ cdef class EngineCore:
         Source: csrc/DESIGN.md, "What decides".
         """
         if self.candidate is not None:
-            observe(self.candidate, address, sni, hello, ja4, headers, method, path, http)
-        return self.answer(address, sni, ja4 if hello is None else hello, headers, method, path, http, now, False)
+            observe(self.candidate, address, sni, hello, ja4, headers, method, path, http, mount)
+        return self.answer(address, sni, ja4 if hello is None else hello, headers, method, path, http, mount or None,
+                           now, False)
 
     def peek(self, str address, /, *, str sni=None, ClientHello hello=None, headers=None, str method=None,
-             str path=None, str http=None, str ja4=None, now=None):
+             str path=None, str http=None, str ja4=None, now=None, str mount=""):
         """What `decide` would answer, changing nothing: no ban is made, and neither trackers nor score take note."""
-        return self.answer(address, sni, ja4 if hello is None else hello, headers, method, path, http, now, True)
+        return self.answer(address, sni, ja4 if hello is None else hello, headers, method, path, http, mount or None,
+                           now, True)
 
     def vouch(self, Decision decision not None, /, *, now=None):
         """Tells the score that the client of a challenged request has passed its challenge.
@@ -289,7 +296,7 @@ cdef class EngineCore:
         return last is not None or len(self._taught) < TEACHERS
 
     cdef Decision answer(self, str address, str sni, object tls, object headers, str method, str path, str http,
-                         object now, bint peek):
+                         str mount, object now, bint peek):
         cdef Running running = self.running
         cdef CompiledRules compiled = running.compiled
         cdef const char *text
@@ -299,7 +306,7 @@ cdef class EngineCore:
         cdef Decision d
         if address is not None and gbf_ascii(address, &text, &n):
             record = compiled._rules.kernel.find_text(&compiled._rules.lpm, text, n, &parsed)
-        d = decide_record(compiled, record, address, sni, tls, headers, method, path, http,
+        d = decide_record(compiled, record, address, sni, tls, headers, method, path, http, mount,
                           headers is not None and gbf_live_prints(&running.live))
         if not gbf_live_idle(&running.live) or (running.any_stored and d._rule != GBF_NONE and
                                                 running.stores[d._rule]):
@@ -412,7 +419,7 @@ cdef class EngineCore:
         if record != GBF_NONE and record >= compiled._rules.record_count:
             raise ValueError(f"record {record} does not exist; there are {compiled._rules.record_count}")
         return decide_record(compiled, record, None if record != GBF_NONE else "", None, None, None, None, None, None,
-                             False)
+                             None, False)
 
 
 cdef int name_hash(gbf_live_request *request, str sni, object tls) except -1:

@@ -29,3 +29,7 @@ cdef str print_of(const gbf_headers *scanned)
 # is the version or None. The texts in `out` are also borrowed from `method` and `path`.
 cdef int scan_request(object headers, str method, str path, str http, const gbf_header_plan *plan, gbf_headers *out,
                       bint fingerprint) except -1
+
+# Says after `scan_request` under which prefix the path is; borrowed from `mount`, too. One that is no text makes the
+# path malformed.
+cdef int set_mount(str mount, gbf_headers *out) except -1

@@ -192,7 +192,7 @@ cdef class HeaderPlan:
             scan(headers, &self._plan, &scanned, True, flags)
             path = slot_bytes(&scanned, GBF_HEADER_PATH)
             if path is not None:
-                path = span_bytes(gbf_header_path(scanned.slots[GBF_HEADER_PATH])) or None
+                path = span_bytes(gbf_header_path(scanned.slots[GBF_HEADER_PATH])).partition(b"#")[0] or None
             return {
                 "method": slot_bytes(&scanned, GBF_HEADER_METHOD),
                 "authority": slot_bytes(&scanned, GBF_HEADER_HOST),
@@ -320,6 +320,19 @@ cdef int set_text(str text, uint32_t slot, gbf_headers *out) except -1:
     return 0
 
 
+cdef int set_mount(str mount, gbf_headers *out) except -1:
+    cdef Py_ssize_t nbytes = 0
+    cdef const char *start
+    try:
+        start = PyUnicode_AsUTF8AndSize(mount, &nbytes)
+    except UnicodeEncodeError:
+        out.tally.flags |= GBF_HEADERS_BAD_PATH
+        out.tally.seen &= ~(<uint64_t>1 << GBF_HEADER_PATH)
+        return 0
+    out.mount.at, out.mount.nbytes = <const uint8_t *>start, <uint32_t>min(nbytes, <Py_ssize_t>0xFFFFFFF)
+    return 0
+
+
 cdef inline gbf_status scan_rows(PyObject **rows, Py_ssize_t count, const gbf_header_plan *plan,
                                  gbf_headers *out) except *:
     cdef const uint8_t *name = NULL
@@ -356,7 +369,11 @@ cdef gbf_status scan_environ(dict environ, const gbf_header_plan *plan, gbf_head
         if slot == GBF_HEADER_NO_SLOT:
             continue
         if not gbf_latin1(held, &value, &value_bytes):
-            out.problem = GBF_HEADERS_BAD_VALUE
+            if slot == GBF_HEADER_PATH:  # Django decodes it; no header is the worse for it
+                gbf_headers_set(out, slot, <const uint8_t *>"", 0)
+                tally.seen |= out.tally.seen
+            else:
+                out.problem = GBF_HEADERS_BAD_VALUE
         elif slot != GBF_HEADER_SLOTS:
             if value_bytes > 0:
                 gbf_headers_set(out, slot, value, <uint32_t>min(value_bytes, <Py_ssize_t>0xFFFFFFF))

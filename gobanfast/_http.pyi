@@ -27,6 +27,7 @@ class AsgiGate:
         ids: RequestIds,
         handshake: Callable[[], Any],
         refuse: Callable[..., Awaitable[None]],
+        mount: str = "",
     ) -> None: ...
     def enter(
         self,

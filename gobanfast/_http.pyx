@@ -4,9 +4,11 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_Copy, PyDict_GetItemWithError
 from cpython.ref cimport PyObject
-from cpython.unicode cimport PyUnicode_1BYTE_DATA, PyUnicode_New
+from cpython.unicode cimport PyUnicode_1BYTE_DATA, PyUnicode_1BYTE_KIND, PyUnicode_KIND, PyUnicode_New
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
+
+from gobanfast._target import asgi_target, mounts
 
 cdef extern from *:
     """
@@ -105,12 +107,14 @@ cdef class AsgiGate:
         gate: the options, a `frontends.gate.Gate`.
         ids: makes request ids.
         handshake: what tells the TLS handshake of the connection at hand, or None.
+        mount: the mount, where the option or the application says one.
         refuse: makes the awaitable that answers for the application, of (scope, receive, send, answer).
     """
 
-    def __init__(self, app, gate, *, RequestIds ids not None, handshake, refuse):
+    def __init__(self, app, gate, *, RequestIds ids not None, handshake, refuse, str mount not None=""):
         self._app, self._gate, self._ids, self._handshake, self._refuse = app, gate, ids, handshake, refuse
         self._engine, self._decide, self._trust = gate.engine, gate.engine.decide, gate.trust
+        self._mount = mount
         self._follows, self._routed, self._told = gate.follows, bool(gate.routes), gate.told
 
     def enter(self, scope, receive, send, /):
@@ -119,8 +123,12 @@ cdef class AsgiGate:
         if not same(kind, "http") and not same(kind, "websocket"):
             return self._app(scope, receive, send)
         gate = self._gate
-        path = scope["path"]
-        mode = gate.mode(path) if self._routed else "enforce"
+        path, raw, mount = scope["path"], found(scope, "raw_path"), found(scope, "root_path")
+        if mount or self._mount:
+            mount = mounts(self._mount, mount or "")
+        if mount or is_sent_otherwise(path, raw):
+            path = asgi_target(path, raw, mount or "")
+        mode = gate.mode(path, mount or "") if self._routed else "enforce"
         if mode == "off":
             return self._app(scope, receive, send)
         trust = self._trust
@@ -148,10 +156,18 @@ cdef class AsgiGate:
             request_id = self._ids.make()
         scope["gobanfast.request_id"] = request_id
         try:
-            decision = scope["gobanfast"] = self._decide(
-                address, sni=sni, hello=hello, ja4=ja4, headers=headers, method="GET" if method is None else method,
-                path=path, http=found(scope, "http_version"),
-            )
+            asked = "GET" if method is None else method
+            if mount:
+                decision = self._decide(
+                    address, sni=sni, hello=hello, ja4=ja4, headers=headers, method=asked, path=path,
+                    http=found(scope, "http_version"), mount=mount,
+                )
+            else:
+                decision = self._decide(
+                    address, sni=sni, hello=hello, ja4=ja4, headers=headers, method=asked, path=path,
+                    http=found(scope, "http_version"),
+                )
+            scope["gobanfast"] = decision
             if same(decision.action, "allow"):
                 if self._told:
                     gate.tell(decision, request_id)
@@ -175,6 +191,24 @@ cdef class AsgiGate:
         if answer is not None and same(mode, "enforce"):
             return self._refuse(scope, receive, send, answer)
         return self._app(scope, receive, MarkedSend(send, request_id, extra))
+
+
+cdef bint is_sent_otherwise(object path, object raw) except -1:
+    """Whether the path of a scope may be another text than what was sent: a decoding makes it shorter."""
+    cdef const uint8_t *text
+    cdef Py_ssize_t i, length
+    if type(path) is not str or len(<str>path) == 0 or (<str>path)[0] != u"/":
+        return True
+    length = len(<str>path)
+    if type(raw) is bytes:
+        return PyBytes_GET_SIZE(raw) != length
+    if PyUnicode_KIND(path) != PyUnicode_1BYTE_KIND:
+        return True
+    text = PyUnicode_1BYTE_DATA(path)
+    for i in range(length):
+        if text[i] == c"%" or text[i] == c"?" or text[i] == c"#":
+            return True
+    return False
 
 
 cdef object found(object scope, str key):

@@ -28,4 +28,5 @@ cdef class RequestTable:
     cdef int narrow(self, uint64_t *vector, uint64_t *scratch, const gbf_headers *scanned, str sni,
                     object tls) except -1
 
-    cdef int work_out(self, Py_ssize_t which, uint32_t slot, bytes value, uint64_t *vector) except -1
+    # 1: the value is a path that is malformed.
+    cdef int work_out(self, Py_ssize_t which, uint32_t slot, bytes value, bytes mount, uint64_t *vector) except -1

@@ -5,14 +5,14 @@ from cpython.ref cimport Py_XDECREF, PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from gobanfast._headers cimport HeaderPlan, scan_request
+from gobanfast._headers cimport HeaderPlan, scan_request, set_mount
 from gobanfast._signals cimport HELLO, NAME, read_server_name
 from gobanfast._tls cimport ClientHello
 from gobanfast.native cimport (
     GBF_VALUES_SECRET, GBF_HEADER_HOST, GBF_HEADER_METHOD, GBF_HEADER_PATH, GBF_HEADER_SLOTS, GBF_HEADERS_BAD_METHOD,
     GBF_HEADERS_BAD_PATH, GBF_HEADERS_FINE, GBF_HEADERS_UNKNOWN, GBF_HELLO_OK, GBF_NAME_MAX, GBF_OK, GBF_PRINT_BYTES,
     GBF_ROW_KNOWN, GBF_ROW_MALFORMED, gbf_bits_and, gbf_name, gbf_name_fold_scalar, gbf_values_and, gbf_values_free,
-    gbf_values_hash, gbf_values_make, gbf_values_missed, gbf_values_nbytes, gbf_values_put, gbf_header_text,
+    gbf_values_hash, gbf_values_make, gbf_values_missed, gbf_values_nbytes, gbf_values_put, gbf_values_under, gbf_hash128, gbf_header_text,
     gbf_headers, gbf_headers_free, gbf_headers_text, gbf_xxh3_pick,
 )
 
@@ -52,7 +52,9 @@ cdef class RequestTable:
         words: 64-bit words in one bit vector of the rules.
         matchers: (name, unknown, absent, malformed, matcher) for every header that rules ask for: three rows, and a
             callable from the value (bytes) to a row. ":method", ":path" and ":fingerprint" are names, too, and
-            ":names": the server name in its normal form, and a line feed and the host if the headers are known.
+            ":names": the server name in its normal form, and a line feed and the host if the headers are known. That of
+            ":path" is called with the mount, too, where there is one, and sets the last bit of the row, which is no
+            rule's, when the path is malformed.
         content_hash: digits that stand for the conditions.
         cache_bytes: what remembered values may take.
     """
@@ -109,9 +111,10 @@ cdef class RequestTable:
             raise IndexError(which)
         return tuple([self._rows[i * nbytes:(i + 1) * nbytes] for i in range(ROWS * which, ROWS * (which + 1))])
 
-    def value_row(self, Py_ssize_t which, value not None, /):
+    def value_row(self, Py_ssize_t which, value not None, /, *, str mount=""):
         """The row of one value of `names[which]`: bytes of a header, of a fingerprint's text or of ":names", str of
-        method or path; None: malformed. For columns, which keep what they were told: nothing is remembered here."""
+        method or path (under `mount`); None: malformed. For columns, which keep what they were told: nothing is
+        remembered here."""
         cdef uint32_t slot
         matcher = self._matchers[which]
         slot = (<const uint32_t *><const char *>self._slots)[which]
@@ -119,13 +122,16 @@ cdef class RequestTable:
         if slot == GBF_HEADER_METHOD:
             value, malformed = self.plan.signal(":method", None, value, None, None)
         elif slot == GBF_HEADER_PATH:
-            value, malformed = self.plan.signal(":path", None, None, value, None)
+            value, malformed = self.plan.signal(":path", None, None, value or mount, None)
+            if not malformed:
+                row = matcher(value, mount.encode()) if mount else matcher(value)
+                return None if row[len(row) - 1] & 0x80 else row
         elif slot < GBF_HEADER_SLOTS:
             name = name_of(self.plan, slot)
             value, malformed = self.plan.signal(name, [(name.encode(), value)], None, None, None)
         return None if malformed else matcher(value)
 
-    def row(self, headers, /, *, str method=None, str path=None, str sni=None):
+    def row(self, headers, /, *, str method=None, str path=None, str sni=None, str mount=""):
         """The row that a request satisfies, for tests and tools."""
         cdef gbf_headers scanned
         cdef bytes vector = b"\xff" * (8 * self.words)
@@ -134,6 +140,8 @@ cdef class RequestTable:
         scratch = bytes(bytearray(scratch))
         try:
             scan_request(headers, method, path, None, &self.plan._plan, &scanned, True)
+            if mount:
+                set_mount(mount, &scanned)
             self.narrow(<uint64_t *><char *>vector, <uint64_t *><char *>scratch, &scanned, sni, None)
         finally:
             gbf_headers_free(&scanned)
@@ -147,6 +155,7 @@ cdef class RequestTable:
         cdef uint32_t slot, words = self.words
         cdef int row, unread = NOTHING, misread
         cdef names_text both
+        cdef gbf_hash128 hash
         cdef char printed[GBF_PRINT_BYTES]
         cdef gbf_header_text value
         cdef PyObject *values[MOST]
@@ -175,30 +184,42 @@ cdef class RequestTable:
                 value.at, value.nbytes = <const uint8_t *>printed, GBF_PRINT_BYTES
             elif slot < GBF_HEADER_SLOTS:
                 value = scanned.slots[slot]
-            if not gbf_values_and(&self._cache, gbf_values_hash(&self._cache, slot, value.at, value.nbytes), vector,
-                                  scratch):
+            hash = gbf_values_hash(&self._cache, slot, value.at, value.nbytes)
+            if slot == GBF_HEADER_PATH and scanned.mount.nbytes != 0:
+                hash = gbf_values_under(&self._cache, hash, scanned.mount.at, scanned.mount.nbytes)
+            if not gbf_values_and(&self._cache, hash, vector, scratch):
                 values[missed] = bytes_of(<const char *>value.at, value.nbytes)
                 which[missed] = i
                 missed += 1
+            elif slot == GBF_HEADER_PATH and scratch[words - 1] >> 63 and unread == NOTHING:
+                unread = PATH
         if missed == 0:
             return unread
         i = 0
         try:
+            mount = b""
+            if scanned != NULL and scanned.mount.nbytes != 0:
+                mount = (<const char *>scanned.mount.at)[:scanned.mount.nbytes]
             for i in range(missed):
-                self.work_out(which[i], slots[which[i]], <bytes>values[i], vector)
+                if self.work_out(which[i], slots[which[i]], <bytes>values[i], mount, vector) and unread == NOTHING:
+                    unread = PATH
         finally:
             for i in range(missed):
                 Py_XDECREF(values[i])
         return unread
 
-    cdef int work_out(self, Py_ssize_t which, uint32_t slot, bytes value, uint64_t *vector) except -1:
-        cdef bytes row = self._matchers[which](value)
+    cdef int work_out(self, Py_ssize_t which, uint32_t slot, bytes value, bytes mount, uint64_t *vector) except -1:
+        cdef bint mounted = slot == GBF_HEADER_PATH and len(mount) != 0
+        cdef bytes row = self._matchers[which](value, mount) if mounted else self._matchers[which](value)
         cdef const uint64_t *bits = <const uint64_t *><const char *>row
+        cdef gbf_hash128 hash = gbf_values_hash(&self._cache, slot, value, <uint32_t>len(value))
+        if mounted:
+            hash = gbf_values_under(&self._cache, hash, mount, <uint32_t>len(mount))
         if len(row) != <Py_ssize_t>(8 * self.words):
             raise ValueError("row of a value does not fit the rules")
         gbf_bits_and(vector, bits, self.words)
-        gbf_values_put(&self._cache, gbf_values_hash(&self._cache, slot, value, <uint32_t>len(value)), bits)
-        return 0
+        gbf_values_put(&self._cache, hash, bits)
+        return slot == GBF_HEADER_PATH and bits[self.words - 1] >> 63 != 0
 
 
 cdef uint32_t slot_of(HeaderPlan plan, str name) except 0xFFFFFFFF:

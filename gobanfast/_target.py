@@ -8,8 +8,8 @@ Source: csrc/DESIGN.md, "Readings of a path"; RFC 9112 section 3.2, RFC 3986 sec
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 MOST = 16
@@ -22,6 +22,7 @@ so that a path of 64 KB costs little more than a plain one of that length."""
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\\]*")  # a scheme and an authority
 _ODD = re.compile(rb"[%\\;#]|//|/\.")  # without one of these a path has one reading
 _ODD_TEXT = re.compile(r"[%\\;#?]|//|/\.")
+_HARMLESS = re.compile(rb"(?<!%)(?<!%[0-9A-Fa-f])%(?!2[35eEfF]|3[bBfF]|5[cC]|7[fF]|[01])[0-9A-Fa-f]{2}")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _HIGH = re.compile(rb"[\x80-\xff]")
 _SLASH = re.compile(rb"%(2f)", re.IGNORECASE)
@@ -34,10 +35,11 @@ _ENCODED = str.maketrans({"%": "%25", "?": "%3F", "#": "%23"})
 def read_target(target: str | bytes) -> str:
     """The path in a request target, in the form that `Engine.decide(path=)` and the `:path` of headers want.
 
-    It stays as it was sent: percent-encoded, nothing decoded, merged or removed, because the engine finds its readings
-    itself. What is taken away is the query and, of the absolute form (`http://host/admin`), scheme and authority; an
-    empty path there is `/`. `*` is itself. What has no path (`host:443` of CONNECT, an empty text, one with a line
-    break) comes back as it is, and the engine calls it malformed. Bytes that are no UTF-8 come back percent-encoded.
+    It stays as it was sent, and nothing is merged or removed, because the engine finds its readings itself; only
+    escapes that have one meaning are decoded (`/a%20b`, not `%2e`, `%2f`, `%25` and the like). What is taken away is
+    the query and, of the absolute form (`http://host/admin`), scheme and authority; an empty path there is `/`. `*` is
+    itself. What has no path (`host:443` of CONNECT, an empty text, one with a line break) comes back as it is, and the
+    engine calls it malformed. Bytes that are no UTF-8 come back percent-encoded.
     Never raises, whatever the target; cost is a microsecond.
     """
     if isinstance(target, bytes):
@@ -47,7 +49,18 @@ def read_target(target: str | bytes) -> str:
         target = target[scheme.end() :]
         if not target.startswith("/"):
             target = "/" + target
-    return target.partition("?")[0]
+    target = target.partition("?")[0]
+    return target if "%" not in target else _decoded(target)
+
+
+def _decoded(target: str) -> str:
+    """A target without the escapes that make no difference: what is neither a character with a meaning in a path nor
+    a control character nor part of another escape. Bytes that are no UTF-8 stay escaped."""
+    try:
+        plain = _HARMLESS.sub(lambda found: bytes.fromhex(found[0][1:].decode()), target.encode())
+        return plain.decode()
+    except UnicodeError:
+        return target
 
 
 def encoded(path: str | bytes) -> str:
@@ -125,9 +138,60 @@ def readings(target: bytes, mount: bytes = b"") -> Readings | None:
 
 
 def joined(mount: str, path: str) -> str:
-    """The full path, as the client asked: `mount` and `path`, which may have it already."""
+    """The full path, as the client asked: `mount` and `path`, which may have it already; `/` for two empty ones."""
     below = path.startswith(mount) and path[len(mount) : len(mount) + 1] in {"", "/"}
-    return path if below or path == "*" else mount + path
+    return (path if below or path == "*" else mount + path) or "/"
+
+
+def mounts(option: str, served: str) -> str:
+    """The mount of an application whose server says `served` and whose frontend's option says `option`: the longer one
+    where one begins the other, else both, as behind a proxy that takes the option's part away."""
+    served = "/" + served.strip("/") if served.strip("/") else ""
+    if joined(option, served) == served or not option:
+        return served
+    return option if not served or joined(served, option) == option else option + served
+
+
+def checked_mount(mount: str) -> str:
+    """An option `mount=` in the form that everything else takes. Raises ValueError for what is no path."""
+    if not isinstance(mount, str) or (mount and not mount.startswith("/")) or _ODD_TEXT.search(mount):
+        raise ValueError(f"mount {mount!r} is not the plain path of a folder; write /api, or '' for none")
+    return mount.rstrip("/")
+
+
+def asgi_target(path: str, raw: bytes | None, mount: str = "") -> str:
+    """The target of an ASGI request, from `path`, which is decoded, and `raw_path`, which servers may leave out.
+
+    `raw` counts where it decodes to `path`, with or without the mount; a middleware may have changed one of them.
+    """
+    if raw is not None:
+        sent = read_target(_ascii(raw.partition(b"?")[0]))
+        plain = unquote_to_bytes(sent)
+        decoded = {plain.decode("utf-8", "replace"), plain.decode("latin-1")}
+        if path in decoded:
+            return joined(mount, sent)
+        if mount and path in {mount + text for text in decoded}:
+            return encoded(mount) + sent
+    return joined(mount, _reduced(encoded(path)))
+
+
+def environ_target(environ: Mapping[str, Any], option: str | None = None) -> tuple[str | None, str | None]:
+    """(target, mount) of a WSGI environ; no target where it has no PATH_INFO, no mount where there is none."""
+    info, script = environ.get("PATH_INFO"), environ.get("SCRIPT_NAME") or ""
+    if not isinstance(info, str):
+        return None, option
+    return placed(info.encode("latin-1", "replace"), script.encode("latin-1", "replace"), option or "")
+
+
+def placed(info: str | bytes, script: str | bytes, option: str = "") -> tuple[str, str | None]:
+    """(target, mount) for the two decoded parts of a path that WSGI has. An empty one is the root."""
+    path, served = _reduced(encoded(info)), encoded(script).rstrip("/")
+    mount = mounts(option, served)
+    return joined(mount, (served + path if path != "*" else path) if served else path), mount or None
+
+
+def _reduced(path: str) -> str:
+    return path if path.startswith("/") else read_target(path)
 
 
 def _mount(mount: bytes) -> bytes:
@@ -151,15 +215,17 @@ def _below(text: bytes, mount: bytes) -> bool:
 
 
 def _cuts(text: bytes, mount: bytes) -> Iterator[bytes]:
-    """`text` without the first, the first two, ... all segments of the mount it begins with."""
-    if not _below(text, mount):
-        return
+    """`text` without what it begins with of the mount: all of it, its first segments, its last ones."""
+    whole = _below(text, mount)
     at = 0
     for _ in range(min(mount.count(b"/"), MOST)):
+        if _below(text, mount[at:]):
+            yield text[len(mount) - at :] or b"/"
         at = mount.find(b"/", at + 1)
         if at < 0:
-            at = len(mount)
-        yield text[at:] or b"/"
+            return
+        if whole:
+            yield text[at:]
 
 
 def _closure(starts: Iterable[tuple[bytes, int]]) -> list[bytes] | None:

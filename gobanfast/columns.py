@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,7 +83,7 @@ class Columns:
 
 def decide_columns(
     core: EngineCore, addresses: Any, *, sni: Any = None, ja4: Any = None, headers: Mapping[str, Any] | None = None,
-    method: Any = None, path: Any = None, fingerprint: Any = None,
+    method: Any = None, path: Any = None, fingerprint: Any = None, mount: str = "",
 ) -> Columns:  # fmt: skip
     """`Engine.decide_many`, which see."""
     from gobanfast import _columns
@@ -120,7 +121,7 @@ def decide_columns(
         columns.append(_ja4_column(compiled, ja4, rows))
     base = _columns.absent_vector(compiled, names=named, ja4=told)
     if compiled.requests is not None:
-        unknown, more = _request_columns(compiled.requests, given, names, rows)
+        unknown, more = _request_columns(compiled.requests, given, names, rows, mount)
         base = _both(base, unknown)
         columns += more
     action, rule, asn, cause = _columns.decide_rows(compiled, records, base, columns)
@@ -143,7 +144,7 @@ def _both(one: bytes, other: bytes) -> bytes:
 
 
 def _request_columns(
-    table: RequestTable, given: Mapping[str, Any], names: Distinct | None, rows: int
+    table: RequestTable, given: Mapping[str, Any], names: Distinct | None, rows: int, mount: str
 ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """What every row satisfies for want of a column, and the columns there are; `names` are the server names.
 
@@ -161,7 +162,7 @@ def _request_columns(
         if name == ":names":
             continue
         if name in read:
-            (own if name in _OWN else heard).append(_classes(table, which, *read[name]))
+            (own if name in _OWN else heard).append(_classes(table, which, *read[name], mount))
         elif name in _OWN:
             unknown = _both(unknown, states[0])
         else:
@@ -232,7 +233,9 @@ def _ja4_column(compiled: CompiledRules, column: Any, rows: int) -> tuple[bytes,
     return numbers.tobytes(), b"".join(vectors)
 
 
-def _classes(table: RequestTable, which: int, numbers: Numbers, values: list[Any]) -> tuple[Numbers, list[bytes]]:
+def _classes(
+    table: RequestTable, which: int, numbers: Numbers, values: list[Any], mount: str
+) -> tuple[Numbers, list[bytes]]:
     """Class of each row, and the vectors of the classes. Every distinct value is worked out once."""
     name = table.names[which]
     unknown, absent, malformed = table.states(which)
@@ -241,7 +244,7 @@ def _classes(table: RequestTable, which: int, numbers: Numbers, values: list[Any
     elif name == ":fingerprint":
         absent = unknown
     return _numbered(
-        numbers, values, [absent, malformed], lambda value: table.value_row(which, _said(name, value))
+        numbers, values, [absent, malformed], lambda value: table.value_row(which, _said(name, value), mount=mount)
     )  # fmt: skip
 
 
@@ -304,7 +307,7 @@ def _checked_text(name: str, value: Any) -> str | bytes:
 
 def replay_columns(
     core: EngineCore, addresses: Any, *, times: Any, sni: Any = None, ja4: Any = None,
-    headers: Iterable[Any] | None = None, method: Any = None, path: Any = None,
+    headers: Iterable[Any] | None = None, method: Any = None, path: Any = None, mount: str = "",
 ) -> Columns:  # fmt: skip
     """`Engine.replay`, which see."""
     from gobanfast import _columns
@@ -324,7 +327,9 @@ def replay_columns(
     for name, column in zip(("addresses", "sni", "ja4", "method", "path", "headers"), columns, strict=True):
         if column is not None and len(column) != rows:
             raise ValueError(f"{len(column)} items in column {name!r} for {rows} rows")
-    decisions = _decide_each(core.decide, when.tolist(), [column or [None] * rows for column in columns])
+    decisions = _decide_each(
+        partial(core.decide, mount=mount), when.tolist(), [column or [None] * rows for column in columns]
+    )
     action, rule, asn, cause, score = _columns.replay_rows(compiled, decisions, rows)
     return Columns(
         np.frombuffer(action, np.uint8), np.frombuffer(rule, np.uint32), np.frombuffer(asn, np.uint32),

@@ -140,7 +140,7 @@ class Engine(EngineCore):
 
     def decide_many(
         self, addresses: Any, /, *, sni: Any = None, ja4: Any = None, headers: Mapping[str, Any] | None = None,
-        method: Any = None, path: Any = None, fingerprint: Any = None,
+        method: Any = None, path: Any = None, fingerprint: Any = None, mount: str = "",
     ) -> Columns:  # fmt: skip
         """Columns of answers, one a row, by the rules alone: bans, trackers and scores are neither asked nor told.
 
@@ -155,6 +155,7 @@ class Engine(EngineCore):
             headers: columns of values (str as UTF-8, or bytes: lists, NumPy, Arrow) by header name; null is absent.
                 A value that no header can have makes all headers of its row malformed.
             method, path: such columns, too; null is unknown.
+            mount: of all rows, as for `decide`.
             fingerprint: n x 16 bytes (the digits of "gh1:", as bytes), or a column of "gh1:..." texts; null is unknown.
                 Without this column it is unknown, whatever headers there are.
         Columns that no rule asks for are not read.
@@ -169,12 +170,13 @@ class Engine(EngineCore):
         from gobanfast.columns import decide_columns
 
         return decide_columns(
-            self, addresses, sni=sni, ja4=ja4, headers=headers, method=method, path=path, fingerprint=fingerprint
-        )
+            self, addresses, sni=sni, ja4=ja4, headers=headers, method=method, path=path, fingerprint=fingerprint,
+            mount=mount,
+        )  # fmt: skip
 
     def replay(
         self, addresses: Any, /, *, times: Any, sni: Any = None, ja4: Any = None,
-        headers: Iterable[HeaderPairs | None] | None = None, method: Any = None, path: Any = None,
+        headers: Iterable[HeaderPairs | None] | None = None, method: Any = None, path: Any = None, mount: str = "",
     ) -> Columns:  # fmt: skip
         """Columns of what `decide` answers, row after row, each at its own time: bans, trackers and score take part.
 
@@ -182,7 +184,7 @@ class Engine(EngineCore):
         `clock` that starts no later, and a `seed` when it must repeat.
 
         Args:
-            addresses, sni, ja4, method, path: as for `decide_many`.
+            addresses, sni, ja4, method, path, mount: as for `decide_many`.
             times: engine seconds, float64, that do not go back.
             headers: headers of each request, as for `decide`.
         Raises:
@@ -193,7 +195,9 @@ class Engine(EngineCore):
         """
         from gobanfast.columns import replay_columns
 
-        return replay_columns(self, addresses, times=times, sni=sni, ja4=ja4, headers=headers, method=method, path=path)
+        return replay_columns(
+            self, addresses, times=times, sni=sni, ja4=ja4, headers=headers, method=method, path=path, mount=mount
+        )
 
     def ban(
         self, key: str, *, duration: str | float | None = DEFAULT_DURATION, reason: str = "", wide: bool = False,

@@ -326,6 +326,7 @@ cdef extern from "gbf_headers.h" nogil:
         gbf_hash128 fingerprint
         gbf_headers_problem problem
         gbf_header_text *slots
+        gbf_header_text mount
     gbf_status gbf_header_plan_build(gbf_header_plan *plan, const gbf_header_text *asked, uint32_t asked_count,
                                      const gbf_header_text *fields, uint32_t field_count, const uint8_t *secret,
                                      const gbf_xxh3_kernel *kernel, uint8_t *slots, gbf_fault *fault)
@@ -357,6 +358,7 @@ cdef extern from "gbf_values.h" nogil:
     void gbf_values_free(gbf_values *c)
     uint64_t gbf_values_nbytes(const gbf_values *c)
     gbf_hash128 gbf_values_hash(const gbf_values *c, uint32_t slot, const uint8_t *value, uint32_t nbytes)
+    gbf_hash128 gbf_values_under(const gbf_values *c, gbf_hash128 hash, const uint8_t *mount, uint32_t nbytes)
     int gbf_values_and(gbf_values *c, gbf_hash128 hash, uint64_t *vector, uint64_t *scratch)
     void gbf_values_put(gbf_values *c, gbf_hash128 hash, const uint64_t *vector)
     uint64_t gbf_values_missed(const gbf_values *c)

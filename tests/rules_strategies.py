@@ -112,7 +112,35 @@ _operators = st.dictionaries(
 _header = _operators | st.lists(
     st.sampled_from(["absent", "present", "malformed", "curl/8.5.0", "CAF\xc9", "b"]), min_size=1, max_size=3
 ) | st.sampled_from(["absent", "SQLMAP/1.7"])  # fmt: skip
-PATHS = ("/", "/admin", "/admin/x", "/admin/x/y.php", "/a.php", "/Admin", "*", "/a?b", "/a?x=/admin", "bad", "", "/\0")
+PATHS = (
+    "/",
+    "/admin",
+    "/admin/x",
+    "/admin/x/y.php",
+    "/a.php",
+    "/Admin",
+    "*",
+    "/a?b",
+    "/a?x=/admin",
+    "bad",
+    "",
+    "/\0",
+    "//admin/x",
+    "/%2fadmin",
+    "/a/../admin/x",
+    "/%2e%2e/admin",
+    "/admin;a=b/x",
+    "\\admin",
+    "/%252e%252e/Admin",
+    "/app/admin/x",
+    "/app//admin",
+    "/a%00",
+    "http://host/admin?b",
+    "http://host",
+    "/a.php#b",
+    "/admin%2fx/",
+    "/..;/admin/%2f/..%5c//%25",
+)
 _GLOBS = ("/", "/admin/**", "/admin/*", "/*.php", "/**.php", "/a????", "*", "/Admin", "/**")
 
 request_conditions = st.fixed_dictionaries(

@@ -85,6 +85,7 @@ SURFACE: dict[str, set[str]] = {
         "logged",
         "matched",
         "method",
+        "mount",
         "path",
         "reason",
         "rule",

@@ -44,6 +44,7 @@ requests = st.builds(
     st.none() | headers,
     st.none() | st.sampled_from(["GET", "POST", "", "a b"]),
     st.none() | st.sampled_from(PATHS),
+    st.sampled_from(["", "", "/app", "/app/v1/"]),
 )  # fmt: skip
 
 
@@ -64,7 +65,8 @@ def test_decisions_equal_asking_every_rule(
     for address, request, sni in [*asked, *asked]:
         plain = address and str(getattr(ipaddress.ip_address(address), "ipv4_mapped", None) or address)
         winner, shadow, logged = decide(rules, plain, table, OracleSignals(sni, request=request))
-        decision = engine.decide(plain, sni=sni, headers=request.headers, method=request.method, path=request.path)
+        decision = engine.decide(plain, sni=sni, headers=request.headers, method=request.method, path=request.path,
+                                 mount=request.mount)  # fmt: skip
         assert (winner, logged) == (decision.rule, list(decision.logged))
         assert [name for name in shadow if name in decision.shadow] == list(decision.shadow)
         assert engine.explain(decision)

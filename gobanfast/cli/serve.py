@@ -51,6 +51,9 @@ def serve(
             "--challenge-keys", exists=True, dir_okay=False, help="Secrets for the challenge, one a line, newest first."
         ),
     ] = None,
+    mount: Annotated[
+        str | None, typer.Option("--mount", metavar="PATH", help="Prefix that the proxies take away: /app.")
+    ] = None,
     contact: Annotated[str | None, typer.Option("--contact", help="Whom refused people may ask.")] = None,
     show_reason: Annotated[
         bool, typer.Option("--show-reason", help="Tell refused people what decided, and the rule's reason.")
@@ -87,6 +90,7 @@ def serve(
             challenge=Challenge(challenge_keys.read_text().split()) if challenge_keys is not None else "refuse",
             contact=contact,
             show_reason=show_reason,
+            mount=mount,
             log=decisions,
             metrics=metrics,
             on_error="allow" if allow_on_error else "refuse",

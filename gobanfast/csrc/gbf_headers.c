@@ -219,17 +219,42 @@ void gbf_headers_settle(gbf_headers *h)
     }
 }
 
+/* What follows scheme and authority of a target in absolute form (RFC 9112 section 3.2.2), "/" for nothing; nbytes 0
+ * for what is no such target. */
+static gbf_header_text absolute_path(gbf_header_text text)
+{
+    const gbf_header_text none = {text.at, 0}, root = {(const uint8_t *)"/", 1};
+    uint32_t i = 0;
+    while (i < text.nbytes && gbf_header_token(text.at[i]) != 0)
+        i++;
+    uint8_t first = text.at[0] | 0x20;
+    if (first < 'a' || first > 'z' || i + 3 > text.nbytes || memcmp(text.at + i, "://", 3) != 0)
+        return none;
+    for (i += 3; i < text.nbytes && text.at[i] != '?' && text.at[i] != '#'; i++) {
+        if (text.at[i] == '\\')
+            return none; /* some end the authority here, others do not */
+        if (text.at[i] == '/')
+            return (gbf_header_text){text.at + i, text.nbytes - i};
+    }
+    return root;
+}
+
 gbf_header_text gbf_header_path(gbf_header_text text)
 {
+    const gbf_header_text none = {text.at, 0};
     uint32_t nbytes = 0;
-    if (text.nbytes == 0 || (text.at[0] != '/' && (text.nbytes > 1 || text.at[0] != '*')) ||
-        text.nbytes > GBF_HEADERS_BYTES)
-        return (gbf_header_text){text.at, 0};
-    while (nbytes < text.nbytes && text.at[nbytes] != '?' && text.at[nbytes] != '#')
-        nbytes++;
+    if (text.nbytes == 0 || text.nbytes > GBF_HEADERS_BYTES)
+        return none;
     for (uint32_t i = 0; i < text.nbytes; i++)
         if (text.at[i] < 0x20 || text.at[i] == 0x7F)
-            return (gbf_header_text){text.at, 0};
+            return none;
+    if (GBF_UNLIKELY(text.at[0] != '/') && (text.nbytes > 1 || text.at[0] != '*')) {
+        text = absolute_path(text);
+        if (text.nbytes == 0)
+            return none;
+    }
+    while (nbytes < text.nbytes && text.at[nbytes] != '?')
+        nbytes++;
     return (gbf_header_text){text.at, nbytes};
 }
 

@@ -113,6 +113,7 @@ typedef struct {
     gbf_hash128 fingerprint;
     gbf_headers_problem problem;
     uint32_t canonical_room, repeat_count;
+    gbf_header_text mount; /* prefix of the path, from outside; no bytes: none */
     gbf_header_text slots[GBF_HEADER_SLOTS];
     gbf_header_repeat repeats[GBF_HEADERS_MOST];
     uint8_t room[GBF_HEADERS_ROOM];
@@ -162,6 +163,7 @@ GBF_INLINE void gbf_headers_start(gbf_headers *h, uint32_t flags)
     h->problem = GBF_HEADERS_FINE;
     h->repeat_count = 0;
     h->canonical_room = GBF_HEADERS_ROOM;
+    h->mount = (gbf_header_text){NULL, 0};
 }
 
 GBF_INLINE void gbf_headers_free(gbf_headers *h)
@@ -350,7 +352,8 @@ GBF_INLINE void gbf_headers_set(gbf_headers *h, uint32_t slot, const uint8_t *te
 /* After finish and what is set: method and path are checked, and the path loses its query; what is none is flagged. */
 void gbf_headers_settle(gbf_headers *h);
 
-/* The path without query and fragment; nbytes 0 when it is none: empty, not from "/" on (or "*"), a control byte. */
+/* The path in a request target: without query, and of the absolute form without scheme and authority. nbytes 0 when
+ * there is none: empty, not from "/" on (or "*"), a control byte, longer than GBF_HEADERS_BYTES. */
 gbf_header_text gbf_header_path(gbf_header_text text);
 
 /* Whether the text can be a method: a token of at most 32 bytes. */

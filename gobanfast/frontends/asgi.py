@@ -31,6 +31,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+WRAPPERS = 32  # middlewares that are looked through
+
 
 class Gobanfast:
     """Asks `engine` about every request before `app` sees it; `gate.Gate` says what each option means.
@@ -48,6 +50,7 @@ class Gobanfast:
         routes: Mapping[str, Mode] | None = None,
         challenge: Challenge | Literal["refuse", "allow"] = "refuse",
         names: Iterable[str] | None = None,
+        mount: str | None = None,
         contact: str | None = None,
         show_reason: bool = False,
         log: DecisionLog | str | None = None,
@@ -61,6 +64,7 @@ class Gobanfast:
             routes=routes,
             challenge=challenge,
             names=names,
+            mount=mount,
             contact=contact,
             show_reason=show_reason,
             log=log,
@@ -68,11 +72,23 @@ class Gobanfast:
             on_decision=on_decision,
             on_error=on_error,
         )
-        self._enter = AsgiGate(app, self.gate, ids=REQUEST_IDS, handshake=CURRENT.get, refuse=refuse).enter
+        own = self.gate.mount if mount is not None else mount_of(app)
+        self._enter = AsgiGate(app, self.gate, mount=own, ids=REQUEST_IDS, handshake=CURRENT.get, refuse=refuse).enter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers for the application, or runs it."""
         await self._enter(scope, receive, send)
+
+
+def mount_of(app: Any) -> str:
+    """The mount that an application has set for itself: `root_path` of FastAPI, which puts it into the scope inside.
+    Looked for through middlewares around it."""
+    for _ in range(WRAPPERS):
+        mount = getattr(app, "root_path", None)
+        if isinstance(mount, str) and mount.strip("/"):
+            return "/" + mount.strip("/")
+        app = getattr(app, "app", None)
+    return ""
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send, answer: Answer) -> None:

@@ -29,9 +29,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from gobanfast._errors import GobanError
+from gobanfast._target import asgi_target, read_target
 from gobanfast.bans import DEFAULT_DURATION
 from gobanfast.frontends.challenge import Challenge
-from gobanfast.frontends.gate import ADDRESS_START, Gate
+from gobanfast.frontends.gate import ADDRESS_START, Gate, under
 from gobanfast.frontends.refusal import Answer, Refused
 from gobanfast.frontends.trust import Origin, mint_request_id
 
@@ -117,13 +118,13 @@ class DecisionService:
                 targets.add(pair[1])
             elif name in METHODS:
                 methods.add(pair[1])
-        path, method = scope["path"][len(CHECK) :], scope["method"]
+        path, method = asked_path(scope), scope["method"]
         if not path:
             if len(targets) > 1 or len(methods) > 1:  # the proxy sets one header; another came from the client
                 return plain(403, "the request's path or method is told in two ways")
-            path = unquote(targets.pop().decode("latin-1").partition("?")[0]) if targets else "/"
+            path = read_target(targets.pop()) if targets else "/"
             method = methods.pop().decode("latin-1") if methods else method
-        mode = gate.mode(path)
+        mode = gate.mode(path, gate.mount)
         if mode == "off":
             return Answer(200, [(b"content-length", b"0"), (b"x-request-id", request_id.encode())], b"")
         accept = ",".join([value.decode("latin-1") for name, value in headers if name == b"accept"])
@@ -136,6 +137,7 @@ class DecisionService:
                 method=method,
                 path=path,
                 http=None,  # the proxy's own version is none of the client's
+                **under(gate.mount),
             )
             extra = [
                 (b"x-request-id", request_id.encode()),
@@ -266,6 +268,14 @@ class DecisionService:
         except GobanError as error:
             return plain(503, str(error))  # there is no room for the ban
         return plain(405, "GET and POST /bans, DELETE /bans/<key>")
+
+
+def asked_path(scope: Scope) -> str:
+    """The path that a proxy puts after `/check`, as the client sent it; empty where it tells it in a header."""
+    path, raw = scope["path"][len(CHECK) :], scope.get("raw_path")
+    if raw is not None and raw.startswith(CHECK.encode()):
+        return asgi_target(path, raw[len(CHECK) :]) if path else ""
+    return asgi_target(path, None) if path else ""
 
 
 async def lifespan(receive: Receive, send: Send) -> None:

@@ -22,9 +22,10 @@ from django.core import checks
 from django.http import HttpResponse
 
 from gobanfast._errors import GobanError
+from gobanfast._target import asgi_target, encoded, mounts, placed
 from gobanfast.frontends.challenge import Challenge
 from gobanfast.frontends.doctor import workers_of
-from gobanfast.frontends.gate import ADDRESS_START, Extra, Gate, Mode, is_secure
+from gobanfast.frontends.gate import ADDRESS_START, Extra, Gate, Mode, is_secure, under
 from gobanfast.frontends.refusal import Answer
 from gobanfast.frontends.tls import CURRENT
 from gobanfast.frontends.trust import Origin, mint_request_id
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 NAME = "gobanfast.frontends.django.GobanfastMiddleware"
 OF_RULES = ("asn", "last_good", "store", "watch")
 OPTIONS = {
-    *OF_RULES, "rules", "engine", "trust", "routes", "challenge", "names", "contact", "show_reason", "log", "metrics",
-    "on_decision", "on_error",
+    *OF_RULES, "rules", "engine", "trust", "routes", "challenge", "names", "mount", "contact", "show_reason", "log",
+    "metrics", "on_decision", "on_error",
 }  # fmt: skip
 
 
@@ -117,10 +118,11 @@ class GobanfastMiddleware:
 
     def __call__(self, request: Any) -> Any:
         """The answer of what comes after, or ours; a coroutine of it under ASGI."""
-        mode = self._gate.mode(request.path)
+        path, mount = target_of(request, self._gate.mount)
+        mode = self._gate.mode(path, mount)
         if mode == "off":
             return self.get_response(request)
-        answer, extra = self._decide(request, mode)
+        answer, extra = self._decide(request, mode, path, mount)
         if mode == "observe":
             answer = None
         if self._async:
@@ -132,7 +134,7 @@ class GobanfastMiddleware:
             return response(answer)
         return self._finish(request, await self.get_response(request), extra)
 
-    def _decide(self, request: Any, mode: Mode) -> tuple[Answer | None, Extra]:
+    def _decide(self, request: Any, mode: Mode, path: str, mount: str) -> tuple[Answer | None, Extra]:
         gate, environ = self._gate, request.META
         trust = gate.trust
         if gate.follows and trust.ruleset is not gate.engine.ruleset:
@@ -160,8 +162,9 @@ class GobanfastMiddleware:
                 ja4=ja4,
                 headers=headers,
                 method=request.method,
-                path=request.path,
+                path=path,
                 http=environ.get("SERVER_PROTOCOL", "HTTP/1.1")[5:] if scope is None else scope["http_version"],
+                **under(mount),
             )
             answer: Answer | None = None
             extra: Extra = []
@@ -190,6 +193,16 @@ class GobanfastMiddleware:
         for _, value in extra:
             add_cookie(answered, value.decode())
         return answered
+
+
+def target_of(request: Any, option: str) -> tuple[str, str]:
+    """(path as it was sent, mount) of a request: Django's own prefix, which FORCE_SCRIPT_NAME may set, is the mount."""
+    scope, script = getattr(request, "scope", None), request.META.get("SCRIPT_NAME") or ""
+    if scope is None:
+        path, mount = placed(request.path_info, script, option)
+        return path, mount or ""
+    mount = mounts(option, encoded(script))
+    return asgi_target(scope["path"], scope.get("raw_path"), mount), mount
 
 
 def response(answer: Answer) -> HttpResponse:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
+from gobanfast._target import checked_mount, is_odd, read_target, readings
 from gobanfast.consistency import agreement
 from gobanfast.frontends.challenge import Challenge
 from gobanfast.frontends.refusal import Answer, Kind, Refused, refuse
@@ -25,11 +26,10 @@ logger = logging.getLogger("gobanfast.http")
 Mode = Literal["enforce", "observe", "off"]
 Outcome = Literal["challenged", "solved", "passed", "refused"]
 SHOWN = 5  # rules that a warning names
-MODES = ("enforce", "observe", "off")
+MODES: tuple[Mode, ...] = ("enforce", "observe", "off")
 Extra = list[tuple[bytes, bytes]]
 
 ADDRESS_START = frozenset("0123456789abcdefABCDEF:")
-ODD_PATH = ("//", "/.", "\\", "%", ";")  # what an application may take for another path than it looks
 
 
 class Gate:
@@ -40,8 +40,10 @@ class Gate:
         trust: whose forwarding headers are believed, a Trust or the prefixes of one; None: those whom the rules name
             (`trust:`), also after a swap.
         routes: path -> "enforce" (as without it), "observe" (decide, note, never refuse) or "off" (do not even ask). A
-            path that ends in a slash stands for all below it; the longest one that fits counts. Paths that an
-            application might read another way (`//`, `/.`, backslash, `%`, `;`) are never an exception.
+            path that ends in a slash stands for all below it; the longest one that fits counts. A path that has several
+            readings (docs/rules.md) is never an exception.
+        mount: prefix under which clients reach the application; None: what the server says (root_path, SCRIPT_NAME),
+            or the application (`root_path` of FastAPI). Rules and routes see paths with it and without.
         challenge: what becomes of clients that are to be challenged: a Challenge checks browsers and refuses programs;
             "refuse" refuses all; "allow" leaves them to the application, which finds the decision in its scope.
         names: DNS names of the certificate, where the client's TLS ends here: a request for a host that neither the SNI
@@ -65,6 +67,7 @@ class Gate:
         routes: Mapping[str, Mode] | None = None,
         challenge: Challenge | Literal["refuse", "allow"] = "refuse",
         names: Iterable[str] | None = None,
+        mount: str | None = None,
         contact: str | None = None,
         show_reason: bool = False,
         log: DecisionLog | str | None = None,
@@ -80,6 +83,7 @@ class Gate:
             raise ValueError(f"challenge={challenge!r} is not a Challenge, 'refuse' or 'allow'")
         if on_error not in {"refuse", "allow"}:
             raise ValueError(f"on_error={on_error!r} is not one of refuse, allow")
+        self.mount = "" if mount is None else checked_mount(mount)
         for path, mode in (routes or {}).items():
             if not path.startswith("/") or mode not in MODES:
                 raise ValueError(f"route {path!r}: {mode!r} is not a path from / on, and one of {', '.join(MODES)}")
@@ -117,12 +121,18 @@ class Gate:
             self.trust = self.trust.of_next(ruleset)
         return self.trust
 
-    def mode(self, path: str) -> Mode:
-        """What `routes` say of a path."""
+    def mode(self, target: str, mount: str = "") -> Mode:
+        """What `routes` say of a path as it was sent, with the mount or without it."""
+        if not mount and not is_odd(target):
+            return self._route(target)
+        found = readings(read_target(target).encode("utf-8", "replace"), mount.encode("utf-8", "replace"))
+        if found is None or len(found.full) > 1 or len(found.inner) > 1:
+            return "enforce"
+        return max(map(self._route, (found.full[0], found.inner[0])), key=MODES.index)
+
+    def _route(self, path: str) -> Mode:
         for route, mode in self.routes:
-            if (path.startswith(route) if route.endswith("/") else path == route) and not any(
-                odd in path for odd in ODD_PATH
-            ):
+            if path.startswith(route) if route.endswith("/") else path == route:
                 return mode
         return "enforce"
 
@@ -226,6 +236,11 @@ def challengers(ruleset: Ruleset) -> list[str]:
         if limit is not None and limit.action == "challenge":
             found.append(f"tracker {name}")
     return found if score is None or score.mode != "enforce" else [*found, "the score"]
+
+
+def under(mount: str | None) -> dict[str, Any]:
+    """The argument of `decide` for a mount."""
+    return {"mount": mount} if mount else {}
 
 
 def is_secure(scheme: str, origin: Origin | None) -> bool:

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal
 
-from gobanfast.frontends.gate import ADDRESS_START, Extra, Gate, Mode, is_secure
+from gobanfast._target import environ_target, is_odd
+from gobanfast.frontends.gate import ADDRESS_START, Extra, Gate, Mode, is_secure, under
 from gobanfast.frontends.refusal import Answer
 from gobanfast.frontends.tls import handshake_of
 from gobanfast.frontends.trust import mint_request_id
@@ -52,6 +53,7 @@ class Gobanfast:
         routes: Mapping[str, Mode] | None = None,
         challenge: Challenge | Literal["refuse", "allow"] = "refuse",
         names: Iterable[str] | None = None,
+        mount: str | None = None,
         contact: str | None = None,
         show_reason: bool = False,
         log: DecisionLog | str | None = None,
@@ -66,6 +68,7 @@ class Gobanfast:
             routes=routes,
             challenge=challenge,
             names=names,
+            mount=mount,
             contact=contact,
             show_reason=show_reason,
             log=log,
@@ -78,11 +81,13 @@ class Gobanfast:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """The application's answer, or ours."""
-        path = environ.get("PATH_INFO", "")
-        if not path.isascii():
-            path = path.encode("latin-1", "replace").decode("utf-8", "replace")
         gate = self.gate
-        mode = gate.mode(path) if gate.routes else "enforce"
+        path: str | None = environ.get("PATH_INFO", "")
+        mount: str | None = None
+        if environ.get("SCRIPT_NAME") or gate.mount or not path or is_odd(path) or not path.isascii():
+            path, mount = environ_target(environ, gate.mount)
+        path = path or "/"
+        mode = gate.mode(path, mount or "") if gate.routes else "enforce"
         if mode == "off":
             return self.app(environ, start_response)
         trust = gate.trust
@@ -122,6 +127,7 @@ class Gobanfast:
                 method=environ["REQUEST_METHOD"],
                 path=path,
                 http=environ.get("SERVER_PROTOCOL", "HTTP/1.1")[5:],
+                **under(mount),
             )
             if decision.action == "allow":
                 if gate.told:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gobanfast._engine import EngineCore
 
 Expected = Literal["allow", "challenge", "ban"]
-SIGNALS = ("sni", "ja4", "headers", "method", "path")
+SIGNALS = ("sni", "ja4", "headers", "method", "path", "mount")
 """What a test may say of a request besides its address; keyword arguments of `Engine.peek`."""
 
 
@@ -31,6 +31,7 @@ class Case:
     path: str | None = None
     rule: str | None = None
     ja4: str | None = None
+    mount: str | None = None
 
     def request(self) -> dict[str, Any]:
         """The signals that are given, as keyword arguments of `Engine.peek`."""

@@ -12,7 +12,7 @@ from gobanfast.consistency import Lookalikes, agreement
 from gobanfast.headers import normalize_headers
 from gobanfast.rules.fields import SNI_WORDS, TLS_VERSIONS
 from gobanfast.rules.regex import compile_regex
-from gobanfast.rules.requests import holds, names_in, text_of
+from gobanfast.rules.requests import holds, names_in, reading_of, text_of
 from gobanfast.rules.rule import HeaderTest, PrefixList, Rule
 from gobanfast.rules.values import duration_text
 
@@ -137,7 +137,7 @@ def _other_signals(decision: Decision) -> Iterator[str]:
         yield f"hello {hello.status}: {hello.problem or f'{hello.need} more bytes needed'}"
     elif decision.ja4 is not None:
         yield f"ja4 {decision.ja4[:SHOWN_CHARS]!r}, no hello"
-    request = {"method": decision.method, "path": decision.path}
+    request = {"method": decision.method, "path": decision.path, "mount": decision.mount or None}
     told = [f"{name} {value[:SHOWN_CHARS]!r}" for name, value in request.items() if value is not None]
     if told:
         yield ", ".join(told)
@@ -154,18 +154,38 @@ def _because_request(rule: Rule, decision: Decision) -> Iterator[str]:
         if test.name == ":names":
             yield from _because_names(test, decision)
             continue
+        if test.name == ":path":
+            yield from _because_path(rule, test, decision)
+            continue
         label = test.name.removeprefix(":") if test.name.startswith(":") else f"header {test.name}"
         value, malformed = plan.signal(test.name, decision.headers, decision.method, decision.path, decision.http)
         if malformed or value is None:
             yield f"{label}: it is {'malformed' if malformed else 'absent'}"
             continue
         text = text_of(value)
-        shown = repr(text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "...")
+        shown = _shown(text)
         if "present" in test.words:
             yield f"{label}: {shown} is present"
             continue
         one = next(item for item in test.values if holds(HeaderTest(test.name, test.operator, (item,)))(text))
         yield f"{label}: {VERBS[test.operator].format(repr(one))} {shown}"
+
+
+def _because_path(rule: Rule, test: HeaderTest, decision: Decision) -> Iterator[str]:
+    """The value that covers the path, and the reading under which the rule holds where that is not the path as sent."""
+    value, _ = decision.compiled.plan.signal(":path", decision.headers, None, decision.path, None)
+    reading = None if value is None else reading_of(rule, value, decision.mount.encode("utf-8", "replace"))
+    if value is None or reading is None:
+        yield "path: it is malformed"
+        return
+    one = next(item for item in test.values if holds(HeaderTest(test.name, test.operator, (item,)))(reading))
+    sent = text_of(value)
+    of = "" if reading == sent else f", a reading of {_shown(sent)}"
+    yield f"path: {VERBS[test.operator].format(repr(one))} {_shown(reading)}{of}"
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "...")
 
 
 def _because_names(test: HeaderTest, decision: Decision) -> Iterator[str]:

@@ -7,11 +7,14 @@ by value.
 
 from __future__ import annotations
 
+import functools
+import operator
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gobanfast._digest import blake2b
+from gobanfast._target import readings
 from gobanfast.rules.regex import compile_regex
 from gobanfast.rules.rule import HeaderTest, Rule
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from gobanfast.rules.settings import FingerprintSettings
 
 CASE_SENSITIVE = (":method", ":path")
+
+READINGS = b"readings 1"  # the meaning of a path, which is part of the content hash
 
 Holds = Callable[[str], bool]
 
@@ -47,7 +52,9 @@ def request_table(rules: Sequence[Rule], plan: HeaderPlan) -> RequestTable | Non
     words = len(rules) // 64 + 1
     asked: dict[str, dict[HeaderTest, int]] = {}
     digest = blake2b(digest_size=16)
+    permissive = 0
     for index, rule in enumerate(rules):
+        permissive |= (rule.action == "allow") << index
         for test in rule.when.request_tests:
             masks = asked.setdefault(test.name, {})
             masks[test] = masks.get(test, 0) | 1 << index
@@ -55,7 +62,12 @@ def request_table(rules: Sequence[Rule], plan: HeaderPlan) -> RequestTable | Non
     if not asked:
         return None
     digest.update(repr((plan.fields, plan.keyed)).encode())
-    matchers = [Matcher(masks, words) for masks in asked.values()]
+    if ":path" in asked:
+        digest.update(READINGS)
+    matchers = [
+        PathMatcher(masks, words, permissive) if name == ":path" else Matcher(masks, words)
+        for name, masks in asked.items()
+    ]
     return RequestTable(
         plan,
         words,
@@ -84,7 +96,10 @@ class Matcher:
         self._searched = [(holds(test), mask) for test, mask in masks.items() if test not in exact]
 
     def __call__(self, value: bytes) -> bytes:
-        text = text_of(value)
+        return self.bits(text_of(value)).to_bytes(self._nbytes, "little")
+
+    def bits(self, text: str) -> int:
+        """The row of a text as a number."""
         same = self._same(text)
         row = self._unlisted
         if same in self._listed:
@@ -95,7 +110,7 @@ class Matcher:
         for test_holds, mask in self._searched:
             if not test_holds(text):
                 row &= ~mask
-        return row.to_bytes(self._nbytes, "little")
+        return row
 
     def _same(self, text: str) -> str:
         return text.lower() if self._fold else text
@@ -107,6 +122,35 @@ class Matcher:
             if not holds_without_value(test):
                 row &= ~mask
         return row.to_bytes(self._nbytes, "little")
+
+
+class PathMatcher(Matcher):
+    """Rows of paths. A rule is asked as a whole under one reading: a restrictive one holds when any reading satisfies
+    it, a permissive one (bits of `permissive`) when all do, with the mount or without it."""
+
+    def __init__(self, masks: dict[HeaderTest, int], words: int, permissive: int) -> None:
+        super().__init__(masks, words)
+        self._permissive, self._rules = permissive, self._full >> 1
+        self._unasked = self._full & ~functools.reduce(operator.or_, masks.values())
+
+    def __call__(self, value: bytes, mount: bytes = b"") -> bytes:
+        found = readings(value, mount)
+        if found is None:  # the last bit says so
+            return (self._unasked | self._full ^ self._rules).to_bytes(self._nbytes, "little")
+        rows = {text: self.bits(text) for text in found.every}
+        row = functools.reduce(operator.or_, rows.values())
+        if len(rows) > 1:
+            full = functools.reduce(operator.and_, [rows[text] for text in found.full])
+            inner = functools.reduce(operator.and_, [rows[text] for text in found.inner])
+            row = row & ~self._permissive | (full | inner) & self._permissive
+        return (row & self._rules).to_bytes(self._nbytes, "little")
+
+
+def reading_of(rule: Rule, value: bytes, mount: bytes = b"") -> str | None:
+    """The reading of a path under which the conditions of `rule` on it hold, one of all where all do; None: none."""
+    found = readings(value, mount)
+    tests = [holds(test) for test in rule.when.path or ()]
+    return None if found is None else next((text for text in found.every if all(test(text) for test in tests)), None)
 
 
 def _has_word(word: str) -> Callable[[HeaderTest], bool]:

@@ -217,12 +217,13 @@ class CaseText(Model):
     ] = None
     method: str | None = None
     path: str | None = None
+    mount: str | None = None
     expect: Expected
     rule: str | None = Field(default=None, description="id of the rule that must decide; null: that none does")
 
     @model_validator(mode="after")
     def asks_something(self) -> CaseText:
-        if not self.model_fields_set - {"expect", "rule"}:
+        if not self.model_fields_set - {"expect", "rule", "mount"}:
             text = "test describes no request; give it an address, sni, ja4, headers, method or path"
             raise PydanticCustomError("value", "{text}", {"text": text})
         return self
@@ -231,7 +232,8 @@ class CaseText(Model):
         rule = (self.rule or "") if "rule" in self.model_fields_set else None
         headers = None if self.headers is None else tuple(self.headers)
         return Case(
-            source, line, column, self.expect, self.address, self.sni, headers, self.method, self.path, rule, self.ja4
+            source, line, column, self.expect, self.address, self.sni, headers, self.method, self.path, rule, self.ja4,
+            self.mount,
         )  # fmt: skip
 
 

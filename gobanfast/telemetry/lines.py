@@ -26,7 +26,7 @@ VALUE, NAME = 4096, 256  # characters of a value and of a header's name in a lin
 LINE = 16384  # bytes of a line
 FACTS = (
     "action", "cause", "rule", "reason", "duration", "asn", "shadow", "logged", "ban", "expires", "score", "threshold",
-    "coverage", "compiled", "address", "sni", "ja4", "hello", "method", "http", "path",
+    "coverage", "compiled", "address", "sni", "ja4", "hello", "method", "http", "path", "mount",
 )  # fmt: skip
 # What a line has at most: characters of a value, characters of all headers, bytes of a hello, ids of rules.
 LEVELS = ((VALUE, 12288, VALUE, 1000), (1024, 4096, 2048, 100), (256, 1024, 0, 20), (64, 0, 0, 4))
@@ -67,7 +67,7 @@ def short_copy(decision: Any, headers: Headers | None, request_id: str | None) -
     cut: dict[str, int] = {}
     for name in FACTS:
         setattr(facts, name, getattr(decision, name, None))
-    for name in ("address", "sni", "path", "ja4", "method", "http"):
+    for name in ("address", "sni", "path", "mount", "ja4", "method", "http"):
         text = getattr(facts, name)
         if text is not None and len(text) > VALUE:
             cut[name], text = len(text), text[:VALUE]
@@ -196,6 +196,7 @@ def signals_of(
             cut["hello"], message = len(message), None
         found["hello"] = None if message is None else base64.b64encode(message).decode()
         found["path"] = short("path", decision.path)
+        found["mount"] = short("mount", getattr(decision, "mount", None) or None)
         found["headers"] = None if entry.headers is None else header_pairs(entry.headers, short, room, cut)
         found["environ"] = bool(getattr(decision, "environ", False))
     return found

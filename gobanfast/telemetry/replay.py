@@ -84,6 +84,8 @@ def replay(line: dict[str, Any], ruleset: Ruleset) -> Replay:
     for name in ("method", "path", "http"):
         if signals[name] is not None:
             given[name] = signals[name]
+    if signals.get("mount"):
+        given["mount"] = signals["mount"]
     if signals["headers"] is not None and signals["environ"]:
         given["headers"] = {_environ_name(name): value for name, value in signals["headers"]}
     elif signals["headers"] is not None:

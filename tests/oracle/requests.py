@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from oracle import headers as oracle
+from oracle import paths
 
 WORDS = ("absent", "present", "malformed")
 CRAWLERS = {"googlebot": "googlebot", "bingbot": "bingbot", "applebot": "applebot", "yandex": "yandexbot",
@@ -20,6 +22,7 @@ class OracleRequest:
     headers: tuple[tuple[bytes, bytes], ...] | None = None
     method: str | None = None
     path: str | None = None
+    mount: str = ""
 
 
 NOTHING = OracleRequest()
@@ -51,9 +54,15 @@ def path_of(request: OracleRequest) -> str | None:
     found, path = read(request), request.path
     if path is None and found is not None and found.problem is None:
         path = None if ":path" not in found.values else text_of(found.values[":path"][0])
-    if path is None or not (path.startswith("/") or path == "*") or re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", path):
+    if path == "" and request.mount:
+        path = request.mount
+    if path is None or re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", path):
         return None
-    return re.split(r"[?#]", path)[0]
+    absolute = re.match(r"[A-Za-z][!#$%&'*+.^_`|~0-9A-Za-z-]*://[^/?#\\]*(?!\\)", path)
+    if absolute:
+        path = path[absolute.end() :]
+        path = path if path.startswith("/") else "/" + path
+    return path.split("?")[0] if path.startswith("/") or path == "*" else None
 
 
 def glob(pattern: str, path: str) -> bool:
@@ -134,9 +143,12 @@ def hold(rule: Any, request: OracleRequest) -> bool:
         return False
     if rule.path is None:
         return True
-    path, written = path_of(request), rule.path
-    if path is None:
-        return False
+    path = path_of(request)
+    return path is not None and paths.hold(path, request.mount, rule.action == "allow", partial(path_holds, rule.path))
+
+
+def path_holds(written: Any, path: str) -> bool:
+    """Whether one reading satisfies what is written of the path."""
     if not isinstance(written, dict):
         return value_holds("glob", written, path, False)
     return all(value_holds(operator, listed, path, False) for operator, listed in written.items())
