@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import os
 import re
 import subprocess
@@ -60,7 +61,7 @@ application = get_wsgi_application()
 """
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("program", [program for program in PROGRAMS if not program.endswith(" listening.py")])
 def test_program_guards(program, tmp_path, monkeypatch):
     """The file as the page has it, beside a rules file, under a server: a visitor gets to the application, and a probe
     and a client that is to be challenged do not."""
@@ -86,6 +87,36 @@ def test_program_guards(program, tmp_path, monkeypatch):
     assert (200 if has_index else 404) == visitor[0]  # which is the application's, too
     assert (403, 403) == (probe[0], challenged[0])
     assert visitor[1]["x-request-id"] != probe[1]["x-request-id"]
+
+
+def test_the_listening_program_lets_in_and_refuses(tmp_path, monkeypatch):
+    """The Listener of docs/http.md reads the PROXY header of a proxy that `trust` names: a client gets its answer, a
+    banned one the end of the connection."""
+    (tmp_path / "rules.yaml").write_text("rules: [{id: bad, when: {prefix: 198.51.100.0/24}, action: ban}]\n")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(PROGRAMS["http.md listening.py"], names)  # noqa: S102
+    target = names["listener"].getsockname()
+
+    async def ask(address):
+        reader, writer = await asyncio.open_connection(*target)
+        writer.write(f"PROXY TCP4 {address} 192.0.2.1 1000 80\r\n".encode())
+        try:
+            return await reader.read()
+        finally:
+            writer.close()
+
+    async def main():
+        server = asyncio.create_task(names["serve"]())
+        try:
+            return [await ask(address) for address in ("203.0.113.9", "198.51.100.7", "203.0.113.9")]
+        finally:
+            server.cancel()
+
+    try:
+        assert [b"hello\n", b"", b"hello\n"] == asyncio.run(main())
+    finally:
+        names["listener"].close()
 
 
 # ---- under a type checker

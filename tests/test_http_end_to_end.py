@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import subprocess
 
 import pytest
 
@@ -16,6 +17,7 @@ from gobanfast.frontends.asgi import Gobanfast
 from gobanfast.frontends.tls import guard
 from gobanfast.frontends.trust import Trust
 from http_app import application
+from stores_fakes import WAIT, eventually
 from test_http_servers import GOOD, free_port, get, python, spawned
 from test_tls_servers import under_uvicorn
 
@@ -175,6 +177,36 @@ def test_consistency_signals_raise_the_score():
 
 def refused(answered):
     return answered[0], json.loads(answered[2])["reason"]
+
+
+def test_serve_says_what_it_does(tmp_path):
+    """`gobanfast serve` tells where it listens, by which rules, with which warnings, each reload, and that it ends."""
+    rules, port = tmp_path / "rules.yaml", free_port()
+    rules.write_text("rules:\n- {id: all, when: any, action: log}\n")
+    with open(tmp_path / "err", "wb") as err:
+        process = subprocess.Popen(
+            python("-m", "gobanfast", "serve", "--rules", str(rules), "--port", f"{port}"), stderr=err
+        )
+
+    def said(words):
+        return eventually(lambda: words in (tmp_path / "err").read_text())
+
+    try:
+        first = Ruleset.load(rules)
+        assert said(
+            f"gobanfast: deciding on 127.0.0.1:{port} by {rules} (1 rule, hash {first.content_hash}), no store, "
+        )
+        for problem in first.problems:
+            assert said(f"gobanfast: warning: {problem}")
+        rules.write_text("rules: [")
+        assert said("not in force, the old rules stay")
+        rules.write_text("rules:\n- {id: all, when: any, action: log}\n- {id: b, when: {path: /x}, action: ban}\n")
+        assert said(f"is in force, generation 2, 2 rules, hash {Ruleset.load(rules).content_hash}")
+        assert said(f"{rules}: in force, generation 2")  # the library's own word, because it mends a failure
+    finally:
+        process.terminate()
+        process.wait(WAIT)
+    assert said("gobanfast: stopped")
 
 
 def test_serve_bans_by_hand(service):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from signal import SIGTERM
+from signal import signal as on_signal
 from typing import Annotated
 
 import typer
@@ -113,15 +116,19 @@ def serve(
         f"hash {ruleset.content_hash}, {counted(len(ruleset.problems), 'warning')}",
         err=True,
     )
-    uvicorn.run(
-        service,
-        host=host,
-        port=port,
-        uds=uds,
-        interface="asgi3",
-        proxy_headers=False,  # it would put the client in the proxy's place before we see either
-        server_header=False,
-        access_log=False,
-        log_level="warning",
-    )
-    typer.echo("gobanfast: stopped", err=True)
+    # uvicorn ends by raising the signal again: with an exit in place of a kill, the log is flushed and the store closed
+    on_signal(SIGTERM, lambda *_: sys.exit(0))
+    try:
+        uvicorn.run(
+            service,
+            host=host,
+            port=port,
+            uds=uds,
+            interface="asgi3",
+            proxy_headers=False,  # it would put the client in the proxy's place before we see either
+            server_header=False,
+            access_log=False,
+            log_level="warning",
+        )
+    finally:
+        typer.echo("gobanfast: stopped", err=True)
