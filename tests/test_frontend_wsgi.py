@@ -129,3 +129,31 @@ def test_flask_finds_the_decision():
 
     assert {"action": "allow", "address": GOOD} == client.get("/", environ_base={"REMOTE_ADDR": GOOD}).json
     assert 403 == client.get("/", environ_base={"REMOTE_ADDR": BANNED}).status_code
+
+
+def test_an_allow_rule_answers_a_probe_where_a_chain_is_owed():
+    """A probe of a trusted proxy without a chain is unparsable under WSGI, unless a rule allows its path, or the rules
+    say that chains are optional; compiled rules say the same, and a chain that is there changes nothing."""
+    from gobanfast import Engine, Ruleset
+
+    text = """
+version: 1
+trust: {{prefix: [10.0.0.0/8]{chain}}}
+rules:
+- {{id: probe, when: {{path: /healthz}}, action: allow}}
+- {{id: bad, when: {{prefix: 203.0.113.0/24}}, action: ban}}
+"""
+    expected = {
+        "": ["403", "200", "200", "403"],
+        ", chain: required": ["403", "200", "200", "403"],
+        ", chain: optional": ["200", "200", "200", "403"],
+    }
+    for chain, statuses in expected.items():
+        app = Gobanfast(Application(), Engine(Ruleset.from_text(text.format(chain=chain))))
+        answers = [
+            ask(app, "10.0.0.1", PATH_INFO="/"),
+            ask(app, "10.0.0.1", PATH_INFO="/healthz"),
+            ask(app, "10.0.0.1", HTTP_X_FORWARDED_FOR="192.0.2.1"),
+            ask(app, "10.0.0.1", HTTP_X_FORWARDED_FOR="203.0.113.9"),
+        ]
+        assert statuses == [status[:3] for status, _, _ in answers], chain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,3 +109,23 @@ def test_the_content_hash_covers_settings(text: str) -> None:
 def test_the_fingerprint_key_is_not_shown() -> None:
     """A secret does not get into logs through repr."""
     assert "0123456789abcdef" not in repr(settings("fingerprint: {key: 0123456789abcdef}"))
+
+
+def test_trust_says_whether_a_chain_is_owed(tmp_path: Path) -> None:
+    """`trust: {chain: ...}` is read, kept by a compiled file, known to editors, and a wrong word is named."""
+    from gobanfast import RuleError
+    from gobanfast.rules.json_schema import json_schema
+
+    made = {
+        chain: Ruleset.from_text(f"trust: {{prefix: 10.0.0.0/8{text}}}\nrules: []\n", **ANY)
+        for chain, text in ((None, ""), ("required", ", chain: required"), ("optional", ", chain: optional"))
+    }
+    for chain, ruleset in made.items():
+        ruleset.save(tmp_path / "rules.gbf")
+        assert chain == ruleset.settings.trust.chain == Ruleset.load(tmp_path / "rules.gbf").settings.trust.chain
+    assert None is Ruleset.from_text("trust: [10.0.0.0/8]\nrules: []\n", **ANY).settings.trust.chain
+    assert 3 == len({ruleset.content_hash for ruleset in made.values()})
+    with pytest.raises(RuleError, match="chain"):
+        Ruleset.from_text("trust: {prefix: 10.0.0.0/8, chain: always}\nrules: []\n")
+    chain_of = json_schema()["$defs"]["TrustText"]["properties"]["chain"]
+    assert {"required", "optional"} == set(chain_of["anyOf"][0]["enum"])

@@ -137,11 +137,12 @@ class DecisionLog:
             return None
         headers, fingerprint = cast("Headers | None", decision.headers), decision.fingerprint
         kept: Any = decision
-        texts = (decision.address, decision.path, getattr(decision, "sni", None), request_id)
-        hello = getattr(decision, "hello", None)
-        nbytes = KEEP + 1
-        if not isinstance(headers, Mapping):
-            nbytes = weigh(headers, texts if hello is None else (*texts, hello.message), KEEP)
+        if type(headers) is list or headers is None or not isinstance(headers, Mapping):
+            hello = decision.hello
+            message = None if hello is None else hello.message
+            nbytes = weigh(headers, (decision.address, decision.path, decision.sni, request_id, message), KEEP)
+        else:
+            nbytes = KEEP + 1
         if nbytes > KEEP:  # or an environ, which holds the request's body and socket, and goes on changing
             kept, headers, nbytes = short_copy(decision, headers, request_id)
         if not self._budget.take(nbytes):
