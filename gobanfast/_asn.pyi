@@ -1,10 +1,11 @@
 import os
-from typing import Self
+from typing import Self, final
 
 from typing_extensions import Buffer
 
 from gobanfast._block import Block
 
+@final
 class AsnRows:
     @property
     def count(self) -> int: ...

@@ -1,5 +1,6 @@
 """AS tables: the origin AS of an address and the names of ASes, in one block. Readers of files are in gobanfast.asn."""
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
@@ -7,6 +8,7 @@ from libc.string cimport memset
 
 from gobanfast._address cimport find_leaf, pick_kernel
 from gobanfast._block cimport Block, raise_for
+from gobanfast._made cimport bare, newfunc, only_whole
 from gobanfast._prefix cimport values_many
 from gobanfast.native cimport (
     GBF_ASN_KIND, GBF_ASN_MAX_COLUMNS, GBF_ASN_MAX_PROBLEMS, GBF_ASN_NUMBERS, GBF_ASN_OFFSETS, GBF_ASN_TEXT,
@@ -22,6 +24,7 @@ from gobanfast.native cimport (
 _WRONG = ("columns", "open quote", "after quote", "prefix", "address", "range", "number", "name")
 
 
+@cython.final
 cdef class AsnRows:
     """Prefixes with their origin AS, and AS names, on their way into an AsnBlock."""
 
@@ -148,14 +151,16 @@ cdef class AsnBlock:
     cdef readonly str source
     cdef readonly object reading
 
+    _make = "an AsnTable comes from AsnTable.starter(), .from_csv, .from_mmdb or .load"
+
+    def __reduce__(self):
+        raise TypeError("an AsnTable is not pickled or copied; save it, and AsnTable.load the file wherever it is needed: "
+                        "all processes share its pages")
+
     @classmethod
     def of_rows(cls, AsnRows rows not None, *, str source not None, object reading=None):
         """Table of the collected `rows`; `source` says where they came from, `reading` what was counted."""
-        cdef AsnBlock table = cls.__new__(cls)
-        table.open(rows.build(), False)
-        table.source = source
-        table.reading = reading
-        return table
+        return table_of(cls, rows.build(), False, source, reading)
 
     @classmethod
     def load(cls, path, *, verify=True):
@@ -164,33 +169,18 @@ cdef class AsnBlock:
         Raises FormatError when it is cut short, damaged, or of another kind; with `verify`, also when the content hash
         differs. OSError when it cannot be opened.
         """
-        cdef AsnBlock table = cls.__new__(cls)
         cdef Block block = Block.map(path)
-        table.open(block, verify)
-        table.source = block.path
-        return table
+        return table_of(cls, block, verify, block.path, None)
 
     @classmethod
     def of_block(cls, Block block not None, *, str source not None, bint verify=True):
         """Table in `block`, which it keeps; checks and errors as for `load`."""
-        cdef AsnBlock table = cls.__new__(cls)
-        table.open(block, verify)
-        table.source = source
-        return table
+        return table_of(cls, block, verify, source, None)
 
     @property
     def block(self):
         """The bytes of the table."""
         return self._block
-
-    cdef int open(self, Block block, bint verify) except -1:
-        cdef gbf_fault fault
-        raise_for(gbf_prefix_open(&self._table, block.data, block.nbytes, GBF_ASN_KIND, verify, pick_kernel(None),
-                                  &fault),
-                  &fault, block.path)
-        raise_for(gbf_asn_names_open(&self._names, block.data, &fault), &fault, block.path)
-        self._block = block
-        return 0
 
     def save(self, path):
         """Writes the table to `path`: a temporary file beside it, fsync, rename."""
@@ -199,9 +189,8 @@ cdef class AsnBlock:
     def verify(self):
         """None when the whole table is sound: hash, structure, every prefix. Raises FormatError. O(n)."""
         cdef gbf_fault fault
-        cdef str path = self._block.path
-        self.open(self._block, True)
-        raise_for(gbf_prefix_verify(&self._table, &fault), &fault, path)
+        table_of(AsnBlock, self._block, True, self.source, None)
+        raise_for(gbf_prefix_verify(&self._table, &fault), &fault, self._block.path)
 
     def lookup(self, str address not None, /):
         """Origin AS of `address`: that of the longest prefix that covers it, or None.
@@ -299,3 +288,19 @@ cdef void write_ranges(const gbf_range *ranges, uint64_t count, bint ipv4, uint8
         else:
             gbf_addr_store(ranges[i].start, starts + 16 * i)
         asns[i] = 0 if ranges[i].leaf == GBF_NONE else ranges[i].leaf
+
+
+cdef newfunc allocate = only_whole(AsnBlock)
+
+
+cdef AsnBlock table_of(object cls, Block block, bint verify, str source, object reading):
+    cdef gbf_prefix opened
+    cdef gbf_asn_names names
+    cdef gbf_fault fault
+    cdef AsnBlock table
+    raise_for(gbf_prefix_open(&opened, block.data, block.nbytes, GBF_ASN_KIND, verify, pick_kernel(None), &fault),
+              &fault, block.path)
+    raise_for(gbf_asn_names_open(&names, block.data, &fault), &fault, block.path)
+    table = bare(allocate, cls)
+    table._table, table._names, table._block, table.source, table.reading = opened, names, block, source, reading
+    return table

@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from gobanfast.native cimport GBF_BAN_EPOCH, gbf_ban, gbf_ban_key, gbf_bans, gbf_bans_counts, gbf_bans_policy
+from gobanfast.native cimport GBF_BAN_EPOCH, gbf_ban, gbf_ban_key, gbf_bans, gbf_bans_counts
 
 # Who made a ban; the order of BY in _bans.pyx.
 cdef enum ban_by:
@@ -40,7 +40,6 @@ cdef class BanTable:
     cdef double to_unix(self, uint64_t ms) noexcept
     cdef uint64_t from_unix(self, double seconds) except? 0
     cdef uint64_t moment(self, object now) except? 0
-    cdef int read_policy(self, object escalate, str on_full, gbf_bans_policy *policy) except -1
     cdef uint32_t number(self, str text) except? 0
     cdef int sweep(self) except -1
     cdef gbf_bans_counts counts(self)

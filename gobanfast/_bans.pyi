@@ -1,5 +1,5 @@
 from collections.abc import Callable, Iterator
-from typing import Literal, final
+from typing import Literal, Self, final
 
 from gobanfast.bans import Ban
 from gobanfast.rules.settings import Escalation
@@ -8,8 +8,8 @@ BY: tuple[str, ...]
 
 @final
 class BanTable:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         capacity: int = 1_000_000,
         on_full: Literal["refuse", "evict"] = "refuse",
@@ -17,7 +17,7 @@ class BanTable:
         clock: Callable[[], float] | None = None,
         offset: float | None = None,
         seed: int | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def capacity(self) -> int: ...
     @property

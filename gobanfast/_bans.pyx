@@ -12,6 +12,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from gobanfast._address cimport gbf_ascii, pick_kernel, prefix_text, read_prefix, text_of
+from gobanfast._made cimport only_whole
 from gobanfast.native cimport (
     GBF_BAN_ASN, GBF_BAN_EPOCH, GBF_BAN_EVERYONE, GBF_BAN_FINGERPRINT, GBF_BAN_FINGERPRINT_AT4, GBF_BAN_FINGERPRINT_AT6, GBF_BAN_FOREVER,
     GBF_BAN_IP4, GBF_BAN_REFUSED, GBF_BANS_COPY, gbf_addr, gbf_ban, gbf_ban_asn,
@@ -108,46 +109,34 @@ cdef class BanTable:
     Threads: any number may read and write; readers take no lock. A child of fork has the bans its parent had.
     """
 
-    def __cinit__(self):
-        self._lock = allocate_lock()
-
-    def __init__(self, *, capacity=1_000_000, str on_full not None="refuse", escalate=None, clock=None, offset=None,
-                 seed=None):
+    @staticmethod
+    def _make(*, capacity=1_000_000, str on_full not None="refuse", escalate=None, clock=None, offset=None, seed=None):
         cdef gbf_bans_policy policy
         cdef uint64_t random[10]
         cdef bytes secret = os.urandom(sizeof(random))
-        if self._bans != NULL:
-            raise TypeError("a BanTable is made once")
+        cdef gbf_bans *bans
+        cdef BanTable table
+        cdef uint64_t jitter = int.from_bytes(os.urandom(8), "little") if seed is None else seed & 0xFFFFFFFFFFFFFFFF
+        cdef int64_t offset_ms
         if not 1 <= capacity <= MOST_BANS:
             raise ValueError(f"capacity={capacity!r} is not 1 to {MOST_BANS}")
-        self._seed = int.from_bytes(os.urandom(8), "little") if seed is None else seed & 0xFFFFFFFFFFFFFFFF
-        self._clock = clock
         if offset is None:
             offset = time.time() - (time.monotonic() if clock is None else clock())
-        self._offset_ms = round(1000 * offset)
-        self._texts, self._numbers, self._spare = [""], {}, []
-        self.read_policy(escalate, on_full, &policy)
+        offset_ms = round(1000 * offset)
+        read_policy(escalate, on_full, jitter, &policy)
         memcpy(random, <const char *>secret, sizeof(random))
-        self._bans = gbf_bans_new(capacity, &policy, random)
-        if self._bans == NULL:
+        texts, numbers, spare, lock = [""], {}, [], allocate_lock()
+        bans = gbf_bans_new(capacity, &policy, random)
+        if bans == NULL:
             raise MemoryError()
-        watch_forks(self)
+        table = BanTable.__new__(BanTable)
+        table._bans, table._clock, table._offset_ms, table._seed = bans, clock, offset_ms, jitter
+        table._texts, table._numbers, table._spare, table._lock = texts, numbers, spare, lock
+        watch_forks(table)
+        return table
 
     def __dealloc__(self):
         gbf_bans_free(self._bans)
-
-    cdef int read_policy(self, object escalate, str on_full, gbf_bans_policy *policy) except -1:
-        if on_full not in ("refuse", "evict"):
-            raise ValueError(f"on_full={on_full!r} is not one of refuse, evict")
-        policy.evict = on_full == "evict"
-        policy.seed = self._seed
-        policy.factor, policy.jitter, policy.cap_ms, policy.memory_ms = 1, 0, GBF_BAN_FOREVER, 0
-        if escalate is not None:
-            policy.factor, policy.jitter = escalate.factor, escalate.jitter
-            policy.cap_ms, policy.memory_ms = span(escalate.cap, "cap"), span(escalate.memory, "memory")
-            if not 1 <= policy.factor <= 1000 or not 0 <= policy.jitter <= 1:
-                raise ValueError(f"{escalate!r} does not fit; factor is 1 to 1000, jitter 0 to 1")
-        return 0
 
     # ---- times
 
@@ -381,7 +370,7 @@ cdef class BanTable:
     def configure(self, *, escalate=None, str on_full not None="refuse"):
         """Puts another policy in force, for bans made from now on; see the class."""
         cdef gbf_bans_policy policy
-        self.read_policy(escalate, on_full, &policy)
+        read_policy(escalate, on_full, self._seed, &policy)
         with self._lock:
             gbf_bans_configure(self._bans, &policy)
 
@@ -448,3 +437,20 @@ cdef uint8_t by_number(str by) except? 0:
     if by not in BY:
         raise ValueError(f"by={by!r} is not one of {', '.join(BY)}")
     return BY.index(by)
+
+
+only_whole(BanTable)
+
+
+cdef int read_policy(object escalate, str on_full, uint64_t seed, gbf_bans_policy *policy) except -1:
+    if on_full not in ("refuse", "evict"):
+        raise ValueError(f"on_full={on_full!r} is not one of refuse, evict")
+    policy.evict = on_full == "evict"
+    policy.seed = seed
+    policy.factor, policy.jitter, policy.cap_ms, policy.memory_ms = 1, 0, GBF_BAN_FOREVER, 0
+    if escalate is not None:
+        policy.factor, policy.jitter = escalate.factor, escalate.jitter
+        policy.cap_ms, policy.memory_ms = span(escalate.cap, "cap"), span(escalate.memory, "memory")
+        if not 1 <= policy.factor <= 1000 or not 0 <= policy.jitter <= 1:
+            raise ValueError(f"{escalate!r} does not fit; factor is 1 to 1000, jitter 0 to 1")
+    return 0

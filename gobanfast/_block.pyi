@@ -1,6 +1,6 @@
 from collections.abc import Iterable
 from os import PathLike
-from typing import TypedDict, type_check_only
+from typing import TypedDict, final, type_check_only
 
 from typing_extensions import Buffer
 
@@ -15,6 +15,7 @@ def build_info() -> BuildInfo: ...
 def cpu_levels() -> tuple[str, ...]: ...
 def cpu_cap(level: str) -> int: ...
 
+@final
 class Block:
     @property
     def nbytes(self) -> int: ...

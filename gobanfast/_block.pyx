@@ -3,11 +3,13 @@
 import mmap
 import os
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
 
+from gobanfast._made cimport only_whole
 from gobanfast.native cimport (
     GBF_BAD_INPUT, GBF_NO_MEMORY, GBF_OK, gbf_block_allocate, gbf_block_build, gbf_block_nbytes, gbf_block_open,
     gbf_cpu_cap, gbf_part, gbf_section,
@@ -82,8 +84,11 @@ cdef uint32_t tag_of(str tag) except 0:
     return text[0] | text[1] << 8 | text[2] << 16 | <uint32_t>text[3] << 24
 
 
+@cython.final
 cdef class Block:
     """One table's bytes. Immutable; lives as long as any table that reads it."""
+
+    _make = "a Block comes from Block.map, .copy, .view or .build"
 
     def __dealloc__(self):
         if self._view.buf != NULL:
@@ -93,12 +98,7 @@ cdef class Block:
     @staticmethod
     cdef Block adopt(void *data):
         """Block that owns `data` (a sealed block from malloc) and frees it."""
-        cdef Block block = Block.__new__(Block)
-        block._owned = data
-        block.data = <const uint8_t *>data
-        block.nbytes = gbf_block_nbytes(data)
-        block.path = "<memory>"
-        return block
+        return block_of(data, gbf_block_nbytes(data))
 
     @staticmethod
     def map(path):
@@ -107,13 +107,15 @@ cdef class Block:
         Raises OSError when the file cannot be opened and FormatError when it is empty. Nothing in it
         has been checked yet: the table that reads it does that.
         """
-        cdef Block block = Block.__new__(Block)
-        block.path = os.fspath(path)
+        cdef Block block
+        cdef str name = os.fspath(path)
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
-                raise FormatError(block.path, 0, "file is empty")
+                raise FormatError(name, 0, "file is empty")
             flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
             mapped = mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ)
+        block = Block.__new__(Block)
+        block.path = name
         PyObject_GetBuffer(mapped, &block._view, PyBUF_SIMPLE)
         block.data = <const uint8_t *>block._view.buf
         block.nbytes = <uint64_t>block._view.len
@@ -122,29 +124,30 @@ cdef class Block:
     @staticmethod
     def copy(data):
         """Block with a copy of the bytes in the buffer `data`. Nothing in it has been checked yet."""
-        cdef Block block = Block.__new__(Block)
         cdef Py_buffer view
+        cdef void *owned
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
-            block._owned = gbf_block_allocate(<uint64_t>view.len + 64)
-            if block._owned == NULL:
+            owned = gbf_block_allocate(<uint64_t>view.len + 64)
+            if owned == NULL:
                 raise MemoryError()
-            memcpy(block._owned, view.buf, <size_t>view.len)
-            block.nbytes = <uint64_t>view.len
+            memcpy(owned, view.buf, <size_t>view.len)
+            return block_of(owned, <uint64_t>view.len)
         finally:
             PyBuffer_Release(&view)
-        block.data = <const uint8_t *>block._owned
-        block.path = "<memory>"
-        return block
 
     @staticmethod
     def view(data):
         """Block over the buffer `data`, which it keeps alive; a copy when `data` does not lie on 64 bytes, as a section
         of a mapped block does. Nothing in it has been checked yet."""
-        cdef Block block = Block.__new__(Block)
-        PyObject_GetBuffer(data, &block._view, PyBUF_SIMPLE)
-        if <size_t>block._view.buf % 64:
+        cdef Block block
+        cdef Py_buffer view
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        if <size_t>view.buf % 64:
+            PyBuffer_Release(&view)
             return Block.copy(data)
+        block = Block.__new__(Block)
+        block._view = view
         block.data = <const uint8_t *>block._view.buf
         block.nbytes = <uint64_t>block._view.len
         block.path = "<memory>"
@@ -217,3 +220,15 @@ cdef class Block:
     def content_hash(self):
         """32 hex digits: XXH3-128 over the block, as stored in its header."""
         return bytes(self.data[8:24])[::-1].hex()
+
+
+only_whole(Block)
+
+
+cdef Block block_of(void *owned, uint64_t nbytes):
+    cdef Block block = Block.__new__(Block)
+    block._owned = owned
+    block.data = <const uint8_t *>owned
+    block.nbytes = nbytes
+    block.path = "<memory>"
+    return block

@@ -8,6 +8,7 @@ from libc.string cimport memcpy
 
 from gobanfast._bans cimport BanTable
 from gobanfast._headers cimport scan_request, set_mount
+from gobanfast._made cimport only_whole
 from gobanfast._requests cimport NOTHING, RequestTable
 from gobanfast._rules cimport CompiledRules
 from gobanfast._signals cimport SignalTable
@@ -32,6 +33,8 @@ cdef tuple REASONS = (
 @cython.no_gc
 cdef class StoredBan:
     """A ban as it stood when it decided, or was made; its key and times become Python objects when asked."""
+
+    _make = "a StoredBan comes from a decision"
 
     cdef object whole(self):
         return self.table.ban_of(&self.ban)
@@ -84,6 +87,11 @@ cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address
 @cython.no_gc
 cdef class Decision:
     """The engine's answer about one request: a small frozen object that reads the rest from the ruleset."""
+
+    _make = "a Decision comes from Engine.decide, .peek or .decision"
+
+    def __reduce__(self):
+        raise TypeError("a Decision is part of its engine, and not pickled or copied; keep the attributes that you need")
 
     @property
     def action(self):
@@ -355,3 +363,8 @@ cdef class SignalDecision(Decision):
     @property
     def ja4(self):
         return (<ClientHello>self._tls).ja4 if type(self._tls) is ClientHello else self._tls
+
+
+only_whole(StoredBan)
+only_whole(Decision)
+only_whole(SignalDecision)

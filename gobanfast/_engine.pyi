@@ -1,5 +1,6 @@
 from collections.abc import Callable, Sequence
-from typing import final
+from ipaddress import IPv4Address, IPv6Address
+from typing import Self, final
 
 from typing_extensions import Buffer
 
@@ -22,15 +23,15 @@ def stored_key(rule: Rule) -> int: ...
 
 @final
 class Running:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         compiled: CompiledRules,
         settings: Settings,
         bans: BanTable,
         before: Running | None = None,
         seed: bytes | None = None,
         ruleset: Ruleset | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def compiled(self) -> CompiledRules: ...
     @property
@@ -45,14 +46,14 @@ class Running:
     def scorer(self) -> Scorer | None: ...
 
 class EngineCore:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         compiled: CompiledRules,
         settings: Settings,
         clock: Callable[[], float] | None = None,
         seed: bytes | None = None,
         ruleset: Ruleset | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     def _swap(self, compiled: CompiledRules, settings: Settings, ruleset: Ruleset | None = None) -> None: ...
     @property
     def compiled(self) -> CompiledRules: ...
@@ -73,7 +74,7 @@ class EngineCore:
     def hits(self) -> dict[str, int]: ...
     def decide(
         self,
-        address: str | None,
+        address: str | IPv4Address | IPv6Address | None,
         /,
         *,
         sni: str | None = None,
@@ -88,7 +89,7 @@ class EngineCore:
     ) -> Decision: ...
     def peek(
         self,
-        address: str | None,
+        address: str | IPv4Address | IPv6Address | None,
         /,
         *,
         sni: str | None = None,

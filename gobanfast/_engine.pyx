@@ -8,6 +8,7 @@ from libc.string cimport memset
 from gobanfast._address cimport gbf_ascii, leaves_many
 from gobanfast._bans cimport BY_RULE, BY_TRACKER, BanTable
 from gobanfast._decision cimport Decision, SignalDecision, decide_record, stored_ban
+from gobanfast._made cimport bare, newfunc, only_whole
 from gobanfast._rules cimport CompiledRules
 from gobanfast._score cimport Scorer
 from gobanfast._tls cimport ClientHello
@@ -61,48 +62,53 @@ cdef class Running:
     settings a swap leaves as they were go on; bans always do.
     """
 
-    def __init__(self, CompiledRules compiled not None, settings not None, BanTable bans not None,
-                 Running before=None, bytes seed=None, ruleset=None):
-        self.compiled, self.settings, self.bans, self.ruleset = compiled, settings, bans, ruleset
+    @staticmethod
+    def _make(CompiledRules compiled not None, settings not None, BanTable bans not None, Running before=None,
+              bytes seed=None, ruleset=None):
+        cdef Running made = Running.__new__(Running)  # whose fields nobody reads but an engine, later
+        made.compiled, made.settings, made.bans, made.ruleset = compiled, settings, bans, ruleset
         bans.configure(escalate=settings.bans.escalate, on_full=settings.bans.on_full)
+        if settings.bans.ipv6_client not in (48, 56, 64):
+            raise ValueError(f"ipv6_client={settings.bans.ipv6_client!r} is not one of 64, 56, 48")
         kept = None if before is None else before.settings
         client = settings.bans.ipv6_client
         if settings.trackers is not None:
             if kept is not None and (kept.trackers, kept.bans.ipv6_client) == (settings.trackers, client):
-                self.trackers = before.trackers
+                made.trackers = before.trackers
             else:
-                self.trackers = Trackers(settings.trackers, ipv6_client=client, key=seed)
+                made.trackers = Trackers(settings.trackers, ipv6_client=client, key=seed)
         if settings.score is not None:
             same = kept is not None and kept.score == settings.score
-            self.scorer = before.scorer if same else Scorer(settings.score, key=seed)
-        self.exemption = (Exemption() if settings.trackers is None else
+            made.scorer = before.scorer if same else Scorer(settings.score, key=seed)
+        made.exemption = (Exemption() if settings.trackers is None else
                           Exemption(settings.trackers.exempt_asn, settings.trackers.exempt_prefix))
-        self.stores = bytes([stored_key(rule) for rule in compiled.rules])
-        self.any_stored = any(self.stores)
-        self.hits = <uint64_t *>calloc(len(compiled.rules) + 1, sizeof(uint64_t))
-        if self.hits == NULL:
+        made.stores = bytes([stored_key(rule) for rule in compiled.rules])
+        made.any_stored = any(made.stores)
+        made.hits = <uint64_t *>calloc(len(compiled.rules) + 1, sizeof(uint64_t))
+        if made.hits == NULL:
             raise MemoryError()
-        if self.scorer is not None and any([rule.weigh for rule in compiled.rules]):
-            self.weighs = <double *>calloc(len(compiled.rules), sizeof(double))
-            if self.weighs == NULL:
+        if made.scorer is not None and any([rule.weigh for rule in compiled.rules]):
+            made.weighs = <double *>calloc(len(compiled.rules), sizeof(double))
+            if made.weighs == NULL:
                 raise MemoryError()
             for i, rule in enumerate(compiled.rules):
-                self.weighs[<size_t>i] = rule.weigh or 0
-        memset(&self.live, 0, sizeof(self.live))
-        self.live.bans = bans._bans
-        self.live.exempt = &self.exemption.exempt
-        self.live.ipv6_bits = <uint32_t>client
-        self.live.print_bans = any([kind > 1 for kind in self.stores])
-        self.timed = settings.trackers is not None or settings.score is not None
-        if self.trackers is not None:
-            self.live.tracker = &self.trackers.tracker
+                made.weighs[<size_t>i] = rule.weigh or 0
+        memset(&made.live, 0, sizeof(made.live))
+        made.live.bans = bans._bans
+        made.live.exempt = &made.exemption.exempt
+        made.live.ipv6_bits = <uint32_t>client
+        made.live.print_bans = any([kind > 1 for kind in made.stores])
+        made.timed = settings.trackers is not None or settings.score is not None
+        if made.trackers is not None:
+            made.live.tracker = &made.trackers.tracker
             for trip, limit in enumerate((settings.trackers.distinct_fingerprints, settings.trackers.request_rate,
                                           settings.trackers.surge)):
-                self.live.trip_action[trip] = 0 if limit is None else <uint8_t>ACTIONS.index(limit.action)
-            self.live.trip_action[GBF_TRIPS - 1] = <uint8_t>ACTIONS.index(settings.trackers.on_saturated)
-        if self.scorer is not None:
-            self.live.score = self.scorer.score
-            self.live.score_enforced = settings.score.mode == "enforce"
+                made.live.trip_action[trip] = 0 if limit is None else <uint8_t>ACTIONS.index(limit.action)
+            made.live.trip_action[GBF_TRIPS - 1] = <uint8_t>ACTIONS.index(settings.trackers.on_saturated)
+        if made.scorer is not None:
+            made.live.score = made.scorer.score
+            made.live.score_enforced = settings.score.mode == "enforce"
+        return made
 
     def __dealloc__(self):
         free(self.hits)
@@ -129,6 +135,15 @@ def stored_key(rule):
     return 1 + KEYS.index(rule.key)
 
 
+cdef str address_text(address):
+    """The text of an address that is no str; TypeError for what is no address object either."""
+    from ipaddress import IPv4Address, IPv6Address
+
+    if isinstance(address, (str, IPv4Address, IPv6Address)):
+        return "" + str(address)
+    raise TypeError(f"address is {address!r:.60}, {type(address).__name__} and not str; packed ones go to decide_packed")
+
+
 cdef int observe(object candidate, str address, str sni, ClientHello hello, str ja4, object headers, str method,
                  str path, str http, str mount) except -1:
     if candidate is not None:  # another thread may have ended the trial since the caller looked
@@ -148,15 +163,17 @@ cdef class EngineCore:
         ruleset: what the rules came from, for whoever asks `running` for it.
     """
 
-    def __init__(self, CompiledRules compiled not None, settings not None, clock=None, bytes seed=None, ruleset=None):
-        self._clock, self._seed = clock, seed
-        self.ban_table = BanTable(capacity=settings.bans.capacity, clock=clock,
-                                  seed=None if seed is None else int.from_bytes(seed, "little"))
-        self.running = Running(compiled, settings, self.ban_table, None, seed, ruleset)
-        self.generation = 1
-        self.on_ban, self.on_unban = [], []
-        self._hits_before = {}
-        self._taught = {}
+    @classmethod
+    def _make(cls, CompiledRules compiled not None, settings not None, clock=None, bytes seed=None, ruleset=None):
+        cdef BanTable bans = BanTable(capacity=settings.bans.capacity, clock=clock,
+                                      seed=None if seed is None else int.from_bytes(seed, "little"))
+        cdef Running running = Running(compiled, settings, bans, None, seed, ruleset)
+        cdef EngineCore engine
+        on_ban, on_unban, hits_before, taught = [], [], {}, {}
+        engine = bare(allocate, cls)
+        engine._clock, engine._seed, engine.ban_table, engine.running, engine.generation = clock, seed, bans, running, 1
+        engine.on_ban, engine.on_unban, engine._hits_before, engine._taught = on_ban, on_unban, hits_before, taught
+        return engine
 
     @property
     def compiled(self):
@@ -201,9 +218,9 @@ cdef class EngineCore:
                 found[rule.id] = found.get(rule.id, 0) + running.hits[i]
         return found
 
-    def decide(self, str address, /, *, str sni=None, ClientHello hello=None, headers=None, str method=None,
+    def decide(self, address, /, *, str sni=None, ClientHello hello=None, headers=None, str method=None,
                str path=None, str http=None, str ja4=None, now=None, str mount=""):
-        """Decision about a client address; None means the address is not known.
+        """Decision about a client address (text, or an object of the module ipaddress); None: it is not known.
 
         Args:
             sni: the server name the client asked for; None means absent, unless `hello` has one.
@@ -229,15 +246,19 @@ cdef class EngineCore:
         about as many for the score. `re:` patterns run in RE2. Any number of threads.
         Source: csrc/DESIGN.md, "What decides".
         """
+        if type(address) is not str and address is not None:
+            address = address_text(address)
         if self.candidate is not None:
-            observe(self.candidate, address, sni, hello, ja4, headers, method, path, http, mount)
-        return self.answer(address, sni, ja4 if hello is None else hello, headers, method, path, http, mount or None,
+            observe(self.candidate, <str>address, sni, hello, ja4, headers, method, path, http, mount)
+        return self.answer(<str>address, sni, ja4 if hello is None else hello, headers, method, path, http, mount or None,
                            now, False)
 
-    def peek(self, str address, /, *, str sni=None, ClientHello hello=None, headers=None, str method=None,
+    def peek(self, address, /, *, str sni=None, ClientHello hello=None, headers=None, str method=None,
              str path=None, str http=None, str ja4=None, now=None, str mount=""):
         """What `decide` would answer, changing nothing: no ban is made, and neither trackers nor score take note."""
-        return self.answer(address, sni, ja4 if hello is None else hello, headers, method, path, http, mount or None,
+        if type(address) is not str and address is not None:
+            address = address_text(address)
+        return self.answer(<str>address, sni, ja4 if hello is None else hello, headers, method, path, http, mount or None,
                            now, True)
 
     def vouch(self, Decision decision not None, /, *, now=None):
@@ -420,6 +441,10 @@ cdef class EngineCore:
             raise ValueError(f"record {record} does not exist; there are {compiled._rules.record_count}")
         return decide_record(compiled, record, None if record != GBF_NONE else "", None, None, None, None, None, None,
                              None, False)
+
+
+only_whole(Running)
+cdef newfunc allocate = only_whole(EngineCore)
 
 
 cdef int name_hash(gbf_live_request *request, str sni, object tls) except -1:

@@ -1,5 +1,5 @@
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias, final
+from typing import Any, Self, TypeAlias, final
 
 FIELDS: tuple[str, ...]
 UA_FAMILIES: tuple[str, ...]
@@ -9,7 +9,7 @@ HeaderPairs: TypeAlias = Sequence[Sequence[bytes]] | Mapping[str, Any] | SomeHea
 
 @final
 class SomeHeaders:
-    def __init__(self, pairs: list[tuple[bytes, bytes]], names: tuple[str, ...]) -> None: ...
+    def __new__(cls, pairs: list[tuple[bytes, bytes]], names: tuple[str, ...]) -> Self: ...
     @property
     def pairs(self) -> list[tuple[bytes, bytes]]: ...
     @property
@@ -17,7 +17,7 @@ class SomeHeaders:
 
 @final
 class HeaderPlan:
-    def __init__(self, names: Iterable[str] = (), fields: Iterable[str] = ..., *, key: bytes | None = None) -> None: ...
+    def __new__(cls, names: Iterable[str] = (), fields: Iterable[str] = ..., *, key: bytes | None = None) -> Self: ...
     @property
     def names(self) -> tuple[str, ...]: ...
     @property

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from gobanfast._kernels import cpu_features
 
+from gobanfast._made cimport only_whole
 from gobanfast.native cimport (
     GBF_BAD_INPUT, GBF_HEADERS_BAD_METHOD, GBF_HEADERS_BAD_PATH, GBF_HEADERS_BAD_VALUE, GBF_HEADERS_CASE,
     GBF_HEADERS_FINE, GBF_HEADERS_HTTP1, GBF_HEADERS_HTTP2, GBF_HEADERS_MOST, GBF_HEADERS_ORDER, GBF_HEADERS_PSEUDO,
@@ -97,7 +98,8 @@ cdef class HeaderPlan:
         ValueError: a name that is not a lower-case token, too many, or a field that no fingerprint may have.
     """
 
-    def __init__(self, names=(), fields=FIELDS, *, bytes key=None):
+    @staticmethod
+    def _make(names=(), fields=FIELDS, *, bytes key=None):
         cdef gbf_header_text asked[GBF_HEADER_SLOTS]
         cdef gbf_header_text wanted[GBF_HEADER_FIELDS]
         cdef uint8_t slots[GBF_HEADER_SLOTS]
@@ -106,8 +108,9 @@ cdef class HeaderPlan:
         cdef bytes secret = None
         cdef const uint8_t *secret_data = NULL
         cdef uint32_t features = 0
-        if self.names is not None:
-            raise RuntimeError("a HeaderPlan is frozen")
+        cdef gbf_header_plan built
+        cdef HeaderPlan plan
+        names, fields = tuple(names), tuple(fields)
         asked_texts = [name.encode() for name in names]
         field_texts = [name.encode() for name in fields]
         if len(asked_texts) > GBF_HEADER_SLOTS or len(field_texts) > GBF_HEADER_FIELDS:
@@ -121,17 +124,18 @@ cdef class HeaderPlan:
             secret = secret_of(key)
             secret_data = secret
             features = <uint32_t>cpu_features(None)
-        status = gbf_header_plan_build(&self._plan, asked, <uint32_t>len(asked_texts), wanted,
+        status = gbf_header_plan_build(&built, asked, <uint32_t>len(asked_texts), wanted,
                                        <uint32_t>len(field_texts), secret_data,
                                        gbf_xxh3_pick(features), slots, &fault)
         if status != GBF_OK:
-            memset(&self._plan, 0, sizeof(gbf_header_plan))
             if status == GBF_BAD_INPUT:
                 name = (asked_texts + field_texts)[fault.offset].decode()
                 raise ValueError(f"header {name!r} {fault.what.decode()}")
             raise MemoryError()
-        self.names, self.fields, self.keyed = tuple(names), tuple(fields), key is not None
-        self.slots = tuple([slots[i] for i in range(len(asked_texts))])
+        numbers = tuple([slots[i] for i in range(len(asked_texts))])
+        plan = HeaderPlan.__new__(HeaderPlan)
+        plan._plan, plan.names, plan.fields, plan.slots, plan.keyed = built, names, fields, numbers, key is not None
+        return plan
 
     def __dealloc__(self):
         gbf_header_plan_free(&self._plan)
@@ -187,7 +191,7 @@ cdef class HeaderPlan:
         cdef gbf_headers scanned
         cdef uint32_t flags = 0
         if http is not None:
-            flags = GBF_HEADERS_HTTP1 if http[:1] == "1" else GBF_HEADERS_HTTP2
+            flags = version_flags(http)
         try:
             scan(headers, &self._plan, &scanned, True, flags)
             path = slot_bytes(&scanned, GBF_HEADER_PATH)
@@ -216,8 +220,15 @@ cdef class SomeHeaders:
     """Headers of a source that keeps only some: `names` are known, absent where `pairs` has them not; others are
     unknown, so that no condition on them holds. A decision takes them in the place of headers."""
 
-    def __init__(self, list pairs not None, tuple names not None):
-        self.pairs, self.names = pairs, names
+    @staticmethod
+    def _make(list pairs not None, tuple names not None):
+        cdef SomeHeaders made = SomeHeaders.__new__(SomeHeaders)
+        made.pairs, made.names = pairs, names
+        return made
+
+
+only_whole(HeaderPlan)
+only_whole(SomeHeaders)
 
 
 cdef inline gbf_header_text text_span(bytes text):
@@ -289,11 +300,19 @@ cdef uint64_t known_bit(const gbf_header_plan *plan, str name) except? 0:
     return 0 if slot == GBF_HEADER_NO_SLOT else <uint64_t>1 << slot
 
 
+cdef inline uint32_t version_flags(str http) except 0xFFFFFFFF:
+    """What a version says about the headers; nothing when there is none such, as servers pass on what they are sent."""
+    cdef Py_UCS4 first = http[0] if len(http) != 0 else 0
+    if first == u"1":
+        return GBF_HEADERS_HTTP1
+    return GBF_HEADERS_HTTP2 if first == u"2" or first == u"3" else 0
+
+
 cdef int scan_request(object headers, str method, str path, str http, const gbf_header_plan *plan, gbf_headers *out,
                       bint fingerprint) except -1:
     cdef uint32_t flags = 0
     if http is not None:
-        flags = GBF_HEADERS_HTTP1 if http.startswith("1") else GBF_HEADERS_HTTP2
+        flags = version_flags(http)
     if headers is None:
         gbf_headers_start(out, flags | GBF_HEADERS_UNKNOWN)
     else:

@@ -1,26 +1,26 @@
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
-from typing import Any, final
+from typing import Any, Self, final
 
 @final
 class RequestIds:
-    def __init__(self, seed: bytes) -> None: ...
+    def __new__(cls, seed: bytes) -> Self: ...
     def renew(self, seed: bytes, /) -> None: ...
     def mint(self) -> str: ...
 
 @final
 class MarkedSend:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
         request_id: str,
         extra: list[tuple[bytes, bytes]] | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     def __call__(self, message: MutableMapping[str, Any], /) -> Awaitable[None]: ...
 
 @final
 class AsgiGate:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         app: Callable[..., Awaitable[None]],
         gate: Any,
         *,
@@ -28,7 +28,7 @@ class AsgiGate:
         handshake: Callable[[], Any],
         refuse: Callable[..., Awaitable[None]],
         mount: str = "",
-    ) -> None: ...
+    ) -> Self: ...
     def enter(
         self,
         scope: MutableMapping[str, Any],
@@ -41,7 +41,7 @@ def pick(headers: Iterable[tuple[bytes, bytes]], names: dict[bytes, str], /) -> 
 
 @final
 class Budget:
-    def __init__(self, limit: int) -> None: ...
+    def __new__(cls, limit: int) -> Self: ...
     @property
     def limit(self) -> int: ...
     @property

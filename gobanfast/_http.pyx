@@ -9,6 +9,7 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from gobanfast._target import asgi_target, mounts
+from gobanfast._made cimport only_whole
 
 cdef extern from *:
     """
@@ -29,8 +30,11 @@ cdef uint64_t STEP = 0x9E3779B97F4A7C15  # odd, so that all 2^64 numbers come be
 cdef class RequestIds:
     """Request ids of one process: `seed` (14 bytes) makes them differ from those of others."""
 
-    def __init__(self, bytes seed not None):
-        self.renew(seed)
+    @staticmethod
+    def _make(bytes seed not None):
+        cdef RequestIds ids = RequestIds.__new__(RequestIds)
+        ids.renew(seed)
+        return ids
 
     def renew(self, bytes seed not None, /):
         """Starts anew, in a child of fork."""
@@ -63,8 +67,9 @@ cdef class RequestIds:
 cdef class MarkedSend:
     """An ASGI `send` that puts `x-request-id`, and the pairs of `extra`, on the response of the application."""
 
-    def __init__(self, send, str request_id not None, list extra=None):
-        self._send, self._request_id, self._extra = send, request_id, extra
+    @staticmethod
+    def _make(send, str request_id not None, list extra=None):
+        return marked_send(send, request_id, extra)
 
     def __call__(self, message, /):
         kind = message["type"]
@@ -85,6 +90,12 @@ cdef class MarkedSend:
         if self._extra:
             headers += self._extra
         return headers
+
+
+cdef MarkedSend marked_send(object send, str request_id, list extra):
+    cdef MarkedSend made = MarkedSend.__new__(MarkedSend)
+    made._send, made._request_id, made._extra = send, request_id, extra
+    return made
 
 
 cdef bint same(object text, str known) except -1:
@@ -111,11 +122,14 @@ cdef class AsgiGate:
         refuse: makes the awaitable that answers for the application, of (scope, receive, send, answer).
     """
 
-    def __init__(self, app, gate, *, RequestIds ids not None, handshake, refuse, str mount not None=""):
-        self._app, self._gate, self._ids, self._handshake, self._refuse = app, gate, ids, handshake, refuse
-        self._engine, self._decide, self._trust = gate.engine, gate.engine.decide, gate.trust
-        self._mount = mount
-        self._follows, self._routed, self._told = gate.follows, bool(gate.routes), gate.told
+    @staticmethod
+    def _make(app, gate, *, RequestIds ids not None, handshake, refuse, str mount not None=""):
+        cdef AsgiGate made = AsgiGate.__new__(AsgiGate)
+        made._app, made._gate, made._ids, made._handshake, made._refuse = app, gate, ids, handshake, refuse
+        made._engine, made._decide, made._trust = gate.engine, gate.engine.decide, gate.trust
+        made._mount = mount
+        made._follows, made._routed, made._told = gate.follows, bool(gate.routes), gate.told
+        return made
 
     def enter(self, scope, receive, send, /):
         """The awaitable that answers for the application, or that of the application."""
@@ -190,7 +204,7 @@ cdef class AsgiGate:
             answer = gate.failed(error, request_id, joined(headers, b"accept", ","))
         if answer is not None and same(mode, "enforce"):
             return self._refuse(scope, receive, send, answer)
-        return self._app(scope, receive, MarkedSend(send, request_id, extra))
+        return self._app(scope, receive, marked_send(send, request_id, extra))
 
 
 cdef bint is_sent_otherwise(object path, object raw) except -1:
@@ -265,8 +279,11 @@ cdef enum:
 cdef class Budget:
     """Bytes that the entries of a queue may keep alive. Any number of threads take and give back."""
 
-    def __init__(self, size_t limit):
-        self.limit, self._used = limit, 0
+    @staticmethod
+    def _make(size_t limit):
+        cdef Budget made = Budget.__new__(Budget)
+        made.limit, made._used = limit, 0
+        return made
 
     @property
     def used(self):
@@ -303,3 +320,9 @@ def weigh(headers, texts, Py_ssize_t limit, /):
             break
         found += PAIR + len(pair[0]) + len(pair[1])
     return found
+
+
+only_whole(Budget)
+only_whole(RequestIds)
+only_whole(MarkedSend)
+only_whole(AsgiGate)

@@ -11,8 +11,7 @@ cdef class NameTable:
     cdef tuple _globs     # texts, by glob number
     cdef object _regexes  # gobanfast.names.Regexes, or None when there are none
 
-    cdef int bind(self, Block block, bint verify) except -1
-    cdef int load_slow(self) except -1
+    cdef str text_at(self, uint64_t at, Py_ssize_t nbytes)
 
     # Value for the name text[0..nbytes), 0xFFFFFFFF when nothing matches; *malformed tells that it is no name.
     cdef uint32_t find(self, const uint8_t *text, uint64_t nbytes, bint *malformed) except? 0xFFFFFFFE

@@ -11,15 +11,15 @@ class _ArrowStream(Protocol):
     def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
 
 class NameTable:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         items: Iterable[tuple[str, int]] = (),
         /,
         *,
         key: bytes | None = None,
         text: bool = True,
         kernel: str | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     @classmethod
     def load(cls, path: str | PathLike[str], /, *, verify: bool = True, kernel: str | None = None) -> Self: ...
     @classmethod

@@ -5,13 +5,15 @@ from libc.stdlib cimport free, malloc
 
 from gobanfast._address cimport gbf_ascii
 from gobanfast._block cimport Block, raise_for
+from gobanfast._made cimport bare, newfunc, only_whole
 from gobanfast._name cimport kind_of, lookup_strings, read_literal, read_name, text_of
 from gobanfast.native cimport (
     GBF_BAD_INPUT, GBF_BUCKET_SLOTS, GBF_NAME_GLOB, GBF_NAME_MULTI, GBF_NONE, GBF_OK, GBF_TAG, gbf_block_section,
     gbf_fault,
     gbf_glob_item, gbf_name, gbf_name_bucket, gbf_name_builder, gbf_name_builder_add, gbf_name_builder_finish,
-    gbf_name_builder_free, gbf_name_builder_glob, gbf_name_builder_new, gbf_name_builder_way, gbf_name_kernel_pick,
-    gbf_name_literal, gbf_name_lookup, gbf_name_lookup_all, gbf_name_open, gbf_name_read, gbf_status,
+    gbf_name_builder_free, gbf_name_builder_glob, gbf_name_builder_new, gbf_name_builder_way, gbf_name_kernel,
+    gbf_name_kernel_pick, gbf_name_literal, gbf_name_lookup, gbf_name_lookup_all, gbf_name_open, gbf_name_read,
+    gbf_name_table, gbf_status,
 )
 
 from gobanfast._errors import FormatError
@@ -70,7 +72,8 @@ cdef class NameTable:
     Source: csrc/DESIGN.md, "Names: what a pattern means" and those after it.
     """
 
-    def __init__(self, items=(), /, *, key=None, bint text=True, kernel=None):
+    @classmethod
+    def _make(cls, items=(), /, *, key=None, bint text=True, kernel=None):
         from gobanfast.names import expand_key, pack_slow  # cold, and imports this package's extensions itself
 
         cdef uint64_t words[10]
@@ -84,7 +87,7 @@ cdef class NameTable:
         cdef uint32_t kind
         cdef Py_ssize_t index
         cdef gbf_status status
-        self._kernel = gbf_name_kernel_pick(<uint32_t>cpu_features(kernel))
+        cdef const gbf_name_kernel *picked = gbf_name_kernel_pick(<uint32_t>cpu_features(kernel))
         for index, word in enumerate(expand_key(key)):
             words[index] = word
         index = -1
@@ -102,7 +105,7 @@ cdef class NameTable:
                     continue
                 kind = 0
                 if gbf_ascii(pattern, &start, &n):
-                    kind = gbf_name_literal(&name, <const uint8_t *>start, n, self._kernel.fold)
+                    kind = gbf_name_literal(&name, <const uint8_t *>start, n, picked.fold)
                 if kind == 0:
                     try:
                         kind = add_parsed(builder, pattern, value, globs, regexes, &name)
@@ -121,36 +124,7 @@ cdef class NameTable:
             raise_for(status, &fault, "")
         finally:
             gbf_name_builder_free(builder)
-        self.bind(Block.adopt(data), False)
-
-    cdef int bind(self, Block block, bint verify) except -1:
-        cdef gbf_fault fault
-        cdef gbf_status status
-        with nogil:  # milliseconds for a large table
-            status = gbf_name_open(&self._table, block.data, block.nbytes, verify, self._kernel, &fault)
-        raise_for(status, &fault, block.path)
-        self._block = block
-        return self.load_slow()
-
-    cdef int load_slow(self) except -1:
-        """Fills in glob texts and regexes from the block."""
-        cdef uint64_t count
-        cdef const char *more = <const char *>gbf_block_section(self._block.data, GBF_TAG(b"M", b"O", b"R", b"E"),
-                                                                1, &count)
-        self._globs, self._regexes = (), None
-        if more == NULL or count == 0:
-            return 0
-        from gobanfast.names import Regexes, unpack_slow
-
-        try:
-            globs, regexes = unpack_slow(more[:count])
-            if len(globs) != <Py_ssize_t>self._table.glob_count:
-                raise ValueError("glob texts are damaged")
-            self._globs = tuple(globs)
-            self._regexes = Regexes(regexes) if regexes else None
-        except ValueError as error:
-            raise FormatError(self._block.path, <const uint8_t *>more - self._block.data, str(error)) from None
-        return 0
+        return table_of(cls, Block.adopt(data), False, picked)
 
     @classmethod
     def load(cls, path, /, *, bint verify=True, kernel=None):
@@ -160,18 +134,12 @@ cdef class NameTable:
         Raises OSError, or FormatError (path, offset) for a file that is cut short, damaged, foreign or too new.
         Cost: about 0.2 ms a megabyte, and compiling the regexes if there are any. The file must be replaced by rename.
         """
-        cdef NameTable table = cls.__new__(cls)
-        table._kernel = gbf_name_kernel_pick(<uint32_t>cpu_features(kernel))
-        table.bind(Block.map(path), verify)
-        return table
+        return table_of(cls, Block.map(path), verify, gbf_name_kernel_pick(<uint32_t>cpu_features(kernel)))
 
     @classmethod
     def from_bytes(cls, data, /, *, bint verify=True, kernel=None):
         """The table in `data`, a buffer with what `save` writes; copied. Errors as for `load`."""
-        cdef NameTable table = cls.__new__(cls)
-        table._kernel = gbf_name_kernel_pick(<uint32_t>cpu_features(kernel))
-        table.bind(Block.copy(data), verify)
-        return table
+        return table_of(cls, Block.copy(data), verify, gbf_name_kernel_pick(<uint32_t>cpu_features(kernel)))
 
     def save(self, path, /):
         """Writes the table to `path` through a temporary file, fsync and rename. Raises OSError."""
@@ -179,7 +147,7 @@ cdef class NameTable:
 
     def verify(self):
         """Checks what `load` checks, and that every key is where a lookup looks for it; FormatError. O(n)."""
-        self.bind(self._block, True)
+        table_of(NameTable, self._block, True, self._kernel)
         if not self._table.head.has_text:
             return
         from gobanfast.names import sample
@@ -269,7 +237,7 @@ cdef class NameTable:
             for i in range(GBF_BUCKET_SLOTS):
                 if bucket.kinds[i] == 0 or bucket.kinds[i] == GBF_NAME_GLOB:
                     continue
-                key = (<const char *>self._table.text + bucket.text[i])[:bucket.check[i]].decode("ascii")
+                key = self.text_at(bucket.text[i], bucket.check[i])
                 if not bucket.kinds[i] & GBF_NAME_MULTI:
                     yield kind_of(bucket.kinds[i])[1] + key, bucket.value[i]
                     continue
@@ -281,6 +249,14 @@ cdef class NameTable:
             yield self._globs[at], self._table.glob_values[at]
         if self._regexes is not None:
             yield from self._regexes.items
+
+    cdef str text_at(self, uint64_t at, Py_ssize_t nbytes):
+        """The name whose text starts at `at`; FormatError when it was damaged, which `load` looks for by the hash."""
+        cdef const char *start = <const char *>self._table.text + at
+        cdef bytes text = start[:nbytes]
+        if not text.isascii():
+            raise FormatError(self._block.path, <const uint8_t *>start - self._block.data, "name text is not ASCII")
+        return text.decode("ascii")
 
     @property
     def nbytes(self):
@@ -304,8 +280,39 @@ cdef class NameTable:
         return f"<NameTable of {len(self)} patterns, {self.nbytes} bytes>"
 
 
+cdef newfunc allocate = only_whole(NameTable)
+
+
 cdef NameTable names_of_block(Block block, bint verify):
-    cdef NameTable table = NameTable.__new__(NameTable)
-    table._kernel = gbf_name_kernel_pick(<uint32_t>cpu_features(None))
-    table.bind(block, verify)
+    return table_of(NameTable, block, verify, gbf_name_kernel_pick(<uint32_t>cpu_features(None)))
+
+
+cdef NameTable table_of(object cls, Block block, bint verify, const gbf_name_kernel *kernel):
+    cdef gbf_name_table opened
+    cdef gbf_fault fault
+    cdef gbf_status status
+    cdef NameTable table
+    with nogil:  # milliseconds for a large table
+        status = gbf_name_open(&opened, block.data, block.nbytes, verify, kernel, &fault)
+    raise_for(status, &fault, block.path)
+    globs, regexes = slow_of(block, <Py_ssize_t>opened.glob_count)
+    table = bare(allocate, cls)
+    table._table, table._kernel, table._block, table._globs, table._regexes = opened, kernel, block, globs, regexes
     return table
+
+
+cdef tuple slow_of(Block block, Py_ssize_t glob_count):
+    """(glob texts, Regexes or None) from the block."""
+    cdef uint64_t count
+    cdef const char *more = <const char *>gbf_block_section(block.data, GBF_TAG(b"M", b"O", b"R", b"E"), 1, &count)
+    if more == NULL or count == 0:
+        return (), None
+    from gobanfast.names import Regexes, unpack_slow
+
+    try:
+        globs, regexes = unpack_slow(more[:count])
+        if len(globs) != glob_count:
+            raise ValueError("glob texts are damaged")
+        return tuple(globs), Regexes(regexes) if regexes else None
+    except ValueError as error:
+        raise FormatError(block.path, <const uint8_t *>more - block.data, str(error)) from None

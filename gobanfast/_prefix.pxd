@@ -8,9 +8,6 @@ cdef class PrefixTable:
     cdef gbf_prefix _table
     cdef Block _block
 
-    cdef int build(self, gbf_prefix_item *rows, Py_ssize_t count) except -1
-    cdef int bind(self, Block block, bint verify) except -1
-
 
 # What lookup_many of every prefix-shaped table does; returns the number of matches.
 cdef Py_ssize_t values_many(const gbf_prefix *table, object addresses, object out) except -1

@@ -5,7 +5,7 @@ from typing import Any, Self
 from typing_extensions import Buffer
 
 class PrefixTable:
-    def __init__(self, items: Iterable[tuple[str, int]] = (), /, *, kernel: str | None = None) -> None: ...
+    def __new__(cls, items: Iterable[tuple[str, int]] = (), /, *, kernel: str | None = None) -> Self: ...
     @classmethod
     def from_packed(
         cls, addresses: Buffer, lengths: Buffer, values: Buffer, /, *, kernel: str | None = None

@@ -9,8 +9,9 @@ from gobanfast._address cimport (
     batch_form, find_leaf, find_many, pick_kernel, prefix_problem, prefix_text, read_prefix, row_bytes, run_many,
 )
 from gobanfast._block cimport Block, raise_for
+from gobanfast._made cimport bare, newfunc, only_whole
 from gobanfast.native cimport (
-    GBF_NONE, GBF_PREFIX_FINE, GBF_TAG, gbf_addr, gbf_addr_load, gbf_fault, gbf_prefix, gbf_prefix_build,
+    GBF_NONE, GBF_PREFIX_FINE, GBF_TAG, gbf_addr, gbf_addr_load, gbf_fault, gbf_lpm_kernel, gbf_prefix, gbf_prefix_build,
     gbf_prefix_covering, gbf_prefix_cursor, gbf_prefix_get, gbf_prefix_item, gbf_prefix_next, gbf_prefix_open,
     gbf_prefix_problem, gbf_prefix_value, gbf_prefix_values, gbf_prefix_verify,
 )
@@ -66,14 +67,16 @@ cdef class PrefixTable:
     Source: csrc/DESIGN.md, "Stride trie".
     """
 
-    def __init__(self, items=(), /, *, kernel=None):
+    @classmethod
+    def _make(cls, items=(), /, *, kernel=None):
         cdef gbf_prefix_item *rows = reserve(NULL, 256)
         cdef gbf_prefix_item *row
         cdef Py_ssize_t count = 0, room = 256
         cdef gbf_prefix_problem problem
         cdef str text
-        self._table.kernel = pick_kernel(kernel)
+        cdef const gbf_lpm_kernel *picked
         try:
+            picked = pick_kernel(kernel)
             if isinstance(items, dict):
                 raise TypeError("items is a dict, not pairs; write PrefixTable(items.items())")
             for text, value in items:
@@ -88,7 +91,7 @@ cdef class PrefixTable:
                     raise ValueError(f"item {count}: value {value} is not in 0..4294967294")
                 row.value = <uint32_t>value
                 count += 1
-            self.build(rows, count)
+            return build_table(cls, rows, count, picked)
         finally:
             free(rows)
 
@@ -100,17 +103,18 @@ cdef class PrefixTable:
         Raises ValueError when the buffers do not fit each other, or with the index of the first bad item.
         Cost: about 0.1 us an item.
         """
-        cdef PrefixTable table = cls.__new__(cls)
         cdef Py_buffer address, length, value
-        cdef gbf_prefix_item *rows
+        cdef gbf_prefix_item *rows = NULL
         cdef Py_ssize_t i, count
-        table._table.kernel = pick_kernel(kernel)
-        PyObject_GetBuffer(addresses, &address, PyBUF_SIMPLE)
-        PyObject_GetBuffer(lengths, &length, PyBUF_SIMPLE)
-        PyObject_GetBuffer(values, &value, PyBUF_SIMPLE)
-        count = length.len
-        rows = NULL
+        cdef const gbf_lpm_kernel *picked = pick_kernel(kernel)
+        memset(&address, 0, sizeof(address))  # so that those can be released that were never taken
+        memset(&length, 0, sizeof(length))
+        memset(&value, 0, sizeof(value))
         try:
+            PyObject_GetBuffer(addresses, &address, PyBUF_SIMPLE)
+            PyObject_GetBuffer(lengths, &length, PyBUF_SIMPLE)
+            PyObject_GetBuffer(values, &value, PyBUF_SIMPLE)
+            count = length.len
             if address.len != 16 * count or value.len != 4 * count:
                 raise ValueError(f"{count} lengths need {16 * count} address bytes and {4 * count} value bytes, "
                                  f"not {address.len} and {value.len}")
@@ -119,26 +123,12 @@ cdef class PrefixTable:
                 rows[i].address = gbf_addr_load(<const uint8_t *>address.buf + 16 * i)
                 rows[i].bits = (<const uint8_t *>length.buf)[i]
                 rows[i].value = (<const uint32_t *>value.buf)[i]
-            table.build(rows, count)
+            return build_table(cls, rows, count, picked)
         finally:
             free(rows)
             PyBuffer_Release(&address)
             PyBuffer_Release(&length)
             PyBuffer_Release(&value)
-        return table
-
-    cdef int build(self, gbf_prefix_item *rows, Py_ssize_t count) except -1:
-        cdef void *data = NULL
-        cdef gbf_fault fault
-        raise_for(gbf_prefix_build(rows, <uint64_t>count, KIND, NULL, 0, &data, &fault), &fault, "")
-        return self.bind(Block.adopt(data), False)
-
-    cdef int bind(self, Block block, bint verify) except -1:
-        cdef gbf_fault fault
-        raise_for(gbf_prefix_open(&self._table, block.data, block.nbytes, KIND, verify, self._table.kernel, &fault),
-                  &fault, block.path)
-        self._block = block
-        return 0
 
     @classmethod
     def load(cls, path, /, *, bint verify=True, kernel=None):
@@ -148,18 +138,12 @@ cdef class PrefixTable:
         Raises OSError, or FormatError (path, offset) for a file that is cut short, damaged, foreign or too new.
         Cost: about 0.2 ms a megabyte. The file must be replaced by rename, never truncated in place.
         """
-        cdef PrefixTable table = cls.__new__(cls)
-        table._table.kernel = pick_kernel(kernel)
-        table.bind(Block.map(path), verify)
-        return table
+        return table_of(cls, Block.map(path), verify, pick_kernel(kernel))
 
     @classmethod
     def from_bytes(cls, data, /, *, bint verify=True, kernel=None):
         """The table in `data`, a buffer with what `save` writes; copied. Errors as for `load`."""
-        cdef PrefixTable table = cls.__new__(cls)
-        table._table.kernel = pick_kernel(kernel)
-        table.bind(Block.copy(data), verify)
-        return table
+        return table_of(cls, Block.copy(data), verify, pick_kernel(kernel))
 
     def save(self, path, /):
         """Writes the table to `path` through a temporary file, fsync and rename. Raises OSError."""
@@ -168,7 +152,9 @@ cdef class PrefixTable:
     def verify(self):
         """Checks everything `load` checks, and every stored prefix against the lookups; FormatError. O(n)."""
         cdef gbf_fault fault
-        self.bind(self._block, True)
+        cdef gbf_prefix checked
+        raise_for(gbf_prefix_open(&checked, self._block.data, self._block.nbytes, KIND, True, self._table.kernel, &fault),
+                  &fault, self._block.path)
         raise_for(gbf_prefix_verify(&self._table, &fault), &fault, self._block.path)
 
     def lookup(self, str address not None, /):
@@ -254,3 +240,23 @@ cdef class PrefixTable:
 
     def __repr__(self):
         return f"<PrefixTable of {len(self)} prefixes, {self.nbytes} bytes>"
+
+
+cdef newfunc allocate = only_whole(PrefixTable)
+
+
+cdef PrefixTable build_table(object cls, gbf_prefix_item *rows, Py_ssize_t count, const gbf_lpm_kernel *kernel):
+    cdef void *data = NULL
+    cdef gbf_fault fault
+    raise_for(gbf_prefix_build(rows, <uint64_t>count, KIND, NULL, 0, &data, &fault), &fault, "")
+    return table_of(cls, Block.adopt(data), False, kernel)
+
+
+cdef PrefixTable table_of(object cls, Block block, bint verify, const gbf_lpm_kernel *kernel):
+    cdef gbf_prefix opened
+    cdef gbf_fault fault
+    cdef PrefixTable table
+    raise_for(gbf_prefix_open(&opened, block.data, block.nbytes, KIND, verify, kernel, &fault), &fault, block.path)
+    table = bare(allocate, cls)
+    table._table, table._block = opened, block
+    return table

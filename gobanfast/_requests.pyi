@@ -1,5 +1,5 @@
 from collections.abc import Callable, Iterable
-from typing import final
+from typing import Self, final
 
 from gobanfast._headers import HeaderPairs, HeaderPlan
 
@@ -7,15 +7,15 @@ CACHE_BYTES: int
 
 @final
 class RequestTable:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         plan: HeaderPlan,
         words: int,
         matchers: Iterable[tuple[str, bytes, bytes, bytes, Callable[[bytes], bytes]]],
         content_hash: str,
         *,
         cache_bytes: int = ...,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def plan(self) -> HeaderPlan: ...
     @property

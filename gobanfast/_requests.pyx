@@ -6,13 +6,15 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from gobanfast._headers cimport HeaderPlan, scan_request, set_mount
+from gobanfast._made cimport only_whole
 from gobanfast._signals cimport HELLO, NAME, read_server_name
 from gobanfast._tls cimport ClientHello
 from gobanfast.native cimport (
     GBF_VALUES_SECRET, GBF_HEADER_HOST, GBF_HEADER_METHOD, GBF_HEADER_PATH, GBF_HEADER_SLOTS, GBF_HEADERS_BAD_METHOD,
     GBF_HEADERS_BAD_PATH, GBF_HEADERS_FINE, GBF_HEADERS_UNKNOWN, GBF_HELLO_OK, GBF_NAME_MAX, GBF_OK, GBF_PRINT_BYTES,
-    GBF_ROW_KNOWN, GBF_ROW_MALFORMED, gbf_bits_and, gbf_name, gbf_name_fold_scalar, gbf_values_and, gbf_values_free,
-    gbf_values_hash, gbf_values_make, gbf_values_missed, gbf_values_nbytes, gbf_values_put, gbf_values_under, gbf_hash128, gbf_header_text,
+    GBF_ROW_KNOWN, GBF_ROW_MALFORMED, gbf_bits_and, gbf_name, gbf_name_fold_scalar, gbf_values, gbf_values_and,
+    gbf_values_free, gbf_values_hash, gbf_values_make, gbf_values_missed, gbf_values_nbytes, gbf_values_put,
+    gbf_values_under, gbf_hash128, gbf_header_text,
     gbf_headers, gbf_headers_free, gbf_headers_text, gbf_xxh3_pick,
 )
 
@@ -59,13 +61,14 @@ cdef class RequestTable:
         cache_bytes: what remembered values may take.
     """
 
-    def __init__(self, HeaderPlan plan not None, uint32_t words, matchers, str content_hash not None, *,
-                 uint64_t cache_bytes=CACHE_BYTES):
+    @staticmethod
+    def _make(HeaderPlan plan not None, uint32_t words, matchers, str content_hash not None, *,
+              uint64_t cache_bytes=CACHE_BYTES):
         import os
 
         cdef bytes secret = os.urandom(GBF_VALUES_SECRET)
-        if self._matchers is not None:
-            raise RuntimeError("a RequestTable is frozen")
+        cdef gbf_values cache
+        cdef RequestTable table
         matchers = list(matchers)
         if words == 0 or len(matchers) > MOST or any([len(row) != 8 * words for item in matchers for row in item[1:4]]):
             raise ValueError("rows of requests do not fit the rules")
@@ -75,15 +78,18 @@ cdef class RequestTable:
             if item[0] != ":names":
                 together &= int.from_bytes(item[1], "little")
         rows = b"".join([row for item in matchers for row in item[1:4]])
-        if gbf_values_make(&self._cache, words, cache_bytes, secret,
+        rows += together.to_bytes(8 * words, "little")
+        numbers = b"".join([slot.to_bytes(4, "little") for slot in slots])
+        callables = tuple([item[4] for item in matchers])
+        if gbf_values_make(&cache, words, cache_bytes, secret,
                            gbf_xxh3_pick(<uint32_t>cpu_features(None))) != GBF_OK:
             raise MemoryError()
-        self.plan, self.words, self.content_hash = plan, words, content_hash
-        self.asks_fingerprint = FINGERPRINT in slots
-        self._both_names = slots.index(BOTH_NAMES) if BOTH_NAMES in slots else -1
-        self._slots = b"".join([slot.to_bytes(4, "little") for slot in slots])
-        self._rows = rows + together.to_bytes(8 * words, "little")
-        self._matchers = tuple([item[4] for item in matchers])
+        table = RequestTable.__new__(RequestTable)
+        table._cache, table.plan, table.words, table.content_hash = cache, plan, words, content_hash
+        table.asks_fingerprint = FINGERPRINT in slots
+        table._both_names = slots.index(BOTH_NAMES) if BOTH_NAMES in slots else -1
+        table._slots, table._rows, table._matchers = numbers, rows, callables
+        return table
 
     def __dealloc__(self):
         gbf_values_free(&self._cache)
@@ -295,3 +301,6 @@ cdef int unread_of(bytes slots, const gbf_headers *scanned) except -1:
         elif scanned.problem != GBF_HEADERS_FINE:
             unread = HEADERS
     return unread
+
+
+only_whole(RequestTable)

@@ -15,5 +15,3 @@ cdef class CompiledRules:
     cdef readonly HeaderPlan plan        # never None
     cdef object _facts                   # makes the bytes that `content_hash` covers besides the arrays
     cdef str _hash                       # None: not asked for yet
-
-    cdef int take_requests(self, RequestTable requests, HeaderPlan plan) except -1

@@ -11,8 +11,8 @@ from gobanfast.rules import Rule
 
 @final
 class CompiledRules:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         rules: Sequence[Rule],
         *,
         unparsable: str,
@@ -31,7 +31,7 @@ class CompiledRules:
         requests: RequestTable | None = None,
         plan: HeaderPlan | None = None,
         kernel: str | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     @classmethod
     def of_blocks(
         cls,

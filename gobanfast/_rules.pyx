@@ -7,10 +7,11 @@ from libc.stdlib cimport free, malloc
 from gobanfast._address cimport pick_kernel
 from gobanfast._block cimport Block, raise_for
 from gobanfast._headers cimport HeaderPlan
+from gobanfast._made cimport only_whole
 from gobanfast._requests cimport RequestTable
 from gobanfast._signals cimport SignalTable
 from gobanfast.native cimport (
-    gbf_addr, gbf_addr_load, gbf_fault, gbf_lpm_kernel, gbf_range, gbf_record, gbf_rules_build, gbf_rules_open,
+    gbf_addr, gbf_addr_load, gbf_fault, gbf_lpm_kernel, gbf_range, gbf_record, gbf_rules, gbf_rules_build, gbf_rules_open,
     gbf_rules_source, gbf_status,
 )
 
@@ -41,9 +42,10 @@ cdef class CompiledRules:
     Cost: one sweep over the ranges, about 0.1 us each.
     """
 
-    def __init__(self, rules, *, str unparsable not None, starts4, records4, starts6, records6, record_asn,
-                 record_class, vectors, enforced, shadow, logged, actions, SignalTable signals=None,
-                 RequestTable requests=None, HeaderPlan plan=None, kernel=None):
+    @staticmethod
+    def _make(rules, *, str unparsable not None, starts4, records4, starts6, records6, record_asn, record_class, vectors,
+              enforced, shadow, logged, actions, SignalTable signals=None, RequestTable requests=None,
+              HeaderPlan plan=None, kernel=None):
         cdef gbf_rules_source source
         cdef gbf_fault fault
         cdef void *data = NULL
@@ -91,13 +93,7 @@ cdef class CompiledRules:
             free(ranges4)
             free(ranges6)
             free(records)
-        self._block = Block.adopt(data)
-        raise_for(gbf_rules_open(&self._rules, self._block.data, self._block.nbytes, False, pick_kernel(kernel),
-                                 &fault), &fault, self._block.path)
-        self.rules = tuple(rules)
-        self.signals = signals
-        self.unparsable = UNPARSABLE.index(unparsable)
-        self.take_requests(requests, plan)
+        return compiled_of(Block.adopt(data), tuple(rules), unparsable, signals, requests, plan, False, kernel)
 
     @classmethod
     def of_blocks(cls, rules, blocks, *, str unparsable not None, RequestTable requests=None, HeaderPlan plan=None,
@@ -107,36 +103,14 @@ cdef class CompiledRules:
         Every index is checked, with `verify` the content hashes too. Raises FormatError for blocks that are damaged or
         do not fit each other.
         """
-        cdef CompiledRules compiled = CompiledRules.__new__(CompiledRules)
         cdef Block block = blocks["RULE"]
-        cdef gbf_fault fault
-        cdef const gbf_lpm_kernel *wanted = pick_kernel(kernel)
-        cdef gbf_status status
-        with nogil:  # milliseconds for large rules, in which requests can go on
-            status = gbf_rules_open(&compiled._rules, block.data, block.nbytes, verify, wanted, &fault)
-        raise_for(status, &fault, block.path)
-        compiled._block = block
-        compiled.rules = tuple(rules)
-        compiled.unparsable = UNPARSABLE.index(unparsable)
-        if <Py_ssize_t>compiled._rules.rule_count != len(compiled.rules):
-            raise FormatError(block.path, 0, f"{compiled._rules.rule_count} compiled rules for {len(rules)} rules")
+        cdef SignalTable signals = None
+        rules = tuple(rules)
         if "SIGN" in blocks:
-            compiled.signals = SignalTable.of_blocks(blocks, verify=verify)
-            if compiled.signals.words != compiled._rules.words:
-                raise FormatError(block.path, 0, "signals do not fit the rules")
-        elif any([rule.when.on_connection for rule in compiled.rules]):
+            signals = SignalTable.of_blocks(blocks, verify=verify)
+        elif any([rule.when.on_connection for rule in rules]):
             raise FormatError(block.path, 0, "rules ask for signals, and there are none")
-        compiled.take_requests(requests, plan)
-        return compiled
-
-    cdef int take_requests(self, RequestTable requests, HeaderPlan plan) except -1:
-        if requests is not None and requests.words != self._rules.words:
-            raise ValueError(f"requests with {requests.words} words a vector do not fit rules with {self._rules.words}")
-        self.requests = requests
-        self.plan = plan if requests is None else requests.plan
-        if self.plan is None:
-            self.plan = HeaderPlan()
-        return 0
+        return compiled_of(block, rules, unparsable, signals, requests, plan, verify, kernel)
 
     def blocks(self):
         """Dict of the blocks that `of_blocks` takes, by tag."""
@@ -177,3 +151,33 @@ cdef class CompiledRules:
     def kernel(self):
         """Name of the instruction-set kernel in use."""
         return self._rules.kernel.name.decode()
+
+
+only_whole(CompiledRules)
+
+
+cdef CompiledRules compiled_of(Block block, tuple rules, str unparsable, SignalTable signals, RequestTable requests,
+                               HeaderPlan plan, bint verify, object kernel):
+    cdef gbf_rules opened
+    cdef gbf_fault fault
+    cdef const gbf_lpm_kernel *wanted = pick_kernel(kernel)
+    cdef gbf_status status
+    cdef CompiledRules compiled
+    cdef int policy = UNPARSABLE.index(unparsable)
+    with nogil:  # milliseconds for large rules, in which requests can go on
+        status = gbf_rules_open(&opened, block.data, block.nbytes, verify, wanted, &fault)
+    raise_for(status, &fault, block.path)
+    if <Py_ssize_t>opened.rule_count != len(rules):
+        raise FormatError(block.path, 0, f"{opened.rule_count} compiled rules for {len(rules)} rules")
+    if signals is not None and signals.words != opened.words:
+        raise FormatError(block.path, 0, "signals do not fit the rules")
+    if requests is not None and requests.words != opened.words:
+        raise ValueError(f"requests with {requests.words} words a vector do not fit rules with {opened.words}")
+    if requests is not None:
+        plan = requests.plan
+    elif plan is None:
+        plan = HeaderPlan()
+    compiled = CompiledRules.__new__(CompiledRules)
+    compiled._rules, compiled._block, compiled.rules, compiled.unparsable = opened, block, rules, policy
+    compiled.signals, compiled.requests, compiled.plan = signals, requests, plan
+    return compiled

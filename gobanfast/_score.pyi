@@ -1,4 +1,4 @@
-from typing import NamedTuple
+from typing import NamedTuple, Self, final
 
 from gobanfast.rules.settings import ScoreSettings
 
@@ -11,8 +11,9 @@ class ScoreAnswer(NamedTuple):
     asn: float | None
     flagged: bool
 
+@final
 class Scorer:
-    def __init__(self, settings: ScoreSettings, *, key: bytes | None = None) -> None: ...
+    def __new__(cls, settings: ScoreSettings, *, key: bytes | None = None) -> Self: ...
     def rate(
         self,
         *,
@@ -40,7 +41,8 @@ class Scorer:
     def before_fork(self) -> None: ...
     def after_fork(self, child: bool) -> None: ...
 
+@final
 class ScoreWindow:
-    def __init__(self, settings: ScoreSettings) -> None: ...
+    def __new__(cls, settings: ScoreSettings) -> Self: ...
     def rate(self, score: float) -> tuple[float | None, bool]: ...
     def __len__(self) -> int: ...

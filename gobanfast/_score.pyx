@@ -2,11 +2,13 @@
 
 from collections import namedtuple
 
+cimport cython
 from libc.math cimport isnan
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
+from gobanfast._made cimport only_whole
 from gobanfast.native cimport (
     GBF_SCORE_ASN, GBF_SCORE_HEADER, GBF_SCORE_SNI, gbf_asn_risk, gbf_score_answer, gbf_score_free, gbf_score_input,
     gbf_score_mend, gbf_score_new, gbf_score_peek, gbf_score_rate, gbf_score_risk, gbf_score_rules, gbf_score_vouch,
@@ -19,6 +21,7 @@ from gobanfast._fork import watch_forks
 ScoreAnswer = namedtuple("ScoreAnswer", "score threshold coverage sni header asn flagged")
 
 
+@cython.final
 cdef class Scorer:
     """The score of each request and the threshold it is held against.
 
@@ -30,13 +33,13 @@ cdef class Scorer:
     Source: csrc/DESIGN.md, "Score".
     """
 
-    def __init__(self, settings, *, bytes key=None):
+    @staticmethod
+    def _make(settings, *, bytes key=None):
         cdef gbf_score_rules rules
         cdef gbf_asn_risk *risks
         cdef Py_ssize_t i
         cdef bytes digest = secret(key)
-        if self.score != NULL:
-            raise TypeError("a scorer is made once")
+        cdef Scorer made = Scorer.__new__(Scorer)
         window_rules(settings, &rules.window)
         rules.weight[0], rules.weight[1], rules.weight[2] = settings.sni, settings.header, settings.asn
         rules.per_host = settings.scope == "host"
@@ -49,13 +52,14 @@ cdef class Scorer:
             for i, (first, last, risk) in enumerate(settings.asn_risk):
                 risks[i] = gbf_asn_risk(first, last, risk)
             rules.risks = risks
-            self.score = gbf_score_new(&rules, <const uint8_t *><const char *>digest)
+            made.score = gbf_score_new(&rules, <const uint8_t *><const char *>digest)
         finally:
             free(risks)
-        if self.score == NULL:
+        if made.score == NULL:
             raise MemoryError()
-        self.per_host = rules.per_host
-        watch_forks(self)
+        made.per_host = rules.per_host
+        watch_forks(made)
+        return made
 
     def __dealloc__(self):
         gbf_score_free(self.score)
@@ -141,6 +145,7 @@ cdef int window_rules(settings, gbf_window_rules *rules) except -1:
     return 0
 
 
+@cython.final
 cdef class ScoreWindow:
     """The threshold alone, over scores that come from elsewhere. Not for more than one thread.
 
@@ -148,14 +153,15 @@ cdef class ScoreWindow:
         settings: a ScoreSettings, or anything with its attributes.
     """
 
-    def __init__(self, settings):
-        if self._memory != NULL:
-            raise TypeError("a window is made once")
-        window_rules(settings, &self._rules)
-        self._memory = calloc(1, gbf_window_bytes(&self._rules))
-        if self._memory == NULL:
+    @staticmethod
+    def _make(settings):
+        cdef ScoreWindow made = ScoreWindow.__new__(ScoreWindow)
+        window_rules(settings, &made._rules)
+        made._memory = calloc(1, gbf_window_bytes(&made._rules))
+        if made._memory == NULL:
             raise MemoryError()
-        gbf_window_set(&self._window, &self._rules, self._memory)
+        gbf_window_set(&made._window, &made._rules, made._memory)
+        return made
 
     def __dealloc__(self):
         free(self._memory)
@@ -172,3 +178,7 @@ cdef class ScoreWindow:
     def __len__(self):
         """Scores in the window."""
         return self._window.count
+
+
+only_whole(Scorer)
+only_whole(ScoreWindow)

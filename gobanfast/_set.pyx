@@ -9,6 +9,7 @@ from gobanfast._address cimport (
     BATCH_PACKED, BATCH_UINT32, batch_form, gbf_ascii, prefix_problem, prefix_text, read_prefix, run_many,
 )
 from gobanfast._block cimport Block, raise_for
+from gobanfast._made cimport bare, newfunc, only_whole
 from gobanfast._prefix cimport reserve
 from gobanfast.native cimport (
     GBF_PREFIX_FINE, gbf_addr_load, gbf_fault, gbf_prefix_item, gbf_prefix_problem, gbf_set, gbf_set_build,
@@ -55,14 +56,16 @@ cdef class PrefixSet:
     cdef set_table _table
     cdef Block _block
 
-    def __init__(self, prefixes=(), /, *, kernel=None):
+    @classmethod
+    def _make(cls, prefixes=(), /, *, kernel=None):
         cdef gbf_prefix_item *rows = reserve(NULL, 256)
         cdef gbf_prefix_item *row
         cdef Py_ssize_t count = 0, room = 256
         cdef gbf_prefix_problem problem
         cdef str text
+        cdef const gbf_set_kernel *picked
         try:
-            self._table.kernel = gbf_set_pick(<uint32_t>cpu_features(kernel))
+            picked = gbf_set_pick(<uint32_t>cpu_features(kernel))
             for text in prefixes:
                 if count == room:
                     room *= 2
@@ -72,7 +75,7 @@ cdef class PrefixSet:
                 if problem != GBF_PREFIX_FINE:
                     raise ValueError(f"item {count}: {prefix_problem(text, problem, row.address, row.bits)}")
                 count += 1
-            self.build(rows, count)
+            return build_set(cls, rows, count, picked)
         finally:
             free(rows)
 
@@ -82,11 +85,10 @@ cdef class PrefixSet:
 
         Raises ValueError when the buffers do not fit, or with the index of the first bad item. About 0.1 us an item.
         """
-        cdef PrefixSet made = cls.__new__(cls)
         cdef Py_buffer address, length
         cdef gbf_prefix_item *rows = NULL
         cdef Py_ssize_t i, count
-        made._table.kernel = gbf_set_pick(<uint32_t>cpu_features(kernel))
+        cdef const gbf_set_kernel *picked = gbf_set_pick(<uint32_t>cpu_features(kernel))
         PyObject_GetBuffer(addresses, &address, PyBUF_SIMPLE)
         try:
             PyObject_GetBuffer(lengths, &length, PyBUF_SIMPLE)
@@ -98,26 +100,12 @@ cdef class PrefixSet:
                 for i in range(count):
                     rows[i].address = gbf_addr_load(<const uint8_t *>address.buf + 16 * i)
                     rows[i].bits = (<const uint8_t *>length.buf)[i]
-                made.build(rows, count)
+                return build_set(cls, rows, count, picked)
             finally:
                 free(rows)
                 PyBuffer_Release(&length)
         finally:
             PyBuffer_Release(&address)
-        return made
-
-    cdef int build(self, gbf_prefix_item *rows, Py_ssize_t count) except -1:
-        cdef void *data = NULL
-        cdef gbf_fault fault
-        raise_for(gbf_set_build(rows, <uint64_t>count, &data, &fault), &fault, "")
-        return self.bind(Block.adopt(data), False)
-
-    cdef int bind(self, Block block, bint verify) except -1:
-        cdef gbf_fault fault
-        raise_for(gbf_set_open(&self._table.set, block.data, block.nbytes, verify, self._table.kernel, &fault),
-                  &fault, block.path)
-        self._block = block
-        return 0
 
     @classmethod
     def load(cls, path, /, *, bint verify=True, kernel=None):
@@ -127,18 +115,12 @@ cdef class PrefixSet:
         the content hash is checked too. Raises OSError, or FormatError (path, offset) for a file that is cut short,
         damaged, foreign or too new. Cost: about 1.5 ms a megabyte. Replace the file by rename, never truncate it.
         """
-        cdef PrefixSet made = cls.__new__(cls)
-        made._table.kernel = gbf_set_pick(<uint32_t>cpu_features(kernel))
-        made.bind(Block.map(path), verify)
-        return made
+        return set_of(cls, Block.map(path), verify, gbf_set_pick(<uint32_t>cpu_features(kernel)))
 
     @classmethod
     def from_bytes(cls, data, /, *, bint verify=True, kernel=None):
         """The set in `data`, a buffer with what `save` writes; copied. Errors as for `load`."""
-        cdef PrefixSet made = cls.__new__(cls)
-        made._table.kernel = gbf_set_pick(<uint32_t>cpu_features(kernel))
-        made.bind(Block.copy(data), verify)
-        return made
+        return set_of(cls, Block.copy(data), verify, gbf_set_pick(<uint32_t>cpu_features(kernel)))
 
     def save(self, path, /):
         """Writes the set to `path` through a temporary file, fsync and rename. Raises OSError."""
@@ -146,7 +128,10 @@ cdef class PrefixSet:
 
     def verify(self):
         """Checks everything `load` checks; FormatError."""
-        self.bind(self._block, True)
+        cdef gbf_set checked
+        cdef gbf_fault fault
+        raise_for(gbf_set_open(&checked, self._block.data, self._block.nbytes, True, self._table.kernel, &fault), &fault,
+                  self._block.path)
 
     def __contains__(self, str address not None):
         cdef const char *start
@@ -198,3 +183,23 @@ cdef class PrefixSet:
 
     def __repr__(self):
         return f"<PrefixSet of {len(self)} prefixes, {self.nbytes} bytes>"
+
+
+cdef newfunc allocate = only_whole(PrefixSet)
+
+
+cdef PrefixSet build_set(object cls, gbf_prefix_item *rows, Py_ssize_t count, const gbf_set_kernel *kernel):
+    cdef void *data = NULL
+    cdef gbf_fault fault
+    raise_for(gbf_set_build(rows, <uint64_t>count, &data, &fault), &fault, "")
+    return set_of(cls, Block.adopt(data), False, kernel)
+
+
+cdef PrefixSet set_of(object cls, Block block, bint verify, const gbf_set_kernel *kernel):
+    cdef gbf_set opened
+    cdef gbf_fault fault
+    cdef PrefixSet made
+    raise_for(gbf_set_open(&opened, block.data, block.nbytes, verify, kernel, &fault), &fault, block.path)
+    made = bare(allocate, cls)
+    made._table.set, made._table.kernel, made._block = opened, kernel, block
+    return made

@@ -1,14 +1,15 @@
 from collections.abc import Mapping
-from typing import Self
+from typing import Self, final
 
 from typing_extensions import Buffer
 
 from gobanfast._block import Block
 from gobanfast._names import NameTable
 
+@final
 class SignalTable:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         words: int,
         asks: int,
@@ -22,7 +23,7 @@ class SignalTable:
         alpn_terms: Buffer,
         alpn_rows: Buffer,
         text: bytes,
-    ) -> None: ...
+    ) -> Self: ...
     @classmethod
     def of_blocks(cls, blocks: Mapping[str, Block], *, verify: bool = True) -> Self: ...
     def blocks(self) -> dict[str, Block]: ...

@@ -1,17 +1,19 @@
 """SignalTable: which rules a server name and a ClientHello satisfy."""
 
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from gobanfast._address cimport gbf_ascii
 from gobanfast._block cimport Block, raise_for
+from gobanfast._made cimport only_whole
 from gobanfast._name cimport text_of
 from gobanfast._names cimport NameTable, names_of_block
 from gobanfast._tls cimport ClientHello
 from gobanfast.native cimport (
     GBF_ASKS_ALPN, GBF_ASKS_HELLO, GBF_ASKS_JA4, GBF_ASKS_NAME, GBF_HELLO_OK, GBF_HELLO_ROWS, GBF_ROW_ABSENT,
     GBF_ROW_KNOWN, GBF_ROW_MALFORMED, GBF_ROW_TOLD, gbf_bits_and, gbf_bits_or, gbf_fault, gbf_fold, gbf_ja4_shaped,
-    gbf_name, gbf_name_read, gbf_name_union, gbf_signals_and_alpn, gbf_signals_and_hello, gbf_signals_and_ja4,
+    gbf_name, gbf_name_read, gbf_name_union, gbf_signals, gbf_signals_and_alpn, gbf_signals_and_hello, gbf_signals_and_ja4,
     gbf_signals_and_name, gbf_signals_build, gbf_signals_name_row, gbf_signals_open, gbf_signals_source, gbf_term,
 )
 
@@ -36,6 +38,7 @@ cdef uint32_t read_server_name(gbf_name *name, str sni, object tls, gbf_fold fol
     return GBF_ROW_KNOWN if gbf_name_read(name, text, nbytes, fold) else GBF_ROW_MALFORMED
 
 
+@cython.final
 cdef class SignalTable:
     """Rows of rules for the signals besides the address, and the names that lead to them. Frozen; any threads.
 
@@ -55,8 +58,9 @@ cdef class SignalTable:
         ValueError: arrays that do not fit each other.
     """
 
-    def __init__(self, *, uint32_t words, uint32_t asks, absent, NameTable names not None, bytes names_digest not None,
-                 name_rows, hello_rows, ja4_terms, ja4_rows, alpn_terms, alpn_rows, bytes text not None):
+    @staticmethod
+    def _make(*, uint32_t words, uint32_t asks, absent, NameTable names not None, bytes names_digest not None, name_rows,
+              hello_rows, ja4_terms, ja4_rows, alpn_terms, alpn_rows, bytes text not None):
         cdef gbf_signals_source source
         cdef gbf_fault fault
         cdef void *data = NULL
@@ -83,24 +87,16 @@ cdef class SignalTable:
         source.ja4_term_count, source.alpn_term_count = len(ja4) // sizeof(gbf_term), len(alpn) // sizeof(gbf_term)
         source.text_nbytes = len(text)
         raise_for(gbf_signals_build(&source, &data), &fault, "")
-        self._block = Block.adopt(data)
-        raise_for(gbf_signals_open(&self._signals, self._block.data, self._block.nbytes, False, &fault), &fault,
-                  self._block.path)
-        self._names = names
+        return table_of(Block.adopt(data), names, False)
 
     @classmethod
     def of_blocks(cls, blocks, *, bint verify=True):
         """The table whose `blocks` these are. Every index is checked, with `verify` the content hashes too; FormatError
         for blocks that are damaged or do not fit each other."""
-        cdef SignalTable table = SignalTable.__new__(SignalTable)
         cdef Block block = blocks["SIGN"]
-        cdef gbf_fault fault
-        raise_for(gbf_signals_open(&table._signals, block.data, block.nbytes, verify, &fault), &fault, block.path)
         if "NAME" not in blocks:
             raise FormatError(block.path, 0, "signals without their names")
-        table._block = block
-        table._names = names_of_block(blocks["NAME"], verify)
-        return table
+        return table_of(block, names_of_block(blocks["NAME"], verify), verify)
 
     def blocks(self):
         """Dict of the blocks that `of_blocks` takes, by tag."""
@@ -177,3 +173,16 @@ cdef class SignalTable:
                 if value < self._signals.name_row_count:
                     gbf_bits_or(scratch, gbf_signals_name_row(&self._signals, value), width)
         return GBF_ROW_KNOWN
+
+
+only_whole(SignalTable)
+
+
+cdef SignalTable table_of(Block block, NameTable names, bint verify):
+    cdef gbf_signals opened
+    cdef gbf_fault fault
+    cdef SignalTable table
+    raise_for(gbf_signals_open(&opened, block.data, block.nbytes, verify, &fault), &fault, block.path)
+    table = SignalTable.__new__(SignalTable)
+    table._signals, table._block, table._names = opened, block, names
+    return table

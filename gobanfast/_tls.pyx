@@ -8,6 +8,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
+from gobanfast._made cimport only_whole
 from gobanfast.native cimport (
     GBF_HELLO_COOKIE, GBF_HELLO_EARLY_DATA, GBF_HELLO_ECH_INNER, GBF_HELLO_ECH_OUTER, GBF_HELLO_INCOMPLETE,
     GBF_HELLO_OK, GBF_HELLO_PSK, GBF_HELLO_TICKET, GBF_JA3_BYTES, GBF_JA4_BYTES, gbf_be16,
@@ -50,8 +51,7 @@ cdef class ClientHello:
     fingerprints leave those out. Unless `status` is "ok" the fields below `nbytes` are None, empty or False.
     """
 
-    def __init__(self):
-        raise TypeError("a ClientHello comes from parse_client_hello")
+    _make = "a ClientHello comes from parse_client_hello"
 
     cdef int take(self, bytes data, bint bare) except -1:
         cdef const uint8_t *start = <const uint8_t *>PyBytes_AS_STRING(data)
@@ -324,3 +324,6 @@ def parse_handshake(data, /, *, quic=False):
     hello._transport = c'q' if quic else c't'
     hello.take(data if PyBytes_CheckExact(data) else PyBytes_FromObject(data), True)
     return hello
+
+
+only_whole(ClientHello)

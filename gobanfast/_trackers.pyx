@@ -2,10 +2,12 @@
 
 from collections import namedtuple
 
+cimport cython
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memset
 
 from gobanfast._address cimport gbf_ascii
+from gobanfast._made cimport only_whole
 from gobanfast.native cimport (
     GBF_BAD_INPUT, GBF_OK, GBF_TRACKER_WAYS, GBF_TRIP_DISTINCT, GBF_TRIP_RATE, GBF_TRIP_SURGE, GBF_TRIP_UNSURE,
     gbf_addr_load, gbf_addr_parse, gbf_addr_range, gbf_asn_range, gbf_exempt_covers, gbf_fault, gbf_status,
@@ -27,6 +29,7 @@ cdef tuple TRIPS = (
 )
 
 
+@cython.final
 cdef class Trackers:
     """What each client did a moment ago, in memory that is fixed at creation.
 
@@ -42,16 +45,13 @@ cdef class Trackers:
     Source: csrc/DESIGN.md, "Trackers".
     """
 
-    def __cinit__(self):
-        memset(&self.tracker, 0, sizeof(self.tracker))
-
-    def __init__(self, settings, *, int ipv6_client=64, bytes key=None):
+    @staticmethod
+    def _make(settings, *, int ipv6_client=64, bytes key=None):
         cdef gbf_tracker_limits limits
         cdef gbf_fault fault
         cdef gbf_status status
         cdef bytes digest = secret(key)
-        if self.tracker.sets != NULL:
-            raise TypeError("trackers are made once")
+        cdef Trackers made
         if ipv6_client not in (48, 56, 64):
             raise ValueError(f"ipv6_client={ipv6_client} is not one of 64, 56, 48")
         memset(&limits, 0, sizeof(limits))
@@ -65,13 +65,15 @@ cdef class Trackers:
         if settings.surge is not None:
             limits.surge_percent, limits.surge_min = settings.surge.over, settings.surge.min_requests
             limits.surge_baseline_ms = round(1000 * settings.surge.baseline)
-        self.ipv6_bits = ipv6_client
-        status = gbf_tracker_open(&self.tracker, &limits, <const uint8_t *><const char *>digest, &fault)
+        made = Trackers.__new__(Trackers)
+        made.ipv6_bits = ipv6_client
+        status = gbf_tracker_open(&made.tracker, &limits, <const uint8_t *><const char *>digest, &fault)
         if status == GBF_BAD_INPUT:
             raise ValueError(fault.what.decode())
         if status != GBF_OK:
             raise MemoryError()
-        watch_forks(self)
+        watch_forks(made)
+        return made
 
     def __dealloc__(self):
         gbf_tracker_close(&self.tracker)
@@ -147,6 +149,7 @@ cdef object answer_of(const gbf_tracker_answer *answer):
     )
 
 
+@cython.final
 cdef class Exemption:
     """Whom trackers leave alone.
 
@@ -155,7 +158,9 @@ cdef class Exemption:
         prefixes: a PrefixList, or None.
     """
 
-    def __init__(self, asns=(), prefixes=None):
+    @staticmethod
+    def _make(asns=(), prefixes=None):
+        cdef Exemption made
         cdef gbf_addr_range *addresses
         cdef gbf_asn_range *numbers
         cdef Py_ssize_t i
@@ -165,18 +170,20 @@ cdef class Exemption:
             for i, bits in enumerate(prefixes.lengths)
         ] if prefixes is not None else [])
         ranges = merged(asns)
-        self._addresses = bytes(sizeof(gbf_addr_range) * len(networks))
-        self._asns = bytes(sizeof(gbf_asn_range) * len(ranges))
-        addresses = <gbf_addr_range *><char *>self._addresses
-        numbers = <gbf_asn_range *><char *>self._asns
+        made = Exemption.__new__(Exemption)
+        made._addresses = bytes(sizeof(gbf_addr_range) * len(networks))
+        made._asns = bytes(sizeof(gbf_asn_range) * len(ranges))
+        addresses = <gbf_addr_range *><char *>made._addresses
+        numbers = <gbf_asn_range *><char *>made._asns
         for i, (first, last) in enumerate(networks):
             packed = first.to_bytes(16) + last.to_bytes(16)
             addresses[i].first = gbf_addr_load(<const uint8_t *><const char *>packed)
             addresses[i].last = gbf_addr_load(<const uint8_t *><const char *>packed + 16)
         for i, (first, last) in enumerate(ranges):
             numbers[i] = gbf_asn_range(first, last)
-        self.exempt.addresses, self.exempt.address_count = addresses, <uint32_t>len(networks)
-        self.exempt.asns, self.exempt.asn_count = numbers, <uint32_t>len(ranges)
+        made.exempt.addresses, made.exempt.address_count = addresses, <uint32_t>len(networks)
+        made.exempt.asns, made.exempt.asn_count = numbers, <uint32_t>len(ranges)
+        return made
 
     def covers(self, str address not None, uint32_t asn=0):
         """Whether an address, or the AS it comes from, is exempt; False for text that is no address."""
@@ -197,3 +204,7 @@ cdef list merged(ranges):
         else:
             found.append((first, last))
     return found
+
+
+only_whole(Trackers)
+only_whole(Exemption)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from gobanfast._decision import Decision
 from gobanfast._engine import EngineCore
@@ -12,6 +12,9 @@ from gobanfast._errors import GobanError
 from gobanfast.bans import DEFAULT_DURATION
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+    from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
     from gobanfast._headers import HeaderPairs
     from gobanfast.asn import AsnTable
     from gobanfast.bans import Ban
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from gobanfast.rules.differences import Budget
     from gobanfast.rules.watch import Watcher
     from gobanfast.stores import Store, Sync
+
+    Key = str | IPv4Address | IPv6Address | IPv4Network | IPv6Network
 
 
 class Engine(EngineCore):
@@ -38,13 +43,24 @@ class Engine(EngineCore):
 
     ruleset = EngineCore.ruleset
 
+    watcher: Watcher | None
+    sync: Sync | None
+    _boot_problems: tuple[str, ...]
+
+    def __new__(
+        cls, ruleset: Ruleset | None = None, *_: object, clock: Callable[[], float] | None = None,
+        seed: bytes | None = None, **__: object,
+    ) -> Self:  # fmt: skip
+        given = _ready(ruleset)
+        engine = super().__new__(cls, given.compiled, given.settings, clock, seed, given)
+        engine.watcher = engine.sync = None
+        engine._boot_problems = ()
+        return engine
+
     def __init__(
         self, ruleset: Ruleset, *, clock: Callable[[], float] | None = None, seed: bytes | None = None
     ) -> None:
-        super().__init__(_ready(ruleset).compiled, ruleset.settings, clock, seed, ruleset)
-        self.watcher: Watcher | None = None
-        self.sync: Sync | None = None
-        self._boot_problems: tuple[str, ...] = ()
+        """Nothing more: an engine is whole once `__new__` has made it, so that none can be had without rules."""
 
     @classmethod
     def load(
@@ -200,29 +216,33 @@ class Engine(EngineCore):
         )
 
     def ban(
-        self, key: str, *, duration: str | float | None = DEFAULT_DURATION, reason: str = "", wide: bool = False,
-        now: float | None = None,
+        self, key: Key, *, duration: str | float | timedelta | None = DEFAULT_DURATION, reason: str = "",
+        wide: bool = False, now: float | None = None,
     ) -> Ban:  # fmt: skip
         """Bans `key`, and returns the ban as it now stands.
 
         Args:
             key: address, prefix, AS number, fingerprint, or fingerprint at a client; see `gobanfast.bans.ban_key`. An
-                IPv6 address is banned alone; its client is its /64: `gobanfast.bans.client_key`.
-            duration: seconds, or text such as "1h30m"; None and "permanent" are for good. A ban is never shortened.
+                IPv6 address is banned alone; its client is its /64: `gobanfast.bans.client_key`. Objects of the
+                module ipaddress are taken, too.
+            duration: seconds, a timedelta, or text such as "1h30m"; None and "permanent" are for good. A ban is never
+                shortened.
             wide: True takes a key that keeps out more than clients, too: see `gobanfast.bans.too_wide`. Proxies are
                 those of the ruleset's `trust:`.
         Raises:
-            ValueError: a key or duration that is none; a wide key.
+            ValueError: a key or duration that is none; a wide key. TypeError: a key that is no text, as an AS number
+                alone.
             GobanError: the table is full and has no room for this ban: policy `on_full` is "refuse", or it is "evict"
                 and all others last longer. Counted as `refused` in `ban_table.stats()`.
         """
         from gobanfast.bans import ban_key, too_wide
         from gobanfast.rules.values import parse_duration
 
-        if not wide and (problem := too_wide(ban_key(key), trusted=self.ruleset.trust)) is not None:
+        text = _key_text(key)
+        if not wide and (problem := too_wide(ban_key(text), trusted=self.ruleset.trust)) is not None:
             raise ValueError(f"{problem}; if that is meant, say wide=True")
-        seconds = parse_duration(duration) if isinstance(duration, str) else duration
-        made = self.ban_table.ban(key, duration=seconds, reason=reason, now=now)
+        seconds = parse_duration(duration) if isinstance(duration, str) else _seconds(duration)
+        made = self.ban_table.ban(text, duration=seconds, reason=reason, now=now)
         if made is None:
             full = f"the table is full with {len(self.ban_table)} bans"
             raise GobanError(f"{key} is not banned: {full}; raise bans: capacity, or lift some")
@@ -230,12 +250,12 @@ class Engine(EngineCore):
             told(made)
         return made
 
-    def unban(self, key: str, *, now: float | None = None) -> Ban | None:
+    def unban(self, key: Key, *, now: float | None = None) -> Ban | None:
         """The ban of exactly this key, now lifted; None when there was none.
 
         Of a client the trackers forget what it did, or its next request would ban it again.
         """
-        lifted = self.ban_table.unban(key, now=now)
+        lifted = self.ban_table.unban(_key_text(key), now=now)
         trackers = self.running.trackers
         if lifted is not None and trackers is not None and not lifted.key.startswith(("AS", "gh1:")):
             trackers.forget(lifted.key.partition("/")[0])
@@ -255,12 +275,37 @@ class Engine(EngineCore):
         """Lines that say which rule decided, where it stands, on which signals, and what would change the answer."""
         from gobanfast.rules.explain import explain
 
+        if not isinstance(decision, Decision):
+            raise TypeError(f"explain takes a Decision; write engine.explain(engine.peek({decision!r:.60}))")
+
         return explain(decision, self.ruleset.asn)
 
 
-def _ready(ruleset: Ruleset) -> Ruleset:
-    """The ruleset, its trust read; TypeError for the path of one."""
+def _key_text(key: object) -> str:
+    """The text of a key; TypeError for a number, which could be an address or an AS."""
+    if isinstance(key, str):
+        return key
+    from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+    if isinstance(key, (IPv4Address, IPv6Address, IPv4Network, IPv6Network)):
+        return str(key)
+    hint = f"'AS{key}' for an AS" if isinstance(key, int) else "a text such as '192.0.2.1'"
+    raise TypeError(f"key is {key!r:.60}, {type(key).__name__} and not str; write {hint}")
+
+
+def _seconds(duration: float | timedelta | None) -> float | None:
+    from datetime import timedelta
+
+    return duration.total_seconds() if isinstance(duration, timedelta) else duration
+
+
+def _ready(ruleset: object) -> Ruleset:
+    """The ruleset, its trust read; TypeError for the path of one, or none."""
     if isinstance(ruleset, (str, PathLike)):
         raise TypeError(f"ruleset is {ruleset!r}, the path of one; load it: Engine.load({ruleset!r}) or Ruleset.load")
+    from gobanfast.rules import Ruleset
+
+    if not isinstance(ruleset, Ruleset):
+        raise TypeError(f"an Engine comes from Engine(ruleset) or Engine.load(path), not from {ruleset!r:.100}")
     _ = ruleset._trusted  # here and not beside a request: a compiled file's may be damaged
     return ruleset

@@ -231,7 +231,7 @@ def test_compiled_classes_have_the_signature_of_their_stub(name):
         for node in stub.body
         if isinstance(node, ast.ClassDef) and node.name == name
         for method in node.body
-        if isinstance(method, ast.FunctionDef) and method.name == "__init__"
+        if isinstance(method, ast.FunctionDef) and method.name == "__new__"
     ]
     defaults = [ast.literal_eval(default) for default in (*made.defaults, *made.kw_defaults) if default is not None]
     told = inspect.signature(public).parameters.values()

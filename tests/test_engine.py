@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -280,3 +281,17 @@ def test_a_thousand_reloads_keep_memory_flat() -> None:
 
     nbytes_kib = engine.compiled.nbytes // 1024
     assert resident_kib() - before < 20 * max(nbytes_kib, 64)
+
+
+@pytest.mark.parametrize("text", ["192.0.2.7", "2001:db8::7"])
+def test_address_objects_are_addresses(text: str) -> None:
+    """Of the module ipaddress, in `decide`, `peek`, `ban` and `unban`; a ban takes a timedelta."""
+    engine = Engine(Ruleset.from_text("rules: [{id: x, when: {prefix: 203.0.113.0/24}, action: ban}]"))
+    address = ipaddress.ip_address(text)
+
+    made = engine.ban(address, duration=timedelta(minutes=2), now=1000.0)
+
+    assert (text, 120.0) == (made.key, made.expires - made.created)
+    assert "ban" == engine.decide(address, now=1001.0).action == engine.peek(address, now=1001.0).action
+    assert text == engine.decide(address, now=1001.0).address
+    assert text == engine.unban(address, now=1001.0).key

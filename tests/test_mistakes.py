@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from gobanfast import Engine, NameTable, PrefixTable, Ruleset
+from gobanfast import AsnTable, Engine, NameTable, PrefixTable, Ruleset
 from gobanfast.frontends.gate import Gate
 from gobanfast.frontends.trust import Trust
 
@@ -15,6 +17,13 @@ RULES = "rules: [{id: tools, when: {header: {user-agent: {contains: curl}}}, act
 WRONG: Any = {
     "rules as a path": (lambda engine: Engine("rules.yaml"), "'rules.yaml'", "Engine.load('rules.yaml')"),
     "a swap to a path": (lambda engine: engine.swap("rules.yaml"), "'rules.yaml'", "Ruleset.load"),
+    "an AS by its number alone": (lambda engine: engine.ban(14061, duration=60), "14061", "'AS14061'"),
+    "a packed address": (lambda engine: engine.decide(b"\xc0\0\2\1"), "bytes", "decide_packed"),
+    "a copy of a decision": (lambda engine: copy.copy(engine.decide("a")), "Decision", "keep the attributes"),
+    "a pickled ruleset": (lambda engine: pickle.dumps(engine.ruleset), "Ruleset", "Ruleset.load"),
+    "a pickled AS table": (lambda engine: pickle.dumps(engine.ruleset.asn), "AsnTable", "AsnTable.load"),
+    "an empty AS table": (lambda engine: AsnTable(), "AsnTable", ".from_csv, .from_mmdb or .load"),
+    "a text explained": (lambda engine: engine.explain("192.0.2.1"), "'192.0.2.1'", "engine.explain(engine.peek("),
     "headers by name": (lambda engine: engine.decide("a", headers={"user-agent": "curl"}), "a dict", "pairs of bytes"),
     "headers as str": (lambda engine: engine.decide("a", headers=[("user-agent", "curl")]), "'curl'", "pair of bytes"),
     "a column that is a text": (lambda engine: engine.decide_many("192.0.2.1"), "'192.0.2.1'", "one for each row"),

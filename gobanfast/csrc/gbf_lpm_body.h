@@ -351,7 +351,7 @@ static void find_text_many(const gbf_lpm *t, const char *const *texts, const uin
 
 /* Appends the nodes that up to 16 entries name to `children` (which has room) and counts them; returns whether a leaf among them
  * is out of range. */
-GBF_INLINE uint32_t collect(const uint32_t *entries, uint32_t n, uint32_t leaf_limit, uint32_t *children,
+GBF_INLINE uint32_t collect(const uint32_t *entries, uint32_t n, uint32_t leaf_limit, uint32_t none, uint32_t *children,
                             uint64_t *count)
 {
 #if defined(GBF_KERNEL_AVX512)
@@ -359,7 +359,7 @@ GBF_INLINE uint32_t collect(const uint32_t *entries, uint32_t n, uint32_t leaf_l
     __m512i entry = _mm512_maskz_loadu_epi32(live, entries);
     __mmask16 child = _mm512_movepi32_mask(entry);
     __mmask16 high = _mm512_mask_cmpge_epu32_mask(live, entry, _mm512_set1_epi32((int)leaf_limit));
-    __mmask16 leaf = _mm512_cmpneq_epi32_mask(entry, _mm512_set1_epi32((int)GBF_NO_LEAF));
+    __mmask16 leaf = _mm512_cmpneq_epi32_mask(entry, _mm512_set1_epi32((int)none));
     _mm512_storeu_si512(children + *count, _mm512_maskz_compress_epi32(
                                                child, _mm512_andnot_si512(_mm512_set1_epi32((int)GBF_CHILD), entry)));
     *count += (uint64_t)__builtin_popcount(child);
@@ -367,7 +367,7 @@ GBF_INLINE uint32_t collect(const uint32_t *entries, uint32_t n, uint32_t leaf_l
 #else
     uint32_t bad = 0;
     for (uint32_t i = 0; i < n; i++) {
-        bad |= (uint32_t)(entries[i] >= leaf_limit && entries[i] < GBF_NO_LEAF);
+        bad |= (uint32_t)(entries[i] >= leaf_limit && entries[i] < GBF_CHILD && entries[i] != none);
         children[*count] = entries[i] & ~GBF_CHILD;
         *count += entries[i] >> 31;
     }
@@ -392,12 +392,12 @@ GBF_INLINE uint32_t nonzero(const uint32_t *words, uint32_t n)
 /* Nodes lie in the order in which a stack gives back the entries that name them, the last child of a node right behind it. So
  * one walk over the words finds each node where the one before it ended, or on the next line, and the entry on top of
  * the stack must name it. */
-static gbf_status verify_nodes(const gbf_trie *t, uint32_t leaf_limit, uint32_t *children, uint64_t room,
-                               gbf_fault *fault)
+static gbf_status verify_nodes(const gbf_trie *t, uint32_t leaf_limit, uint32_t none, uint32_t *children,
+                               uint64_t room, gbf_fault *fault)
 {
     uint64_t count = 0, end = 3, slots = UINT64_C(1) << t->direct_bits;
     for (uint64_t i = 0; i < slots; i += 16)
-        if (collect(t->direct + i, 16, leaf_limit, children, &count) != 0 || count > room)
+        if (collect(t->direct + i, 16, leaf_limit, none, children, &count) != 0 || count > room)
             return gbf_refuse(fault, GBF_BAD_FORMAT, "direct entry is out of range", i);
     while (count > 0) {
         uint64_t at = end;
@@ -411,7 +411,7 @@ static gbf_status verify_nodes(const gbf_trie *t, uint32_t leaf_limit, uint32_t 
         wrong |= nonzero(t->words + end, (uint32_t)(at - end)); /* padding */
         end = at + 2 + entries;
         for (uint64_t k = at + 2; wrong == 0 && k < end; k += 16)
-            wrong = collect(t->words + k, end - k < 16 ? (uint32_t)(end - k) : 16, leaf_limit, children, &count);
+            wrong = collect(t->words + k, end - k < 16 ? (uint32_t)(end - k) : 16, leaf_limit, none, children, &count);
         if (wrong != 0 || count > room)
             return gbf_refuse(fault, GBF_BAD_FORMAT, "node is damaged", at);
     }
@@ -420,7 +420,7 @@ static gbf_status verify_nodes(const gbf_trie *t, uint32_t leaf_limit, uint32_t 
     return GBF_OK;
 }
 
-static gbf_status verify(const gbf_trie *t, uint32_t leaf_limit, gbf_fault *fault)
+static gbf_status verify(const gbf_trie *t, uint32_t leaf_limit, uint32_t none, gbf_fault *fault)
 {
     if (t->word_count < 3 || memcmp(t->words, gbf_trie_idle_node, sizeof gbf_trie_idle_node) != 0)
         return gbf_refuse(fault, GBF_BAD_FORMAT, "idle node is damaged", 0);
@@ -429,7 +429,7 @@ static gbf_status verify(const gbf_trie *t, uint32_t leaf_limit, gbf_fault *faul
         malloc((room + 64 + 16) * sizeof *children); /* one node's worth beyond, found out afterwards */
     if (children == NULL)
         return GBF_NO_MEMORY;
-    gbf_status status = verify_nodes(t, leaf_limit, children, room, fault);
+    gbf_status status = verify_nodes(t, leaf_limit, none, children, room, fault);
     free(children);
     return status;
 }

@@ -170,7 +170,7 @@ gbf_status gbf_prefix_open(gbf_prefix *table, const void *block, uint64_t nbytes
     if (meta->count4 > t.count || t.group_count != t.count / GBF_LIST_STRIDE + (t.count % GBF_LIST_STRIDE != 0))
         return gbf_refuse(fault, GBF_BAD_FORMAT, "prefix count does not fit the prefix list", 64);
     uint32_t leaf_limit = t.values != NULL && t.value_count < GBF_NO_LEAF ? (uint32_t)t.value_count : GBF_NO_LEAF;
-    if ((status = gbf_lpm_bind(&t.lpm, block, leaf_limit, kernel, fault)) != GBF_OK)
+    if ((status = gbf_lpm_bind(&t.lpm, block, leaf_limit, GBF_NO_LEAF, kernel, fault)) != GBF_OK)
         return status;
     *table = t;
     return GBF_OK;

@@ -9,6 +9,7 @@ enum {
     LOGD = GBF_TAG('L', 'O', 'G', 'D'),
     ACTN = GBF_TAG('A', 'C', 'T', 'N'),
     OWN_SECTIONS = 6,
+    LOG = 3, /* the action of rules that decide nothing */
 };
 
 static uint64_t words_for(uint64_t rules)
@@ -38,6 +39,16 @@ static gbf_status check_records(const gbf_record *records, uint64_t count, uint6
     return GBF_OK;
 }
 
+/* What decides is counted in an array by action. */
+static gbf_status check_actions(const uint8_t *actions, uint64_t count, const uint64_t *enforced, gbf_status bad,
+                                gbf_fault *fault)
+{
+    for (uint64_t i = 0; i < count; i++)
+        if (actions[i] > LOG || (actions[i] == LOG && enforced[i >> 6] >> (i & 63) & 1))
+            return gbf_refuse(fault, bad, "rule has an action that it cannot have", i);
+    return GBF_OK;
+}
+
 gbf_status gbf_rules_build(const gbf_rules_source *s, void **block, gbf_fault *fault)
 {
     gbf_status status;
@@ -45,7 +56,8 @@ gbf_status gbf_rules_build(const gbf_rules_source *s, void **block, gbf_fault *f
         return gbf_refuse(fault, GBF_BAD_INPUT, "too few classes, or no records", 0);
     if ((status = check_ranges(s->ranges4, s->range_count4, s->record_count, fault)) != GBF_OK ||
         (status = check_ranges(s->ranges6, s->range_count6, s->record_count, fault)) != GBF_OK ||
-        (status = check_records(s->records, s->record_count, s->class_count, GBF_BAD_INPUT, fault)) != GBF_OK)
+        (status = check_records(s->records, s->record_count, s->class_count, GBF_BAD_INPUT, fault)) != GBF_OK ||
+        (status = check_actions(s->actions, s->rule_count, s->enforced, GBF_BAD_INPUT, fault)) != GBF_OK)
         return status;
     gbf_lpm_build tries = {0};
     uint64_t mask_bytes = 8 * words_for(s->rule_count);
@@ -93,8 +105,9 @@ gbf_status gbf_rules_open(gbf_rules *rules, const void *block, uint64_t nbytes, 
         if ((r.enforced[w] | r.shadow[w] | r.logged[w]) & beyond)
             return gbf_refuse(fault, GBF_BAD_FORMAT, "mask names a rule that does not exist", w);
     }
-    if ((status = check_records(r.records, r.record_count, r.class_count, GBF_BAD_FORMAT, fault)) != GBF_OK ||
-        (status = gbf_lpm_bind(&r.lpm, block, (uint32_t)r.record_count, kernel, fault)) != GBF_OK)
+    if ((status = check_actions(r.actions, r.rule_count, r.enforced, GBF_BAD_FORMAT, fault)) != GBF_OK ||
+        (status = check_records(r.records, r.record_count, r.class_count, GBF_BAD_FORMAT, fault)) != GBF_OK ||
+        (status = gbf_lpm_bind(&r.lpm, block, (uint32_t)r.record_count, 0, kernel, fault)) != GBF_OK)
         return status;
     *rules = r;
     return GBF_OK;

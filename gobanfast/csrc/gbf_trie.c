@@ -222,14 +222,14 @@ static gbf_status bind_trie(gbf_trie *t, const void *block, uint32_t direct_tag,
     return GBF_OK;
 }
 
-gbf_status gbf_lpm_bind(gbf_lpm *lpm, const void *block, uint32_t leaf_limit, const gbf_lpm_kernel *kernel,
-                        gbf_fault *fault)
+gbf_status gbf_lpm_bind(gbf_lpm *lpm, const void *block, uint32_t leaf_limit, uint32_t none,
+                        const gbf_lpm_kernel *kernel, gbf_fault *fault)
 {
     gbf_status status;
     if ((status = bind_trie(&lpm->v4, block, DIR4, WRD4, 18, fault)) != GBF_OK ||
         (status = bind_trie(&lpm->v6, block, DIR6, WRD6, 16, fault)) != GBF_OK ||
-        (status = kernel->verify(&lpm->v4, leaf_limit, fault)) != GBF_OK ||
-        (status = kernel->verify(&lpm->v6, leaf_limit, fault)) != GBF_OK)
+        (status = kernel->verify(&lpm->v4, leaf_limit, none, fault)) != GBF_OK ||
+        (status = kernel->verify(&lpm->v6, leaf_limit, none, fault)) != GBF_OK)
         return status;
     return GBF_OK;
 }

@@ -100,8 +100,8 @@ typedef struct {
     void (*find_text_many)(const gbf_lpm *t, const char *const *texts, const uint32_t *lengths, size_t n,
                            uint32_t *leaves);
     /* Checks that every entry of an untrusted trie stays inside it: children must be exactly the nodes, in order,
-     * each referred to once; leaves must be below `leaf_limit` or GBF_NO_LEAF. Fault offsets count words. */
-    gbf_status (*verify)(const gbf_trie *t, uint32_t leaf_limit, gbf_fault *fault);
+     * each referred to once; leaves must be below `leaf_limit`, or `none`. Fault offsets count words. */
+    gbf_status (*verify)(const gbf_trie *t, uint32_t leaf_limit, uint32_t none, gbf_fault *fault);
 } gbf_lpm_kernel;
 
 /* The kernels of this build, best first, "scalar" last. */
@@ -126,9 +126,9 @@ void gbf_lpm_free(gbf_lpm_build *build);
 #define GBF_LPM_PARTS 4u
 void gbf_lpm_parts(const gbf_lpm_build *build, gbf_part parts[GBF_LPM_PARTS]);
 
-/* Binds `lpm` to the trie sections of an opened block after checking every entry; leaves must be below `leaf_limit` or
- * GBF_NO_LEAF. */
-gbf_status gbf_lpm_bind(gbf_lpm *lpm, const void *block, uint32_t leaf_limit, const gbf_lpm_kernel *kernel,
-                        gbf_fault *fault);
+/* Binds `lpm` to the trie sections of an opened block after checking every entry; leaves must be below `leaf_limit`, or
+ * `none`: GBF_NO_LEAF where an address may have no leaf, any leaf below the limit (as 0) where each must have one. */
+gbf_status gbf_lpm_bind(gbf_lpm *lpm, const void *block, uint32_t leaf_limit, uint32_t none,
+                        const gbf_lpm_kernel *kernel, gbf_fault *fault);
 
 #endif

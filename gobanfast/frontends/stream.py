@@ -157,6 +157,8 @@ class Listener:
         sock.setblocking(False)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_sock":  # of an object that no constructor saw
+            raise AttributeError("a Listener comes from Listener(socket, engine)")
         return getattr(self._sock, name)  # getsockname, family, type, setsockopt, listen, ...
 
     def __enter__(self) -> Self:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gobanfast._name import normalize_name
 from gobanfast._names import NameTable
 from gobanfast.consistency import Lookalikes, agreement
-from gobanfast.headers import normalize_headers
+from gobanfast.headers import HTTP_VERSIONS, normalize_headers
 from gobanfast.rules.fields import SNI_WORDS, TLS_VERSIONS
 from gobanfast.rules.regex import compile_regex
 from gobanfast.rules.requests import holds, names_in, reading_of, text_of
@@ -33,7 +33,7 @@ def explain(decision: Decision, asn: AsnTable) -> str:
 
     Cost: builds the prefix list of the deciding rule anew to say which entry matched; not for a hot path.
     """
-    lines = [f"{decision.address or 'no address'}: {decision.action}"]
+    lines = [f"{_shown(decision.address) or 'no address'}: {decision.action}"]
     lines += (f"  {label:<11}{text}" for label, text in _parts(decision, asn))
     return "\n".join(lines)
 
@@ -41,7 +41,7 @@ def explain(decision: Decision, asn: AsnTable) -> str:
 def _parts(decision: Decision, asn: AsnTable) -> Iterator[tuple[str, str]]:
     by_id = {rule.id: rule for rule in decision.compiled.rules}
     network = "AS unknown" if decision.asn is None else asn.describe(decision.asn)
-    yield "signals", f"address {decision.address}, {network}"
+    yield "signals", f"address {_shown(decision.address)}, {network}"
     for text in _other_signals(decision):
         yield "", text
     if decision.cause == "rule":
@@ -62,6 +62,13 @@ def _parts(decision: Decision, asn: AsnTable) -> Iterator[tuple[str, str]]:
     for name in decision.logged:
         weigh = None if decision.score is None else by_id[name].weigh
         yield "logged by", _place(by_id[name]) + ("" if weigh is None else f"; adds {weigh:g} to the score")
+
+
+def _shown(address: str | None) -> str | None:
+    """An address as it came; as a literal when it holds what no address does, for a terminal."""
+    if address is None or (address.isascii() and address.isprintable() and len(address) <= SHOWN_CHARS):
+        return address
+    return repr(address[:SHOWN_CHARS])
 
 
 def _live(decision: Decision) -> str:
@@ -142,7 +149,7 @@ def _other_signals(decision: Decision) -> Iterator[str]:
     if told:
         yield ", ".join(told)
     if decision.headers is not None:
-        found = normalize_headers(decision.headers, decision.http)
+        found = normalize_headers(decision.headers, decision.http if decision.http in HTTP_VERSIONS else None)
         agent = dict(found.pairs).get(b"user-agent")
         shown = "absent" if agent is None else repr(agent[:SHOWN_CHARS].decode("latin-1"))
         yield f"headers malformed: {found.problem}" if found.problem else f"{found.fingerprint}, user-agent {shown}"
@@ -167,8 +174,8 @@ def _because_request(rule: Rule, decision: Decision) -> Iterator[str]:
         if "present" in test.words:
             yield f"{label}: {shown} is present"
             continue
-        one = next(item for item in test.values if holds(HeaderTest(test.name, test.operator, (item,)))(text))
-        yield f"{label}: {VERBS[test.operator].format(repr(one))} {shown}"
+        one = next((item for item in test.values if holds(HeaderTest(test.name, test.operator, (item,)))(text)), None)
+        yield f"{label}: {shown}" if one is None else f"{label}: {VERBS[test.operator].format(repr(one))} {shown}"
 
 
 def _because_path(rule: Rule, test: HeaderTest, decision: Decision) -> Iterator[str]:
@@ -224,7 +231,8 @@ def _because_hello(rule: Rule, decision: Decision) -> Iterator[str]:
         return
     for label, texts in (("ja4", when.ja4), ("ja4_prefix", when.ja4_prefix)):
         if texts is not None:
-            yield f"{label}: {next(text for text in texts if ja4.startswith(text))!r} begins {ja4!r}"
+            found = next((text for text in texts if ja4.startswith(text)), "")
+            yield f"{label}: {found!r} begins {ja4[:SHOWN_CHARS]!r}"
     if hello is None:
         return
     if when.alpn is not None:

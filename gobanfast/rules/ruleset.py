@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gobanfast._dataclass import dataclass
 from gobanfast._digest import blake2b
@@ -173,6 +173,12 @@ class Ruleset:
     def nbytes(self) -> int:
         """Bytes of the compiled arrays."""
         return self.compiled.nbytes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            "a Ruleset is not pickled or copied: it never changes, so share it; for another process save it, and "
+            "Ruleset.load the file there"
+        )
 
     def __repr__(self) -> str:
         return f"<Ruleset {self.source!r}: {len(self.rules)} rules, {self.nbytes} bytes>"

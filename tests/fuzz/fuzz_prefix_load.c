@@ -1,14 +1,12 @@
-/* A prefix table or a ruleset that opens, with a hash or without one, answers every call without leaving its block.
+/* A prefix table that opens, with a hash or without one, answers every call without leaving its block.
  *
  * Input: a few prefixes to build a sound block from, then edits (offset, byte) to it, then a cut. Random bytes alone would
  * never get past the geometry checks. */
 #include "gbf_cpu.h"
 #include "gbf_prefix.h"
-#include "gbf_rules.h"
 #include "mend.h"
 
 #define KIND GBF_TAG('P', 'F', 'X', ' ')
-#define RULES GBF_TAG('R', 'U', 'L', 'E')
 
 static gbf_addr any_address(input *in)
 {
@@ -51,36 +49,6 @@ static uint64_t ask_prefix(const uint8_t *block, uint64_t nbytes, int verify, co
     return sum;
 }
 
-static uint64_t ask_rules(const uint8_t *block, uint64_t nbytes, int verify, const gbf_lpm_kernel *kernel, input in)
-{
-    gbf_rules rules;
-    gbf_fault fault;
-    if (gbf_rules_open(&rules, block, nbytes, verify, kernel, &fault) != GBF_OK)
-        return 0;
-    uint64_t sum = 0;
-    for (int i = 0; i < 16; i++) {
-        char text[64];
-        uint32_t record = gbf_rules_record(&rules, text, gbf_addr_format(any_address(&in), text));
-        const uint64_t *vector = gbf_rules_vector(&rules, rules.records[record].class);
-        uint32_t rule = gbf_rules_next(&rules, vector, rules.enforced, 0);
-        sum += rule == GBF_NONE ? 0 : rules.actions[rule];
-    }
-    return sum;
-}
-
-static void *build_rules(input *in)
-{
-    gbf_range ranges[3] = {{{0, 0}, 0}, {{(uint64_t)(take(in, 4) | 1) << 32, 0}, 1}, {{UINT64_MAX, 0}, 0}};
-    const gbf_record records[2] = {{0, 2}, {take(in, 4), 3}};
-    const uint64_t vectors[4] = {0, 0, take(in, 1), take(in, 1)}, masks[3] = {1, 2, 4};
-    const uint8_t actions[3] = {0, 1, 3};
-    gbf_rules_source source = {ranges,  ranges, records, vectors, &masks[0], &masks[1], &masks[2],
-                               actions, 3,      2,       2,       4,         3};
-    void *block = NULL;
-    gbf_fault fault;
-    return gbf_rules_build(&source, &block, &fault) == GBF_OK ? block : NULL;
-}
-
 static void *build_prefixes(input *in)
 {
     gbf_prefix_item items[64];
@@ -100,25 +68,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
 {
     input in = {data, data + nbytes};
     uint32_t choice = take(&in, 1);
-    int rules = choice & 1;
-    uint8_t *sound = rules ? build_rules(&in) : build_prefixes(&in);
+    uint8_t *sound = build_prefixes(&in);
     if (sound == NULL)
         return 0;
-    uint64_t block_bytes = gbf_block_nbytes(sound);
-    for (uint32_t edits = take(&in, 1) % 16; edits > 0; edits--) {
-        uint32_t offset = take(&in, 4) % (uint32_t)block_bytes;
-        sound[offset] = (uint8_t)take(&in, 1);
-    }
-    if (choice & 2)
-        block_bytes = 64 + take(&in, 4) % (block_bytes - 63);
-    uint8_t *block = exact(sound, block_bytes);
-    free(sound);
-    if (choice & 4)
-        mend(block, block_bytes, rules ? RULES : KIND);
+    uint64_t block_bytes;
+    uint8_t *block = damaged(&in, sound, &block_bytes, KIND);
     const gbf_lpm_kernel *kernel = gbf_lpm_pick(choice & 8 ? 0 : gbf_cpu_features());
     volatile uint64_t sum = 0;
     for (int verify = 0; verify < 2; verify++)
-        sum = sum + (rules ? ask_rules : ask_prefix)(block, block_bytes, verify, kernel, in);
+        sum = sum + ask_prefix(block, block_bytes, verify, kernel, in);
     free(block);
     return 0;
 }

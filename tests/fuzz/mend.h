@@ -33,6 +33,18 @@ static inline uint64_t any_offset(input *in, const uint8_t *block)
     return section.offset + (choice & 1 ? near : section.nbytes - 1 - near);
 }
 
+/* One edit: a byte, or a whole word, which is what indices are: with all bits, the marks of a trie, or any. */
+static inline void edit(input *in, uint8_t *block, uint64_t nbytes, uint64_t offset)
+{
+    static const uint32_t marks[] = {0, 1, 0x7FFFFFFF, 0x7FFFFFFE, 0x80000000, 0x80000003, 0xFFFFFFFF};
+    uint32_t choice = take(in, 1), word = choice % 8 < 7 ? marks[choice % 8] : take(in, 4);
+    offset &= ~UINT64_C(3);
+    if (choice < 128 || offset + 4 > nbytes)
+        block[offset] = (uint8_t)take(in, 1);
+    else
+        memcpy(block + offset, &word, sizeof word);
+}
+
 /* A copy of a sound block of this kind after some edits, a cut or neither, and with its header mended or not. Frees
  * `sound`. */
 static inline uint8_t *damaged(input *in, uint8_t *sound, uint64_t *nbytes, uint32_t kind)
@@ -42,7 +54,10 @@ static inline uint8_t *damaged(input *in, uint8_t *sound, uint64_t *nbytes, uint
     uint8_t *edited = exact(sound, *nbytes);
     for (uint32_t edits = take(in, 1) % 8; edits > 0; edits--) {
         uint64_t offset = any_offset(in, sound);
-        edited[offset] = (uint8_t)take(in, 1);
+        if (choice & 4)
+            edit(in, edited, *nbytes, offset);
+        else
+            edited[offset] = (uint8_t)take(in, 1);
     }
     free(sound);
     uint8_t *block = edited;
