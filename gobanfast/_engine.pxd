@@ -11,7 +11,7 @@ from gobanfast.native cimport gbf_addr, gbf_ban_key, gbf_live, gbf_live_request
 cdef class Running:
     cdef readonly CompiledRules compiled
     cdef readonly object settings
-    cdef readonly object ruleset       # whole, None where an EngineCore runs without one; a swap replaces it with the rest
+    cdef readonly object ruleset       # what all this came from; None where an EngineCore runs without one
     cdef readonly BanTable bans
     cdef readonly Trackers trackers    # None: off
     cdef readonly Scorer scorer        # None: off

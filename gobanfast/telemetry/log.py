@@ -1,6 +1,6 @@
 """The decision log: one JSON object a line for each decision that matters. docs/decision-log.md has every member.
 
-What a request pays is one entry in a queue, under a microsecond. A thread of this process, which starts with the first
+What a request pays is one entry in a queue, about a microsecond. A thread of this process, which starts with the first
 entry, makes lines of them and hands them to a sink. The queue is bounded in bytes: of a request with long headers,
 name or path a short copy is queued, and what does not fit is counted, which is a line of the log itself. A line that
 the sink can never take is dropped and counted, too.
