@@ -14,10 +14,10 @@ from libc.string cimport memcpy, memset
 from gobanfast._address cimport gbf_ascii, pick_kernel, prefix_text, read_prefix, text_of
 from gobanfast._made cimport only_whole
 from gobanfast.native cimport (
-    GBF_BAN_ASN, GBF_BAN_EPOCH, GBF_BAN_EVERYONE, GBF_BAN_FINGERPRINT, GBF_BAN_FINGERPRINT_AT4, GBF_BAN_FINGERPRINT_AT6, GBF_BAN_FOREVER,
-    GBF_BAN_IP4, GBF_BAN_REFUSED, GBF_BANS_COPY, gbf_addr, gbf_ban, gbf_ban_asn,
-    gbf_ban_fingerprint, gbf_ban_key, gbf_ban_prefix, gbf_bans_ban,
-    gbf_bans_close, gbf_bans_closed, gbf_bans_configure, gbf_bans_copy, gbf_bans_count, gbf_bans_counts, gbf_bans_extend, gbf_bans_find, gbf_bans_free,
+    GBF_BAN_ASN, GBF_BAN_EPOCH, GBF_BAN_EVERYONE, GBF_BAN_FINGERPRINT, GBF_BAN_FINGERPRINT_AT4,
+    GBF_BAN_FINGERPRINT_AT6, GBF_BAN_FOREVER, GBF_BAN_IP4, GBF_BAN_REFUSED, GBF_BANS_COPY, gbf_addr, gbf_ban,
+    gbf_ban_asn, gbf_ban_fingerprint, gbf_ban_key, gbf_ban_prefix, gbf_bans_ban, gbf_bans_close, gbf_bans_closed,
+    gbf_bans_configure, gbf_bans_copy, gbf_bans_count, gbf_bans_counts, gbf_bans_extend, gbf_bans_find, gbf_bans_free,
     gbf_bans_get, gbf_bans_lift, gbf_bans_nbytes, gbf_bans_new, gbf_bans_policy, gbf_bans_purge, gbf_bans_put,
     gbf_bans_texts, gbf_lpm_kernel,
 )

@@ -14,9 +14,9 @@ from gobanfast._rules cimport CompiledRules
 from gobanfast._signals cimport SignalTable
 from gobanfast._tls cimport ClientHello
 from gobanfast.native cimport (
-    GBF_CAUSE_BAN, GBF_CAUSE_NONE, GBF_CAUSE_OUTAGE, GBF_CAUSE_RULE, GBF_CAUSE_SCORE, GBF_CAUSE_TRACKER, GBF_CAUSE_UNPARSABLE,
-    GBF_CLASS_ABSENT, GBF_CLASS_MALFORMED, GBF_HEADERS_FINE, GBF_HEADERS_UNKNOWN, GBF_NONE, gbf_ban, gbf_bits_and,
-    gbf_headers, gbf_headers_free, gbf_rules_next, gbf_rules_vector,
+    GBF_CAUSE_BAN, GBF_CAUSE_NONE, GBF_CAUSE_OUTAGE, GBF_CAUSE_RULE, GBF_CAUSE_SCORE, GBF_CAUSE_TRACKER,
+    GBF_CAUSE_UNPARSABLE, GBF_CLASS_ABSENT, GBF_CLASS_MALFORMED, GBF_HEADERS_FINE, GBF_HEADERS_UNKNOWN, GBF_NONE,
+    gbf_ban, gbf_bits_and, gbf_headers, gbf_headers_free, gbf_rules_next, gbf_rules_vector,
 )
 
 cdef tuple ACTIONS = ("allow", "challenge", "ban", "log")

@@ -236,7 +236,8 @@ cdef class EngineCore:
             now: engine seconds, for replay; None reads the engine's clock.
             mount: prefix under which clients reach the application (root_path, SCRIPT_NAME), "" for none. The path may
                 begin with it or not: rules see it with the mount and without.
-        The first that decides: an `allow` rule, a stored ban or the closed flag of `ban_table`, another rule, a tracker, policy `unparsable`, the score.
+        The first that decides: an `allow` rule, a stored ban or the closed flag of `ban_table`, another rule,
+        a tracker, policy `unparsable`, the score.
         What cannot be read is no error. When nothing before it decides and a signal that some rule asks for cannot be
         read (an address text that is none counts whatever rules ask), the ruleset's `unparsable` policy does: reason
         "malformed-address", else "malformed-hello" (any status but "ok"), "malformed-ja4", "malformed-sni",

@@ -9,6 +9,8 @@
 | `/metrics` | Prometheus | what it was given to show |
 | `/bans` | people, with a bearer token | list (GET), make (POST, JSON), lift (DELETE `/bans/<key>`) |
 
+A body for POST is `{"key": ..., "duration": "1h", "reason": "", "wide": false}`; all but the key may be left out.
+
 `/check` believes peers in `trust` and refuses to answer others. They say for whom they ask in X-Forwarded-For (or what
 the Trust has), and for what in X-Forwarded-Method and -Uri, or X-Original-Method and -URI, or, after `/check`, in the
 path itself; told twice and differently, it is refused, for one of the two is the client's. An answer carries

@@ -7,6 +7,7 @@ readers and the one writer do not wait for each other; `synchronous=FULL`: a com
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import sqlite3
@@ -15,8 +16,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count, groupby
-from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from gobanfast._errors import FormatError
 from gobanfast._fork import watch_forks
@@ -309,7 +310,7 @@ class SqliteStore:
             self._leave()
         if not self._create_file and not os.path.exists(self.path):
             raise StoreError(f"{self.uri}: there is no such file; the first ban makes it")
-        where, mode = Path(self.path).as_uri(), "rwc" if self._create_file else "rw"
+        where, mode = f"file://{quote(os.fsencode(self.path))}", "rwc" if self._create_file else "rw"
         db = sqlite3.connect(
             f"{where}?mode={mode}",
             uri=True,
@@ -345,8 +346,6 @@ class SqliteStore:
     def _leave(self) -> None:
         """Closes the old file after another took its place. Its write-ahead log may lie where the new one's is looked
         for, and SQLite would read it into the new file: the first process that sees it there takes it away."""
-        import fcntl
-
         old, log_file = self._log_inode, _log(self.path)
         self.close()
         if old == (0, 0) or _inode(log_file) != old:
