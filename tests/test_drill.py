@@ -63,7 +63,7 @@ def application(environ, start_response):
     return [body]
 
 
-guarded = Gobanfast(application, engine, routes={"/-/": "off"})
+guarded = Gobanfast(application, engine, routes={"/-/": "off"}, show_reason=True)
 """
 
 LUA = """
