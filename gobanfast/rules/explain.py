@@ -170,7 +170,7 @@ def _because_request(rule: Rule, decision: Decision) -> Iterator[str]:
             yield f"{label}: it is {'malformed' if malformed else 'absent'}"
             continue
         text = text_of(value)
-        shown = _shown(text)
+        shown = _quoted(text)
         if "present" in test.words:
             yield f"{label}: {shown} is present"
             continue
@@ -187,11 +187,11 @@ def _because_path(rule: Rule, test: HeaderTest, decision: Decision) -> Iterator[
         return
     one = next(item for item in test.values if holds(HeaderTest(test.name, test.operator, (item,)))(reading))
     sent = text_of(value)
-    of = "" if reading == sent else f", a reading of {_shown(sent)}"
-    yield f"path: {VERBS[test.operator].format(repr(one))} {_shown(reading)}{of}"
+    of = "" if reading == sent else f", a reading of {_quoted(sent)}"
+    yield f"path: {VERBS[test.operator].format(repr(one))} {_quoted(reading)}{of}"
 
 
-def _shown(text: str) -> str:
+def _quoted(text: str) -> str:
     return repr(text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "...")
 
 
