@@ -97,7 +97,8 @@ AUTHORITIES = (
     "x@a.example", "g\u043e\u043egle.com", "a" * 300,
 )  # fmt: skip
 AGENTS = (
-    "curl/8.5.0", "Mozilla/5.0 Chrome/120 Safari/537.36", "SQLmap/1.7", "Googlebot/2.1", "bingbot yandex", "caf\xe9",
+    "curl/8.5.0", "Mozilla/5.0 Chrome/120 Safari/537.36", "SQLmap/1.7", "Googlebot/2.1", "bingbot yandexbot",
+    "xbingbot YandexSearch/5.75", "(YandexImages/3.0;googlebot)", "caf\xe9",
     "a b", "",
 )  # fmt: skip
 _PARTS = ("curl", "CHROME", "bot", "/", "7.36", "\xe9", "a", "Mozilla/5.0")

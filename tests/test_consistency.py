@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -150,6 +152,12 @@ def test_lookalikes_equal_a_look_at_each(names):
         ("Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)", "bingbot"),
         ("Mozilla/5.0 (compatible; YandexImages/3.0)", "yandexbot"),
         ("DuckDuckBot/1.1", "duckduckbot"),
+        ("DuckDuckBot-Https/1.1; (+https://duckduckgo.com/duckduckbot)", "duckduckbot"),
+        ("Googlebot-Image/1.0", "googlebot"),
+        ("googlebot", "googlebot"),
+        ("x;Googlebot", "googlebot"),
+        ("bingbot/2.0 Googlebot/2.1", "googlebot"),
+        ("notgooglebot/2.1 googlebot.example/1 googlebot-x/1 +http://a.example/googlebot.html yandex", None),
         (CHROME, None),
         ("", None),
         (None, None),
@@ -161,6 +169,26 @@ def test_claimed_crawler(user_agent, expected):
     found = claimed_crawler(user_agent)
 
     assert expected == (None if found is None else found.name)
+
+
+AGENTS = tomllib.loads((Path(__file__).parent / "cases" / "user_agents.toml").read_text())
+
+
+@pytest.mark.parametrize("user_agent", AGENTS["people"])
+def test_no_person_claims_to_be_a_crawler(user_agent):
+    """Browsers and apps, those of companies with crawlers above all, are none: nobody is banned for his telephone."""
+    assert claimed_crawler(user_agent) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "user_agent"), [(name, text) for name, texts in AGENTS["crawlers"].items() for text in texts]
+)
+def test_every_published_robot_claims_to_be_one(name, user_agent):
+    """What the operators publish as their robots' user agents is a claim."""
+    found = claimed_crawler(user_agent)
+
+    assert found is not None
+    assert name == found.name
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from test_frontend_asgi import Application, ask, header
 
 GOOGLEBOT = b"Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
 CURL = b"curl/8.5.0"
+YANDEX_APP = b"Mozilla/5.0 (Linux; Android 6.0.1; wv) Version/4.0 Chrome/50.0 Mobile Safari/537.36 YandexSearch/5.75"
 GENUINE, LIAR, NAMELESS, SILENT = "66.249.66.1", "192.0.2.1", "192.0.2.2", "192.0.2.3"
 NAMES = {GENUINE: "crawl-66-249-66-1.googlebot.com", LIAR: "crawl-66-249-66-1.googlebot.com"}
 
@@ -51,6 +52,7 @@ def agent(text):
         (NAMELESS, GOOGLEBOT, True),
         (SILENT, GOOGLEBOT, False),
         (LIAR, CURL, False),
+        (LIAR, YANDEX_APP, False),
         ("2001:db8::1", GOOGLEBOT, True),
     ],
 )

@@ -172,6 +172,31 @@ CASES: dict[str, tuple[str, list[tuple[str, str]]]] = {
             ("wide-regex", "rule 'b' has a pattern that matches every name or the empty one, 're:.*'"),
         ],
     ),
+    "a ban of what many share": (
+        rules(
+            "id: a, when: {path: /a}, action: ban, for: 1h, key: fingerprint",
+            "id: b, when: {path: /b}, action: ban, for: 1h, key: client_fingerprint",
+            "id: c, when: {path: /c}, action: ban, for: 1h",
+            "id: d, when: {prefix: 203.0.113.0/24}, action: ban, for: 1h, key: fingerprint, mode: shadow",
+        ),
+        [
+            ("shared-ban", "rule 'a' bans a fingerprint for one request, and everyone with such a browser has it"),
+            ("shared-ban", "rule 'd' bans a fingerprint for one request, and everyone with such a browser has it"),
+        ],
+    ),
+    "a way in by what anyone can send": (
+        rules(
+            "id: a, when: {crawler: googlebot}, action: allow",
+            "id: b, when: {crawler: bingbot, prefix: 203.0.113.0/24}, action: allow",
+            "id: c, when: {ja4: t13d1516h2_8daaf6152771_02713d6af862, path: /x}, action: allow",
+            "id: d, when: {ua_family: curl, header: {x-secret: '1234'}}, action: allow",
+            "id: e, when: {path: /healthz}, action: allow",
+        ),
+        [
+            ("copied-allow", "rule 'a' lets in whoever copies its crawler"),
+            ("copied-allow", "rule 'c' lets in whoever copies its ja4"),
+        ],
+    ),
     "the founding trap": (
         "ban_rules: [{asn_prefix: AS15169, duration: 1h}]",
         [

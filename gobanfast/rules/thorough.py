@@ -55,6 +55,7 @@ def findings(ruleset: Ruleset, *, starter: bool, share: float = WIDE_SHARE) -> l
     found += unreachable(ruleset.rules, overlay, starter=starter)
     found += _ours(ruleset.rules, overlay, ruleset.trust)
     for rule in ruleset.rules:
+        found += _copied(rule)
         found += _public_suffixes(rule)
         found += _wide_regexes(rule)
     order: dict[str, int] = {}
@@ -116,6 +117,25 @@ def _classes(overlay: Overlay, prefixes: PrefixList) -> np.ndarray[Any, Any]:
         for start, stop in zip(low.tolist(), high.tolist(), strict=True):
             found.append(overlay.record_class[records[start:stop]])
     return np.concatenate(found) if found else np.zeros(0, np.uint32)
+
+
+# ---- what others have, or can copy
+
+
+def _copied(rule: Rule) -> Iterator[Problem]:
+    """A ban of what one request and many people share; and a way in by what anyone can send."""
+    if rule.key == "fingerprint" and rule.action == "ban" and rule.duration is not None and rule.mode != "off":
+        message = f"rule '{rule.id}' bans a fingerprint for one request, and everyone with such a browser has it"
+        yield _warning(rule, "shared-ban", message, "write key: client_fingerprint, or leave key out")
+    when = rule.when
+    if rule.action != "allow" or when.prefix_lists or when.on_asn:
+        return
+    claims = {"crawler": "crawler", "family": "ua_family"}
+    copied = ["fingerprint"] * bool(when.fingerprint) + ["ja4"] * bool(when.ja4 or when.ja4_prefix)
+    copied += [claims[test.operator] for test in when.header or () if test.operator in claims]
+    if copied and all(test.operator in claims for test in when.header or ()):  # another header may be a secret
+        message = f"rule '{rule.id}' lets in whoever copies its {' and '.join(copied)}"
+        yield _warning(rule, "copied-allow", message, "add prefix, prefix_file or asn, which cannot be copied")
 
 
 # ---- names

@@ -11,8 +11,10 @@ from oracle import headers as oracle
 from oracle import paths
 
 WORDS = ("absent", "present", "malformed")
-CRAWLERS = {"googlebot": "googlebot", "bingbot": "bingbot", "applebot": "applebot", "yandex": "yandexbot",
-            "duckduckbot": "duckduckbot"}  # fmt: skip
+CRAWLERS = {
+    "googlebot": "googlebot", "googlebot-image": "googlebot", "bingbot": "bingbot", "applebot": "applebot",
+    "yandexbot": "yandexbot", "yandeximages": "yandexbot", "duckduckbot": "duckduckbot",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,9 @@ def hold(rule: Any, request: OracleRequest) -> bool:
             return False
     if rule.crawler is not None:
         agent = None if found is None or found.problem else found.value("user-agent")
-        said = [name for word, name in CRAWLERS.items() if word in text_of(agent or b"").lower()]
+        words = re.split(r"[^\w./-]", text_of(agent or b"").lower())
+        products = {word.split("/")[0] for word in words}
+        said = [name for token, name in CRAWLERS.items() if token in products]
         if not said or ("any" not in rule.crawler and said[0] not in rule.crawler):
             return False
     if rule.fingerprint is not None and oracle.gh1(list(request.headers or ())) not in rule.fingerprint:
