@@ -19,6 +19,7 @@ cdef class RequestTable:
     cdef tuple _matchers           # of the slots that rules ask for
     cdef Py_ssize_t _both_names    # which of them is that of server name and host; -1: none
     cdef bytes _slots              # uint32 each
+    cdef bytes _longest            # uint32 each: bytes of a value that are read
     cdef bytes _rows               # uint64: for each matcher unknown, absent, malformed; then unknown of all the others
     cdef gbf_values _cache
 

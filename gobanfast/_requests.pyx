@@ -53,10 +53,11 @@ cdef class RequestTable:
         plan: finds the headers.
         words: 64-bit words in one bit vector of the rules.
         matchers: (name, unknown, absent, malformed, matcher) for every header that rules ask for: three rows, and a
-            callable from the value (bytes) to a row. ":method", ":path" and ":fingerprint" are names, too, and
-            ":names": the server name in its normal form, and a line feed and the host if the headers are known. That of
-            ":path" is called with the mount, too, where there is one, and sets the last bit of the row, which is no
-            rule's, when the path is malformed.
+            callable from the value (bytes) to a row; its `longest`, where it has one, is how many bytes of a value it
+            reads: a request with a longer one has something that cannot be read. ":method", ":path" and ":fingerprint"
+            are names, too, and ":names": the server name in its normal form, and a line feed and the host if the
+            headers are known. That of ":path" is called with the mount, too, where there is one, and sets the last bit
+            of the row, which is no rule's, when the path is malformed.
         content_hash: digits that stand for the conditions.
         cache_bytes: what remembered values may take.
     """
@@ -81,6 +82,10 @@ cdef class RequestTable:
         rows += together.to_bytes(8 * words, "little")
         numbers = b"".join([slot.to_bytes(4, "little") for slot in slots])
         callables = tuple([item[4] for item in matchers])
+        longest = b"".join([
+            min(getattr(matcher, "longest", None) or 0xFFFFFFFF, 0xFFFFFFFF).to_bytes(4, "little")
+            for matcher in callables
+        ])
         if gbf_values_make(&cache, words, cache_bytes, secret,
                            gbf_xxh3_pick(<uint32_t>cpu_features(None))) != GBF_OK:
             raise MemoryError()
@@ -89,6 +94,7 @@ cdef class RequestTable:
         table.asks_fingerprint = FINGERPRINT in slots
         table._both_names = slots.index(BOTH_NAMES) if BOTH_NAMES in slots else -1
         table._slots, table._rows, table._matchers = numbers, rows, callables
+        table._longest = longest
         return table
 
     def __dealloc__(self):
@@ -116,6 +122,10 @@ cdef class RequestTable:
         if not 0 <= which < len(self._matchers):
             raise IndexError(which)
         return tuple([self._rows[i * nbytes:(i + 1) * nbytes] for i in range(ROWS * which, ROWS * (which + 1))])
+
+    def longest(self, Py_ssize_t which, /):
+        """Bytes of a value of `names[which]` that its tests read; None: all."""
+        return getattr(self._matchers[which], "longest", None)
 
     def value_row(self, Py_ssize_t which, value not None, /, *, str mount=""):
         """The row of one value of `names[which]`: bytes of a header, of a fingerprint's text or of ":names", str of
@@ -157,6 +167,7 @@ cdef class RequestTable:
                     object tls) except -1:
         cdef const uint64_t *rows = <const uint64_t *><const char *>self._rows
         cdef const uint32_t *slots = <const uint32_t *><const char *>self._slots
+        cdef const uint32_t *longest = <const uint32_t *><const char *>self._longest
         cdef Py_ssize_t i, first = 0, count = len(self._matchers), missed = 0
         cdef uint32_t slot, words = self.words
         cdef int row, unread = NOTHING, misread
@@ -190,6 +201,8 @@ cdef class RequestTable:
                 value.at, value.nbytes = <const uint8_t *>printed, GBF_PRINT_BYTES
             elif slot < GBF_HEADER_SLOTS:
                 value = scanned.slots[slot]
+            if value.nbytes > longest[i]:
+                unread = too_long(slot, unread)
             hash = gbf_values_hash(&self._cache, slot, value.at, value.nbytes)
             if slot == GBF_HEADER_PATH and scanned.mount.nbytes != 0:
                 hash = gbf_values_under(&self._cache, hash, scanned.mount.at, scanned.mount.nbytes)
@@ -284,6 +297,15 @@ cdef int write_names(names_text *both, str sni, object tls, const gbf_headers *s
     if sni is None and type(tls) is ClientHello and (<ClientHello>tls)._frame.status != GBF_HELLO_OK:
         return HELLO
     return NAME
+
+
+cdef int too_long(uint32_t slot, int unread) noexcept:
+    """What cannot be read, `unread` before, when the value of a slot is longer than what its rules read."""
+    if slot == GBF_HEADER_METHOD:
+        return METHOD if unread != HEADERS else unread
+    if slot == GBF_HEADER_PATH:
+        return PATH if unread == NOTHING else unread
+    return HEADERS
 
 
 cdef int unread_of(bytes slots, const gbf_headers *scanned) except -1:

@@ -154,6 +154,7 @@ def _request_columns(
     silent = [unknown, unknown]  # headers and fingerprint without a column: unknown, malformed
     own: list[tuple[Numbers, list[bytes]]] = []
     heard: list[tuple[Numbers, list[bytes]]] = []
+    lengths: list[tuple[Numbers, list[bytes]]] = []  # where a value is longer than what rules read of it
     paired = ":names" in table.names
     read = {name: _distinct(name, column, rows) for name, column in given.items()
             if column is not None and (name in table.names or (paired and name == "host"))}  # fmt: skip
@@ -163,6 +164,9 @@ def _request_columns(
             continue
         if name in read:
             (own if name in _OWN else heard).append(_classes(table, which, *read[name], mount))
+            long = _too_long(table, which, *read[name])
+            if long is not None:
+                lengths.append((long, [b"\xff" * (8 * table.words)] * 2))
         elif name in _OWN:
             unknown = _both(unknown, states[0])
         else:
@@ -181,7 +185,7 @@ def _request_columns(
         heard.append((broken.astype(np.uint32), silent))
     else:
         unknown = _both(unknown, silent[0])
-    return unknown, [(numbers.tobytes(), b"".join(vectors)) for numbers, vectors in own + heard]
+    return unknown, [(numbers.tobytes(), b"".join(vectors)) for numbers, vectors in own + heard + lengths]
 
 
 def _hosts(table: RequestTable, column: Distinct) -> Distinct:
@@ -246,6 +250,18 @@ def _classes(
     return _numbered(
         numbers, values, [absent, malformed], lambda value: table.value_row(which, _said(name, value), mount=mount)
     )  # fmt: skip
+
+
+def _too_long(table: RequestTable, which: int, numbers: Numbers, values: list[Any]) -> Numbers | None:
+    """_MALFORMED where a value is longer than what its tests read, which changes no row; None when none is."""
+    name, longest = table.names[which], table.longest(which)
+    if longest is None:
+        return None
+    long = []
+    for value in values:
+        said = b"" if value is None else _said(name, value)
+        long.append(len(said if isinstance(said, bytes) else said.encode("utf-8", "surrogateescape")) > longest)
+    return np.take(np.array(long, np.uint32) * np.uint32(_MALFORMED), numbers) if any(long) else None
 
 
 def _numbered(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from gobanfast._digest import blake2b
 from gobanfast._target import readings
-from gobanfast.rules.regex import compile_regex
+from gobanfast.rules.regex import LONGEST, Regexes, Texts, compile_regex
 from gobanfast.rules.rule import HeaderTest, Rule
 
 if TYPE_CHECKING:
@@ -81,7 +81,10 @@ def request_table(rules: Sequence[Rule], plan: HeaderPlan) -> RequestTable | Non
 
 
 class Matcher:
-    """Rows of the values of one header: bit i is set where every test that rule i has on it holds."""
+    """Rows of the values of one header: bit i is set where every test that rule i has on it holds.
+
+    `longest` is how many bytes of a value the tests read; of one that is longer no `regex` and no `contains` holds.
+    """
 
     def __init__(self, masks: dict[HeaderTest, int], words: int) -> None:
         self._masks, self._nbytes = masks, 8 * words
@@ -93,13 +96,23 @@ class Matcher:
         self._unlisted = self._full  # what the exact tests leave of rules where a value is in none of them
         for _, mask in self._exact:
             self._unlisted &= ~mask
-        self._searched = [(holds(test), mask) for test, mask in masks.items() if test not in exact]
+        regexes = [(test, mask) for test, mask in masks.items() if test not in exact and test.operator == "regex"]
+        contains = [(test, mask) for test, mask in masks.items() if test not in exact and test.operator == "contains"]
+        self._regexes = Regexes([alternation(test.values) for test, _ in regexes], ignore_case=self._fold)
+        self._texts = Texts((text.lower(), number) for number, (test, _) in enumerate(contains) for text in test.values)
+        self._regex_masks, self._text_masks = [mask for _, mask in regexes], [mask for _, mask in contains]
+        self._sought = 0
+        for mask in self._regex_masks + self._text_masks:
+            self._sought |= mask
+        self.longest = LONGEST if self._sought else None
+        plain = masks.keys() - exact - {test for test, _ in regexes} - {test for test, _ in contains}
+        self._asked = [(holds(test), mask) for test, mask in masks.items() if test in plain]
 
     def __call__(self, value: bytes) -> bytes:
-        return self.bits(text_of(value)).to_bytes(self._nbytes, "little")
+        return self.bits(text_of(value), len(value) > LONGEST).to_bytes(self._nbytes, "little")
 
-    def bits(self, text: str) -> int:
-        """The row of a text as a number."""
+    def bits(self, text: str, long: bool) -> int:
+        """The row of a text as a number; of a `long` one patterns are not sought."""
         same = self._same(text)
         row = self._unlisted
         if same in self._listed:
@@ -107,10 +120,24 @@ class Matcher:
             for values, mask in self._exact:
                 if same not in values:
                     row &= ~mask
-        for test_holds, mask in self._searched:
+        for test_holds, mask in self._asked:
             if not test_holds(text):
                 row &= ~mask
+        if self._sought:
+            row &= ~(self._sought if long else self._missing(text))
         return row
+
+    def _missing(self, text: str) -> int:
+        """The rules with a `regex` or a `contains` that does not hold."""
+        missing = 0
+        for masks, found in (
+            (self._regex_masks, self._regexes.found(text) if self._regex_masks else ()),
+            (self._text_masks, self._texts.found(text.lower()) if self._text_masks else ()),
+        ):
+            for number, mask in enumerate(masks):
+                if number not in found:
+                    missing |= mask
+        return missing
 
     def _same(self, text: str) -> str:
         return text.lower() if self._fold else text
@@ -137,7 +164,7 @@ class PathMatcher(Matcher):
         found = readings(value, mount)
         if found is None:  # the last bit says so
             return (self._unasked | self._full ^ self._rules).to_bytes(self._nbytes, "little")
-        rows = {text: self.bits(text) for text in found.every}
+        rows = {text: self.bits(text, len(value) > LONGEST) for text in found.every}
         row = functools.reduce(operator.or_, rows.values())
         if len(rows) > 1:
             full = functools.reduce(operator.and_, [rows[text] for text in found.full])
@@ -157,6 +184,11 @@ def _has_word(word: str) -> Callable[[HeaderTest], bool]:
     return lambda test: word in test.words
 
 
+def alternation(patterns: Iterable[str]) -> str:
+    """The regex that any of `patterns` matches."""
+    return "|".join(f"(?:{text})" for text in patterns)
+
+
 def text_of(value: bytes) -> str:
     """A value as text: UTF-8 where it is that, else Latin-1."""
     try:
@@ -171,7 +203,7 @@ def holds(test: HeaderTest) -> Holds:
         return lambda _: True
     if test.operator == "regex":
         ignore_case = test.name not in CASE_SENSITIVE
-        search = compile_regex("|".join(f"(?:{text})" for text in test.values), ignore_case=ignore_case).search
+        search = compile_regex(alternation(test.values), ignore_case=ignore_case).search
         return lambda text: search(text) is not None
     if test.operator == "glob":
         match = compile_regex("|".join(map(glob_regex, test.values)), ignore_case=False).search
