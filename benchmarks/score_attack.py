@@ -7,6 +7,9 @@ The attacks:
 - tool: one program, one fingerprint, one name nobody else asks for, from an AS of risk 0.9
 - scan: a new name and a new fingerprint each time, from that AS
 - rotate: the most usual name, a new fingerprint each time, from that AS
+- dilute: the most usual name with one fingerprint, or a new one each time, from an AS like everybody's: never
+  challenged, it makes all others less usual. From 1, 20 or 1,000 addresses; all /64s of an IPv6 /48 are one client
+- warm-up: one client asks for the most usual name 1,000 times, then for an odd one
 - patient: rises by as little as it takes to drag the threshold up, and never reaches it
 """
 
@@ -23,9 +26,11 @@ from gobanfast._score import Scorer, ScoreWindow
 from gobanfast.rules.settings import ScoreSettings
 
 KEY = b"benchmarks.score_attack"
+ATTACKER = 1 << 32  # and the numbers after it
 HOSTING, HOSTILE, ACCESS = 64500, 64501, 64510
 RISKS = ((HOSTING, HOSTING, 0.6), (HOSTILE, HOSTILE, 0.9))
 PEACE, MIXED, SHARES = 20_000, 10_000, (0.02, 0.05, 0.10, 0.33, 0.67)
+CLIENTS, ORDINARY = 2_000, 3_000  # addresses of ordinary clients, and their requests during a dilution
 
 GUARDED = ScoreSettings(asn_risk=RISKS)
 MODES = {
@@ -39,6 +44,7 @@ class Request(NamedTuple):
     name: int
     fingerprint: int
     asn: int
+    client: int
 
 
 class Traffic:
@@ -59,20 +65,21 @@ class Traffic:
     def benign(self) -> Request:
         kind = self.zipf(self.kinds) if self.random.random() > 0.01 else self.fresh()
         asn = HOSTING if self.random.random() < 0.05 else ACCESS
-        return Request(self.zipf(self.names), kind, asn)
+        return Request(self.zipf(self.names), kind, asn, self.random.randrange(CLIENTS))
 
     def attack(self, kind: str) -> Iterator[Request]:
         while True:
             if kind == "tool":
-                yield Request(900, 9000, HOSTILE)
+                yield Request(900, 9000, HOSTILE, ATTACKER)
             elif kind == "scan":
-                yield Request(self.fresh(), self.fresh(), HOSTILE)
+                yield Request(self.fresh(), self.fresh(), HOSTILE, ATTACKER)
             else:
-                yield Request(0, self.fresh(), HOSTILE)
+                yield Request(0, self.fresh(), HOSTILE, ATTACKER)
 
 
 def flagged(scorer: Scorer, request: Request) -> bool:
-    return scorer.rate(name=request.name, fingerprint=request.fingerprint, asn=request.asn).flagged
+    name, fingerprint, asn, client = request
+    return scorer.rate(name=name, fingerprint=fingerprint, asn=asn, client=client).flagged
 
 
 def peace(settings: ScoreSettings) -> float:
@@ -96,6 +103,36 @@ def war(settings: ScoreSettings, kind: str, share: float) -> tuple[float, float]
         else:
             wrong.append(flagged(scorer, traffic.benign()))
     return sum(caught) / len(caught), sum(wrong) / len(wrong)
+
+
+def dilution(settings: ScoreSettings, share: float, clients: int, *, rotate: bool) -> tuple[float, float]:
+    """Shares of ordinary requests that are challenged before and while `clients` send `share` of all requests."""
+    traffic, scorer, order = Traffic(4), Scorer(settings, key=KEY), random.Random(5)
+    for _ in range(PEACE):
+        flagged(scorer, traffic.benign())
+    before = [flagged(scorer, traffic.benign()) for _ in range(PEACE // 2)]
+    during: list[bool] = []
+    while len(during) < ORDINARY:
+        if order.random() < share:
+            fingerprint = traffic.fresh() if rotate else 9000
+            flagged(scorer, Request(0, fingerprint, ACCESS, ATTACKER + order.randrange(clients)))
+        else:
+            during.append(flagged(scorer, traffic.benign()))
+    return sum(before) / len(before), sum(during) / len(during)
+
+
+def warm_up(settings: ScoreSettings) -> float:
+    """Share of 100 clients that are challenged for an odd name after 1,000 requests each to the usual one."""
+    traffic, scorer, count = Traffic(6), Scorer(settings, key=KEY), 0
+    for _ in range(PEACE):
+        flagged(scorer, traffic.benign())
+    for client in range(100):
+        fingerprint = traffic.fresh()
+        for _ in range(1000):
+            flagged(scorer, Request(0, fingerprint, ACCESS, ATTACKER + client))
+        name, asn = traffic.fresh(), ACCESS
+        count += scorer.peek(name=name, fingerprint=fingerprint, asn=asn).flagged
+    return count / 100
 
 
 def founding(settings: ScoreSettings) -> int:
@@ -137,6 +174,14 @@ def main() -> None:
             cells = [war(settings, kind, share) for settings in MODES.values()]
             row = " | ".join(f"{caught:.1%} (ordinary {wrong:.2%})" for caught, wrong in cells)
             print(f"| {kind}, {share:.0%} of requests: caught | {row} |")
+    print(f"| warm-up: caught | {' | '.join(f'{warm_up(m):.0%}' for m in MODES.values())} |")
+    for rotate in (False, True):
+        for share in (0.90, 0.99):
+            for clients in (1, 20, 1000):
+                found = [dilution(settings, share, clients, rotate=rotate) for settings in MODES.values()]
+                row = " | ".join(f"{before:.2%} -> {during:.2%}" for before, during in found)
+                kind = "new fingerprints" if rotate else "one fingerprint"
+                print(f"| dilute, {share:.0%}, {clients} clients, {kind}: ordinary | {row} |")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ class Scorer:
         fingerprint: int | None = None,
         asn: int | None = None,
         host: int = 0,
+        client: int = 0,
         added: float = 0,
     ) -> ScoreAnswer: ...
     def peek(

@@ -57,10 +57,10 @@ cdef class Trackers:
         memset(&limits, 0, sizeof(limits))
         limits.capacity = settings.capacity
         if settings.distinct_fingerprints is not None:
-            limits.distinct_limit = settings.distinct_fingerprints.limit
+            limits.distinct_limit = settings.distinct_fingerprints.limit + 1  # the first that is one too many
             limits.distinct_window_ms = round(1000 * settings.distinct_fingerprints.window)
         if settings.request_rate is not None:
-            limits.rate_limit = settings.request_rate.limit
+            limits.rate_limit = settings.request_rate.limit + 1
             limits.rate_window_ms = round(1000 * settings.request_rate.window)
         if settings.surge is not None:
             limits.surge_percent, limits.surge_min = settings.surge.over, settings.surge.min_requests

@@ -721,6 +721,7 @@ cdef extern from "gbf_score.h" nogil:
         uint64_t name
         uint64_t fingerprint
         uint64_t host
+        uint64_t client
         uint32_t asn
         uint32_t present
         double added

@@ -22,7 +22,7 @@ def printed() -> list[str]:
 
 
 def test_every_kind_of_answer_is_shown(printed: list[str]) -> None:
-    """Each thing that can decide does so once; the request before the limit of the tracker comes in."""
+    """Each thing that can decide does so once; the last request that the limit of the tracker allows comes in."""
     answers = [line.split(maxsplit=1) for line in printed if line.startswith("    ")]
 
     assert [
@@ -35,7 +35,7 @@ def test_every_kind_of_answer_is_shown(printed: list[str]) -> None:
         ["allow", "score 0.41, threshold 0.60"],
         ["ban", "tracker distinct_fingerprints; bans 203.0.113.66"],
     ] == answers[:8]
-    assert "fingerprint 50 " in printed[printed.index(f"    ban        {answers[7][1]}") - 1]
+    assert "fingerprint 51 " in printed[printed.index(f"    ban        {answers[7][1]}") - 1]
 
 
 def test_it_ends_in_an_explanation_and_fits_a_screen(printed: list[str]) -> None:

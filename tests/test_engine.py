@@ -161,7 +161,7 @@ def test_explain_says_what_live_state_decided() -> None:
     """Whatever decided is named, also a ban whose rule does not match this request, or is gone."""
     engine = Engine(Ruleset.from_text(
         "rules: [{id: probes, when: {path: /.env}, action: ban, for: 1h, reason: reads files}]\n"
-        "trackers: {distinct_fingerprints: {limit: 2}}\n"
+        "trackers: {distinct_fingerprints: {limit: 1}}\n"
         "score: {min_samples: 2}\n"
     ))  # fmt: skip
     browser, other = [(b"user-agent", b"a")], [(b"user-agent", b"b")]
@@ -175,7 +175,7 @@ def test_explain_says_what_live_state_decided() -> None:
     assert "so it is allowed; score 0.69, threshold none yet, from 60% of the" in said("192.0.2.2", headers=browser)
     tripped = said("192.0.2.2", headers=other)
     assert (
-        "decided by tracker 'distinct_fingerprints': the client is at its limit; 192.0.2.2 is banned until" in tripped
+        "decided by tracker 'distinct_fingerprints': the client is over its limit; 192.0.2.2 is banned until" in tripped
     )
     said("192.0.2.3", headers=browser)
     assert "decided by score 0." in said("192.0.2.4", headers=[(b"user-agent", b"new")])

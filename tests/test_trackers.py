@@ -83,8 +83,8 @@ def test_nothing_is_forgotten_and_nothing_is_made_up(steps: list[tuple[int, int,
         assert answer.distinct <= distinct <= answer.distinct_most
         assert answer.requests <= requests <= answer.requests_most
         if not answer.tripped:
-            assert distinct < LIMIT
-            assert requests < RATE
+            assert distinct <= LIMIT
+            assert requests <= RATE
 
 
 @given(gaps=st.lists(st.integers(0, 1500), min_size=1, max_size=60))
@@ -100,13 +100,26 @@ def test_a_rate_is_counted_over_nearly_its_window(gaps: list[int]) -> None:
 
 
 def test_fifty_is_the_limit() -> None:
-    """49 distinct fingerprints in 60 s are fine, the 50th trips, and 60 s after the first it would not."""
+    """50 distinct fingerprints in 60 s are fine, the 51st trips, and 60 s after the first it would not."""
     tracked = fixed(DISTINCT)
-    for i in range(49):
+    for i in range(50):
         assert tracked.note("192.0.2.1", i + 1, now=100 + i).tripped == ()
 
-    assert tracked.peek("192.0.2.1", 50, now=159.999).tripped == ("distinct_fingerprints",)
-    assert tracked.peek("192.0.2.1", 50, now=160).tripped == ()
+    assert tracked.peek("192.0.2.1", 51, now=159.999).tripped == ("distinct_fingerprints",)
+    assert tracked.peek("192.0.2.1", 51, now=160).tripped == ()
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 65_534])
+def test_a_limit_of_requests_lets_in_as_many(limit: int) -> None:
+    """`limit` requests within the window come in, the next one trips; 17/16 of the window later all have gone."""
+    tracked = fixed(TrackerSettings(8, request_rate=Limit(16.0, limit, "challenge", None)))
+    answers = [tracked.note("192.0.2.1", now=100) for _ in range(limit + 1)]
+
+    assert limit + 1 == answers[-1].requests
+    assert [()] == list({answer.tripped for answer in answers[:-1]})
+    assert ("request_rate",) == answers[-1].tripped
+    assert ("request_rate",) == tracked.note("192.0.2.1", now=115.999).tripped
+    assert (1, ()) == ((later := tracked.note("192.0.2.1", now=132)).requests, later.tripped)
 
 
 def random_address(generator: random.Random) -> str:
@@ -114,21 +127,21 @@ def random_address(generator: random.Random) -> str:
 
 
 def test_a_flood_of_addresses_makes_nobody_forgotten() -> None:
-    """A client just below the limit trips at the next fingerprint, whatever number of clients came between."""
+    """A client at the limit trips at the next fingerprint, whatever number of clients came between."""
     tracked, generator = fixed(DISTINCT), random.Random(1)
     size = tracked.nbytes
-    for i in range(49):
+    for i in range(50):
         tracked.note("192.0.2.1", i + 1, now=100)
     for _ in range(100_000):
         tracked.note(random_address(generator), generator.getrandbits(64), now=101)
 
-    assert tracked.note("192.0.2.1", 50, now=102).tripped == ("distinct_fingerprints",)
+    assert tracked.note("192.0.2.1", 51, now=102).tripped == ("distinct_fingerprints",)
     assert tracked.stats()["evicted"] > 50_000
     assert size == tracked.nbytes
 
 
 def test_a_client_that_begins_during_a_flood_is_caught() -> None:
-    """Two thousand one-time clients between any two of its requests delay the 50th fingerprint by a few."""
+    """Two thousand one-time clients between any two of its requests delay the 51st fingerprint by a few."""
     tracked, generator = fixed(DISTINCT), random.Random(2)
     for _ in range(20_000):
         tracked.note(random_address(generator), 1, now=99)
@@ -136,7 +149,7 @@ def test_a_client_that_begins_during_a_flood_is_caught() -> None:
         for _ in range(2000):
             tracked.note(random_address(generator), 1, now=100 + i / 2)
         answer = tracked.note("192.0.2.1", i + 1, now=100 + i / 2)
-        assert i < 49 or answer.tripped
+        assert i < 50 or answer.tripped
         if "distinct_fingerprints" in answer.tripped:
             break
 
@@ -144,14 +157,14 @@ def test_a_client_that_begins_during_a_flood_is_caught() -> None:
 
 
 def test_a_flood_of_fingerprints_needs_no_memory() -> None:
-    """One client with endless fingerprints is counted to the limit; its neighbours are untouched."""
+    """One client with endless fingerprints is counted to one above the limit; its neighbours are untouched."""
     tracked = fixed(DISTINCT)
     size = tracked.nbytes
     tracked.note("192.0.2.2", 1, now=100)
     for i in range(100_000):
         answer = tracked.note("192.0.2.1", i + 1, now=100 + i / 1e5)
 
-    assert (50, 50) == (answer.distinct, answer.distinct_most)
+    assert (51, 51) == (answer.distinct, answer.distinct_most)
     assert tracked.note("192.0.2.2", 2, now=101).distinct == 2
     assert size == tracked.nbytes
 
@@ -160,13 +173,13 @@ def test_saturation_is_said() -> None:
     """When every entry is hot a newcomer gets none; it is counted all the same, until nobody can vouch for it."""
     tracked = fixed(ALL)
     for number in range(8):
-        for i in range(LIMIT - 1):
+        for i in range(LIMIT):
             tracked.note(f"192.0.2.{number}", i + 1, now=100)
-    answers = [tracked.note("198.51.100.1", i + 1, now=101) for i in range(LIMIT)]
+    answers = [tracked.note("198.51.100.1", i + 1, now=101) for i in range(LIMIT + 1)]
 
-    assert [False] * LIMIT == [answer.tracked for answer in answers]
-    assert [()] * (LIMIT - 1) + [("saturated",)] == [answer.tripped for answer in answers]
-    assert (LIMIT, 1) == (tracked.stats()["refused"], tracked.stats()["unsure"])
+    assert [False] * (LIMIT + 1) == [answer.tracked for answer in answers]
+    assert [()] * LIMIT + [("saturated",)] == [answer.tripped for answer in answers]
+    assert (LIMIT + 1, 1) == (tracked.stats()["refused"], tracked.stats()["unsure"])
 
 
 def test_an_idle_entry_makes_room() -> None:
@@ -184,11 +197,11 @@ def test_a_clock_that_goes_back_makes_nobody_idle() -> None:
     """An hour back, entries stay as live as they were: hot ones are not given away."""
     tracked = fixed(ALL)
     for number in range(8):
-        for i in range(LIMIT - 1):
+        for i in range(LIMIT):
             tracked.note(f"192.0.2.{number}", i + 1, now=10_000)
 
     assert not tracked.note("198.51.100.1", 1, now=6400).tracked
-    assert tracked.note("192.0.2.0", LIMIT, now=6400).tripped == ("distinct_fingerprints",)
+    assert tracked.note("192.0.2.0", LIMIT + 1, now=6400).tripped == ("distinct_fingerprints",)
 
 
 def test_a_forgotten_client_starts_anew() -> None:

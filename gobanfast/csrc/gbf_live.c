@@ -26,6 +26,8 @@ GBF_INLINE gbf_score_input input_of(const gbf_live_request *q)
 {
     gbf_score_input in = {.name = q->name, .host = q->host, .asn = q->asn, .added = q->added};
     in.present = (q->has_name ? GBF_SCORE_SNI : 0u) | (q->address != NULL ? GBF_SCORE_ASN : 0u);
+    if (q->address != NULL)
+        in.client = gbf_score_client(*q->address);
     if (q->fingerprint != NULL) {
         in.fingerprint = q->fingerprint[1];
         in.present |= GBF_SCORE_HEADER;

@@ -25,6 +25,14 @@ GBF_INLINE double log2_of(uint32_t n)
     return exponent + above + z * series * 2.8853900817779268;
 }
 
+/* Both halves of a product; of clients, whose addresses nobody can choose freely, one is enough. */
+GBF_INLINE uint64_t mixed(uint64_t x, uint64_t key)
+{
+    __extension__ typedef unsigned __int128 wide;
+    wide product = (wide)x * (key | 1);
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
 GBF_INLINE uint64_t keyed(uint64_t x, uint64_t a, uint64_t b)
 {
     __extension__ typedef unsigned __int128 wide;
@@ -138,7 +146,10 @@ void gbf_score_rate(gbf_score *s, const gbf_score_input *in, gbf_score_answer *o
     gbf_window_answer window;
     gbf_score_scope *scope = scope_of(s, in);
     double score = weigh(s, in, &seen, out);
-    if (GBF_UNLIKELY(out->coverage <= 0)) { /* nothing to learn */
+    _Atomic uint16_t *cell = gbf_learned_cell(&s->learned, mixed(in->client ^ s->key[1], s->key[3]));
+    uint32_t learned = atomic_load_explicit(cell, memory_order_relaxed);
+    /* nothing to learn, or not from this client */
+    if (GBF_UNLIKELY(out->coverage <= 0 || (!gbf_learned_may(&s->learned, learned) && !s->rules.naive))) {
         hold(s, scope, score, out);
         return;
     }
@@ -147,8 +158,10 @@ void gbf_score_rate(gbf_score *s, const gbf_score_input *in, gbf_score_answer *o
     gbf_lock_open(&scope->lock);
     out->threshold = window.threshold;
     out->flagged = window.flagged;
-    if (!window.flagged || s->rules.naive || s->rules.learn_all)
+    if (!window.flagged || s->rules.naive || s->rules.learn_all) {
         count_both(s, in, &seen);
+        gbf_learned_add(&s->learned, cell, learned);
+    }
 }
 
 int gbf_score_vouch(gbf_score *s, const gbf_score_input *in)

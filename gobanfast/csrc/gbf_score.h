@@ -6,7 +6,9 @@
 #ifndef GBF_SCORE_H
 #define GBF_SCORE_H
 
+#include "gbf_addr.h"
 #include "gbf_counts.h"
+#include "gbf_learned.h"
 #include "gbf_lock.h"
 #include "gbf_window.h"
 
@@ -36,6 +38,7 @@ typedef struct {
     uint64_t name;        /* any hash of the server name; matters where `present` has GBF_SCORE_SNI */
     uint64_t fingerprint; /* the same for GBF_SCORE_HEADER */
     uint64_t host;        /* a hash of the host whose window it is; per_host only */
+    uint64_t client;      /* whose request it is, see gbf_score_client; all that are not known are one */
     uint32_t asn;         /* origin AS, 0: none known; GBF_SCORE_ASN */
     uint32_t present;     /* GBF_SCORE_* */
     double added;         /* what rules add to the score, 0 or more; it is held against the threshold and not learned */
@@ -56,6 +59,7 @@ typedef struct {
 
 typedef struct {
     gbf_counts names, fingerprints;
+    gbf_learned learned;
     double weight[3], unknown_asn;
     gbf_window_rules rules;
     uint64_t key[4];
@@ -69,7 +73,18 @@ typedef struct {
 gbf_score *gbf_score_new(const gbf_score_rules *rules, const uint8_t key[32]);
 void gbf_score_free(gbf_score *s);
 
-/* Scores one request and learns from it. */
+/* Whom the request of an address is learned from: an IPv4 client itself, of IPv6 the /48, which is what one customer gets
+ * at most (RFC 6177), so that nobody has 65,536 clients for the asking. */
+GBF_INLINE uint64_t gbf_score_client(gbf_addr address)
+{
+    uint32_t address4 = 0;
+    if (gbf_addr_is4(address))
+        return address.low;
+    return gbf_addr_embedded4(address, &address4) ? gbf_addr_from4(address4).low
+                                                  : address.high >> 16 | UINT64_C(1) << 63;
+}
+
+/* Scores one request, and learns from it unless it is flagged, or more than a fair share was learned from its client. */
 void gbf_score_rate(gbf_score *s, const gbf_score_input *in, gbf_score_answer *out);
 
 /* Learns from a request that rate flagged as from one that it did not, because it was vouched for since. 1 when it did;

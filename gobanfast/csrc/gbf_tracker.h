@@ -24,11 +24,11 @@
 #define GBF_TRACKER_SURGE_BUCKETS 44u /* 40 of the baseline, then 4 of now */
 #define GBF_TRACKER_SURGE_NOW 4u
 #define GBF_TRACKER_MAX_COUNT 65535u /* what a bucket counts to */
-#define GBF_TRACKER_MAX_DISTINCT 1024u
+#define GBF_TRACKER_MAX_DISTINCT 1025u
 #define GBF_TRACKER_MAX_MS UINT32_C(86400000) /* the longest window or baseline: a day */
 #define GBF_TRACKER_MAX_DISTINCT_MS UINT32_C(3600000)
 
-/* What to count. A limit of zero turns that count off. */
+/* What to count. A limit is the count that trips, one more than what is let in; zero turns that count off. */
 typedef struct {
     uint32_t capacity;           /* clients; rounded up to whole sets */
     uint32_t distinct_limit;     /* 2..GBF_TRACKER_MAX_DISTINCT */

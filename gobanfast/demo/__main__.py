@@ -35,7 +35,7 @@ REQUESTS = (
     Request(204, "192.0.2.2", "db.staging.shop.example", "/", FIREFOX, "one of our own there"),
     Request(205, "203.0.113.80", "x7.shop.example", "/", "hello/1", "name and headers that nobody had before"),
 )  # fmt: skip
-ROTATED = 50
+ROTATED = 51
 
 
 def decide(engine: Engine, request: Request) -> Decision:

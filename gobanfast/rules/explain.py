@@ -79,7 +79,7 @@ def _live(decision: Decision) -> str:
         return f"the ban of {decision.ban}{reason}{maker}, {_end(decision.expires)}"
     if decision.cause == "tracker":
         banned = "" if decision.ban is None else f"; {decision.ban} is banned {_end(decision.expires)}"
-        return f"tracker {decision.rule!r}: the client is at its limit{banned}"
+        return f"tracker {decision.rule!r}: the client is over its limit{banned}"
     if decision.cause == "unparsable":
         return f"policy 'unparsable': {decision.reason}"
     if decision.cause == "outage":

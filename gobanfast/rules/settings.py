@@ -38,7 +38,7 @@ class BanSettings:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """`limit` or more within `window` seconds; `duration` is that of a ban, None with a challenge."""
+    """More than `limit` within `window` seconds; `duration` is that of a ban, None with a challenge."""
 
     window: float
     limit: int

@@ -28,7 +28,7 @@ from gobanfast.rules.values import parse_asn, parse_duration
 
 MAX_CLIENTS = 10_000_000
 MAX_BANS = 100_000_000
-MAX_COUNT = 65_535  # what a tracker counts to
+MAX_COUNT = 65_535  # what a tracker counts to: one more than its limit
 MAX_FINGERPRINTS = 1_024
 DEFAULT_BAN = 600.0
 
@@ -178,13 +178,13 @@ class Acting(Model):
 
 class DistinctText(Acting):
     window: Window = 60.0
-    limit: Annotated[int, PlainValidator(whole("limit", 2, MAX_FINGERPRINTS))] = 50
+    limit: Annotated[int, PlainValidator(whole("limit", 1, MAX_FINGERPRINTS))] = 50
     action: Action = "ban"
 
 
 class RateText(Acting):
     window: Window = 10.0
-    limit: Annotated[int, PlainValidator(whole("limit", 2, MAX_COUNT))]
+    limit: Annotated[int, PlainValidator(whole("limit", 1, MAX_COUNT - 1))]
 
 
 class SurgeText(Acting):

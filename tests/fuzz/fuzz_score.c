@@ -22,6 +22,16 @@ static void recount(const gbf_window *w, const gbf_window_rules *rules)
     must(w->count == 0 || (below == w->below && at == w->counts[w->at] && below <= w->low && w->low < below + at));
 }
 
+static void recount_learned(const gbf_learned *learned)
+{
+    uint32_t total = 0, used = 0;
+    for (uint32_t i = 0; i < GBF_LEARNED_CELLS; i++) {
+        total += learned->cell[i];
+        used += learned->cell[i] != 0;
+    }
+    must(total == learned->total && used == learned->used && total < GBF_LEARNED_TOTAL + 64);
+}
+
 static int same(double a, double b)
 {
     return a == b || (isnan(a) && isnan(b));
@@ -46,8 +56,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
     if (s == NULL)
         return 0;
     while (in.at < in.end) {
-        gbf_score_input request = {take(&in, 1),      take(&in, 1),     take(&in, 1) % 4,
-                                   take(&in, 1) % 12, take(&in, 1) % 8, choice >> 3 & 1 ? take(&in, 1) % 16 / 8.0 : 0};
+        gbf_score_input request = {.name = take(&in, 1), .fingerprint = take(&in, 1), .host = take(&in, 1) % 4};
+        request.client = request.fingerprint % 5;
+        request.asn = take(&in, 1) % 12;
+        request.present = take(&in, 1) % 8;
+        request.added = choice >> 3 & 1 ? take(&in, 1) % 16 / 8.0 : 0;
         gbf_score_answer peeked, answer;
         gbf_score_peek(s, &request, &peeked);
         gbf_score_rate(s, &request, &answer);
@@ -61,6 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
     }
     for (uint32_t i = 0; i < s->scope_count && !rules.window.naive; i++)
         recount(&s->scopes[i].window, &rules.window);
+    recount_learned(&s->learned);
     gbf_score_free(s);
     return 0;
 }

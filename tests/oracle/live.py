@@ -60,7 +60,7 @@ class OracleEngine:
             return action, "tracker", tripped
         if self._unread(signals):
             return "challenge", "unparsable", None
-        if self.scorer is not None and self._score(signals, fingerprint, None if plain is None else asn, added):
+        if self.scorer is not None and self._score(signals, fingerprint, plain, asn, added):
             return "challenge", "score", None
         return "allow", "none", None
 
@@ -83,11 +83,11 @@ class OracleEngine:
         client = bans.text(bans.client(plain, self.settings.bans.ipv6_client))
         number = 0 if fingerprint is None else int(fingerprint[20:36], 16) | 1
         self.trackers.note(client, number, round(now * 1000))
-        reached = self.trackers.tripped(client, round(now * 1000))
+        passed = self.trackers.tripped(client, round(now * 1000))
         best: tuple[str | None, str, float | None] = (None, "allow", None)
         for name in TRIPS:
             limit = getattr(settings, name)
-            if name in reached and STRENGTH[limit.action] > STRENGTH[best[1]]:
+            if name in passed and STRENGTH[limit.action] > STRENGTH[best[1]]:
                 best = name, limit.action, limit.duration
         return best
 
@@ -114,9 +114,13 @@ class OracleEngine:
             self.taught[client] = now
         return learned
 
-    def _score(self, signals: OracleSignals, fingerprint: str | None, asn: int | None, added: float) -> bool:
+    def _score(
+        self, signals: OracleSignals, fingerprint: str | None, plain: bans.Address | None, asn: int, added: float
+    ) -> bool:
         assert self.scorer is not None
-        return self.scorer.rate(*self._scored(signals, fingerprint), asn, added)[3]
+        client = 0 if plain is None else int(bans.client(plain, 48).network_address)
+        known = None if plain is None else asn
+        return self.scorer.rate(*self._scored(signals, fingerprint), known, added, client)[3]
 
     def _scored(self, signals: OracleSignals, fingerprint: str | None) -> tuple[int | None, int | None]:
         name = name_of(signals)

@@ -62,6 +62,8 @@ class OracleScorer:
     settings: ScoreSettings
     names: Counter[int] = field(default_factory=Counter)
     fingerprints: Counter[int] = field(default_factory=Counter)
+    learned: Counter[int] = field(default_factory=Counter)  # from each client
+    spent: int = 0  # of it, above what is fair
     window: OracleWindow = field(init=False)
 
     def __post_init__(self) -> None:
@@ -79,8 +81,20 @@ class OracleScorer:
         listed = [risk for first, last, risk in self.settings.asn_risk if first <= asn <= last]
         return listed[0] if listed else self.settings.unknown_asn
 
+    @property
+    def fair(self) -> int:
+        """What may be learned from any one client: twice what the average one taught, 16 at least."""
+        return max(16, 2 * self.learned.total() // max(1, len(self.learned)))
+
+    def teaches(self, client: int) -> bool:
+        """Whether a client may teach once more; above what is fair, 1/128 of everything, and all together 1/8 of it."""
+        total, count = self.learned.total(), self.learned[client]
+        spends = count >= self.fair and count < total // 128 and self.spent < total // 8
+        self.spent += spends
+        return count < self.fair or spends
+
     def rate(
-        self, name: int | None, fingerprint: int | None, asn: int | None, added: float = 0.0
+        self, name: int | None, fingerprint: int | None, asn: int | None, added: float = 0.0, client: int = 0
     ) -> tuple[float, float, float | None, bool]:
         """Score with what is `added`, coverage, threshold, flagged."""
         rules = self.settings
@@ -89,9 +103,12 @@ class OracleScorer:
             return 0.0, 0.0, None, False
         if coverage == 0:
             return min(1.0, added), 0.0, *copy.deepcopy(self.window).rate(0.0, added)
+        if not rules.naive and not self.teaches(client):
+            return min(1.0, score + added), coverage, *copy.deepcopy(self.window).rate(score, added)
         threshold, flagged = self.window.rate(score, added)
         if not flagged or rules.naive or rules.learn == "all":
             self.count(name, fingerprint)
+            self.learned[client] += 1
         return min(1.0, score + added), coverage, threshold, flagged
 
     def vouch(self, name: int | None, fingerprint: int | None, asn: int | None) -> bool:

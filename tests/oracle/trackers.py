@@ -20,11 +20,11 @@ class OracleTrackers:
         past.append((max(now, past[-1][0] if past else now), fingerprint))
 
     def distinct(self, client: str, now: int) -> int:
-        """Distinct fingerprints seen within the window, counted to the limit."""
+        """Distinct fingerprints seen within the window, counted to one more than the limit."""
         limit = self.settings.distinct_fingerprints
         assert limit is not None
         recent = {fp for when, fp in self.seen[client] if fp and now - when < 1000 * limit.window}
-        return min(len(recent), limit.limit)
+        return min(len(recent), limit.limit + 1)
 
     def within(self, client: str, now: int, milliseconds: float) -> int:
         """Requests in the last `milliseconds`."""
@@ -45,12 +45,12 @@ class OracleTrackers:
         return self._buckets(client, now, bucket, 4, 0), self._buckets(client, now, bucket, 40, 4) if known else 0
 
     def tripped(self, client: str, now: int) -> set[str]:
-        """The limits that are reached."""
+        """The limits that are passed."""
         found = set()
         distinct, rate, surge = self.settings.distinct_fingerprints, self.settings.request_rate, self.settings.surge
-        if distinct is not None and self.distinct(client, now) >= distinct.limit:
+        if distinct is not None and self.distinct(client, now) > distinct.limit:
             found.add("distinct_fingerprints")
-        if rate is not None and self.requests(client, now) >= rate.limit:
+        if rate is not None and self.requests(client, now) > rate.limit:
             found.add("request_rate")
         if surge is not None:
             recent, before = self.surge(client, now)
