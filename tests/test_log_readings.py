@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import bz2
 import json
 import lzma
@@ -337,3 +338,71 @@ def test_a_reason_stands_where_it_was_given(tmp_path: Path) -> None:
         row[row.index(action) :] for row, action in zip(shown, ("allow", "challenge"), strict=True)
     ]
     assert {"allow": None, "challenge": "malformed-path"} == rows
+
+
+# ---- readings of a path
+
+ADMIN = "{id: closed, when: {path: [/.env, /admin, /admin/**]}, action: ban}"
+OPEN = "{id: open, when: {path: /public/**}, action: allow}\n- {id: rest, when: {path: /**}, action: challenge}"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/%2eenv", "/.e%6ev", "//.env", "/x/../.env", "/./admin/x", "/admin%2fx", "/%61dmin", "/admin/%2e%2e/admin/x",
+        "/a%25dmin/../admin", "http://www.example.com/%2eenv?x=1", "/public/..%2fadmin", "/admin;v=1/x", "/ADMIN",
+        "/public/x", "/", "/public/a%20b",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("rule", [ADMIN, OPEN])
+def test_a_log_is_decided_as_the_live_request(tmp_path: Path, target: str, rule: str) -> None:
+    """What the ASGI middleware answers to a request is what a scan says of its line, in each layout."""
+    logs = [
+        combined(target),
+        json.dumps({"ip": "203.0.113.9", "request": f"GET {target} HTTP/1.1", "user_agent": "M"}),
+        f"ip,method,uri\n203.0.113.9,GET,{target}\n",
+    ]
+    action = live(tmp_path, target, rule)
+
+    assert [{action: 1}] * 3 == [summary(tmp_path, log, rule)["actions"] for log in logs]
+
+
+def live(tmp_path: Path, target: str, rule: str) -> str:
+    """The action of the ASGI middleware on a request for `target`, as uvicorn hands it over."""
+    from urllib.parse import unquote, urlsplit
+
+    from gobanfast import Engine, Ruleset
+    from gobanfast.frontends.asgi import Gobanfast
+
+    found: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def nothing(*_: Any) -> None:
+        return None
+
+    raw = urlsplit(target).path if target.startswith("http:") else target.partition("?")[0]
+    guard: Any = Gobanfast(app, Engine(Ruleset.from_text(f"rules:\n- {rule}\n")),
+                           on_decision=lambda decision, _: found.append(decision.action))  # fmt: skip
+    scope = {
+        "type": "http", "method": "GET", "path": unquote(raw), "raw_path": raw.encode(), "query_string": b"",
+        "headers": [(b"user-agent", b"M")], "client": ("203.0.113.9", 1), "http_version": "1.1",
+    }  # fmt: skip
+    asyncio.run(guard(scope, nothing, nothing))
+    return found[0]
+
+
+@pytest.mark.parametrize(("target", "action"), [("/app/admin/x", "ban"), ("/admin/x", "ban"), ("/other/x", "allow")])
+def test_a_mount_is_taken_away(tmp_path: Path, target: str, action: str) -> None:
+    """--mount: a restrictive rule holds with the mount or without it; on every command that takes a path."""
+    assert {action: 1} == summary(tmp_path, combined(target), ADMIN, "--mount", "/app")["actions"]
+
+    rules = str(tmp_path / "rules.yaml")
+    shown = (
+        CliRunner()
+        .invoke(app, ["check", "203.0.113.9", "-r", rules, "--path", target, "--mount", "/app", "--json"])
+        .stdout
+    )
+    assert action == json.loads(shown)["action"]

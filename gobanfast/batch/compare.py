@@ -59,11 +59,14 @@ class Comparison:
         return f"{differing} of {compared} lines{unknown} are over the budget of {percent:g}%"
 
 
-def compare(old: Ruleset, new: Ruleset, logs: Iterable[LogFile], *, replay: bool = False) -> Comparison:
+def compare(
+    old: Ruleset, new: Ruleset, logs: Iterable[LogFile], *, replay: bool = False, mount: str = ""
+) -> Comparison:
     """How both decide the lines of logs, each by all that it says of the request, as `scan` reads it.
 
     Args:
         logs: opened with `requests` (see `asks_requests`), for a replay with `times`.
+        mount: prefix under which clients reach the application, as for `Engine.decide`.
         replay: asks the bans they make, trackers and score, too, by the log's own times; else the rules alone.
     Raises:
         LogError: a replay of logs without times.
@@ -71,7 +74,7 @@ def compare(old: Ruleset, new: Ruleset, logs: Iterable[LogFile], *, replay: bool
         pairs of records, pairs are asked once. Else two decisions a line.
     """
     found = Comparison()
-    pair = _Pair(old, new, found, replay=replay)
+    pair = _Pair(old, new, found, replay=replay, mount=mount)
     if replay:
         pair.replay(logs)
     else:
@@ -90,11 +93,12 @@ def asks_requests(*rulesets: Ruleset) -> bool:
 class _Pair:
     """Both rulesets, running."""
 
-    def __init__(self, old: Ruleset, new: Ruleset, found: Comparison, *, replay: bool) -> None:
+    def __init__(self, old: Ruleset, new: Ruleset, found: Comparison, *, replay: bool, mount: str) -> None:
         self.old, self.new, self.found, self.replayed = old, new, found, replay
         before, after = (old.settings, new.settings) if replay else (Settings(), Settings())
         self.before = EngineCore(old.compiled, before, lambda: 0.0)
         self.after = EngineCore(new.compiled, after, lambda: 0.0)
+        self.mount = mount
         self.judged = Judged((*old.rules, *new.rules))
         self.records: Counter[tuple[int, int]] = Counter()
         self.example: dict[tuple[int, int], str] = {}
@@ -147,9 +151,11 @@ class _Pair:
         self.found.late, self.found.untimed = timeline.late, timeline.untimed
 
     def _differ(self, address: str, request: Request, when: dict[str, Any]) -> None:
-        ask = ("decide", "decide") if self.replayed else ("peek", "peek")
-        one = getattr(self.before, ask[0])(address, headers=request.headers, **when)
-        other = getattr(self.after, ask[1])(address, headers=request.headers, **when)
+        ask = "decide" if self.replayed else "peek"
+        one, other = (
+            getattr(core, ask)(address, headers=request.headers, mount=self.mount, **when)
+            for core in (self.before, self.after)
+        )
         self.found.differences.add(one, other)
 
     def finish(self) -> None:

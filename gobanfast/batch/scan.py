@@ -78,13 +78,14 @@ class Scan:
     Args:
         engine: decides; its live state is not changed but by `replay`, which needs an engine of its own whose clock
             starts at 0.
+        mount: prefix under which clients reach the application, as for `Engine.decide`.
         out: takes one JSON object per decided line: address, action, rule, asn, reason, shadow, logged, file, line;
             of a replay cause and time as well.
     Cost: per line about 0.4 us beside reading, some microseconds where requests are read; memory for MOST_CLIENTS
         clients and one decision per record met.
     """
 
-    def __init__(self, engine: Engine, *, out: TextIO | None = None) -> None:
+    def __init__(self, engine: Engine, *, out: TextIO | None = None, mount: str = "") -> None:
         self.bad = 0
         self.faults: list[Fault] = []  # the first FAULTS_KEPT
         self.clients_exact = True  # False: the rarest clients were dropped on the way
@@ -93,6 +94,7 @@ class Scan:
         self.timeline: Timeline | None = None  # of a replay
         self._engine = engine
         self._out = out
+        self._mount = mount
         self._records: Counter[Hashable] = Counter()  # by record; with requests by what the decision says
         self._decisions: dict[Hashable, Decision] = {}
         self._tails: dict[Hashable, str] = {}
@@ -290,7 +292,7 @@ class Scan:
                 self._skip(source, line, address, chunk.faults.get(line))
                 continue
             start = perf_counter()
-            decision = peek(address, headers=said.headers)
+            decision = peek(address, headers=said.headers, mount=self._mount)
             self.seconds_deciding += perf_counter() - start
             key = self._note(decision, address, said, source)
             if self._out is not None:
@@ -305,7 +307,7 @@ class Scan:
             self._skip(row.source, row.line, row.address, row.fault)
             return
         start = perf_counter()
-        decision = self._engine.decide(row.address, headers=row.request.headers, now=seconds)
+        decision = self._engine.decide(row.address, headers=row.request.headers, now=seconds, mount=self._mount)
         self.seconds_deciding += perf_counter() - start
         key = self._note(decision, row.address, row.request, row.source)
         if decision.rule in TRACKERS and decision.cause in {"tracker", "ban"}:

@@ -15,6 +15,7 @@ from gobanfast.cli.common import (
     Header,
     Ja4,
     Method,
+    Mount,
     Sni,
     StoreUri,
     UrlPath,
@@ -44,12 +45,13 @@ def check(
     header: Header = None,
     method: Method = None,
     path: UrlPath = None,
+    mount: Mount = "",
     store: StoreUri = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the network of each address, and what the rules do with it; with --store also by the stored bans."""
     refuse_malformed(addresses)
-    said = request_signals(sni, ja4, header, method, path)
+    said = request_signals(sni, ja4, header, method, path, mount)
     if said and rules is None:
         option = {"headers": "header"}.get(next(iter(said)), next(iter(said)))
         raise typer.BadParameter(f"--{option} needs --rules: without rules nothing asks for it")

@@ -41,6 +41,9 @@ Header = Annotated[
 ]
 Method = Annotated[str | None, typer.Option("--method", help="Method of the request.")]
 UrlPath = Annotated[str | None, typer.Option("--path", help="Path of the request.")]
+Mount = Annotated[
+    str, typer.Option("--mount", metavar="PATH", help="Prefix under which clients reach the application: /app.")
+]
 StoreUri = Annotated[
     str | None,
     typer.Option(
@@ -94,10 +97,10 @@ def output() -> Console:
 
 
 def request_signals(
-    sni: str | None, ja4: str | None, headers: list[str] | None, method: str | None, path: str | None
+    sni: str | None, ja4: str | None, headers: list[str] | None, method: str | None, path: str | None, mount: str = ""
 ) -> dict[str, Any]:
     """What was said of a request, as keyword arguments of `Engine.peek`. Headers are not known unless there is one."""
-    given: dict[str, Any] = {"sni": sni, "ja4": ja4, "method": method, "path": path}
+    given: dict[str, Any] = {"sni": sni, "ja4": ja4, "method": method, "path": path, "mount": mount or None}
     if headers:
         given["headers"] = [_pair(text) for text in headers]
     return {name: value for name, value in given.items() if value is not None}

@@ -16,6 +16,7 @@ from gobanfast.cli.common import (
     Header,
     Ja4,
     Method,
+    Mount,
     Rules,
     Sni,
     StoreUri,
@@ -43,6 +44,7 @@ def explain(
     header: Header = None,
     method: Method = None,
     path: UrlPath = None,
+    mount: Mount = "",
     store: StoreUri = None,
     log: Annotated[
         Path | None, typer.Option("--log", exists=True, dir_okay=False, help="Decision log that holds the decision.")
@@ -59,7 +61,7 @@ def explain(
     With --store the stored bans are asked too. With --log and --id: decide a logged decision again, by the rules of
     that time, which may be in --rules-dir; status 1 if it comes out otherwise, or if the rules have changed since.
     """
-    said = request_signals(sni, ja4, header, method, path)
+    said = request_signals(sni, ja4, header, method, path, mount)
     if address is not None and log is None and id is None:
         refuse_malformed([address])
         networks = load_asn(asn)

@@ -19,6 +19,7 @@ from gobanfast.cli.common import (
     Field,
     Format,
     Layout,
+    Mount,
     Sni,
     coloured,
     counted,
@@ -136,6 +137,7 @@ def diff(
     ] = False,
     layout: Format = Layout.AUTO,
     field: Field = None,
+    mount: Mount = "",
     as_json: AsJson = False,
 ) -> None:
     """Show what changes: rules and settings, and with --log the decisions that differ, by all that the log says.
@@ -168,7 +170,7 @@ def diff(
                 )
                 for path in logs
             ]  # fmt: skip
-            compared = compare(before, after, opened, replay=replay)
+            compared = compare(before, after, opened, replay=replay, mount=mount)
         over = None if budget is None else compared.over(budget)
         report |= {
             "lines_without_address": compared.bad,

@@ -26,6 +26,7 @@ from gobanfast.cli.common import (
     Field,
     Format,
     Layout,
+    Mount,
     Rules,
     coloured,
     counted,
@@ -60,6 +61,7 @@ def scan(
     asn: Asn = None,
     layout: Format = Layout.AUTO,
     field: Field = None,
+    mount: Mount = "",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write every decision here, a JSON line each.")
     ] = None,
@@ -90,7 +92,7 @@ def scan(
     opened: list[LogFile] = []
     with ExitStack() as stack:
         sink = None if out is None else stack.enter_context(out.open("w", encoding="ascii"))
-        scanned = Scan(engine, out=sink)
+        scanned = Scan(engine, out=sink, mount=mount)
         advance = stack.enter_context(_progress(logs))
         for path in logs:
             if str(path) == "-":
