@@ -42,7 +42,7 @@ def engine(data: Data, *, signals: int) -> Any:
     for i in range(40 * (signals > 0)):
         text += f"  - {{id: name-{i}, action: challenge, when: {{sni: ['*.site{i}.example', '.site{i * 7}.test']}}}}\n"
     for i in range(40 * (signals > 1)):
-        text += f"  - {{id: print-{i}, action: ban, when: {{fingerprint: 'gh1:{bytes(prints()[i]).hex()}'}}}}\n"
+        text += f"  - {{id: print-{i}, action: ban, when: {{fingerprint: 'gh2:{bytes(prints()[i]).hex()}'}}}}\n"
     folder = data_folder()
     table = AsnTable.from_csv(csv(data.table), names=folder / "asn-names.csv.gz" if folder else None)
     return Engine(Ruleset.from_text(text, source="bench rules", asn=table))

@@ -1,12 +1,16 @@
 """How many of an attack and how many of everybody else the score challenges: `python -m benchmarks.score_attack`.
 
 Synthetic and seeded, so the figures are the same in every run. In peace a site of 40 names is asked by 5,000 kinds of
-client (both Zipf), one request in a hundred from a kind never seen before, one in twenty from a hosting AS of risk 0.6.
-The attacks:
+client (both Zipf; five families of browsers, each with twenty shapes of request), one request in a hundred from a kind
+never seen before, one in twenty from a hosting AS of risk 0.6. The attacks come from an AS of risk 0.9, which only some
+settings list; to `score: {}` it is an AS like any other:
 
-- tool: one program, one fingerprint, one name nobody else asks for, from an AS of risk 0.9
-- scan: a new name and a new fingerprint each time, from that AS
-- rotate: the most usual name, a new fingerprint each time, from that AS
+- tool: one program, one fingerprint and shape, one name nobody else asks for
+- scan: a new name and a new fingerprint each time, one shape
+- rotate: the most usual name, a new fingerprint each time, one shape that no browser has
+- rotate like a browser: the same, with the shapes of a browser
+- copy: the most usual name and fingerprint, one shape that no browser has
+- copy all: the most usual fingerprint and its shapes, a name nobody else asks for
 - dilute: the most usual name with one fingerprint, or a new one each time, from an AS like everybody's: never
   challenged, it makes all others less usual. From 1, 20 or 1,000 addresses; all /64s of an IPv6 /48 are one client
 - warm-up: one client asks for the most usual name 1,000 times, then for an odd one
@@ -32,8 +36,11 @@ RISKS = ((HOSTING, HOSTING, 0.6), (HOSTILE, HOSTILE, 0.9))
 PEACE, MIXED, SHARES = 20_000, 10_000, (0.02, 0.05, 0.10, 0.33, 0.67)
 CLIENTS, ORDINARY = 2_000, 3_000  # addresses of ordinary clients, and their requests during a dilution
 
+FAMILIES, SHAPES = 5, 20
+
 GUARDED = ScoreSettings(asn_risk=RISKS)
 MODES = {
+    "`score: {}`": ScoreSettings(),
     "naive": ScoreSettings(asn_risk=RISKS, naive=True),
     "guarded": GUARDED,
     "guarded, learn: all": replace(GUARDED, learn="all"),
@@ -43,6 +50,7 @@ MODES = {
 class Request(NamedTuple):
     name: int
     fingerprint: int
+    shape: int
     asn: int
     client: int
 
@@ -54,6 +62,7 @@ class Traffic:
         self.random, self.new = random.Random(seed), 10**6
         self.names = list(accumulate(1 / (i + 1) for i in range(40)))
         self.kinds = list(accumulate(1 / (i + 1) ** 1.1 for i in range(5000)))
+        self.shapes = list(accumulate(1 / (i + 1) for i in range(SHAPES)))
 
     def fresh(self) -> int:
         self.new += 1
@@ -65,21 +74,30 @@ class Traffic:
     def benign(self) -> Request:
         kind = self.zipf(self.kinds) if self.random.random() > 0.01 else self.fresh()
         asn = HOSTING if self.random.random() < 0.05 else ACCESS
-        return Request(self.zipf(self.names), kind, asn, self.random.randrange(CLIENTS))
+        return Request(self.zipf(self.names), kind, self.shape(kind), asn, self.random.randrange(CLIENTS))
+
+    def shape(self, kind: int) -> int:
+        return kind % FAMILIES * SHAPES + self.zipf(self.shapes)
 
     def attack(self, kind: str) -> Iterator[Request]:
         while True:
             if kind == "tool":
-                yield Request(900, 9000, HOSTILE, ATTACKER)
+                yield Request(900, 9000, 9000, HOSTILE, ATTACKER)
             elif kind == "scan":
-                yield Request(self.fresh(), self.fresh(), HOSTILE, ATTACKER)
+                yield Request(self.fresh(), self.fresh(), 9000, HOSTILE, ATTACKER)
+            elif kind == "rotate":
+                yield Request(0, self.fresh(), 9000, HOSTILE, ATTACKER)
+            elif kind == "rotate like a browser":
+                yield Request(0, self.fresh(), self.shape(0), HOSTILE, ATTACKER)
+            elif kind == "copy":
+                yield Request(0, 0, 9000, HOSTILE, ATTACKER)
             else:
-                yield Request(0, self.fresh(), HOSTILE, ATTACKER)
+                yield Request(900, 0, self.shape(0), HOSTILE, ATTACKER)
 
 
 def flagged(scorer: Scorer, request: Request) -> bool:
-    name, fingerprint, asn, client = request
-    return scorer.rate(name=name, fingerprint=fingerprint, asn=asn, client=client).flagged
+    name, fingerprint, shape, asn, client = request
+    return scorer.rate(name=name, fingerprint=fingerprint, shape=shape, asn=asn, client=client).flagged
 
 
 def peace(settings: ScoreSettings) -> float:
@@ -115,7 +133,7 @@ def dilution(settings: ScoreSettings, share: float, clients: int, *, rotate: boo
     while len(during) < ORDINARY:
         if order.random() < share:
             fingerprint = traffic.fresh() if rotate else 9000
-            flagged(scorer, Request(0, fingerprint, ACCESS, ATTACKER + order.randrange(clients)))
+            flagged(scorer, Request(0, fingerprint, traffic.shape(0), ACCESS, ATTACKER + order.randrange(clients)))
         else:
             during.append(flagged(scorer, traffic.benign()))
     return sum(before) / len(before), sum(during) / len(during)
@@ -129,9 +147,9 @@ def warm_up(settings: ScoreSettings) -> float:
     for client in range(100):
         fingerprint = traffic.fresh()
         for _ in range(1000):
-            flagged(scorer, Request(0, fingerprint, ACCESS, ATTACKER + client))
+            flagged(scorer, Request(0, fingerprint, traffic.shape(0), ACCESS, ATTACKER + client))
         name, asn = traffic.fresh(), ACCESS
-        count += scorer.peek(name=name, fingerprint=fingerprint, asn=asn).flagged
+        count += scorer.peek(name=name, fingerprint=fingerprint, shape=traffic.shape(0), asn=asn).flagged
     return count / 100
 
 
@@ -169,7 +187,7 @@ def main() -> None:
     )
     print("| peace: ordinary requests challenged | " + " | ".join(f"{peace(m):.2%}" for m in MODES.values()) + " |")
     print("| patient: highest score let through | " + " | ".join(f"{patience(m):.2f}" for m in MODES.values()) + " |")
-    for kind in ("tool", "scan", "rotate"):
+    for kind in ("tool", "scan", "rotate", "rotate like a browser", "copy", "copy all"):
         for share in SHARES:
             cells = [war(settings, kind, share) for settings in MODES.values()]
             row = " | ".join(f"{caught:.1%} (ordinary {wrong:.2%})" for caught, wrong in cells)

@@ -44,7 +44,7 @@ cdef int read_key(str text, gbf_ban_key *key) except -1:
     text = ban_key(text)
     if text.startswith("AS"):
         key[0] = gbf_ban_asn(int(text[2:]))
-    elif text.startswith("gh1:"):
+    elif text.startswith("gh2:"):
         read_fingerprint(text, fingerprint)
         if len(text) == 36:
             key[0] = gbf_ban_fingerprint(fingerprint)
@@ -73,7 +73,7 @@ cdef str key_text(const gbf_ban_key *key):
                            key.kind if key.kind < GBF_BAN_IP4 else key.kind - GBF_BAN_IP4 + 96)
     if key.kind == GBF_BAN_ASN:
         return f"AS{key.word[0]}"
-    cdef str text = f"gh1:{key.word[0]:016x}{key.word[1]:016x}"
+    cdef str text = f"gh2:{key.word[0]:016x}{key.word[1]:016x}"
     if key.kind == GBF_BAN_FINGERPRINT:
         return text
     if key.kind == GBF_BAN_FINGERPRINT_AT4:
@@ -228,7 +228,7 @@ cdef class BanTable:
         Args:
             address: the client's; its prefixes are asked for too, and an IPv4 address inside it (NAT64, 6to4, Teredo).
             asn: the origin AS; 0 is unknown.
-            fingerprint: "gh1:" and 32 hex digits; asked for alone, and at the client when there is an address.
+            fingerprint: "gh2:" and 32 hex digits; asked for alone, and at the client when there is an address.
         """
         cdef gbf_addr parsed
         cdef gbf_ban ban

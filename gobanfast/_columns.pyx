@@ -185,7 +185,7 @@ def print_column(prints, Py_ssize_t rows):
     PyObject_GetBuffer(prints, &source, PyBUF_SIMPLE)
     try:
         if source.len != 16 * rows:
-            raise ValueError(f"{source.len} bytes of fingerprints, 16 each, for {rows} rows")
+            raise ValueError(f"{source.len} bytes of hashes, 16 each, for {rows} rows")
         try:
             whole = gbf_classes_start(&classes, 2, none, none) == GBF_OK
             if whole:

@@ -41,16 +41,18 @@ cdef class SignalDecision(Decision):
     cdef object _headers
     cdef str _method, _path, _http
     cdef str _mount               # None: none
-    cdef bint _has_print
-    cdef uint64_t _print[2]       # the fingerprint, if _has_print: high and low half
+    cdef int _has                 # Wanted: which of these two are known
+    cdef uint64_t _print[2]       # the fingerprint: high and low half
+    cdef uint64_t _shape[2]
     cdef bytes _spill             # the combined vector and its scratch, when they do not fit below
     cdef uint64_t _words[INLINE_WORDS]
 
     cdef int combine(self, str sni, object tls) except -1
     cdef int combine_request(self, object headers, str method, str path, str http, str mount, bint given,
-                             bint fingerprint) except -1
+                             int wanted) except -1
+    cdef str hash_of(self, str name)
 
 
 # Decision for a record, for GBF_NONE (the address is not one), or for no address at all (`address` None).
 cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address, str sni, object tls,
-                            object headers, str method, str path, str http, str mount, bint fingerprint)
+                            object headers, str method, str path, str http, str mount, int wanted)

@@ -7,7 +7,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from gobanfast._bans cimport BanTable
-from gobanfast._headers cimport scan_request, set_mount
+from gobanfast._headers cimport FINGERPRINT, SHAPE, SLOTS, scan_request, set_mount
 from gobanfast._made cimport only_whole
 from gobanfast._requests cimport NOTHING, RequestTable
 from gobanfast._rules cimport CompiledRules
@@ -48,11 +48,11 @@ cdef StoredBan stored_ban(BanTable table, const gbf_ban *ban):
 
 
 cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address, str sni, object tls,
-                            object headers, str method, str path, str http, str mount, bint fingerprint):
+                            object headers, str method, str path, str http, str mount, int wanted):
     """Decision for a record, for GBF_NONE (the address is not one), or for no address at all (`address` None).
 
-    `tls` is the ClientHello, or the str of a JA4 for want of one. With `fingerprint` that of the headers is worked out
-    now, else when someone asks for it.
+    `tls` is the ClientHello, or the str of a JA4 for want of one. What of the headers is `wanted` (Wanted) is
+    worked out now, else when someone asks for it.
     """
     cdef bint given = headers is not None or method is not None or path is not None
     cdef bint wide = (compiled.signals is not None or compiled.requests is not None or sni is not None or
@@ -72,7 +72,7 @@ cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address
     if wide:
         (<SignalDecision>d).combine(sni, tls)
         if compiled.requests is not None or given:
-            (<SignalDecision>d).combine_request(headers, method, path, http, mount, given, fingerprint)
+            (<SignalDecision>d).combine_request(headers, method, path, http, mount, given, wanted)
     d._rule = gbf_rules_next(&compiled._rules, d._vector, compiled._rules.enforced, 0)
     if d._rule != GBF_NONE:
         d._cause, d._action = GBF_CAUSE_RULE, compiled._rules.actions[d._rule]
@@ -195,7 +195,12 @@ cdef class Decision:
 
     @property
     def fingerprint(self):
-        """The gh1 fingerprint of the headers; None without headers, or when they cannot be read."""
+        """The gh2 fingerprint of the client, by its headers; None without headers, or when they cannot be read."""
+        return None
+
+    @property
+    def shape(self):
+        """The gs1 shape of this request, by its headers; None without headers, or when they cannot be read."""
         return None
 
     @property
@@ -279,7 +284,7 @@ cdef class SignalDecision(Decision):
         return 0
 
     cdef int combine_request(self, object headers, str method, str path, str http, str mount, bint given,
-                             bint fingerprint) except -1:
+                             int wanted) except -1:
         """Takes in what the request says; after `combine`."""
         cdef RequestTable requests = self._compiled.requests
         cdef uint32_t words = self._compiled._rules.words
@@ -303,17 +308,19 @@ cdef class SignalDecision(Decision):
             if unread and not self._unread:
                 self._unread = 1 + unread
             return 0
-        if requests is None and not fingerprint:
+        if requests is not None and requests.asks > wanted:
+            wanted = requests.asks
+        if requests is None and wanted == SLOTS:
             return 0
         try:
-            scan_request(headers, method, path, http, &self._compiled.plan._plan, &scanned,
-                         fingerprint or requests.asks_fingerprint)
+            scan_request(headers, method, path, http, &self._compiled.plan._plan, &scanned, wanted)
             if mount is not None:
                 set_mount(mount, &scanned)
-            self._has_print = (headers is not None and scanned.problem == GBF_HEADERS_FINE and
-                               not scanned.tally.flags & GBF_HEADERS_UNKNOWN and
-                               (fingerprint or requests.asks_fingerprint))
+            if (headers is not None and scanned.problem == GBF_HEADERS_FINE and
+                    not scanned.tally.flags & GBF_HEADERS_UNKNOWN):
+                self._has = wanted
             self._print[0], self._print[1] = scanned.fingerprint.high, scanned.fingerprint.low
+            self._shape[0], self._shape[1] = scanned.shape.high, scanned.shape.low
             unread = NOTHING
             if requests is not None:
                 unread = requests.narrow(vector, scratch, &scanned, self._sni, self._tls)
@@ -345,11 +352,20 @@ cdef class SignalDecision(Decision):
 
     @property
     def fingerprint(self):
-        if self._has_print:
-            return f"gh1:{self._print[0]:016x}{self._print[1]:016x}"
+        if self._has >= FINGERPRINT:
+            return f"gh2:{self._print[0]:016x}{self._print[1]:016x}"
+        return self.hash_of(":fingerprint")
+
+    @property
+    def shape(self):
+        if self._has == SHAPE:
+            return f"gs1:{self._shape[0]:016x}{self._shape[1]:016x}"
+        return self.hash_of(":shape")
+
+    cdef str hash_of(self, str name):
         if self._headers is None:
             return None
-        value, _ = self._compiled.plan.signal(":fingerprint", self._headers, None, None, self._http)
+        value, _ = self._compiled.plan.signal(name, self._headers, None, None, self._http)
         return None if value is None else value.decode()
 
     @property

@@ -7,6 +7,7 @@ from libc.string cimport memset
 
 from gobanfast._address cimport gbf_ascii, leaves_many
 from gobanfast._bans cimport BY_RULE, BY_TRACKER, BanTable
+from gobanfast._headers cimport FINGERPRINT, SHAPE, SLOTS
 from gobanfast._decision cimport Decision, SignalDecision, decide_record, stored_ban
 from gobanfast._made cimport bare, newfunc, only_whole
 from gobanfast._rules cimport CompiledRules
@@ -300,8 +301,7 @@ cdef class EngineCore:
             return False
         if type(decision) is SignalDecision:
             name_hash(&request, (<SignalDecision>decision)._sni, (<SignalDecision>decision)._tls)
-            if (<SignalDecision>decision)._has_print:
-                request.fingerprint = (<SignalDecision>decision)._print
+            hashes_of(&request, <SignalDecision>decision)
         if not gbf_live_vouch(&running.live, &request):
             return False
         decision._vouched = 1
@@ -329,7 +329,8 @@ cdef class EngineCore:
         if address is not None and gbf_ascii(address, &text, &n):
             record = compiled._rules.kernel.find_text(&compiled._rules.lpm, text, n, &parsed)
         d = decide_record(compiled, record, address, sni, tls, headers, method, path, http, mount,
-                          headers is not None and gbf_live_prints(&running.live))
+                          SLOTS if headers is None or not gbf_live_prints(&running.live) else
+                          FINGERPRINT if running.live.score == NULL else SHAPE)
         if not gbf_live_idle(&running.live) or (running.any_stored and d._rule != GBF_NONE and
                                                 running.stores[d._rule]):
             self.ask_live(running, d, &parsed if record != GBF_NONE else NULL, sni, tls, now, peek)
@@ -346,9 +347,9 @@ cdef class EngineCore:
         cdef gbf_live_request request
         cdef gbf_live_answer said
         cdef double seconds
-        request.address, request.fingerprint = address, NULL
-        if type(d) is SignalDecision and (<SignalDecision>d)._has_print:
-            request.fingerprint = (<SignalDecision>d)._print
+        request.address, request.fingerprint, request.shape = address, NULL, NULL
+        if type(d) is SignalDecision:
+            hashes_of(&request, <SignalDecision>d)
         request.name = request.host = 0
         request.added = 0
         request.has_name = False
@@ -441,7 +442,16 @@ cdef class EngineCore:
         if record != GBF_NONE and record >= compiled._rules.record_count:
             raise ValueError(f"record {record} does not exist; there are {compiled._rules.record_count}")
         return decide_record(compiled, record, None if record != GBF_NONE else "", None, None, None, None, None, None,
-                             None, False)
+                             None, SLOTS)
+
+
+cdef inline int hashes_of(gbf_live_request *request, SignalDecision d) noexcept:
+    """Fills in fingerprint and shape, as far as the decision has them."""
+    if d._has >= FINGERPRINT:
+        request.fingerprint = d._print
+    if d._has == SHAPE:
+        request.shape = d._shape
+    return 0
 
 
 only_whole(Running)

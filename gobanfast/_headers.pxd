@@ -16,19 +16,25 @@ cdef class SomeHeaders:
     cdef readonly tuple names
 
 
-# Reads `headers` (list or tuple of pairs of bytes, or a WSGI environ) into `out`; with `fingerprint` gh1 too. `flags`
-# are what is known beforehand: GBF_HEADERS_HTTP1 or _HTTP2. The caller calls gbf_headers_free(), even if this raises.
-# Texts in `out` are borrowed from the objects in `headers`: they hold until other Python code may run.
-cdef int scan(object headers, const gbf_header_plan *plan, gbf_headers *out, bint fingerprint,
-              uint32_t flags) except -1
+cdef enum Wanted:  # of a scan, beside the slots
+    SLOTS
+    FINGERPRINT
+    SHAPE  # and fingerprint
 
-# "gh1:..." of scanned headers, None when they had a problem or are not known.
+
+# Reads `headers` (list or tuple of pairs of bytes, or a WSGI environ) into `out`, with what is `wanted` (Wanted).
+# `flags` are what is known beforehand: GBF_HEADERS_HTTP1 or _HTTP2. The caller calls gbf_headers_free(), even if this
+# raises. Texts in `out` are borrowed from the objects in `headers`: they hold until other Python code may run.
+cdef int scan(object headers, const gbf_header_plan *plan, gbf_headers *out, int wanted, uint32_t flags) except -1
+
+# "gh2:..." and "gs1:..." of scanned headers, None when they had a problem or are not known.
 cdef str print_of(const gbf_headers *scanned)
+cdef str shape_of(const gbf_headers *scanned)
 
 # `scan` for a decision: `headers` may be None (nobody knows them), `method` and `path` win over pseudo headers, `http`
 # is the version or None. The texts in `out` are also borrowed from `method` and `path`.
 cdef int scan_request(object headers, str method, str path, str http, const gbf_header_plan *plan, gbf_headers *out,
-                      bint fingerprint) except -1
+                      int wanted) except -1
 
 # Says after `scan_request` under which prefix the path is; borrowed from `mount`, too. One that is no text makes the
 # path malformed.

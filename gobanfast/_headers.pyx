@@ -1,4 +1,4 @@
-"""Header scan and fingerprint: pairs of bytes or a WSGI environ in, slots and gh1 out."""
+"""Header scan, fingerprint and shape: pairs of bytes or a WSGI environ in; slots, gh2 and gs1 out."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -15,7 +15,7 @@ from gobanfast._made cimport only_whole
 from gobanfast.native cimport (
     GBF_BAD_INPUT, GBF_HEADERS_BAD_METHOD, GBF_HEADERS_BAD_PATH, GBF_HEADERS_BAD_VALUE, GBF_HEADERS_CASE,
     GBF_HEADERS_FINE, GBF_HEADERS_HTTP1, GBF_HEADERS_HTTP2, GBF_HEADERS_MOST, GBF_HEADERS_ORDER, GBF_HEADERS_PSEUDO,
-    GBF_HEADERS_SECRET, GBF_HEADERS_TOO_MANY, GBF_HEADERS_UNKNOWN, GBF_HEADER_COOKIE, GBF_HEADER_FIELDS,
+    GBF_HEADERS_SECRET, GBF_HEADERS_SHAPED, GBF_HEADERS_TOO_MANY, GBF_HEADERS_UNKNOWN, GBF_HEADER_COOKIE, GBF_HEADER_FIELDS,
     GBF_HEADER_HOST, GBF_HEADER_METHOD, GBF_HEADER_NO_SLOT, GBF_HEADER_PATH, GBF_HEADER_PROTOCOL, GBF_HEADER_SCHEME,
     GBF_HEADER_SLOTS, GBF_HEADER_USER_AGENT, GBF_OK, GBF_PRINT_BYTES, gbf_fault, gbf_header_path, gbf_header_plan,
     gbf_header_plan_build, gbf_header_plan_free, gbf_header_slot, gbf_header_tally, gbf_header_text, gbf_header_ua,
@@ -68,10 +68,7 @@ cdef extern from *:
     str PyUnicode_New(Py_ssize_t size, Py_UCS4 most)
     void *PyUnicode_DATA(object text) noexcept
 
-FIELDS = (
-    "user-agent", "accept", "accept-language", "accept-encoding", "sec-ch-ua", "sec-ch-ua-mobile",
-    "sec-ch-ua-platform",
-)
+FIELDS = ("user-agent", "accept-language", "accept-encoding")
 """The headers whose values are in a fingerprint when nothing else is asked for."""
 
 UA_FAMILIES = (
@@ -93,7 +90,8 @@ cdef class HeaderPlan:
     Args:
         names: headers that get a slot besides the fields; lower case, up to 64 bytes each.
         fields: headers whose values are in the fingerprint; at most 32.
-        key: makes fingerprints private: who has not got it can neither make nor check one. None: shareable ones.
+        key: makes fingerprints and shapes private: who has not got it can neither make nor check one. None: shareable
+            ones.
     Raises:
         ValueError: a name that is not a lower-case token, too many, or a field that no fingerprint may have.
     """
@@ -141,11 +139,20 @@ cdef class HeaderPlan:
         gbf_header_plan_free(&self._plan)
 
     def fingerprint(self, headers, /):
-        """The gh1 fingerprint of headers, as `gobanfast.fingerprint`, by the fields and key of this plan."""
+        """The gh2 fingerprint of headers, as `gobanfast.fingerprint`, by the fields and key of this plan."""
         cdef gbf_headers scanned
         try:
-            scan(headers, &self._plan, &scanned, True, 0)
+            scan(headers, &self._plan, &scanned, FINGERPRINT, 0)
             return print_of(&scanned)
+        finally:
+            gbf_headers_free(&scanned)
+
+    def shape(self, headers, http=None, /):
+        """The gs1 shape of a request that came by this HTTP version (None: not known) with these headers."""
+        cdef gbf_headers scanned
+        try:
+            scan(headers, &self._plan, &scanned, SHAPE, 0 if http is None else version_flags(http))
+            return shape_of(&scanned)
         finally:
             gbf_headers_free(&scanned)
 
@@ -161,17 +168,18 @@ cdef class HeaderPlan:
         if slot == GBF_HEADER_NO_SLOT:
             raise KeyError(name)
         try:
-            scan(headers, &self._plan, &scanned, False, 0)
+            scan(headers, &self._plan, &scanned, SLOTS, 0)
             return slot_bytes(&scanned, slot)
         finally:
             gbf_headers_free(&scanned)
 
     def signal(self, str name not None, headers, str method, str path, str http, /):
-        """(bytes or None, whether it is malformed): what a header, ":method", ":path" or ":fingerprint" comes to."""
+        """(bytes or None, whether it is malformed): what a header, ":method", ":path", ":fingerprint" or
+        ":shape" comes to."""
         cdef gbf_headers scanned
         cdef uint32_t slot
         try:
-            scan_request(headers, method, path, http, &self._plan, &scanned, True)
+            scan_request(headers, method, path, http, &self._plan, &scanned, SHAPE)
             if name == ":method" or name == ":path":
                 slot = GBF_HEADER_METHOD if name == ":method" else GBF_HEADER_PATH
                 if scanned.tally.seen >> slot & 1:
@@ -179,8 +187,8 @@ cdef class HeaderPlan:
                 return None, (scanned.tally.flags & (GBF_HEADERS_BAD_METHOD | GBF_HEADERS_BAD_PATH)) != 0
             if scanned.problem != GBF_HEADERS_FINE:
                 return None, True
-            if name == ":fingerprint":
-                printed = print_of(&scanned)
+            if name == ":fingerprint" or name == ":shape":
+                printed = print_of(&scanned) if name == ":fingerprint" else shape_of(&scanned)
                 return None if printed is None else printed.encode(), False
             return slot_bytes(&scanned, self.slots[self.names.index(name)]), False
         finally:
@@ -189,11 +197,8 @@ cdef class HeaderPlan:
     def facts(self, headers, http=None, /):
         """Everything the scan finds, as a dict: what `normalize_headers` makes an object of."""
         cdef gbf_headers scanned
-        cdef uint32_t flags = 0
-        if http is not None:
-            flags = version_flags(http)
         try:
-            scan(headers, &self._plan, &scanned, True, flags)
+            scan(headers, &self._plan, &scanned, SHAPE, 0 if http is None else version_flags(http))
             path = slot_bytes(&scanned, GBF_HEADER_PATH)
             if path is not None:
                 path = span_bytes(gbf_header_path(scanned.slots[GBF_HEADER_PATH])).partition(b"#")[0] or None
@@ -210,6 +215,7 @@ cdef class HeaderPlan:
                 "ua_family": family_of(&scanned),
                 "problem": PROBLEMS[scanned.problem],
                 "fingerprint": print_of(&scanned),
+                "shape": shape_of(&scanned),
             }
         finally:
             gbf_headers_free(&scanned)
@@ -257,25 +263,34 @@ cdef bytes secret_of(bytes key):
     """The XXH3 secret of a key: SHAKE-256, so that no part of the secret says anything about another or the key."""
     from hashlib import shake_256
 
-    return shake_256(b"gobanfast gh1\0" + key).digest(GBF_HEADERS_SECRET)
+    return shake_256(b"gobanfast gh2\0" + key).digest(GBF_HEADERS_SECRET)
 
 
 cdef str print_of(const gbf_headers *scanned):
     if scanned.problem != GBF_HEADERS_FINE or scanned.tally.flags & GBF_HEADERS_UNKNOWN:
         return None
     text = PyUnicode_New(GBF_PRINT_BYTES, 127)
-    gbf_headers_text(scanned.fingerprint, <char *>PyUnicode_DATA(text))
+    gbf_headers_text(scanned.fingerprint, "gh2:", <char *>PyUnicode_DATA(text))
     return text
 
 
-cdef int scan(object headers, const gbf_header_plan *plan, gbf_headers *out, bint fingerprint,
-              uint32_t flags) except -1:
+cdef str shape_of(const gbf_headers *scanned):
+    if scanned.problem != GBF_HEADERS_FINE or scanned.tally.flags & GBF_HEADERS_UNKNOWN:
+        return None
+    text = PyUnicode_New(GBF_PRINT_BYTES, 127)
+    gbf_headers_text(scanned.shape, "gs1:", <char *>PyUnicode_DATA(text))
+    return text
+
+
+cdef int scan(object headers, const gbf_header_plan *plan, gbf_headers *out, int wanted, uint32_t flags) except -1:
     cdef gbf_status status
+    if wanted == SHAPE:
+        flags |= GBF_HEADERS_SHAPED
     if isinstance(headers, (list, tuple)):
         gbf_headers_start(out, flags | GBF_HEADERS_ORDER)
         status = scan_rows(gbf_rows_of(headers), gbf_row_count(headers), plan, out)
     elif isinstance(headers, SomeHeaders):
-        scan((<SomeHeaders>headers).pairs, plan, out, False, flags)
+        scan((<SomeHeaders>headers).pairs, plan, out, SLOTS, flags)
         out.tally.flags |= GBF_HEADERS_UNKNOWN
         for name in (<SomeHeaders>headers).names:
             out.known |= known_bit(plan, name)
@@ -287,7 +302,7 @@ cdef int scan(object headers, const gbf_header_plan *plan, gbf_headers *out, bin
         status = scan_environ(headers, plan, out)
     if status == GBF_OK:
         status = gbf_headers_finish(plan, out)
-    if status == GBF_OK and fingerprint and out.problem == GBF_HEADERS_FINE:
+    if status == GBF_OK and wanted != SLOTS and out.problem == GBF_HEADERS_FINE:
         status = gbf_headers_print(plan, out)
     if status != GBF_OK:
         raise MemoryError()
@@ -309,14 +324,12 @@ cdef inline uint32_t version_flags(str http) except 0xFFFFFFFF:
 
 
 cdef int scan_request(object headers, str method, str path, str http, const gbf_header_plan *plan, gbf_headers *out,
-                      bint fingerprint) except -1:
-    cdef uint32_t flags = 0
-    if http is not None:
-        flags = version_flags(http)
+                      int wanted) except -1:
+    cdef uint32_t flags = 0 if http is None else version_flags(http)
     if headers is None:
         gbf_headers_start(out, flags | GBF_HEADERS_UNKNOWN)
     else:
-        scan(headers, plan, out, fingerprint, flags)
+        scan(headers, plan, out, wanted, flags)
         if out.problem != GBF_HEADERS_FINE:
             out.tally.seen = 0
     if method is not None:
@@ -443,17 +456,19 @@ def plan_of(key, fields):
 
 
 def fingerprint(headers, /, *, key=None, fields=None):
-    """"gh1:" and 32 hex digits that name the kind of client these headers come from; None when they cannot be read.
+    """"gh2:" and 32 hex digits that name the client these headers come from; None when they cannot be read.
+
+    It is the same for every request of one browser, and for lists and environs: it takes what a client says of itself
+    and nothing of what it asks for, see csrc/DESIGN.md.
 
     Args:
-        headers: list of (name, value) bytes in the order received, or a WSGI environ (which keeps no order, so
-            its fingerprints are others than those of lists).
+        headers: list of (name, value) bytes in the order received, or a WSGI environ.
         key: bytes that make the fingerprint private; without it anyone can compute the same one.
         fields: names of the headers whose values count; None takes FIELDS.
     Raises:
         TypeError: headers of another type. ValueError: a field that cannot be one.
-    Cost: about 15 ns a header. A key or fields cost a new HeaderPlan unless it was the last one used; keep your own.
-    Source: csrc/DESIGN.md, "Fingerprint gh1".
+    Cost: about 10 ns a header. A key or fields cost a new HeaderPlan unless it was the last one used; keep your own.
+    Source: csrc/DESIGN.md, "Fingerprint gh2, shape gs1".
     """
     if key is None and fields is None:
         return (<HeaderPlan>_default).fingerprint(headers)

@@ -14,7 +14,7 @@ cdef enum Unread:
 cdef class RequestTable:
     cdef readonly HeaderPlan plan
     cdef readonly uint32_t words
-    cdef readonly bint asks_fingerprint
+    cdef readonly int asks         # of a scan, beside the slots: Wanted
     cdef readonly str content_hash
     cdef tuple _matchers           # of the slots that rules ask for
     cdef Py_ssize_t _both_names    # which of them is that of server name and host; -1: none

@@ -5,7 +5,7 @@ from cpython.ref cimport Py_XDECREF, PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from gobanfast._headers cimport HeaderPlan, scan_request, set_mount
+from gobanfast._headers cimport FINGERPRINT, SHAPE, SLOTS, HeaderPlan, scan_request, set_mount
 from gobanfast._made cimport only_whole
 from gobanfast._signals cimport HELLO, NAME, read_server_name
 from gobanfast._tls cimport ClientHello
@@ -27,8 +27,9 @@ CACHE_BYTES = 1 << 20
 """What remembered values may take in memory, whatever is sent."""
 
 cdef enum:
-    MOST = GBF_HEADER_SLOTS + 2  # slots that rules may ask for, these two among them
-    FINGERPRINT = GBF_HEADER_SLOTS
+    MOST = GBF_HEADER_SLOTS + 3  # slots that rules may ask for, these three among them
+    OF_CLIENT = GBF_HEADER_SLOTS  # the fingerprint
+    OF_REQUEST  # the shape
     BOTH_NAMES
     HOST_BYTES = GBF_NAME_MAX + 16  # of a host, which is longer than any with a port can be
     UNKNOWN_ROW = 0
@@ -44,7 +45,7 @@ cdef struct names_text:  # the server name and the host as one value
 
 @cython.final
 cdef class RequestTable:
-    """Conditions of rules on headers, method, path, fingerprint and names. Rows are bit vectors, bit i for rule i.
+    """Conditions of rules on headers, method, path, hashes and names. Rows are bit vectors, bit i for rule i.
 
     A value is looked up in a cache of fixed size, keyed with a random secret; its matcher works it out when it is not
     there. Any number of threads.
@@ -54,8 +55,8 @@ cdef class RequestTable:
         words: 64-bit words in one bit vector of the rules.
         matchers: (name, unknown, absent, malformed, matcher) for every header that rules ask for: three rows, and a
             callable from the value (bytes) to a row; its `longest`, where it has one, is how many bytes of a value it
-            reads: a request with a longer one has something that cannot be read. ":method", ":path" and ":fingerprint"
-            are names, too, and ":names": the server name in its normal form, and a line feed and the host if the
+            reads: a request with a longer one has something that cannot be read. ":method", ":path", ":fingerprint"
+            and ":shape" are names, too, and ":names": the server name in its normal form, and a line feed and the host if the
             headers are known. That of ":path" is called with the mount, too, where there is one, and sets the last bit
             of the row, which is no rule's, when the path is malformed.
         content_hash: digits that stand for the conditions.
@@ -91,7 +92,7 @@ cdef class RequestTable:
             raise MemoryError()
         table = RequestTable.__new__(RequestTable)
         table._cache, table.plan, table.words, table.content_hash = cache, plan, words, content_hash
-        table.asks_fingerprint = FINGERPRINT in slots
+        table.asks = SHAPE if OF_REQUEST in slots else FINGERPRINT if OF_CLIENT in slots else SLOTS
         table._both_names = slots.index(BOTH_NAMES) if BOTH_NAMES in slots else -1
         table._slots, table._rows, table._matchers = numbers, rows, callables
         table._longest = longest
@@ -112,7 +113,7 @@ cdef class RequestTable:
 
     @property
     def names(self):
-        """What rules ask for: names of headers, ":method", ":path", ":fingerprint" and ":names"."""
+        """What rules ask for: names of headers, ":method", ":path", ":fingerprint", ":shape" and ":names"."""
         cdef const uint32_t *slots = <const uint32_t *><const char *>self._slots
         return tuple([name_of(self.plan, slots[i]) for i in range(len(self._matchers))])
 
@@ -128,7 +129,7 @@ cdef class RequestTable:
         return getattr(self._matchers[which], "longest", None)
 
     def value_row(self, Py_ssize_t which, value not None, /, *, str mount=""):
-        """The row of one value of `names[which]`: bytes of a header, of a fingerprint's text or of ":names", str of
+        """The row of one value of `names[which]`: bytes of a header, of the text of a hash or of ":names", str of
         method or path (under `mount`); None: malformed. For columns, which keep what they were told: nothing is
         remembered here."""
         cdef uint32_t slot
@@ -155,7 +156,7 @@ cdef class RequestTable:
         vector = bytes(bytearray(vector))  # one of our own, because it is written to
         scratch = bytes(bytearray(scratch))
         try:
-            scan_request(headers, method, path, None, &self.plan._plan, &scanned, True)
+            scan_request(headers, method, path, None, &self.plan._plan, &scanned, SHAPE)
             if mount:
                 set_mount(mount, &scanned)
             self.narrow(<uint64_t *><char *>vector, <uint64_t *><char *>scratch, &scanned, sni, None)
@@ -196,8 +197,11 @@ cdef class RequestTable:
             if row >= 0:
                 gbf_bits_and(vector, rows + (i * ROWS + row) * words, words)
                 continue
-            if slot == FINGERPRINT:
-                gbf_headers_text(scanned.fingerprint, printed)
+            if slot == OF_CLIENT or slot == OF_REQUEST:
+                if slot == OF_CLIENT:
+                    gbf_headers_text(scanned.fingerprint, "gh2:", printed)
+                else:
+                    gbf_headers_text(scanned.shape, "gs1:", printed)
                 value.at, value.nbytes = <const uint8_t *>printed, GBF_PRINT_BYTES
             elif slot < GBF_HEADER_SLOTS:
                 value = scanned.slots[slot]
@@ -248,7 +252,9 @@ cdef uint32_t slot_of(HeaderPlan plan, str name) except 0xFFFFFFFF:
         return GBF_HEADER_PATH
     if name == ":names":
         return BOTH_NAMES
-    return FINGERPRINT if name == ":fingerprint" else plan.slots[plan.names.index(name)]
+    if name == ":shape":
+        return OF_REQUEST
+    return OF_CLIENT if name == ":fingerprint" else plan.slots[plan.names.index(name)]
 
 
 cdef str name_of(HeaderPlan plan, uint32_t slot):
@@ -258,21 +264,24 @@ cdef str name_of(HeaderPlan plan, uint32_t slot):
         return ":path"
     if slot == BOTH_NAMES:
         return ":names"
-    return ":fingerprint" if slot == FINGERPRINT else plan.names[plan.slots.index(slot)]
+    if slot == OF_REQUEST:
+        return ":shape"
+    return ":fingerprint" if slot == OF_CLIENT else plan.names[plan.slots.index(slot)]
 
 
 cdef int state_of(const gbf_headers *scanned, uint32_t slot) noexcept:
     """The row that holds without looking at a value, or -1."""
     cdef bint own = slot == GBF_HEADER_METHOD or slot == GBF_HEADER_PATH
-    if slot != FINGERPRINT and scanned.tally.seen >> slot & 1:
+    cdef bint hashed = slot == OF_CLIENT or slot == OF_REQUEST
+    if not hashed and scanned.tally.seen >> slot & 1:
         return -1
     if own:
         return UNKNOWN_ROW
     if scanned.problem != GBF_HEADERS_FINE:
         return MALFORMED_ROW
     if scanned.tally.flags & GBF_HEADERS_UNKNOWN:
-        return ABSENT_ROW if slot != FINGERPRINT and scanned.known >> slot & 1 else UNKNOWN_ROW
-    return -1 if slot == FINGERPRINT else ABSENT_ROW
+        return ABSENT_ROW if not hashed and scanned.known >> slot & 1 else UNKNOWN_ROW
+    return -1 if hashed else ABSENT_ROW
 
 
 cdef int write_names(names_text *both, str sni, object tls, const gbf_headers *scanned, int *row) noexcept:

@@ -19,6 +19,7 @@ class Scorer:
         *,
         name: int | None = None,
         fingerprint: int | None = None,
+        shape: int | None = None,
         asn: int | None = None,
         host: int = 0,
         client: int = 0,
@@ -29,12 +30,19 @@ class Scorer:
         *,
         name: int | None = None,
         fingerprint: int | None = None,
+        shape: int | None = None,
         asn: int | None = None,
         host: int = 0,
         added: float = 0,
     ) -> ScoreAnswer: ...
     def vouch(
-        self, *, name: int | None = None, fingerprint: int | None = None, asn: int | None = None, host: int = 0
+        self,
+        *,
+        name: int | None = None,
+        fingerprint: int | None = None,
+        shape: int | None = None,
+        asn: int | None = None,
+        host: int = 0,
     ) -> bool: ...
     def risk(self, asn: int) -> float: ...
     @property

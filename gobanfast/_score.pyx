@@ -10,7 +10,8 @@ from libc.string cimport memset
 
 from gobanfast._made cimport only_whole
 from gobanfast.native cimport (
-    GBF_SCORE_ASN, GBF_SCORE_HEADER, GBF_SCORE_SNI, gbf_asn_risk, gbf_score_answer, gbf_score_free, gbf_score_input,
+    GBF_SCORE_ASN, GBF_SCORE_HEADER, GBF_SCORE_SHAPE, GBF_SCORE_SNI, gbf_asn_risk, gbf_score_answer,
+    gbf_score_free, gbf_score_input,
     gbf_score_mend, gbf_score_new, gbf_score_peek, gbf_score_rate, gbf_score_risk, gbf_score_rules, gbf_score_vouch,
     gbf_window_answer, gbf_window_bytes, gbf_window_rate, gbf_window_score, gbf_window_set,
 )
@@ -29,7 +30,7 @@ cdef class Scorer:
         settings: a ScoreSettings, or anything with its attributes.
         key: makes the hashes, and so every answer, the same in every run; None: random.
     Threads: any number may call everything.
-    Cost: 170 KB; 770 KB with a window for each host.
+    Cost: 240 KB; 840 KB with a window for each host.
     Source: csrc/DESIGN.md, "Score".
     """
 
@@ -64,12 +65,14 @@ cdef class Scorer:
     def __dealloc__(self):
         gbf_score_free(self.score)
 
-    def rate(self, *, name=None, fingerprint=None, asn=None, uint64_t host=0, uint64_t client=0, double added=0):
+    def rate(self, *, name=None, fingerprint=None, shape=None, asn=None, uint64_t host=0, uint64_t client=0,
+             double added=0):
         """Scores one request and learns from it.
 
         Args:
             name: 64 bits of a hash of the server name; None: absent.
             fingerprint: 64 bits of the fingerprint; None: absent.
+            shape: 64 bits of the shape; it counts beside a fingerprint.
             asn: origin AS, 0 when none is known; None: there is no address.
             host: 64 bits of a hash of the host; matters with `scope: host`.
             client: 64 bits that stand for the client; little more is learned from one than from the average one.
@@ -77,24 +80,24 @@ cdef class Scorer:
         """
         cdef gbf_score_input given
         cdef gbf_score_answer answer
-        fill(&given, name, fingerprint, asn, host)
+        fill(&given, name, fingerprint, shape, asn, host)
         given.client, given.added = client, added
         gbf_score_rate(self.score, &given, &answer)
         return answer_of(&answer)
 
-    def peek(self, *, name=None, fingerprint=None, asn=None, uint64_t host=0, double added=0):
+    def peek(self, *, name=None, fingerprint=None, shape=None, asn=None, uint64_t host=0, double added=0):
         """What `rate` would answer, without learning."""
         cdef gbf_score_input given
         cdef gbf_score_answer answer
-        fill(&given, name, fingerprint, asn, host)
+        fill(&given, name, fingerprint, shape, asn, host)
         given.added = added
         gbf_score_peek(self.score, &given, &answer)
         return answer_of(&answer)
 
-    def vouch(self, *, name=None, fingerprint=None, asn=None, uint64_t host=0):
+    def vouch(self, *, name=None, fingerprint=None, shape=None, asn=None, uint64_t host=0):
         """Learns from a request that was flagged as from one that was not; False when `rate` had learned it."""
         cdef gbf_score_input given
-        fill(&given, name, fingerprint, asn, host)
+        fill(&given, name, fingerprint, shape, asn, host)
         return gbf_score_vouch(self.score, &given) != 0
 
     def risk(self, uint32_t asn):
@@ -115,13 +118,15 @@ cdef class Scorer:
             gbf_score_mend(self.score)
 
 
-cdef int fill(gbf_score_input *given, name, fingerprint, asn, uint64_t host) except -1:
+cdef int fill(gbf_score_input *given, name, fingerprint, shape, asn, uint64_t host) except -1:
     memset(given, 0, sizeof(gbf_score_input))
     given.host = host
     if name is not None:
         given.name, given.present = name, GBF_SCORE_SNI
     if fingerprint is not None:
         given.fingerprint, given.present = fingerprint, given.present | GBF_SCORE_HEADER
+    if shape is not None:
+        given.shape, given.present = shape, given.present | GBF_SCORE_SHAPE
     if asn is not None:
         given.asn, given.present = asn, given.present | GBF_SCORE_ASN
     return 0

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from gobanfast.rules.rule import PrefixList
 
 _ASN = r"[aA][sS]([1-9][0-9]{0,9})"  # texts: to compile them takes a part of a first decision
-_FINGERPRINT = r"gh1:[0-9a-fA-F]{32}"
-_FORMS = "write an address, a prefix, AS64500, gh1:<32 hex> or gh1:<32 hex>@<client>"
+_FINGERPRINT = r"gh2:[0-9a-fA-F]{32}"
+_FORMS = "write an address, a prefix, AS64500, gh2:<32 hex> or gh2:<32 hex>@<client>"
 
 
 DEFAULT_DURATION = "1h"
@@ -69,13 +69,13 @@ def ban_key(text: str) -> str:
     | `203.0.113.7`, `2001:db8::1` | an address; `::ffff:203.0.113.7` and `203.0.113.7/32` are the same key |
     | `203.0.113.0/24`, `2001:db8::/64` | a prefix of any length |
     | `AS64500` | an origin AS, 1 to 4294967295 |
-    | `gh1:<32 hex>` | a fingerprint |
-    | `gh1:<32 hex>@203.0.113.7`, `@2001:db8::/64` | a fingerprint at one client, see `client_key` |
+    | `gh2:<32 hex>` | a fingerprint |
+    | `gh2:<32 hex>@203.0.113.7`, `@2001:db8::/64` | a fingerprint at one client, see `client_key` |
 
     Raises:
         ValueError: `text` is none of these; says what is wrong, with the value, and how to write it.
     """
-    if text.startswith("gh1:"):
+    if text.startswith("gh2:"):
         fingerprint, at, client = text.partition("@")
         if not re.fullmatch(_FINGERPRINT, fingerprint):
             raise ValueError(f"ban key {text!r} has no fingerprint of 32 hex digits; {_FORMS}")
@@ -101,7 +101,7 @@ def too_wide(key: str, *, trusted: PrefixList | None = None) -> str | None:
     Wide are a prefix of more than 1/256 of its family (shorter than /8, or /11 in IPv6), and one that overlaps private,
     shared, loopback, link-local, multicast or reserved space, or addresses that hold all of IPv4.
     """
-    if key.startswith(("AS", "gh1:")):
+    if key.startswith(("AS", "gh2:")):
         return None
     packed, bits = parse_prefix(key)
     for i, length in enumerate(trusted.lengths if trusted is not None else ()):

@@ -27,7 +27,8 @@ NO_RULE = 0xFFFFFFFF
 
 _ABSENT, _MALFORMED, _FIRST = 0, 1, 2  # classes of every column; those of values come next
 _OWN = (":method", ":path")
-_PRINT = re.compile("gh1:[0-9a-f]{32}")
+_DIGITS = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_HASHES = {":fingerprint": "gh2", ":shape": "gs1"}
 
 Numbers = NDArray[np.uint32]
 Distinct = tuple[Numbers, list[Any]]  # of each row the number of its value, and the distinct values
@@ -83,7 +84,7 @@ class Columns:
 
 def decide_columns(
     core: EngineCore, addresses: Any, *, sni: Any = None, ja4: Any = None, headers: Mapping[str, Any] | None = None,
-    method: Any = None, path: Any = None, fingerprint: Any = None, mount: str = "",
+    method: Any = None, path: Any = None, fingerprint: Any = None, shape: Any = None, mount: str = "",
 ) -> Columns:  # fmt: skip
     """`Engine.decide_many`, which see."""
     from gobanfast import _columns
@@ -96,13 +97,13 @@ def decide_columns(
         raise TypeError(f"headers is a {type(headers).__name__}, not a mapping of header names to columns")
     rows = count_rows(addresses)
     records = _columns.address_records(compiled, addresses, rows)
-    given: dict[str, Any] = {":method": method, ":path": path, ":fingerprint": fingerprint}
+    given: dict[str, Any] = {":method": method, ":path": path, ":fingerprint": fingerprint, ":shape": shape}
     for name, column in (headers or {}).items():
         if name[:1] == ":" or name.lower() in given:
             raise ValueError(f"header {name!r} is there twice, or is none; method= and path= are columns of their own")
         given[name.lower()] = column
     for name, column in {"sni": sni, "ja4": ja4, **given}.items():
-        if name != ":fingerprint" and hasattr(column, "__len__") and len(column) != rows:
+        if name not in _HASHES and hasattr(column, "__len__") and len(column) != rows:
             raise ValueError(f"{len(column)} items in column {name.strip(':')!r} for {rows} rows")
     columns = []
     named = sni is not None and _columns.asks_names(compiled)
@@ -151,7 +152,7 @@ def _request_columns(
     Where one header cannot be read none can, as everywhere: what is heard of a request, and what is not, is malformed.
     """
     unknown = b"\xff" * (8 * table.words)
-    silent = [unknown, unknown]  # headers and fingerprint without a column: unknown, malformed
+    silent = [unknown, unknown]  # headers, fingerprint and shape without a column: unknown, malformed
     own: list[tuple[Numbers, list[bytes]]] = []
     heard: list[tuple[Numbers, list[bytes]]] = []
     lengths: list[tuple[Numbers, list[bytes]]] = []  # where a value is longer than what rules read of it
@@ -245,7 +246,7 @@ def _classes(
     unknown, absent, malformed = table.states(which)
     if name in _OWN:
         absent = malformed = unknown  # nobody says that a request has no method
-    elif name == ":fingerprint":
+    elif name in _HASHES:
         absent = unknown
     return _numbered(
         numbers, values, [absent, malformed], lambda value: table.value_row(which, _said(name, value), mount=mount)
@@ -286,7 +287,7 @@ def _numbered(
 def _distinct(name: str, column: Any, rows: int) -> Distinct:
     from gobanfast import _columns
 
-    if name == ":fingerprint" and _is_packed(column):
+    if name in _HASHES and _is_packed(column):
         if isinstance(column, np.ndarray):
             column = np.ascontiguousarray(column)
         codes, prints = _columns.print_column(column, rows)
@@ -305,10 +306,12 @@ def _is_packed(column: Any) -> bool:
 def _said(name: str, value: Any) -> bytes | str:
     """A value as a request has it: str of method and path, bytes of everything else."""
     value = _checked_text(name, value)
-    if name == ":fingerprint":
-        text = f"gh1:{value.hex()}" if isinstance(value, bytes) and len(value) == 16 else _text(value)
-        if not text or not _PRINT.fullmatch(text):
-            raise ValueError(f"{value!r} is no fingerprint; 16 bytes, or 'gh1:' and 32 hex digits in lower case, are")
+    if name in _HASHES:
+        kind = _HASHES[name]
+        text = f"{kind}:{value.hex()}" if isinstance(value, bytes) and len(value) == 16 else _text(value)
+        if not text or not text.startswith(f"{kind}:") or not _DIGITS.fullmatch(text, 4):
+            what = name[1:]
+            raise ValueError(f"{value!r} is no {what}; 16 bytes, or '{kind}:' and 32 hex digits in lower case, are")
         return text.encode()
     if name in _OWN:
         return value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")

@@ -156,12 +156,12 @@ class Engine(EngineCore):
 
     def decide_many(
         self, addresses: Any, /, *, sni: Any = None, ja4: Any = None, headers: Mapping[str, Any] | None = None,
-        method: Any = None, path: Any = None, fingerprint: Any = None, mount: str = "",
+        method: Any = None, path: Any = None, fingerprint: Any = None, shape: Any = None, mount: str = "",
     ) -> Columns:  # fmt: skip
         """Columns of answers, one a row, by the rules alone: bans, trackers and scores are neither asked nor told.
 
         A row is decided as `peek` decides a request of which as much is known: without a column name and JA4 are
-        absent, and headers, method, path and fingerprint are unknown, so that no condition on them holds.
+        absent, and headers, method, path, fingerprint and shape are unknown, so that no condition on them holds.
 
         Args:
             addresses: uint32 (IPv4, host order), n x 16 bytes (network order, IPv4 mapped), list of str, NumPy strings,
@@ -172,11 +172,12 @@ class Engine(EngineCore):
                 A value that no header can have makes all headers of its row malformed.
             method, path: such columns, too; null is unknown.
             mount: of all rows, as for `decide`.
-            fingerprint: n x 16 bytes (the digits of "gh1:", as bytes), or a column of "gh1:..." texts; null is unknown.
+            fingerprint: n x 16 bytes (the digits of "gh2:", as bytes), or a column of "gh2:..." texts; null is unknown.
                 Without this column it is unknown, whatever headers there are.
+            shape: the same of "gs1:".
         Columns that no rule asks for are not read.
         Raises:
-            ValueError: columns of different lengths, a header that is none, a fingerprint that is none;
+            ValueError: columns of different lengths, a header that is none, a fingerprint or shape that is none;
             TypeError: a column of another type.
         Cost: 3 to 30 ns a row for addresses, 40 to 100 ns more with names, 10 to 20 with fingerprints in bytes, 20 to
             50 for every other column, and microseconds for each distinct value. Columns of addresses, names and
@@ -187,7 +188,7 @@ class Engine(EngineCore):
 
         return decide_columns(
             self, addresses, sni=sni, ja4=ja4, headers=headers, method=method, path=path, fingerprint=fingerprint,
-            mount=mount,
+            shape=shape, mount=mount,
         )  # fmt: skip
 
     def replay(
@@ -257,7 +258,7 @@ class Engine(EngineCore):
         """
         lifted = self.ban_table.unban(_key_text(key), now=now)
         trackers = self.running.trackers
-        if lifted is not None and trackers is not None and not lifted.key.startswith(("AS", "gh1:")):
+        if lifted is not None and trackers is not None and not lifted.key.startswith(("AS", "gh2:")):
             trackers.forget(lifted.key.partition("/")[0])
         if lifted is not None:
             for told in self.on_unban:

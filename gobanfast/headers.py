@@ -29,7 +29,8 @@ class Headers:
         repeated: names that came more than once.
         has_cookie: whether there is a cookie.
         ua_family: what the user agent claims to be, one of `UA_FAMILIES`; None without one.
-        fingerprint: the gh1 fingerprint; None when there is a problem.
+        fingerprint: the gh2 fingerprint, of the client; None when there is a problem.
+        shape: the gs1 shape, of this request; None when there is a problem.
         problem: why the headers cannot be read, or None. Then only `pairs` is filled, as far as it can be.
         order_known, case_known, pseudo_known: what the source keeps; a list of lower-case names may have had others.
     """
@@ -44,6 +45,7 @@ class Headers:
     has_cookie: bool
     ua_family: str | None
     fingerprint: str | None
+    shape: str | None
     problem: str | None
     order_known: bool
     case_known: bool

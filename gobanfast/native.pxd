@@ -297,6 +297,7 @@ cdef extern from "gbf_headers.h" nogil:
         GBF_HEADER_HOST
         GBF_HEADER_COOKIE
         GBF_HEADER_USER_AGENT
+        GBF_HEADER_ACCEPT
         GBF_HEADERS_ORDER
         GBF_HEADERS_CASE
         GBF_HEADERS_PSEUDO
@@ -305,6 +306,7 @@ cdef extern from "gbf_headers.h" nogil:
         GBF_HEADERS_UNKNOWN
         GBF_HEADERS_BAD_METHOD
         GBF_HEADERS_BAD_PATH
+        GBF_HEADERS_SHAPED
     ctypedef enum gbf_headers_problem:
         GBF_HEADERS_FINE
         GBF_HEADERS_TOO_MANY
@@ -324,6 +326,7 @@ cdef extern from "gbf_headers.h" nogil:
         uint64_t repeated
         uint64_t known
         gbf_hash128 fingerprint
+        gbf_hash128 shape
         gbf_headers_problem problem
         gbf_header_text *slots
         gbf_header_text mount
@@ -342,7 +345,7 @@ cdef extern from "gbf_headers.h" nogil:
     gbf_status gbf_headers_print(const gbf_header_plan *plan, gbf_headers *h)
     void gbf_headers_set(gbf_headers *h, uint32_t slot, const uint8_t *text, uint32_t nbytes)
     void gbf_headers_free(gbf_headers *h)
-    void gbf_headers_text(gbf_hash128 fingerprint, char *text)
+    void gbf_headers_text(gbf_hash128 hash, const char *kind, char *text)
     void gbf_headers_settle(gbf_headers *h)
     gbf_header_text gbf_header_path(gbf_header_text text)
     gbf_ua_family gbf_header_ua(gbf_header_text text)
@@ -706,6 +709,7 @@ cdef extern from "gbf_score.h" nogil:
         GBF_SCORE_SNI
         GBF_SCORE_HEADER
         GBF_SCORE_ASN
+        GBF_SCORE_SHAPE
     ctypedef struct gbf_asn_risk:
         uint32_t first
         uint32_t last
@@ -720,6 +724,7 @@ cdef extern from "gbf_score.h" nogil:
     ctypedef struct gbf_score_input:
         uint64_t name
         uint64_t fingerprint
+        uint64_t shape
         uint64_t host
         uint64_t client
         uint32_t asn
@@ -765,6 +770,7 @@ cdef extern from "gbf_live.h" nogil:
     ctypedef struct gbf_live_request:
         const gbf_addr *address
         const uint64_t *fingerprint
+        const uint64_t *shape
         uint64_t name
         uint64_t host
         uint64_t now_ms

@@ -46,7 +46,7 @@ class FakeEngine:
         given = {"headers": headers, "method": method, "path": path, "http": http}
         if address in {"203.0.113.66", "127.0.0.66"}:
             until = time.time() + 59.5
-            return FakeDecision(address, "ban", "probes", "<probing>", "ban", until, "gh1:" + "0" * 32, **given)
+            return FakeDecision(address, "ban", "probes", "<probing>", "ban", until, "gh2:" + "0" * 32, **given)
         if address in {"203.0.113.77", "127.0.0.77"} or (address is not None and parse_address(address) is None):
             return FakeDecision(address, "challenge", "rented", "servers do not browse", "rule", **given)
         return FakeDecision(address, **given)

@@ -92,6 +92,7 @@ SURFACE: dict[str, set[str]] = {
         "rule_index",
         "score",
         "shadow",
+        "shape",
         "sni",
         "threshold",
     },
@@ -127,6 +128,7 @@ SURFACE: dict[str, set[str]] = {
         "pseudo_known",
         "repeated",
         "scheme",
+        "shape",
         "ua_family",
     },
     "NameTable": {

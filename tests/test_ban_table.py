@@ -18,7 +18,7 @@ from gobanfast.bans import client_key
 from gobanfast.rules.settings import Escalation
 from oracle import bans as oracle
 
-FINGERPRINTS = [f"gh1:{digit * 32}" for digit in "0f"]
+FINGERPRINTS = [f"gh2:{digit * 32}" for digit in "0f"]
 CLIENTS = ["203.0.113.7", "2001:db8::/64", "2001:db8::/56", "2001:db8::/48", "64:ff9b::/64"]
 ADDRESSES = st.sampled_from(
     ["203.0.113.7", "203.0.113.8", "203.0.114.7", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "2001:db8:1::1",

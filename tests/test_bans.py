@@ -53,18 +53,18 @@ def test_client_key_is_the_address_or_its_64(address: Address) -> None:
 
     assert expected == client_key(address.exploded)
     assert expected == ban_key(expected)
-    assert f"gh1:{HEX}@{expected}" == ban_key(f"gh1:{HEX.upper()}@{expected}")
+    assert f"gh2:{HEX}@{expected}" == ban_key(f"gh2:{HEX.upper()}@{expected}")
 
 
 KEYS = [
     ("AS64500", "AS64500"),
     ("as64500", "AS64500"),
     ("AS4294967295", "AS4294967295"),
-    ("gh1:" + HEX.upper(), "gh1:" + HEX),
-    (f"gh1:{HEX}@::ffff:203.0.113.7", f"gh1:{HEX}@203.0.113.7"),
-    (f"gh1:{HEX}@2001:DB8:0::/64", f"gh1:{HEX}@2001:db8::/64"),
-    (f"gh1:{HEX}@2001:db8::/56", f"gh1:{HEX}@2001:db8::/56"),
-    (f"gh1:{HEX}@2001:db8::/48", f"gh1:{HEX}@2001:db8::/48"),
+    ("gh2:" + HEX.upper(), "gh2:" + HEX),
+    (f"gh2:{HEX}@::ffff:203.0.113.7", f"gh2:{HEX}@203.0.113.7"),
+    (f"gh2:{HEX}@2001:DB8:0::/64", f"gh2:{HEX}@2001:db8::/64"),
+    (f"gh2:{HEX}@2001:db8::/56", f"gh2:{HEX}@2001:db8::/56"),
+    (f"gh2:{HEX}@2001:db8::/48", f"gh2:{HEX}@2001:db8::/48"),
     ("fe80::1%eth0", "fe80::1"),
     ("0.0.0.0/0", "0.0.0.0/0"),
     ("::/0", "::/0"),
@@ -78,31 +78,31 @@ def test_other_keys_are_canonical(text: str, key: str) -> None:
     assert key == ban_key(text)
 
 
-FORMS = "write an address, a prefix, AS64500, gh1:<32 hex> or gh1:<32 hex>@<client>"
+FORMS = "write an address, a prefix, AS64500, gh2:<32 hex> or gh2:<32 hex>@<client>"
 BAD_KEYS = [
     ("", f"ban key '' is no key; {FORMS}"),
     ("AS0", f"ban key 'AS0' is no key; {FORMS}"),
     ("AS4294967296", "ban key 'AS4294967296' has no AS number; write AS1 to AS4294967295"),
     ("AS٣", f"ban key 'AS٣' is no key; {FORMS}"),
-    ("gh1:12", f"ban key 'gh1:12' has no fingerprint of 32 hex digits; {FORMS}"),
+    ("gh2:12", f"ban key 'gh2:12' has no fingerprint of 32 hex digits; {FORMS}"),
     ("10.0.0.1/8", "prefix '10.0.0.1/8' has host bits set; write 10.0.0.0/8"),
     ("10.0.0.0/33", "prefix '10.0.0.0/33' has a bad length; IPv4 has 0..32 bits, IPv6 0..128"),
     (" 10.0.0.1", "prefix ' 10.0.0.1' has no IPv4 or IPv6 address; write it like 192.0.2.0/24 or 2001:db8::/32"),
     (
-        f"gh1:{HEX}@2001:db8::5",
-        f"ban key 'gh1:{HEX}@2001:db8::5' has '2001:db8::5' where a client belongs; write 2001:db8::/64",
+        f"gh2:{HEX}@2001:db8::5",
+        f"ban key 'gh2:{HEX}@2001:db8::5' has '2001:db8::5' where a client belongs; write 2001:db8::/64",
     ),
     (
-        f"gh1:{HEX}@10.0.0.0/8",
-        f"ban key 'gh1:{HEX}@10.0.0.0/8' has '10.0.0.0/8' where a client belongs; write 10.0.0.0",
+        f"gh2:{HEX}@10.0.0.0/8",
+        f"ban key 'gh2:{HEX}@10.0.0.0/8' has '10.0.0.0/8' where a client belongs; write 10.0.0.0",
     ),
     (
-        f"gh1:{HEX}@2002:c633:6407::/64",
-        f"ban key 'gh1:{HEX}@2002:c633:6407::/64' has '2002:c633:6407::/64' where a client belongs; write 198.51.100.7",
+        f"gh2:{HEX}@2002:c633:6407::/64",
+        f"ban key 'gh2:{HEX}@2002:c633:6407::/64' has '2002:c633:6407::/64' where a client belongs; write 198.51.100.7",
     ),
     (
-        f"gh1:{HEX}@2001:db8::/32",
-        f"ban key 'gh1:{HEX}@2001:db8::/32' has '2001:db8::/32' where a client belongs; write 2001:db8::/64",
+        f"gh2:{HEX}@2001:db8::/32",
+        f"ban key 'gh2:{HEX}@2001:db8::/32' has '2001:db8::/32' where a client belongs; write 2001:db8::/64",
     ),
 ]
 

@@ -21,7 +21,7 @@ from http_fakes import FakeDecision, FakeEngine
 
 KEYS = ["new key of 20 bytes.", "old key of 20 bytes."]
 ALICE, BOB = "203.0.113.1", "203.0.113.2"
-PRINT_A, PRINT_B = "gh1:" + "a" * 32, "gh1:" + "b" * 32
+PRINT_A, PRINT_B = "gh2:" + "a" * 32, "gh2:" + "b" * 32
 
 
 class Clock:

@@ -21,7 +21,7 @@ from gobanfast.stores import open_store
 
 COMMAND = [sys.executable, "-m", "gobanfast"]
 LONG = "a reason that goes on and on, for longer than any terminal is wide, so that something has to give way somewhere"
-PRINT = "gh1:" + "0123456789abcdef" * 2 + "@2001:db8:abcd:12::/64"
+PRINT = "gh2:" + "0123456789abcdef" * 2 + "@2001:db8:abcd:12::/64"
 KEYS = ["203.0.113.0/24", "46.101.9.2", "2001:db8:1234:5678:9abc:def0:1234:5678", PRINT, "AS14061", "8.0.0.0/8"]
 
 

@@ -291,8 +291,8 @@ def test_columns_that_cannot_be_are_refused(printing: Engine) -> None:
         ({"headers": {"a": ["/"], "A": ["/"]}}, "'A' is there twice, or is none"),
         ({"method": []}, "0 items in column 'method' for 1 rows"),
         ({"ja4": ["a", "b"]}, "2 items in column 'ja4' for 1 rows"),
-        ({"fingerprint": b"short"}, "5 bytes of fingerprints, 16 each, for 1 rows"),
-        ({"fingerprint": ["gh1:0"]}, "'gh1:0' is no fingerprint"),
+        ({"fingerprint": b"short"}, "5 bytes of hashes, 16 each, for 1 rows"),
+        ({"fingerprint": ["gh2:0"]}, "'gh2:0' is no fingerprint"),
     ):
         with pytest.raises(ValueError, match=message):
             printing.decide_many(one, **wrong)  # type: ignore[arg-type]

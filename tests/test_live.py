@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from gobanfast import Decision, Engine, GobanError, Ruleset, fingerprint
+from gobanfast._headers import HeaderPlan
 from oracle.live import OracleEngine
 from oracle.requests import OracleRequest
 from oracle.rules import OracleNetworks, OracleRule, OracleSignals
@@ -150,12 +151,13 @@ def test_decisions_equal_the_slow_engine() -> None:
             said = engine.decide(address, now=now, **given(signals))
             headers = signals.request.headers
             printed = None if headers is None else fingerprint(list(headers))
-            expected = slow.decide(address, signals, printed, now)
+            shape = None if headers is None else HeaderPlan().shape(list(headers))
+            expected = slow.decide(address, signals, printed, now, shape)
             assert expected == (said.action, said.cause, said.rule), (seed, turn, address, signals)
-            assert printed == said.fingerprint
+            assert (printed, shape) == (said.fingerprint, said.shape)
             causes.add(said.cause)
             if said.cause == "score" and turn % 3 == 0:
-                assert slow.vouch(address, signals, printed, now) == engine.vouch(said, now=now)
+                assert slow.vouch(address, signals, printed, now, shape) == engine.vouch(said, now=now)
         assert set(slow.bans.bans(now)) == {ban.key for ban in engine.bans(now=now)}
     assert {"none", "rule", "ban", "tracker", "unparsable", "score"} == causes or REQUESTS < 4000
 

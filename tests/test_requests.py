@@ -124,6 +124,22 @@ def test_policy_decides_about_unreadable_requests(request_of: dict[str, Any], re
     assert None is silent.decide("192.0.2.1", **request_of).reason
 
 
+def test_a_shape_is_of_the_request_and_no_agent_changes_it() -> None:
+    """A rule on a shape holds for requests that ask in that way, whatever their user agent; not by another version, nor
+    for other headers; and decisions, columns and `explain` say the same."""
+    pairs = [(b"user-agent", b"x/1"), (b"accept", b"*/*")]
+    engine = engine_of(f"shape: '{HeaderPlan().shape(pairs, '1.1')}'")
+    said = engine.decide(None, headers=[(b"user-agent", b"y/2"), pairs[1]], http="1.1")
+
+    assert ("r0", HeaderPlan().shape(pairs, "1.1")) == (said.rule, said.shape)
+    assert said.shape in engine.explain(said)
+    assert None is engine.decide(None, headers=pairs, http="2").rule
+    assert None is engine.decide(None, headers=pairs[::-1], http="1.1").rule
+    assert None is engine.decide(None, headers=None).rule
+    columns = engine.decide_many(["192.0.2.1"] * 3, shape=[said.shape, None, "gs1:" + "0" * 32])
+    assert [0] == [i for i, rule in enumerate(columns.rule.tolist()) if rule == 0]
+
+
 def test_fingerprints_are_those_of_the_ruleset() -> None:
     """A rule lists fingerprints as the `fingerprint:` section makes them."""
     pairs = [(b"user-agent", b"curl/8"), (b"accept", b"*/*")]
@@ -281,7 +297,11 @@ def test_errors_of_a_matcher_come_out() -> None:
         ("path: []", "an empty list matches nothing; remove the condition or give it a value"),
         ("method: get", "method 'get' is in lower case, and methods are not; write GET"),
         ("method: 'a b'", "method 'a b' is not one; write GET or POST"),
-        ("fingerprint: gh1:zz", "fingerprint 'gh1:zz' is not one; it looks like gh1: and 32 hex digits"),
+        (
+            "shape: gh2:00000000000000000000000000000000",
+            "shape 'gh2:00000000000000000000000000000000' is not one; it looks like gs1: and 32 hex digits",
+        ),
+        ("fingerprint: gh2:zz", "fingerprint 'gh2:zz' is not one; it looks like gh2: and 32 hex digits"),
         ("ua_family: ie", "ua_family 'ie' is not one of bot, edge, "),
         ("headers: {a: b}", "unknown key 'headers'; did you mean 'header'?"),
     ],

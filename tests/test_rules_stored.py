@@ -176,10 +176,10 @@ def test_foreign_files_are_refused(full: Ruleset, tmp_path: Path) -> None:
 def test_newer_format_is_refused(full: Ruleset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of a later format says that it is one."""
     with monkeypatch.context() as patch:
-        patch.setattr(stored, "FORMAT", 2)
+        patch.setattr(stored, "FORMAT", 3)
         full.save(tmp_path / "rules.gbf")
 
-    with pytest.raises(FormatError, match="ruleset has format 2, this gobanfast reads 1"):
+    with pytest.raises(FormatError, match="ruleset has format 3, this gobanfast reads 2"):
         Ruleset.load(tmp_path / "rules.gbf")
 
 

@@ -22,7 +22,7 @@ from oracle.store import OracleStore
 from stores_fakes import WAIT, eventually, redis_server  # noqa: F401 - a fixture
 
 NOW = 1_800_000_000.0
-KEYS = ["203.0.113.7", "2001:db8::1", "203.0.113.0/24", "AS64500", "gh1:" + "0" * 32, f"gh1:{'f' * 32}@203.0.113.7"]
+KEYS = ["203.0.113.7", "2001:db8::1", "203.0.113.0/24", "AS64500", "gh2:" + "0" * 32, f"gh2:{'f' * 32}@203.0.113.7"]
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
@@ -211,8 +211,8 @@ def test_names_in_stores_are_readable():
         "ban:2001:db8::1",
         "ban:net:203.0.113.0/24",
         "ban:asn:64500",
-        "ban:fp:gh1:" + "0" * 32,
-        f"ban:fp:gh1:{'f' * 32}@203.0.113.7",
+        "ban:fp:gh2:" + "0" * 32,
+        f"ban:fp:gh2:{'f' * 32}@203.0.113.7",
     ] == [store_name(key) for key in KEYS]
 
 

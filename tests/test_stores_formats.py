@@ -20,7 +20,7 @@ NOW = 1_800_000_000.0
 keys = st.one_of(
     st.integers(1, 2**32 - 1).map(lambda n: f"AS{n}"),
     st.ip_addresses(v=4).map(str),
-    st.integers(0, 2**128 - 1).map(lambda n: f"gh1:{n:032x}"),
+    st.integers(0, 2**128 - 1).map(lambda n: f"gh2:{n:032x}"),
 )
 bans = st.builds(
     Ban, keys, st.text(max_size=9), st.none() | st.text(max_size=9), st.floats(0, NOW),
@@ -92,7 +92,7 @@ def test_crowdsec_stream_and_import_forms(tmp_path):
     stream = {"new": [{"duration": "1h", "scope": "ip", "type": "ban", "value": "203.0.113.7"}], "deleted": None}
     got, _ = read(tmp_path / "a.json", json.dumps(stream))
     written = io.StringIO()
-    count = write_bans([*got, Ban("AS64500"), Ban("gh1:" + "0" * 32)], written, "crowdsec", now=NOW)
+    count = write_bans([*got, Ban("AS64500"), Ban("gh2:" + "0" * 32)], written, "crowdsec", now=NOW)
     again, _ = read(tmp_path / "b.json", written.getvalue())
 
     assert 2 == count

@@ -277,7 +277,7 @@ def test_junk_in_the_stream_and_the_meta_key(redis_server, syncs, idle):
 # ---- names and records
 
 
-@given(key=st.sampled_from(["203.0.113.7", "2001:db8::1", "203.0.113.0/24", "AS64500", "gh1:" + "0" * 32]))
+@given(key=st.sampled_from(["203.0.113.7", "2001:db8::1", "203.0.113.0/24", "AS64500", "gh2:" + "0" * 32]))
 def test_names_say_their_key(key):
     """The name of a ban in Redis says which key it is of."""
     assert key == key_of_name(store_name(key))

@@ -33,7 +33,7 @@ Uri = Annotated[
     ),
 ]
 Keys = Annotated[
-    list[str], typer.Argument(metavar="KEY...", help="Addresses, prefixes, AS64500, gh1:<32 hex>[@<client>].")
+    list[str], typer.Argument(metavar="KEY...", help="Addresses, prefixes, AS64500, gh2:<32 hex>[@<client>].")
 ]
 
 

@@ -76,9 +76,10 @@ gbf_status gbf_headers_add_other(const gbf_header_plan *plan, gbf_headers *h, co
         return GBF_OK;
     }
     t->flags |= GBF_HEADERS_REGULAR;
-    if (!gbf_header_in_family(folded, nbytes)) {
-        folded[nbytes] = '\n';
-        t->canonical_bytes = start + nbytes + 1;
+    if ((t->flags & GBF_HEADERS_SHAPED) && !gbf_header_in_family(folded, nbytes)) {
+        uint32_t id = (uint32_t)gbf_xxh3_64(folded, nbytes, 0);
+        memcpy(folded, &id, 4);
+        t->canonical_bytes = start + 4;
     }
     return GBF_OK;
 }
@@ -153,51 +154,165 @@ gbf_status gbf_headers_finish(const gbf_header_plan *plan, gbf_headers *h)
     return GBF_OK;
 }
 
-/* ---- fingerprint */
+/* ---- fingerprint and shape */
 
-/* Copies 16 bytes at a time when that stays inside the text, which most values are long enough for. */
-static inline void put(uint8_t *to, gbf_header_text text)
+typedef uint8_t bytes8 __attribute__((vector_size(8)));
+
+/* Whether a trimmed value has a tab, or two blanks in a row, after copying it to `to`. */
+static inline int copy(uint8_t *to, const uint8_t *from, uint32_t nbytes)
 {
-    if (text.nbytes < 16) {
-        if (text.nbytes > 0)
-            memcpy(to, text.at, text.nbytes);
-        return;
+    if (nbytes > 16) {
+        gbf_bytes16 runs = {0}, x, next;
+        for (uint32_t i = 0; i < nbytes - 1; i += 16) {
+            uint32_t at = i + 17 <= nbytes ? i : nbytes - 17;
+            memcpy(&x, from + at, 16);
+            memcpy(&next, from + at + 1, 16);
+            runs |= ((gbf_bytes16)(x == ' ') & (gbf_bytes16)(next == ' ')) | (gbf_bytes16)(x == '\t');
+            memcpy(to + at, &x, 16);
+        }
+        to[nbytes - 1] = from[nbytes - 1];
+        uint64_t halves[2];
+        memcpy(halves, &runs, 16);
+        return (halves[0] | halves[1]) != 0;
     }
-    for (uint32_t i = 0; i + 16 < text.nbytes; i += 16)
-        memcpy(to + i, text.at + i, 16);
-    memcpy(to + text.nbytes - 16, text.at + text.nbytes - 16, 16);
+    if (nbytes > 8) {
+        bytes8 runs = {0}, x, next;
+        for (uint32_t at = 0; at <= nbytes - 9; at = at == nbytes - 9 ? nbytes : nbytes - 9) {
+            memcpy(&x, from + at, 8);
+            memcpy(&next, from + at + 1, 8);
+            runs |= ((bytes8)(x == ' ') & (bytes8)(next == ' ')) | (bytes8)(x == '\t');
+            memcpy(to + at, &x, 8);
+        }
+        to[nbytes - 1] = from[nbytes - 1];
+        return gbf_load64((const uint8_t *)&runs) != 0;
+    }
+    int runs = 0;
+    for (uint32_t i = 0; i < nbytes; i++) {
+        to[i] = from[i];
+        runs |= from[i] == '\t' || (from[i] == ' ' && from[i + 1 < nbytes ? i + 1 : i] == ' ');
+    }
+    return runs;
+}
+
+/* Copies a value, a run of blanks inside as one space; the end of it. */
+static uint8_t *put(uint8_t *to, gbf_header_text text)
+{
+    uint8_t *start = to;
+    if (GBF_LIKELY(!copy(to, text.at, text.nbytes)))
+        return to + text.nbytes;
+    for (uint32_t i = 0; i < text.nbytes; i++) {
+        uint8_t byte = text.at[i] == '\t' ? ' ' : text.at[i];
+        if (byte != ' ' || to == start || to[-1] != ' ')
+            *to++ = byte;
+    }
+    return to;
+}
+
+/* A length of four bytes (UINT32_MAX: absent) and the value of a slot. */
+static uint8_t *put_slot(uint8_t *at, const gbf_headers *h, uint32_t slot)
+{
+    uint32_t nbytes = UINT32_MAX;
+    uint8_t *end = at + 4;
+    if (h->tally.seen >> slot & 1) {
+        end = put(at + 4, h->slots[slot]);
+        nbytes = (uint32_t)(end - at) - 4;
+    }
+    memcpy(at, &nbytes, 4);
+    return end;
+}
+
+/* The next coding of an Accept-Encoding from `*at` on, without parameters and blanks; nbytes 0: an empty one. */
+static gbf_header_text coding(gbf_header_text text, uint32_t *at)
+{
+    uint32_t start = *at, end, i = start;
+    while (i < text.nbytes && text.at[i] != ',')
+        i++;
+    for (end = start; end < i && text.at[end] != ';'; end++)
+        ;
+    *at = i + 1;
+    return gbf_header_trim(text.at + start, end - start);
+}
+
+static inline int is(gbf_header_text text, const char *word)
+{
+    uint32_t n = (uint32_t)strlen(word);
+    return text.nbytes == n && memcmp(text.at, word, n) == 0;
+}
+
+/* Whether an Accept-Encoding is one that browsers send, of which one browser sends several: "gzip, deflate" and what
+ * newer codings it adds over TLS, or identity, for media and ranges. */
+static int browser_coding(gbf_header_text text)
+{
+    if (is(text, "gzip, deflate, br, zstd") || is(text, "gzip, deflate, br") || is(text, "gzip, deflate"))
+        return 1;
+    uint32_t at = 0;
+    gbf_header_text first = coding(text, &at);
+    if (is(first, "identity")) {
+        while (at < text.nbytes)
+            if (!is(coding(text, &at), "*"))
+                return 0;
+        return 1;
+    }
+    if (!is(first, "gzip") || at >= text.nbytes || !is(coding(text, &at), "deflate"))
+        return 0;
+    while (at < text.nbytes) {
+        gbf_header_text more = coding(text, &at);
+        if (!is(more, "br") && !is(more, "zstd") && !is(more, "dcb") && !is(more, "dcz"))
+            return 0;
+    }
+    return 1;
+}
+
+static gbf_hash128 hashed(const gbf_header_plan *plan, const uint8_t *start, const uint8_t *end)
+{
+    if (!plan->keyed)
+        return gbf_xxh3_128(start, (uint64_t)(end - start), 0);
+    gbf_xxh3_key key = {plan->kernel, plan->secret, plan->secret, sizeof plan->secret, 0, {0}};
+    return gbf_xxh3_128_keyed(&key, start, (uint64_t)(end - start));
+}
+
+static void print_shape(const gbf_header_plan *plan, gbf_headers *h)
+{
+    const uint32_t flags = h->tally.flags;
+    uint8_t *start = h->canonical, *at = start + (flags & GBF_HEADERS_ORDER ? h->tally.canonical_bytes : GBF_SHAPE_HEAD);
+    memcpy(start, "gs1", 3);
+    start[3] = (uint8_t)((flags & GBF_HEADERS_ORDER) | (flags & (GBF_HEADERS_HTTP1 | GBF_HEADERS_HTTP2)) >> 2);
+    memcpy(at, &h->tally.presence, 4);
+    at = put_slot(at + 4, h, GBF_HEADER_ACCEPT);
+    at = put_slot(at, h, GBF_HEADER_ACCEPT_ENCODING);
+    h->shape = hashed(plan, start, at);
 }
 
 gbf_status gbf_headers_print(const gbf_header_plan *plan, gbf_headers *h)
 {
-    uint32_t head[2] = {0x00316867u | (h->tally.flags & GBF_HEADERS_ORDER) << 24, plan->fields_tag};
-    uint32_t need = h->tally.canonical_bytes + 5;
+    const uint64_t language = UINT64_C(1) << GBF_HEADER_ACCEPT_LANGUAGE;
+    const uint64_t encoding = UINT64_C(1) << GBF_HEADER_ACCEPT_ENCODING;
+    uint64_t seen = h->tally.seen;
+    uint32_t need = 64 + GBF_HEADERS_SLACK, names = h->tally.flags & GBF_HEADERS_SHAPED ? h->tally.canonical_bytes : 0;
     for (uint32_t i = 0; i < plan->field_count; i++)
-        need += 4 + (h->tally.seen >> plan->fields[i] & 1 ? h->slots[plan->fields[i]].nbytes : 0);
-    if (GBF_UNLIKELY(need > h->canonical_room) && gbf_headers_grow(h, h->tally.canonical_bytes) != GBF_OK)
+        need += 4 + (seen >> plan->fields[i] & 1 ? h->slots[plan->fields[i]].nbytes : 0);
+    if (names != 0)
+        need += names + (seen >> GBF_HEADER_ACCEPT & 1 ? h->slots[GBF_HEADER_ACCEPT].nbytes : 0) +
+                (seen & encoding ? h->slots[GBF_HEADER_ACCEPT_ENCODING].nbytes : 0);
+    if (GBF_UNLIKELY(need > h->canonical_room) && gbf_headers_grow(h, names) != GBF_OK)
         return GBF_NO_MEMORY;
-    uint8_t *start = h->canonical, *at = start + (h->tally.flags & GBF_HEADERS_ORDER ? h->tally.canonical_bytes : 8);
-    memcpy(start, head, 8);
-    *at++ = '\n';
-    memcpy(at, &h->tally.presence, 4);
-    at += 4;
+    if (names != 0)
+        print_shape(plan, h);
+    const int browser = (seen & language) != 0; /* every request of every browser has one */
+    uint8_t *start = h->canonical, *at = start + 8;
+    memcpy(start, "gh2", 3);
+    start[3] = browser ? 0 : (uint8_t)(1 | (seen >> GBF_HEADER_ACCEPT & 1) << 1);
+    memcpy(start + 4, &plan->fields_tag, 4);
     for (uint32_t i = 0; i < plan->field_count; i++) {
-        gbf_header_text text = h->slots[plan->fields[i]];
-        uint32_t nbytes = h->tally.seen >> plan->fields[i] & 1 ? text.nbytes : UINT32_MAX;
-        memcpy(at, &nbytes, 4);
-        at += 4;
-        if (nbytes != UINT32_MAX) {
-            put(at, text);
-            at += nbytes;
+        if (plan->fields[i] == GBF_HEADER_ACCEPT_ENCODING && browser && (seen & encoding) &&
+            browser_coding(h->slots[GBF_HEADER_ACCEPT_ENCODING])) {
+            memcpy(at, "\xFE\xFF\xFF\xFF", 4); /* no value is as long */
+            at += 4;
+        } else {
+            at = put_slot(at, h, plan->fields[i]);
         }
     }
-    uint64_t nbytes = (uint64_t)(at - start);
-    if (!plan->keyed) {
-        h->fingerprint = gbf_xxh3_128(start, nbytes, 0);
-        return GBF_OK;
-    }
-    gbf_xxh3_key key = {plan->kernel, plan->secret, plan->secret, sizeof plan->secret, 0, {0}};
-    h->fingerprint = gbf_xxh3_128_keyed(&key, start, nbytes);
+    h->fingerprint = hashed(plan, start, at);
     return GBF_OK;
 }
 

@@ -1,9 +1,9 @@
-/* HTTP headers: one pass over (name, value) pairs, and the fingerprint gh1 of what they say about the client.
+/* HTTP headers: one pass over (name, value) pairs, the fingerprint gh2 of the client and the shape gs1 of the request.
  *
  * The caller walks whatever holds the pairs and adds them one by one; a plan says which names have a slot. All forms of
  * one request (HTTP/1 text, HTTP/2 and HTTP/3 fields with pseudo headers, ASGI, WSGI) come out alike. Texts are
  * borrowed: they must stay where they are as long as the result is read. What cannot be read is a problem number, never
- * an error, and nothing past the limits is looked at. See DESIGN.md, "Headers" and "Fingerprint gh1". */
+ * an error, and nothing past the limits is looked at. See DESIGN.md, "Headers" and "Fingerprint gh2, shape gs1". */
 #ifndef GBF_HEADERS_H
 #define GBF_HEADERS_H
 
@@ -18,6 +18,7 @@ enum {
     GBF_HEADER_FIELDS = 32,
     GBF_HEADERS_ROOM = 2048,  /* canonical bytes that need no memory from the heap */
     GBF_HEADERS_SECRET = 192, /* bytes of the secret that a key becomes */
+    GBF_SHAPE_HEAD = 4,       /* canonical bytes before the names: version and flags */
     GBF_HEADERS_SLACK = 64,   /* readable and writable bytes behind what is copied 16 at a time */
 };
 
@@ -31,6 +32,9 @@ enum {
     GBF_HEADER_HOST, /* :authority too, once finished */
     GBF_HEADER_COOKIE,
     GBF_HEADER_USER_AGENT,
+    GBF_HEADER_ACCEPT,
+    GBF_HEADER_ACCEPT_ENCODING,
+    GBF_HEADER_ACCEPT_LANGUAGE,
     GBF_HEADER_FREE_SLOT, /* the first that fields and rules get */
 };
 
@@ -55,10 +59,11 @@ enum { /* flags: what the source knows, and what was seen */
        GBF_HEADERS_UNKNOWN = 64, /* nobody knows the headers, which is another thing than that there are none */
        GBF_HEADERS_BAD_METHOD = 128,
        GBF_HEADERS_BAD_PATH = 256,
+       GBF_HEADERS_SHAPED = 512, /* the caller wants the shape */
 };
 
 enum {                          /* of a known name */
-       GBF_HEADER_LEFT_OUT = 1, /* not among the names of the fingerprint */
+       GBF_HEADER_LEFT_OUT = 1, /* not among the names of the shape, and no field of fingerprints */
        GBF_HEADER_IS_PSEUDO = 2,
 };
 
@@ -78,6 +83,7 @@ typedef struct {
     uint16_t nbytes; /* 0: an empty place */
     uint8_t slot, flags;
     uint32_t presence; /* its presence bit, or 0 */
+    uint32_t id;       /* what stands for it in a shape: the low half of its XXH3-64 */
 } gbf_header_name;
 
 /* Which names have a slot, which make the fingerprint, and the key. Frozen once built; any number of threads. */
@@ -110,7 +116,7 @@ typedef struct {
     uint64_t known;     /* slots that are known, to be absent if nothing else, when the rest is not */
     uint8_t *canonical; /* `room`, or heap memory */
     uint8_t *joined;    /* heap memory of joined values, or NULL */
-    gbf_hash128 fingerprint;
+    gbf_hash128 fingerprint, shape;
     gbf_headers_problem problem;
     uint32_t canonical_room, repeat_count;
     gbf_header_text mount; /* prefix of the path, from outside; no bytes: none */
@@ -148,18 +154,18 @@ gbf_status gbf_headers_grow(gbf_headers *h, uint32_t nbytes);
 /* After the last header: Host and :authority become one, repeated values are joined. */
 gbf_status gbf_headers_finish(const gbf_header_plan *plan, gbf_headers *h);
 
-/* gh1 of finished headers without a problem, into h->fingerprint. */
+/* gh2 of finished headers without a problem, into h->fingerprint; with GBF_HEADERS_SHAPED gs1 into h->shape, too. */
 gbf_status gbf_headers_print(const gbf_header_plan *plan, gbf_headers *h);
 
 void gbf_headers_release(gbf_headers *h);
 
 GBF_INLINE void gbf_headers_start(gbf_headers *h, uint32_t flags)
 {
-    h->tally = (gbf_header_tally){0, flags, 0, 0, 8}; /* version, mask and fields come last */
+    h->tally = (gbf_header_tally){0, flags, 0, 0, GBF_SHAPE_HEAD};
     h->repeated = h->known = 0;
     h->canonical = h->room;
     h->joined = NULL;
-    h->fingerprint = (gbf_hash128){0, 0};
+    h->fingerprint = h->shape = (gbf_hash128){0, 0};
     h->problem = GBF_HEADERS_FINE;
     h->repeat_count = 0;
     h->canonical_room = GBF_HEADERS_ROOM;
@@ -257,18 +263,8 @@ GBF_INLINE gbf_header_text gbf_header_trim(const uint8_t *at, uint32_t nbytes)
 GBF_INLINE gbf_status gbf_headers_add_known(const gbf_header_plan *plan, gbf_headers *h, gbf_header_tally *t,
                                             const gbf_header_name *known, gbf_header_text value)
 {
-    if (!(known->flags & GBF_HEADER_LEFT_OUT)) {
-        uint32_t at = t->canonical_bytes;
-        if (GBF_UNLIKELY(at + GBF_HEADER_NAME_BYTES + 1 > h->canonical_room) && gbf_headers_grow(h, at) != GBF_OK)
-            return GBF_NO_MEMORY;
-        uint8_t *to = h->canonical + at;
-        const uint8_t *name = plan->text + known->at;
-        memcpy(to, name, 32); /* what is copied too far is overwritten by what follows */
-        if (GBF_UNLIKELY(known->nbytes > 32))
-            memcpy(to + 32, name + 32, 32);
-        to[known->nbytes] = '\n';
-        t->canonical_bytes = at + known->nbytes + 1u;
-    }
+    memcpy(h->canonical + t->canonical_bytes, &known->id, 4); /* GBF_HEADERS_ROOM has room for all */
+    t->canonical_bytes += known->flags & GBF_HEADER_LEFT_OUT ? 0 : 4;
     t->presence |= known->presence;
     if (GBF_UNLIKELY(known->flags & GBF_HEADER_IS_PSEUDO)) {
         if ((t->flags & (GBF_HEADERS_REGULAR | GBF_HEADERS_HTTP1)) || (t->seen >> known->slot & 1))
@@ -330,12 +326,12 @@ GBF_INLINE uint64_t gbf_header_hex(uint32_t x)
     return digits + UINT64_C(0x3030303030303030) + letters * ('a' - '0' - 10);
 }
 
-/* "gh1:" and the 32 hex digits of a fingerprint. */
-GBF_INLINE void gbf_headers_text(gbf_hash128 fingerprint, char text[GBF_PRINT_BYTES])
+/* A kind ("gh2:" for a fingerprint, "gs1:" for a shape) and the 32 hex digits of a hash. */
+GBF_INLINE void gbf_headers_text(gbf_hash128 hash, const char kind[4], char text[GBF_PRINT_BYTES])
 {
-    const uint32_t parts[4] = {(uint32_t)(fingerprint.high >> 32), (uint32_t)fingerprint.high,
-                               (uint32_t)(fingerprint.low >> 32), (uint32_t)fingerprint.low};
-    memcpy(text, "gh1:", 4);
+    const uint32_t parts[4] = {(uint32_t)(hash.high >> 32), (uint32_t)hash.high, (uint32_t)(hash.low >> 32),
+                               (uint32_t)hash.low};
+    memcpy(text, kind, 4);
     for (int i = 0; i < 4; i++) {
         uint64_t digits = gbf_header_hex(parts[i]);
         memcpy(text + 4 + 8 * i, &digits, 8);

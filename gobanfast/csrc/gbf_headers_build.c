@@ -7,10 +7,10 @@ enum { OUT = GBF_HEADER_LEFT_OUT, PSEUDO = GBF_HEADER_IS_PSEUDO | GBF_HEADER_LEF
 typedef struct {
     const char *name;
     uint8_t slot, flags;
-    int presence; /* number of its presence bit, -1 for none; never renumbered: they are in every gh1 */
+    int presence; /* number of its presence bit, -1 for none; never renumbered: they are in every gs1 */
 } builtin;
 
-/* What the scan knows by itself. Names that are left out of the fingerprint, and why: DESIGN.md, "Fingerprint gh1". */
+/* What the scan knows by itself. Names that are left out of the shape, and why: DESIGN.md, "Fingerprint gh2, shape gs1". */
 static const builtin BUILTINS[] = {
     {":authority", GBF_HEADER_AUTHORITY, PSEUDO, -1},
     {":method", GBF_HEADER_METHOD, PSEUDO, -1},
@@ -18,11 +18,11 @@ static const builtin BUILTINS[] = {
     {":scheme", GBF_HEADER_SCHEME, PSEUDO, -1},
     {":protocol", GBF_HEADER_PROTOCOL, PSEUDO, -1},
     {"host", GBF_HEADER_HOST, OUT, -1},
-    {"cookie", GBF_HEADER_COOKIE, OUT, -1},
+    {"cookie", GBF_HEADER_COOKIE, OUT, 16},
     {"user-agent", GBF_HEADER_USER_AGENT, 0, 0},
-    {"accept", NO_SLOT, 0, 1},
-    {"accept-language", NO_SLOT, 0, 2},
-    {"accept-encoding", NO_SLOT, 0, 3},
+    {"accept", GBF_HEADER_ACCEPT, 0, 1},
+    {"accept-language", GBF_HEADER_ACCEPT_LANGUAGE, 0, 2},
+    {"accept-encoding", GBF_HEADER_ACCEPT_ENCODING, 0, 3},
     {"accept-charset", NO_SLOT, 0, 4},
     {"sec-ch-ua", NO_SLOT, 0, 5},
     {"sec-ch-ua-mobile", NO_SLOT, 0, 6},
@@ -41,7 +41,7 @@ static const builtin BUILTINS[] = {
     {"te", NO_SLOT, OUT, -1},
     {"trailer", NO_SLOT, OUT, -1},
     {"transfer-encoding", NO_SLOT, OUT, -1},
-    {"upgrade", NO_SLOT, OUT, -1},
+    {"upgrade", NO_SLOT, OUT, 23},
     {"http2-settings", NO_SLOT, OUT, -1},
     {"expect", NO_SLOT, OUT, -1},
     {"priority", NO_SLOT, OUT, -1},
@@ -50,17 +50,17 @@ static const builtin BUILTINS[] = {
     {"max-forwards", NO_SLOT, OUT, -1},
     /* one request's */
     {"content-length", NO_SLOT, OUT, -1},
-    {"content-type", NO_SLOT, OUT, -1},
+    {"content-type", NO_SLOT, OUT, 21},
     {"content-encoding", NO_SLOT, OUT, -1},
-    {"authorization", NO_SLOT, OUT, -1},
+    {"authorization", NO_SLOT, OUT, 22},
     {"cookie2", NO_SLOT, OUT, -1},
-    {"referer", NO_SLOT, OUT, -1},
-    {"origin", NO_SLOT, OUT, -1},
-    {"range", NO_SLOT, OUT, -1},
+    {"referer", NO_SLOT, OUT, 17},
+    {"origin", NO_SLOT, OUT, 18},
+    {"range", NO_SLOT, OUT, 19},
     {"cache-control", NO_SLOT, OUT, -1},
     {"pragma", NO_SLOT, OUT, -1},
     {"date", NO_SLOT, OUT, -1},
-    {"sec-fetch-user", NO_SLOT, OUT, -1},
+    {"sec-fetch-user", NO_SLOT, OUT, 20},
     {"sec-purpose", NO_SLOT, OUT, -1},
     {"purpose", NO_SLOT, OUT, -1},
     {"last-event-id", NO_SLOT, OUT, -1},
@@ -136,7 +136,8 @@ static gbf_header_name *insert(gbf_header_plan *plan, uint32_t *text_bytes, cons
     while (plan->names[place].nbytes != 0)
         place = (place + 1) & plan->mask;
     known = &plan->names[place];
-    *known = (gbf_header_name){words, *text_bytes, (uint16_t)nbytes, NO_SLOT, flags, 0};
+    *known = (gbf_header_name){words, *text_bytes, (uint16_t)nbytes, NO_SLOT, flags, 0,
+                               (uint32_t)gbf_xxh3_64(name, nbytes, 0)};
     memcpy(plan->text + *text_bytes, name, nbytes);
     *text_bytes += nbytes;
     return known;
@@ -175,6 +176,7 @@ gbf_status gbf_header_plan_build(gbf_header_plan *plan, const gbf_header_text *a
         made->slot = known->slot;
         made->presence = known->presence < 0 ? 0 : 1u << known->presence;
     }
+    plan->joined = UINT64_C(1) << GBF_HEADER_ACCEPT | UINT64_C(1) << GBF_HEADER_ACCEPT_ENCODING;
     uint8_t tagged[GBF_HEADER_FIELDS * (GBF_HEADER_NAME_BYTES + 1)];
     uint32_t tagged_bytes = 0;
     for (uint32_t i = 0; i < asked_count + field_count; i++) {
@@ -187,7 +189,7 @@ gbf_status gbf_header_plan_build(gbf_header_plan *plan, const gbf_header_text *a
             made->slot = (uint8_t)plan->slot_count++;
         const char *wrong = made == NULL ? "is not a lower-case token of at most 64 bytes" : NULL;
         if (made != NULL && made->slot == NO_SLOT)
-            wrong = "is one too many; 56 names besides host, cookie and user-agent have room";
+            wrong = "is one too many; 53 names besides host, cookie, user-agent and accept-* have room";
         else if (made != NULL && i >= asked_count && (made->flags & OUT))
             wrong = "differs from request to request or is added on the way, so it is never in a fingerprint";
         else if (made != NULL && i >= asked_count && memchr(plan->fields, made->slot, i - asked_count) != NULL)

@@ -31,6 +31,10 @@ GBF_INLINE gbf_score_input input_of(const gbf_live_request *q)
     if (q->fingerprint != NULL) {
         in.fingerprint = q->fingerprint[1];
         in.present |= GBF_SCORE_HEADER;
+        if (q->shape != NULL) {
+            in.shape = q->shape[1];
+            in.present |= GBF_SCORE_SHAPE;
+        }
     }
     return in;
 }

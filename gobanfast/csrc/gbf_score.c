@@ -74,8 +74,8 @@ double gbf_score_risk(const gbf_score *s, uint32_t asn)
 }
 
 typedef struct {
-    uint64_t name, fingerprint; /* keyed hashes */
-    uint32_t name_seen, fingerprint_seen;
+    uint64_t name, fingerprint, shape; /* keyed hashes */
+    uint32_t name_seen, fingerprint_seen, shape_seen;
 } sighting;
 
 /* Fills in all but the threshold; the score without what is added, which is what may be learned. */
@@ -96,6 +96,12 @@ static double weigh(const gbf_score *s, const gbf_score_input *in, sighting *see
         seen->fingerprint = keyed(in->fingerprint, s->key[2], s->key[3]);
         seen->fingerprint_seen = gbf_counts_get(&s->fingerprints, seen->fingerprint);
         out->part[1] = surprise(&s->fingerprints, seen->fingerprint_seen);
+        if (in->present & GBF_SCORE_SHAPE) {
+            seen->shape = keyed(in->shape, s->key[1], s->key[3]);
+            seen->shape_seen = gbf_counts_get(&s->shapes, seen->shape);
+            double shape = surprise(&s->shapes, seen->shape_seen);
+            out->part[1] = shape > out->part[1] ? shape : out->part[1];
+        }
         sum += s->weight[1] * out->part[1];
         out->coverage += s->weight[1];
     }
@@ -132,12 +138,14 @@ static void hold(const gbf_score *s, gbf_score_scope *scope, double score, gbf_s
     out->flagged = window.flagged;
 }
 
-GBF_INLINE void count_both(gbf_score *s, const gbf_score_input *in, const sighting *seen)
+GBF_INLINE void count_all(gbf_score *s, const gbf_score_input *in, const sighting *seen)
 {
     if (in->present & GBF_SCORE_SNI)
         count(&s->names, seen->name, seen->name_seen);
     if (in->present & GBF_SCORE_HEADER)
         count(&s->fingerprints, seen->fingerprint, seen->fingerprint_seen);
+    if ((in->present & (GBF_SCORE_HEADER | GBF_SCORE_SHAPE)) == (GBF_SCORE_HEADER | GBF_SCORE_SHAPE))
+        count(&s->shapes, seen->shape, seen->shape_seen);
 }
 
 void gbf_score_rate(gbf_score *s, const gbf_score_input *in, gbf_score_answer *out)
@@ -159,7 +167,7 @@ void gbf_score_rate(gbf_score *s, const gbf_score_input *in, gbf_score_answer *o
     out->threshold = window.threshold;
     out->flagged = window.flagged;
     if (!window.flagged || s->rules.naive || s->rules.learn_all) {
-        count_both(s, in, &seen);
+        count_all(s, in, &seen);
         gbf_learned_add(&s->learned, cell, learned);
     }
 }
@@ -177,7 +185,7 @@ int gbf_score_vouch(gbf_score *s, const gbf_score_input *in)
     gbf_lock_take(&scope->lock);
     gbf_window_learn(&scope->window, &s->rules, score);
     gbf_lock_open(&scope->lock);
-    count_both(s, in, &seen);
+    count_all(s, in, &seen);
     return 1;
 }
 

@@ -1,4 +1,4 @@
-/* The score of a request: how surprising its name and its fingerprint are, and how risky its origin AS; and the
+/* The score of a request: how surprising its name, its fingerprint and its shape are, how risky its origin AS; and the
  * threshold above which it is challenged. The formula, the guards and their bounds: DESIGN.md, "Score".
  *
  * Answers depend on the key and on the requests before, never on a clock: the same requests replayed give the same
@@ -18,6 +18,7 @@ enum {
     GBF_SCORE_SNI = 1,
     GBF_SCORE_HEADER = 2,
     GBF_SCORE_ASN = 4,
+    GBF_SCORE_SHAPE = 8, /* beside GBF_SCORE_HEADER */
 };
 
 typedef struct {
@@ -26,7 +27,7 @@ typedef struct {
 } gbf_asn_risk;
 
 typedef struct {
-    double weight[3]; /* of name, fingerprint, AS; their sum is 1 */
+    double weight[3]; /* of name, headers, AS; their sum is 1 */
     gbf_window_rules window;
     uint32_t per_host; /* 1: a window for each host, 0: one for all */
     double unknown_asn;
@@ -37,6 +38,7 @@ typedef struct {
 typedef struct {
     uint64_t name;        /* any hash of the server name; matters where `present` has GBF_SCORE_SNI */
     uint64_t fingerprint; /* the same for GBF_SCORE_HEADER */
+    uint64_t shape;       /* the same for GBF_SCORE_SHAPE */
     uint64_t host;        /* a hash of the host whose window it is; per_host only */
     uint64_t client;      /* whose request it is, see gbf_score_client; all that are not known are one */
     uint32_t asn;         /* origin AS, 0: none known; GBF_SCORE_ASN */
@@ -48,7 +50,7 @@ typedef struct {
     double score;     /* 0..1, with what was added; 0 when nothing is present or added */
     double threshold; /* NaN while the window is cold */
     double coverage;  /* sum of the weights present, 0..1 */
-    double part[3];   /* name, fingerprint, AS; NaN where absent */
+    double part[3];   /* name, headers, AS; NaN where absent */
     uint32_t flagged; /* 1: score >= threshold */
 } gbf_score_answer;
 
@@ -58,7 +60,7 @@ typedef struct {
 } gbf_score_scope;
 
 typedef struct {
-    gbf_counts names, fingerprints;
+    gbf_counts names, fingerprints, shapes;
     gbf_learned learned;
     double weight[3], unknown_asn;
     gbf_window_rules rules;

@@ -43,8 +43,8 @@ class Challenge:
             clients share keys.
         difficulty: zero bits asked for, 1 to 30; each one doubles the work. 15 takes a phone about a second.
         seconds: how long a pass holds.
-        bind: what a pass is good for: "client" (the address, of IPv6 its /64), "fingerprint", or both. Fingerprints
-            differ between a page and what it loads, unless rules configure them by headers that do not.
+        bind: what a pass is good for: "client" (the address, of IPv6 its /64), "fingerprint", or both. The
+            fingerprint of a browser is the same for a page and what it loads; many browsers share one.
         clock: unix seconds.
     Raises:
         ValueError: no keys, a short key, or another argument that is none of these.

@@ -150,9 +150,12 @@ def _other_signals(decision: Decision) -> Iterator[str]:
         yield ", ".join(told)
     if decision.headers is not None:
         found = normalize_headers(decision.headers, decision.http if decision.http in HTTP_VERSIONS else None)
+        made = decision.fingerprint
         agent = dict(found.pairs).get(b"user-agent")
         shown = "absent" if agent is None else repr(agent[:SHOWN_CHARS].decode("latin-1"))
-        yield f"headers malformed: {found.problem}" if found.problem else f"{found.fingerprint}, user-agent {shown}"
+        yield (
+            f"headers malformed: {found.problem}" if found.problem else f"{made}, {decision.shape}, user-agent {shown}"
+        )
 
 
 def _because_request(rule: Rule, decision: Decision) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The field types for what a request says: headers, method, path, fingerprint, server name beside host."""
+"""The field types for what a request says: headers, method, path, fingerprint, shape, server name beside host."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ AGREEMENTS: tuple[str, ...] = get_args(Agreement)
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,64}", re.ASCII)  # RFC 9110 section 5.6.2, lower case
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}", re.ASCII)
-_PRINT = re.compile(r"gh1:[0-9a-f]{32}", re.ASCII)
+_PRINT = re.compile(r"gh2:[0-9a-f]{32}", re.ASCII)
+_SHAPE = re.compile(r"gs1:[0-9a-f]{32}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _METHODS = ("get", "head", "post", "put", "delete", "connect", "options", "trace", "patch")
 
@@ -83,7 +84,13 @@ def method(value: Any) -> str:
 
 def printed(value: Any) -> str:
     if not isinstance(value, str) or not _PRINT.fullmatch(value):
-        raise ValueError(f"fingerprint {str(value)[:80]!r} is not one; it looks like gh1: and 32 hex digits")
+        raise ValueError(f"fingerprint {str(value)[:80]!r} is not one; it looks like gh2: and 32 hex digits")
+    return value
+
+
+def shaped(value: Any) -> str:
+    if not isinstance(value, str) or not _SHAPE.fullmatch(value):
+        raise ValueError(f"shape {str(value)[:80]!r} is not one; it looks like gs1: and 32 hex digits")
     return value
 
 
@@ -236,7 +243,8 @@ Path = Annotated[
            several=False),
 ]  # fmt: skip
 Methods = Annotated[list[Annotated[str, PlainValidator(checked(method))]], Several, schema("methods: GET, POST")]
-Prints = Annotated[list[Annotated[str, PlainValidator(checked(printed))]], Several, schema("gh1 fingerprints")]
+Prints = Annotated[list[Annotated[str, PlainValidator(checked(printed))]], Several, schema("gh2 fingerprints")]
+Shapes = Annotated[list[Annotated[str, PlainValidator(checked(shaped))]], Several, schema("gs1 shapes of requests")]
 Families = Annotated[
     list[Annotated[str, PlainValidator(checked(one_of("ua_family", UA_FAMILIES)))]],
     Several,

@@ -64,10 +64,10 @@ class NamePattern:
 class HeaderTest:
     """One operator on one header: it holds for any of `values`, or where one of `words` says what the header is.
 
-    `name` is lower case; ":method", ":path" and ":fingerprint" are no headers and tested alike; so is ":names", the
-    server name beside the host, with the operators "lookalike" and "sni_host", and `names` those of the certificate.
-    Words are "absent", "present" and "malformed"; `ua_family` and `crawler` are the operators "family" and "crawler" on
-    user-agent.
+    `name` is lower case; ":method", ":path", ":fingerprint" and ":shape" are no headers and tested alike; so is
+    ":names", the server name beside the host, with the operators "lookalike" and "sni_host", and `names` those of the
+    certificate. Words are "absent", "present" and "malformed"; `ua_family` and `crawler` are the operators "family" and
+    "crawler" on user-agent.
     """
 
     name: str
@@ -101,6 +101,7 @@ class Conditions:
     ech: tuple[str, ...] | None = None
     header: tuple[HeaderTest, ...] | None = None
     fingerprint: tuple[str, ...] | None = None
+    shape: tuple[str, ...] | None = None
     method: tuple[str, ...] | None = None
     path: tuple[HeaderTest, ...] | None = None
     lookalike: tuple[str, ...] | None = None
@@ -154,12 +155,14 @@ class Conditions:
 
     @property
     def request_tests(self) -> tuple[HeaderTest, ...]:
-        """What the rule asks of headers, method, path, fingerprint and names; all must hold."""
+        """What the rule asks of headers, method, path, fingerprint, shape and names; all must hold."""
         tests = [*(self.header or ()), *(self.path or ())]
         if self.method is not None:
             tests.append(HeaderTest(":method", "equals", self.method))
         if self.fingerprint is not None:
             tests.append(HeaderTest(":fingerprint", "equals", self.fingerprint))
+        if self.shape is not None:
+            tests.append(HeaderTest(":shape", "equals", self.shape))
         if self.lookalike is not None:
             tests.append(HeaderTest(":names", "lookalike", self.lookalike))
         if self.sni_host is not None:
@@ -170,7 +173,8 @@ class Conditions:
     @property
     def on_request(self) -> bool:
         """Whether the rule asks for anything that a request says inside the connection; look-alikes may be outside."""
-        return bool(self.header or self.path or self.method or self.fingerprint) or self.on_names
+        said = self.header or self.path or self.method or self.fingerprint or self.shape
+        return bool(said) or self.on_names
 
     @property
     def on_names(self) -> bool:

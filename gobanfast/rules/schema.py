@@ -50,6 +50,7 @@ from gobanfast.rules.request_fields import (
     Path,
     PathText,
     Prints,
+    Shapes,
     SniHosts,
     some,
 )
@@ -120,6 +121,7 @@ class When(SetText):
     ua_family: Families = Field(default_factory=list)
     crawler: Crawlers = Field(default_factory=list)
     fingerprint: Prints = Field(default_factory=list)
+    shape: Shapes = Field(default_factory=list)
     method: Methods = Field(default_factory=list)
     path: Path | None = None
     sni_host: SniHosts = Field(default_factory=list)
@@ -147,6 +149,7 @@ class When(SetText):
             ech=tuple(self.ech) or None,
             header=self._header_tests() or None,
             fingerprint=tuple(self.fingerprint) or None,
+            shape=tuple(self.shape) or None,
             method=tuple(self.method) or None,
             path=None if self.path is None else tuple(self.path.tests(":path")),
             lookalike=tuple(self.lookalike) or None,

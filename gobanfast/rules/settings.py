@@ -7,9 +7,7 @@ from typing import Literal
 from gobanfast._dataclass import dataclass
 from gobanfast.rules.rule import PrefixList
 
-FINGERPRINT_FIELDS = (
-    "user-agent", "accept", "accept-language", "accept-encoding", "sec-ch-ua", "sec-ch-ua-mobile", "sec-ch-ua-platform",
-)  # fmt: skip
+FINGERPRINT_FIELDS = ("user-agent", "accept-language", "accept-encoding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +98,8 @@ class ScoreSettings:
 
 @dataclass(frozen=True, slots=True)
 class FingerprintSettings:
-    """Section `fingerprint:`. `fields` are the headers whose values count; `key` makes fingerprints private."""
+    """Section `fingerprint:`. `fields` are the headers whose values are in a fingerprint; `key` makes fingerprints and
+    shapes private."""
 
     fields: tuple[str, ...] = FINGERPRINT_FIELDS
     key: str | None = None

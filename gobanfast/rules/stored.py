@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gobanfast.rules.ruleset import Ruleset
 
 KIND = "RSET"
-FORMAT = 1  # of META
+FORMAT = 2  # of META
 
 
 def save(ruleset: Ruleset, path: str | os.PathLike[str]) -> None:

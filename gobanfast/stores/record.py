@@ -133,7 +133,7 @@ class PassedOver:
 
 def store_name(key: str) -> str:
     """The name of a ban key in a store: `ban:<ip>`, `ban:net:<prefix>`, `ban:asn:<n>`, `ban:fp:<id>[@<client>]`."""
-    if key.startswith("gh1:"):
+    if key.startswith("gh2:"):
         return f"ban:fp:{key}"
     if key.startswith("AS"):
         return f"ban:asn:{key[2:]}"

@@ -45,6 +45,7 @@ class Entry(NamedTuple):
     decision: Decision
     headers: Headers | None
     fingerprint: str | None
+    shape: str | None
     request_id: str | None
     weight: int
     outcome: Outcome | None
@@ -166,6 +167,7 @@ def members(
         "threshold": decision.threshold,
         "coverage": decision.coverage,
         "fingerprint": fingerprint,
+        "shape": entry.shape,
         "ruleset": decision.compiled.content_hash,
         "sampled": entry.weight,
         "pseudonyms": None if hidden is None else iso(entry.wall)[:10],

@@ -136,6 +136,7 @@ class DecisionLog:
             self.dropped += 1
             return None
         headers, fingerprint = cast("Headers | None", decision.headers), decision.fingerprint
+        shape = getattr(decision, "shape", None)
         kept: Any = decision
         if type(headers) is list or headers is None or not isinstance(headers, Mapping):
             hello = decision.hello
@@ -151,7 +152,7 @@ class DecisionLog:
         number = next(self._numbers)
         if now is None:
             now = time.monotonic()
-        queue.append((number, time.time(), now, kept, headers, fingerprint, request_id, weight, outcome, nbytes))
+        queue.append((number, time.time(), now, kept, headers, fingerprint, shape, request_id, weight, outcome, nbytes))
         if self._idle:
             self._awake()
         return f"{self._worker}{number:x}"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gobanfast._decision import Decision
     from gobanfast.rules import Ruleset
 
-COMPARED = ("action", "rule", "reason", "asn", "fingerprint", "shadow", "logged")
+COMPARED = ("action", "rule", "reason", "asn", "fingerprint", "shape", "shadow", "logged")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ static void scan(const gbf_header_plan *plan, gbf_headers *h, const uint8_t *dat
                  size_t *count)
 {
     uint8_t form = data[0];
-    gbf_headers_start(h, form & (GBF_HEADERS_ORDER | GBF_HEADERS_HTTP1 | GBF_HEADERS_HTTP2));
+    gbf_headers_start(h, (form & (GBF_HEADERS_ORDER | GBF_HEADERS_HTTP1 | GBF_HEADERS_HTTP2)) |
+                             (form & 128 ? GBF_HEADERS_SHAPED : 0));
     gbf_header_tally tally = h->tally;
     size_t at = 1;
     for (*count = 0; at + 3 <= nbytes && *count < 2 * GBF_HEADERS_MOST && h->problem == GBF_HEADERS_FINE; *count += 2) {
@@ -40,7 +41,7 @@ static void scan(const gbf_header_plan *plan, gbf_headers *h, const uint8_t *dat
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
 {
-    static const char *const names[] = {"cookie", "referer", "host", "x-a"}, *const fields[] = {"user-agent", "accept"};
+    static const char *const names[] = {"cookie", "referer", "host", "x-a"}, *const fields[] = {"accept-language", "accept-encoding"};
     gbf_header_text asked[4], wanted[2] = {text(fields[0]), text(fields[1])};
     uint8_t slots[4], secret[GBF_HEADERS_SECRET] = {7};
     gbf_fault fault;
@@ -58,6 +59,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
     scan(&plan, &second, data, nbytes, copies[1], &count[1]);
     must(first.problem == second.problem && first.tally.seen == second.tally.seen);
     must(first.fingerprint.low == second.fingerprint.low && first.fingerprint.high == second.fingerprint.high);
+    must(first.shape.low == second.shape.low && first.shape.high == second.shape.high);
     for (uint32_t slot = 0; slot < plan.slot_count && first.problem == GBF_HEADERS_FINE; slot++) {
         gbf_header_text value = first.slots[slot];
         if (!(first.tally.seen >> slot & 1))

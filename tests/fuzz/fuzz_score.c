@@ -57,9 +57,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
         return 0;
     while (in.at < in.end) {
         gbf_score_input request = {.name = take(&in, 1), .fingerprint = take(&in, 1), .host = take(&in, 1) % 4};
+        request.shape = take(&in, 1) % 16;
         request.client = request.fingerprint % 5;
         request.asn = take(&in, 1) % 12;
-        request.present = take(&in, 1) % 8;
+        request.present = take(&in, 1) % 16;
         request.added = choice >> 3 & 1 ? take(&in, 1) % 16 / 8.0 : 0;
         gbf_score_answer peeked, answer;
         gbf_score_peek(s, &request, &peeked);

@@ -11,14 +11,12 @@ import xxhash
 
 from oracle import xxh3
 
-FIELDS = (
-    "user-agent", "accept", "accept-language", "accept-encoding", "sec-ch-ua", "sec-ch-ua-mobile",
-    "sec-ch-ua-platform",
-)  # fmt: skip
+FIELDS = ("user-agent", "accept-language", "accept-encoding")
 PRESENCE = (
     "user-agent", "accept", "accept-language", "accept-encoding", "accept-charset", "sec-ch-ua", "sec-ch-ua-mobile",
     "sec-ch-ua-platform", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "sec-gpc", "dnt", "save-data",
-    "upgrade-insecure-requests", "from",
+    "upgrade-insecure-requests", "from", "cookie", "referer", "origin", "range", "sec-fetch-user", "content-type",
+    "authorization", "upgrade",
 )  # fmt: skip
 LEFT_OUT = re.compile(
     r"x-.*|cf-.*|cloudfront-.*|fastly-.*|fly-.*|akamai-.*|if-.*|proxy-.*|access-control-request-.*"
@@ -81,37 +79,75 @@ def read(pairs: list[tuple[bytes, bytes]], http: str | None = None) -> Read:
     return result
 
 
-def canonical(found: Read, *, order: bool = True, fields: tuple[str, ...] = FIELDS) -> bytes:
+def one_space(value: bytes) -> bytes:
+    return re.sub(rb"[ \t]+", b" ", value)
+
+
+def field_bytes(value: bytes | None) -> bytes:
+    return struct.pack("<I", 0xFFFFFFFF) if value is None else struct.pack("<I", len(value)) + value
+
+
+def browser_coding(value: bytes) -> bool:
+    """Whether a browser sends this Accept-Encoding: gzip, deflate and newer ones; or nothing but identity."""
+    codings = [item.split(b";")[0].strip(b" \t") for item in value.removesuffix(b",").split(b",")]
+    if codings[0] == b"identity":
+        return set(codings[1:]) <= {b"*"}
+    return codings[:2] == [b"gzip", b"deflate"] and set(codings[2:]) <= {b"br", b"zstd", b"dcb", b"dcz"}
+
+
+def client(found: Read, fields: tuple[str, ...] = FIELDS) -> bytes:
     """The bytes whose XXH3-128 is the fingerprint."""
     tag = xxhash.xxh3_64_intdigest("".join(name + "\n" for name in fields).encode()) & 0xFFFFFFFF
-    parts = [b"gh1", bytes([order]), struct.pack("<I", tag)]
-    if order:
-        parts += [name.encode() + b"\n" for name in found.names if not LEFT_OUT.fullmatch(name)]
-    present = sum(1 << bit for bit, name in enumerate(PRESENCE) if name in found.values)
-    parts += [b"\n", struct.pack("<I", present)]
+    browser = "accept-language" in found.values
+    parts = [b"gh2", bytes([0 if browser else 1 + 2 * ("accept" in found.values)]), struct.pack("<I", tag)]
     for name in fields:
         value = found.value(name)
-        parts.append(struct.pack("<I", 0xFFFFFFFF) if value is None else struct.pack("<I", len(value)) + value)
+        if name == "accept-encoding" and browser and value is not None and browser_coding(value):
+            parts.append(struct.pack("<I", 0xFFFFFFFE))
+        else:
+            parts.append(field_bytes(None if value is None else one_space(value)))
     return b"".join(parts)
 
 
-def gh1(
+def request(found: Read, *, order: bool = True, http: str | None = None) -> bytes:
+    """The bytes whose XXH3-128 is the shape."""
+    version = 0 if http is None else 2 if http.startswith("1") else 4
+    parts = [b"gs1", bytes([order + version])]
+    if order:
+        kept = [name for name in found.names if not LEFT_OUT.fullmatch(name)]
+        parts += [struct.pack("<I", xxhash.xxh3_64_intdigest(name.encode()) & 0xFFFFFFFF) for name in kept]
+    present = sum(1 << bit for bit, name in enumerate(PRESENCE) if name in found.values)
+    parts.append(struct.pack("<I", present))
+    for name in ("accept", "accept-encoding"):
+        value = found.value(name)
+        parts.append(field_bytes(None if value is None else one_space(value)))
+    return b"".join(parts)
+
+
+def hashed(kind: str, data: bytes, key: bytes | None) -> str:
+    if key is None:
+        return f"{kind}:{xxhash.xxh3_128_hexdigest(data)}"
+    return f"{kind}:{xxh3.xxh3_128(data, 0, hashlib.shake_256(b'gobanfast gh2' + bytes(1) + key).digest(192)):032x}"
+
+
+def gh2(
     pairs: list[tuple[bytes, bytes]],
     *,
-    order: bool = True,
     fields: tuple[str, ...] = FIELDS,
     key: bytes | None = None,
     http: str | None = None,
 ) -> str | None:
     """The fingerprint's text, None when there is a problem."""
     found = read(pairs, http)
-    if found.problem is not None:
-        return None
-    data = canonical(found, order=order, fields=fields)
-    if key is None:
-        return f"gh1:{xxhash.xxh3_128_hexdigest(data)}"
-    secret = hashlib.shake_256(b"gobanfast gh1\0" + key).digest(192)
-    return f"gh1:{xxh3.xxh3_128(data, 0, secret):032x}"
+    return None if found.problem is not None else hashed("gh2", client(found, fields), key)
+
+
+def gs1(
+    pairs: list[tuple[bytes, bytes]], *, order: bool = True, key: bytes | None = None, http: str | None = None
+) -> str | None:
+    """The shape's text, None when there is a problem."""
+    found = read(pairs, http)
+    return None if found.problem is not None else hashed("gs1", request(found, order=order, http=http), key)
 
 
 def environ(pairs: list[tuple[bytes, bytes]]) -> dict[str, object]:

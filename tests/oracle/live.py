@@ -35,7 +35,7 @@ class OracleEngine:
         self.scorer = None if self.settings.score is None else OracleScorer(self.settings.score)
 
     def decide(
-        self, address: str | None, signals: OracleSignals, fingerprint: str | None, now: float
+        self, address: str | None, signals: OracleSignals, fingerprint: str | None, now: float, shape: str | None = None
     ) -> tuple[str, str, str | None]:
         """(action, cause, rule or tracker), and the state that follows; `now` is whole milliseconds."""
         plain = None if address is None else canonical(ipaddress.ip_address(address))
@@ -60,7 +60,7 @@ class OracleEngine:
             return action, "tracker", tripped
         if self._unread(signals):
             return "challenge", "unparsable", None
-        if self.scorer is not None and self._score(signals, fingerprint, plain, asn, added):
+        if self.scorer is not None and self._score(signals, fingerprint, shape, plain, asn, added):
             return "challenge", "score", None
         return "allow", "none", None
 
@@ -101,7 +101,9 @@ class OracleEngine:
         if key is not None:
             self.bans.ban(key, rule.stored, "", rule.id, "rule", now)
 
-    def vouch(self, address: str | None, signals: OracleSignals, fingerprint: str | None, now: float) -> bool:
+    def vouch(
+        self, address: str | None, signals: OracleSignals, fingerprint: str | None, now: float, shape: str | None = None
+    ) -> bool:
         """Learns a request that the score challenged, of a client it has not learned so for five minutes."""
         plain = None if address is None else canonical(ipaddress.ip_address(address))
         client = None if plain is None else bans.text(bans.client(plain, self.settings.bans.ipv6_client))
@@ -109,20 +111,31 @@ class OracleEngine:
             return False
         asn = None if plain is None else self.networks.lookup(str(plain))
         assert self.scorer is not None
-        learned = self.scorer.vouch(*self._scored(signals, fingerprint), asn)
+        learned = self.scorer.vouch(*self._scored(signals, fingerprint), asn, _low(shape))
         if learned:
             self.taught[client] = now
         return learned
 
     def _score(
-        self, signals: OracleSignals, fingerprint: str | None, plain: bans.Address | None, asn: int, added: float
+        self,
+        signals: OracleSignals,
+        fingerprint: str | None,
+        shape: str | None,
+        plain: bans.Address | None,
+        asn: int,
+        added: float,
     ) -> bool:
         assert self.scorer is not None
         client = 0 if plain is None else int(bans.client(plain, 48).network_address)
         known = None if plain is None else asn
-        return self.scorer.rate(*self._scored(signals, fingerprint), known, added, client)[3]
+        return self.scorer.rate(*self._scored(signals, fingerprint), known, added, client, _low(shape))[3]
 
     def _scored(self, signals: OracleSignals, fingerprint: str | None) -> tuple[int | None, int | None]:
         name = name_of(signals)
         hashed = None if name == "ABSENT" else self.hash_of(name)
-        return hashed, None if fingerprint is None else int(fingerprint[20:36], 16)
+        return hashed, _low(fingerprint)
+
+
+def _low(printed: str | None) -> int | None:
+    """The low half of a hash in text."""
+    return None if printed is None else int(printed[20:36], 16)

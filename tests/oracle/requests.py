@@ -1,4 +1,4 @@
-"""Whether the conditions of a rule on headers, method, path and fingerprint hold, one by one as they are written."""
+"""Whether the conditions of a rule on headers, method, path and hashes hold, one by one as they are written."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def header_holds(written: Any, state: str, value: str | None) -> bool:
 def hold(rule: Any, request: OracleRequest) -> bool:
     """Whether every condition of `rule` on the request holds."""
     found = read(request)
-    if (rule.header or rule.ua_family or rule.crawler or rule.fingerprint) and found is None:
+    if (rule.header or rule.ua_family or rule.crawler or rule.fingerprint or rule.shape) and found is None:
         return False
     for name, written in (rule.header or {}).items():
         assert found is not None
@@ -141,7 +141,9 @@ def hold(rule: Any, request: OracleRequest) -> bool:
         said = [name for token, name in CRAWLERS.items() if token in products]
         if not said or ("any" not in rule.crawler and said[0] not in rule.crawler):
             return False
-    if rule.fingerprint is not None and oracle.gh1(list(request.headers or ())) not in rule.fingerprint:
+    if rule.fingerprint is not None and oracle.gh2(list(request.headers or ())) not in rule.fingerprint:
+        return False
+    if rule.shape is not None and oracle.gs1(list(request.headers or ())) not in rule.shape:
         return False
     if rule.method is not None and method_of(request) not in rule.method:
         return False

@@ -35,6 +35,7 @@ class OracleRule:
     ua_family: tuple[str, ...] | None = None
     crawler: tuple[str, ...] | None = None
     fingerprint: tuple[str, ...] | None = None
+    shape: tuple[str, ...] | None = None
     method: tuple[str, ...] | None = None
     path: Any = None
     lookalike: tuple[str, ...] | None = None

@@ -64,6 +64,7 @@ class OracleScorer:
     fingerprints: Counter[int] = field(default_factory=Counter)
     learned: Counter[int] = field(default_factory=Counter)  # from each client
     spent: int = 0  # of it, above what is fair
+    shapes: Counter[int] = field(default_factory=Counter)
     window: OracleWindow = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,11 +95,17 @@ class OracleScorer:
         return count < self.fair or spends
 
     def rate(
-        self, name: int | None, fingerprint: int | None, asn: int | None, added: float = 0.0, client: int = 0
+        self,
+        name: int | None,
+        fingerprint: int | None,
+        asn: int | None,
+        added: float = 0.0,
+        client: int = 0,
+        shape: int | None = None,
     ) -> tuple[float, float, float | None, bool]:
         """Score with what is `added`, coverage, threshold, flagged."""
         rules = self.settings
-        score, coverage = self.score(name, fingerprint, asn)
+        score, coverage = self.score(name, fingerprint, asn, shape)
         if coverage == 0 and added == 0:
             return 0.0, 0.0, None, False
         if coverage == 0:
@@ -107,32 +114,39 @@ class OracleScorer:
             return min(1.0, score + added), coverage, *copy.deepcopy(self.window).rate(score, added)
         threshold, flagged = self.window.rate(score, added)
         if not flagged or rules.naive or rules.learn == "all":
-            self.count(name, fingerprint)
+            self.count(name, fingerprint, shape)
             self.learned[client] += 1
         return min(1.0, score + added), coverage, threshold, flagged
 
-    def vouch(self, name: int | None, fingerprint: int | None, asn: int | None) -> bool:
+    def vouch(self, name: int | None, fingerprint: int | None, asn: int | None, shape: int | None = None) -> bool:
         """Learns a flagged request; whether there was anything to learn."""
-        score, coverage = self.score(name, fingerprint, asn)
+        score, coverage = self.score(name, fingerprint, asn, shape)
         if self.settings.naive or self.settings.learn == "all" or coverage == 0:
             return False
         self.window.learn(score)
-        self.count(name, fingerprint)
+        self.count(name, fingerprint, shape)
         return True
 
-    def count(self, name: int | None, fingerprint: int | None) -> None:
+    def count(self, name: int | None, fingerprint: int | None, shape: int | None) -> None:
         if name is not None:
             self.names[name] += 1
         if fingerprint is not None:
             self.fingerprints[fingerprint] += 1
+            if shape is not None:
+                self.shapes[shape] += 1
 
-    def score(self, name: int | None, fingerprint: int | None, asn: int | None) -> tuple[float, float]:
+    def score(
+        self, name: int | None, fingerprint: int | None, asn: int | None, shape: int | None
+    ) -> tuple[float, float]:
         """Score and coverage."""
         rules, parts = self.settings, []
         if name is not None:
             parts.append((rules.sni, self.surprise(self.names, name)))
         if fingerprint is not None:
-            parts.append((rules.header, self.surprise(self.fingerprints, fingerprint)))
+            unlike = self.surprise(self.fingerprints, fingerprint)
+            if shape is not None:
+                unlike = max(unlike, self.surprise(self.shapes, shape))
+            parts.append((rules.header, unlike))
         if asn is not None:
             parts.append((rules.asn, self.risk(asn)))
         coverage = sum(weight for weight, _ in parts)
