@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gobanfast import RuleError
 from gobanfast.asn import AsnTable, read
@@ -48,11 +51,11 @@ def test_every_form_is_read_as_meant(tmp_path: Path, text: str, expected: tuple[
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("203.0.113.0\t24\n198.51.100.0\t22\n", "looks like the length of a prefix"),
-        ("203.0.113.0\t24\tEXAMPLE\n", "looks like the length of a prefix"),
-        ("203.0.113.0/24,24,64500\n198.51.100.0/22,22,64501\n", "looks like the length of a prefix"),
+        ("203.0.113.0\t24\n198.51.100.0\t22\n", "looks like a length of a prefix"),
+        ("203.0.113.0\t24\tEXAMPLE\n", "looks like a length of a prefix"),
+        ("203.0.113.0/24,24,64500\n198.51.100.0/22,22,64501\n", "looks like a length of a prefix"),
         ("203.0.113.0/24,US,64500\n198.51.100.0/22,DE,64501\n", "holds 'US', which is no AS number"),
-        ("203.0.113.0,203.0.113.255,24,64500\n198.51.100.0,198.51.100.255,24,64501\n", "looks like the length"),
+        ("203.0.113.0,203.0.113.255,24,64500\n198.51.100.0,198.51.100.255,24,64501\n", "looks like a length"),
         ("203.0.113.0\t24\t64500\n198.51.100.0\tx\t64501\n", ":2:1: row '198.51.100.0\\tx\\t64501' has no length"),
         ("203.0.113.0\t24\t64500\n198.51.100.0\t\t64501\n", ":2:1: row"),
         ("address,asn,length\n", "names no column for"),
@@ -120,3 +123,15 @@ def test_pfx2as_on_the_command_line(tmp_path: Path) -> None:
 
     assert "1 of 2 rows have no AS" in shown.stdout
     assert [64500, None] == [json.loads(text)["asn"] for text in found.splitlines()]
+
+
+@given(
+    st.lists(st.text(st.sampled_from('0123456789./:,_{}\t\n"#Ax '), max_size=30), max_size=6),
+    st.sampled_from([None, "prefix,asn", "address,length,asn", "first,last,asn", "-,address,length,name,asn"]),
+)
+def test_any_text_is_a_table_or_an_error(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[str], columns: str | None
+) -> None:
+    """Whatever rows hold, and whatever they are said to hold: a table, or a RuleError."""
+    with suppress(RuleError):
+        table(tmp_path_factory.getbasetemp(), "\n".join(rows), columns)

@@ -59,7 +59,7 @@ def test_every_problem_is_reported_with_its_place(case: dict[str, Any], folder: 
         from_text(folder, case["text"])
 
     assert case["problems"] == [
-        str(problem).removeprefix(f"{folder / 'table.csv'}:") for problem in caught.value.problems
+        str(problem).removeprefix(f"{folder / 'table.csv'}:").lstrip() for problem in caught.value.problems
     ]
 
 

@@ -37,7 +37,7 @@ def sampled(text: bytes, layout: Layout) -> list[list[str]]:
     rows = []
     for line in kept:
         try:
-            rows += [[cell.strip() for cell in row] for row in csv.reader([line], delimiter=layout.delimiter)]
+            rows += [[cell.strip() for cell in row] for row in csv.reader([line], delimiter=layout.delimiter) if row]
         except csv.Error:
             continue
     return rows
@@ -78,17 +78,17 @@ def guessed(head: Head, rows: Sequence[Sequence[str]], source: str) -> Layout:
         RuleError: the second column looks like lengths of prefixes, and where the AS is cannot be told.
     """
     plain = replace(head.layout, prefix=0, asn=1, name=2, name_is_last=True, shortest_name=3)
-    lengths = _most(rows, lambda row: len(row) > 1 and row[1].isdecimal() and int(row[1]) <= LONGEST)
+    lengths = _most(rows, lambda row: _is_length(row, 1))
     origins = _most(rows, lambda row: len(row) > 2 and _ORIGINS.fullmatch(row[2]) is not None)
     if not lengths:
         if origins and not any(len(row) > 1 and _ORIGINS.fullmatch(row[1]) for row in rows):
-            _refuse(head, source, f"column 2 holds {rows[0][1]!r}, which is no AS number")
+            _refuse(head, source, f"column 2 holds {_shown(rows, 1)}, which is no AS number")
         return plain
     bare = _most(rows, lambda row: "/" not in row[0])
     if bare and origins:
         return replace(head.layout, prefix=0, length=1, asn=2)
-    if bare or _most(rows, lambda row: row[0].partition("/")[2] == row[1]):
-        _refuse(head, source, f"column 2 holds {rows[0][1]!r}, which looks like the length of a prefix, not like an AS")
+    if bare or _most(rows, lambda row: len(row) > 1 and row[0].partition("/")[2] == row[1]):
+        _refuse(head, source, f"column 2 holds {_shown(rows, 1)}, which looks like a length of a prefix, not an AS")
     return plain
 
 
@@ -98,15 +98,24 @@ def ranged(head: Head, rows: Sequence[Sequence[str]], source: str, layout: Layou
     Raises:
         RuleError: that column looks like lengths of prefixes, with numbers after it.
     """
-    if _most(rows, lambda row: len(row) > 3 and row[2].isdecimal() and int(row[2]) <= LONGEST
-             and _ORIGINS.fullmatch(row[3]) is not None):  # fmt: skip
-        _refuse(head, source, f"column 3 holds {rows[0][2]!r}, which looks like the length of a prefix, not like an AS")
+    if _most(rows, lambda row: len(row) > 3 and _is_length(row, 2) and _ORIGINS.fullmatch(row[3]) is not None):  # fmt: skip
+        _refuse(head, source, f"column 3 holds {_shown(rows, 2)}, which looks like a length of a prefix, not an AS")
     return layout
 
 
 def _most(rows: Sequence[Sequence[str]], holds: Callable[[Sequence[str]], bool]) -> bool:
     """Whether it holds for half of the rows or more: a damaged one must not decide how all others are read."""
-    return 2 * sum(map(holds, rows)) >= len(rows)
+    return bool(rows) and 2 * sum(map(holds, rows)) >= len(rows)
+
+
+def _is_length(row: Sequence[str], at: int) -> bool:
+    """Whether a cell could be the length of a prefix."""
+    return len(row) > at and re.fullmatch("[0-9]{1,3}", row[at], re.ASCII) is not None and int(row[at]) <= LONGEST
+
+
+def _shown(rows: Sequence[Sequence[str]], at: int) -> str:
+    """A cell of the first row that has it, as an error shows it."""
+    return repr(next((row[at] for row in rows if len(row) > at), "")[:80])
 
 
 def _refuse(head: Head, source: str, message: str) -> None:
