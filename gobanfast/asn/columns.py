@@ -98,7 +98,7 @@ def ranged(head: Head, rows: Sequence[Sequence[str]], source: str, layout: Layou
     Raises:
         RuleError: that column looks like lengths of prefixes, with numbers after it.
     """
-    if _most(rows, lambda row: len(row) > 3 and _is_length(row, 2) and _ORIGINS.fullmatch(row[3]) is not None):  # fmt: skip
+    if _most(rows, lambda row: len(row) > 3 and _is_length(row, 2) and _ORIGINS.fullmatch(row[3]) is not None):
         _refuse(head, source, f"column 3 holds {_shown(rows, 2)}, which looks like a length of a prefix, not an AS")
     return layout
 
