@@ -274,7 +274,8 @@ static gbf_hash128 hashed(const gbf_header_plan *plan, const uint8_t *start, con
 static void print_shape(const gbf_header_plan *plan, gbf_headers *h)
 {
     const uint32_t flags = h->tally.flags;
-    uint8_t *start = h->canonical, *at = start + (flags & GBF_HEADERS_ORDER ? h->tally.canonical_bytes : GBF_SHAPE_HEAD);
+    uint8_t *start = h->canonical,
+            *at = start + (flags & GBF_HEADERS_ORDER ? h->tally.canonical_bytes : GBF_SHAPE_HEAD);
     memcpy(start, "gs1", 3);
     start[3] = (uint8_t)((flags & GBF_HEADERS_ORDER) | (flags & (GBF_HEADERS_HTTP1 | GBF_HEADERS_HTTP2)) >> 2);
     memcpy(at, &h->tally.presence, 4);

@@ -136,8 +136,8 @@ static gbf_header_name *insert(gbf_header_plan *plan, uint32_t *text_bytes, cons
     while (plan->names[place].nbytes != 0)
         place = (place + 1) & plan->mask;
     known = &plan->names[place];
-    *known = (gbf_header_name){words, *text_bytes, (uint16_t)nbytes, NO_SLOT, flags, 0,
-                               (uint32_t)gbf_xxh3_64(name, nbytes, 0)};
+    *known = (gbf_header_name){
+        words, *text_bytes, (uint16_t)nbytes, NO_SLOT, flags, 0, (uint32_t)gbf_xxh3_64(name, nbytes, 0)};
     memcpy(plan->text + *text_bytes, name, nbytes);
     *text_bytes += nbytes;
     return known;

@@ -41,7 +41,8 @@ static void scan(const gbf_header_plan *plan, gbf_headers *h, const uint8_t *dat
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
 {
-    static const char *const names[] = {"cookie", "referer", "host", "x-a"}, *const fields[] = {"accept-language", "accept-encoding"};
+    static const char *const names[] = {"cookie", "referer", "host", "x-a"}, *const fields[] = {"accept-language",
+                                                                                                "accept-encoding"};
     gbf_header_text asked[4], wanted[2] = {text(fields[0]), text(fields[1])};
     uint8_t slots[4], secret[GBF_HEADERS_SECRET] = {7};
     gbf_fault fault;
