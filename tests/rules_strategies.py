@@ -249,7 +249,7 @@ def as_text(rules: list[OracleRule], directory: Path) -> str:
         for key in ("sni", "ja4", "ja4_prefix", "alpn", "ech", "lookalike", "sni_host"):
             if getattr(rule, key) is not None:
                 when[key] = list(getattr(rule, key))
-        for key in ("header", "ua_family", "crawler", "fingerprint", "method", "path"):
+        for key in ("header", "ua_family", "crawler", "fingerprint", "shape", "method", "path"):
             asked = getattr(rule, key)
             if asked is not None:
                 when[key] = list(asked) if isinstance(asked, tuple) else asked
