@@ -148,7 +148,7 @@ cdef class HeaderPlan:
         finally:
             gbf_headers_free(&scanned)
 
-    def shape(self, headers, http=None, /):
+    def shape(self, headers, str http=None, /):
         """The gs1 shape of a request that came by this HTTP version (None: not known) with these headers."""
         cdef gbf_headers scanned
         try:
@@ -195,7 +195,7 @@ cdef class HeaderPlan:
         finally:
             gbf_headers_free(&scanned)
 
-    def facts(self, headers, http=None, /):
+    def facts(self, headers, str http=None, /):
         """Everything the scan finds, as a dict: what `normalize_headers` makes an object of."""
         cdef gbf_headers scanned
         try:

@@ -40,6 +40,7 @@ JUNK: tuple[Any, ...] = (
     [1], [None], [(b"user-agent", b"x")], [("192.0.2.0/24", 1)], (), ("a",), {}, {"REMOTE_ADDR": "x"}, object(), int,
     len, range(3), [-1] * 5,
 )  # fmt: skip
+HEADERS = [(b"user-agent", b"x")]  # good for a first argument, so that the second is looked at, too
 RULES = """
 bans: {}
 trackers: {request_rate: {limit: 3, window: 1m, action: ban, for: 1m}}
@@ -169,6 +170,7 @@ class Probe:
             self.call(f"{what}: .{name}", found)
             for value in junk if native else ():
                 self.call(f"{what}: .{name}", found, value)
+                self.call(f"{what}: .{name}", found, HEADERS, value)
                 self.call(f"{what}: .{name}", found, value, value, value)
             if native:
                 for value in junk:
