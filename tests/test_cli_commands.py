@@ -77,7 +77,20 @@ def test_check_json_is_one_object_a_line() -> None:
     plain = [json.loads(line) for line in run("check", "35.160.7.1", "::1", "--json").stdout.splitlines()]
 
     assert [
-        *("address", "action", "rule", "asn", "network", "reason", "shadow", "logged", "cause", "ban", "not_asked")
+        *(
+            "address",
+            "action",
+            "rule",
+            "asn",
+            "network",
+            "reason",
+            "shadow",
+            "logged",
+            "cause",
+            "ban",
+            "unjudged",
+            "not_asked",
+        )
     ] == list(ruled[0])
     assert [("35.160.7.1", "allow", None, 16509, ["amazon"]), ("::1", "allow", None, None, [])] == [
         (row["address"], row["action"], row["rule"], row["asn"], row["shadow"]) for row in ruled
@@ -269,6 +282,36 @@ def test_rules_without_live_state_leave_nothing_out(tmp_path: Path) -> None:
 
     assert "not asked" not in run("check", "203.0.113.77", "-r", str(rules), "--store", store).stdout
     assert [] == json.loads(run("check", "8.8.8.8", "-r", str(rules), "--store", store, "--json").stdout)["not_asked"]
+
+
+@pytest.mark.parametrize("command", ["check", "explain"])
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        ("path: /.env", ("--path", "/a")),
+        ("method: POST", ("--method", "GET")),
+        ("header: {user-agent: curl}", ("--header", "accept: a")),
+        ("sni: a.example", ("--sni", "b.example")),
+        ("crawler: any", ("--header", "accept: a")),
+    ],
+)
+def test_rules_that_could_not_be_judged_are_named(
+    tmp_path: Path, command: str, when: str, said: tuple[str, ...]
+) -> None:
+    """A rule that asks for what was not said of the request is named, in text and JSON; said, it is judged. Rules on
+    addresses, rules that are off and rules that matched are not named."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(
+        f"rules:\n- {{id: asks, when: {{{when}}}, action: ban}}\n"
+        "- {id: off, when: {path: /b}, action: ban, mode: off}\n"
+        "- {id: here, when: {prefix: 192.0.2.0/24}, action: ban}\n- {id: bare, when: {sni: absent}, action: log}\n"
+    )
+    asked = (command, "203.0.113.77", "-r", str(rules))
+
+    assert "not judged, because what they ask for was not said: asks\n" in run(*asked).stdout
+    assert ["asks"] == json.loads(run(*asked, "--json").stdout)["unjudged"]
+    assert "not judged" not in run(*asked, *said).stdout
+    assert [] == json.loads(run(*asked, *said, "--json").stdout)["unjudged"]
 
 
 def test_explain_of_a_logged_decision_after_an_edit(tmp_path: Path) -> None:

@@ -173,3 +173,13 @@ def test_durations_and_settings_are_told_in_the_form_of_rules(tmp_path: Path) ->
 def test_a_duration_is_written_as_it_is_read(text: str) -> None:
     """The text of a duration is that duration again."""
     assert text == duration_text(parse_duration(text))
+
+
+@pytest.mark.parametrize("log", ["", "\n\n", "ip,path\n", "\ufeff"])
+@pytest.mark.parametrize("replay", [(), ("--replay",)])
+def test_a_log_without_a_line_passes_no_budget(tmp_path: Path, log: str, replay: tuple[str, ...]) -> None:
+    """A log that is empty, or has no line with an address, has compared nothing, which is told and fails the budget."""
+    old = rules("{id: here, when: {prefix: 192.0.2.0/24}, action: ban}")
+
+    failed = diff(tmp_path, old, old.replace("ban", "challenge"), log, "--budget", "100", *replay, status=1)
+    assert "the budget cannot be judged: no line was compared" in failed.output

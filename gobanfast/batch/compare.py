@@ -52,8 +52,10 @@ class Comparison:
         compared = self.differences.compared
         if self.blind:
             return f"the budget cannot be judged: the change was not asked in full: {', '.join(self.blind)}"
+        if not compared:
+            return "the budget cannot be judged: no line was compared"
         differing = self.differences.differing + self.blind_lines
-        if not compared or differing / compared <= percent / 100:
+        if differing / compared <= percent / 100:
             return None
         unknown = f", {self.blind_lines} of them not judged," if self.blind_lines else ""
         return f"{differing} of {compared} lines{unknown} are over the budget of {percent:g}%"

@@ -30,6 +30,8 @@ from gobanfast.cli.common import (
     request_signals,
     table,
     unasked_text,
+    unjudged,
+    unjudged_text,
 )
 
 
@@ -71,11 +73,11 @@ def check(
     engine = load_engine(rules, networks)
     if store is not None:
         ask_store(engine, store)
-    unasked = not_asked(engine, store)
     decisions = [engine.peek(address, **said) for address in addresses]
+    unasked, unsaid = not_asked(engine, store), unjudged(engine, said, *decisions)
     if as_json:
         for decision in decisions:
-            typer.echo(json.dumps(members(decision, networks) | {"not_asked": unasked}))
+            typer.echo(json.dumps(members(decision, networks) | {"unjudged": unsaid, "not_asked": unasked}))
         return
     columns = ["address", "action", "rule", "network", "reason"]
     if any(decision.shadow for decision in decisions):
@@ -100,6 +102,8 @@ def check(
             ],
         )
     )
+    if unsaid:
+        typer.echo(unjudged_text(unsaid))
     if unasked:
         typer.echo(unasked_text(unasked, store))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from gobanfast.engine import Engine
     from gobanfast.rules import Ruleset
 
+MOST_IDS = 10  # of rules, in one line
+
 Rules = Annotated[Path, typer.Option("--rules", "-r", exists=True, dir_okay=False, help="Rules to decide by (YAML).")]
 Asn = Annotated[
     Path | None,
@@ -31,7 +33,7 @@ Asn = Annotated[
         "-a",
         exists=True,
         dir_okay=False,
-        help="Origin AS of addresses: table.gbf, .mmdb, or CSV (also .gz). Without it: the bundled starter table.",
+        help="Origin AS of addresses: table.gbf, .mmdb, CSV, pfx2as (also .gz). Without it: the bundled starter table.",
     ),
 ]
 Sni = Annotated[str | None, typer.Option("--sni", metavar="NAME", help="Server name of the request.")]
@@ -151,6 +153,31 @@ def not_asked(engine: Engine, store: str | None) -> list[str]:
         return ["stored bans", "trackers", "score"]
     settings = engine.ruleset.settings
     return ["trackers"] * (settings.trackers is not None) + ["score"] * (settings.score is not None)
+
+
+def unjudged(engine: Engine, said: Mapping[str, object], *decisions: Decision) -> list[str]:
+    """Ids of the rules that ask for something of a request that was not said, and matched none of `decisions`."""
+    from gobanfast.batch.judged import CONNECTION, needs
+
+    told = {":path": "path", ":method": "method"}
+    connection = {"sni", "ja4"} & said.keys()
+
+    def lacks(name: str) -> bool:
+        if name == CONNECTION:
+            return not connection
+        if name == ":names":
+            return not connection and "headers" not in said
+        return told.get(name, "headers") not in said
+
+    matched = {name for found in decisions for name in (found.rule, *found.shadow, *found.logged)}
+    rules = (rule for rule in engine.ruleset.rules if rule.mode != "off" and rule.id not in matched)
+    return [rule.id for rule in rules if any(map(lacks, needs(rule)))]
+
+
+def unjudged_text(ids: list[str]) -> str:
+    """The line that says so."""
+    more = f" and {len(ids) - MOST_IDS:,} more" if len(ids) > MOST_IDS else ""
+    return f"not judged, because what they ask for was not said: {', '.join(ids[:MOST_IDS])}{more}"
 
 
 def unasked_text(parts: list[str], store: str | None) -> str:

@@ -28,6 +28,8 @@ from gobanfast.cli.common import (
     not_asked,
     request_signals,
     unasked_text,
+    unjudged,
+    unjudged_text,
 )
 from gobanfast.engine import Engine
 
@@ -69,12 +71,14 @@ def explain(
         if store is not None:
             ask_store(engine, store)
         decision = engine.peek(address, **said)
-        unasked = not_asked(engine, store)
+        unasked, unsaid = not_asked(engine, store), unjudged(engine, said, decision)
         if as_json:
-            shown = {"explanation": engine.explain(decision).split("\n"), "not_asked": unasked}
+            shown = {"explanation": engine.explain(decision).split("\n"), "unjudged": unsaid, "not_asked": unasked}
             typer.echo(json.dumps(members(decision, networks) | shown))
             return
         typer.echo(engine.explain(decision))
+        if unsaid:
+            typer.echo(unjudged_text(unsaid))
         if unasked:
             typer.echo(unasked_text(unasked, store))
     elif address is None and not said and log is not None and id is not None:

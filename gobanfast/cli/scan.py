@@ -260,10 +260,9 @@ def _caveats(scanned: Scan, opened: list[LogFile], interrupted: bool) -> Iterato
     if elsewhere:
         yield f"The client is taken from: {'; '.join(elsewhere)}."
     if scanned.unjudged:
-        ask = "asks" if len(scanned.unjudged) == 1 else "ask"
         yield (
-            f"Not judged in full: {', '.join(scanned.unjudged)} {ask} for what these logs do not hold; nobody knows "
-            "it, so no condition on it holds, but for sni: absent."
+            f"Not judged in full, because these logs do not hold what they ask for: {', '.join(scanned.unjudged)}. "
+            "No condition on what a log does not hold is met, except sni: absent, which always is."
         )
     partly = {rule: lines for rule, lines in scanned.unjudged_lines.items() if rule not in scanned.unjudged}
     if partly:

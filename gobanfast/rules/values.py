@@ -46,7 +46,7 @@ def parse_duration(value: object) -> float | None:
         raise ValueError(f"duration '{value[:80]}' is not one; write 90s, 1h30m, 500ms, 7d, 2w or permanent")
     seconds = sum(float(number) * _UNITS[unit] for number, unit in steps)
     if seconds <= 0:
-        raise ValueError(f"duration '{value[:80]}' is zero; leave the rule out or set mode: off")
+        raise ValueError(f"duration '{value[:80]}' is zero; write 90s, 1h30m or the like")
     if seconds > MAX_DURATION:
         raise ValueError(f"duration '{value[:80]}' is longer than a hundred years; write permanent")
     return seconds
