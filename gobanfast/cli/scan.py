@@ -237,8 +237,8 @@ def _print(
         console.print(f"\n{line}", markup=False)
     deciding = f"{total / scanned.seconds_deciding:,.0f}" if scanned.seconds_deciding else "-"
     console.print(
-        f"\n{scanned.lines:,} lines in {seconds:.2f} s: {scanned.lines / seconds:,.0f} lines/s read and decided, "
-        f"{deciding} lines/s decided alone."
+        f"\n{counted(scanned.lines, 'line')} in {seconds:.2f} s: {scanned.lines / seconds:,.0f} lines/s read and "
+        f"decided, {deciding} lines/s decided alone."
     )
     console.print(_meaning(scanned), markup=False)
 
