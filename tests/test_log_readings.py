@@ -213,7 +213,11 @@ def test_the_target_of_a_request(tmp_path: Path, log: str) -> None:
         ("GET /a HTTP/1.1 HTTP/1.1", b"/a HTTP/1.1"),
         ("GET /a?b=1 HTTP/1.0", b"/a"),
         ("OPTIONS * HTTP/1.1", b"*"),
-        ("GET /a", None),
+        ("GET /a", b"/a"),
+        ("GET http://h.example/a?b", b"/a"),
+        ("GET /a b", None),
+        ("GET a", None),
+        ("get /a", None),
         ("GET HTTP/1.1", None),
         ("\x16\x03\x01", None),
         ("GET /" + " " * 100_000 + "x", None),
@@ -221,7 +225,8 @@ def test_the_target_of_a_request(tmp_path: Path, log: str) -> None:
     ],
 )
 def test_a_request_line(request_line: str, target: bytes | None) -> None:
-    """Method, blank, target, blank, version; anything else is no request. Long runs of blanks cost nothing more."""
+    """Method, blank, target, blank, version; or a plain target without a version, as HTTP/0.9 asks and servers serve;
+    anything else is no request. Long runs of blanks cost nothing more."""
     assert target == dict(requests._split(request_line, "latin-1")).get(b":path")
 
 

@@ -58,6 +58,7 @@ _FIELDS = re.compile(rf"{_QUOTED}{_AFTER}", re.DOTALL)
 _LOOSE = re.compile(rf'"(\S+ .*? HTTP/\d+(?:\.\d+)?)"{_AFTER}', re.DOTALL)  # quotes inside that nobody escaped
 _BEGIN = re.compile(r'[\])] "| - "')  # of the request, after the time (uvicorn: after the client)
 _VERSION = re.compile(r"HTTP/\d+(?:\.\d+)?", re.ASCII)
+_BARE = re.compile(r"[A-Z]{3,16} (?:/|https?://)\S*")  # without a version: HTTP/0.9, and formats that leave it out
 _ESCAPE = re.compile(r"""\\(x[0-9A-Fa-f]{2}|[\\"'ntrbvf])""")
 _NAMED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "v": "\v", "f": "\f"}
 _CLF_TIME = re.compile(r"\[(\d{1,2}/[A-Za-z]{3}/\d{4}:\d\d:\d\d:\d\d(?: [+-]\d{4})?)\]")
@@ -195,6 +196,8 @@ def _split(request: str | None, encoding: str) -> list[tuple[bytes, bytes]]:
 
 def _parts(request: str, encoding: str) -> tuple[tuple[bytes, bytes], ...]:
     line, blank, version = request.strip().rpartition(" ")
+    if _BARE.fullmatch(request.strip()):
+        line, version = request.strip(), "HTTP/0.9"
     method, _, target = line.partition(" ")
     target = target.strip(" ")
     if not blank or not target or _VERSION.fullmatch(version) is None:
