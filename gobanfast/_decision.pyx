@@ -2,9 +2,10 @@
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.unicode cimport PyUnicode_1BYTE_DATA, PyUnicode_1BYTE_KIND, PyUnicode_KIND
 from libc.math cimport NAN
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from gobanfast._bans cimport BanTable
 from gobanfast._headers cimport FINGERPRINT, SHAPE, SLOTS, scan_request, set_mount
@@ -293,21 +294,25 @@ cdef class SignalDecision(Decision):
         cdef uint64_t *vector = self._words
         cdef gbf_headers scanned
         cdef int unread
+        if self._spill is not None:
+            vector = <uint64_t *>PyBytes_AS_STRING(self._spill)
+            scratch = vector + words
+        if mount is not None and len(mount) == 0:
+            mount = None
+        if http is not None or mount is not None:
+            self._http, self._mount = http, mount
+        if not given:
+            unread = requests.narrow(vector, scratch, NULL, self._sni, self._tls)
+            if unread and not self._unread:
+                self._unread = 1 + unread
+            return 0
         if path is None and type(headers) is dict:
             from gobanfast._target import environ_target
 
             path, mount = environ_target(headers, mount)
         if mount is not None and path == "":
             path = mount
-        self._headers, self._method, self._path, self._http, self._mount = headers, method, path, http, mount
-        if self._spill is not None:
-            vector = <uint64_t *>PyBytes_AS_STRING(self._spill)
-            scratch = vector + words
-        if not given:
-            unread = requests.narrow(vector, scratch, NULL, self._sni, self._tls)
-            if unread and not self._unread:
-                self._unread = 1 + unread
-            return 0
+        self._headers, self._method, self._path, self._mount = headers, method, path, mount
         if requests is not None and requests.asks > wanted:
             wanted = requests.asks
         if requests is None and wanted == SLOTS:
@@ -379,6 +384,45 @@ cdef class SignalDecision(Decision):
     @property
     def ja4(self):
         return (<ClientHello>self._tls).ja4 if type(self._tls) is ClientHello else self._tls
+
+
+def without_environ(SignalDecision decision not None, /):
+    """The decision with headers of its own in place of a WSGI environ, which holds the body and the socket of the
+    request, and goes on changing."""
+    cdef SignalDecision made = SignalDecision.__new__(SignalDecision)
+    cdef dict headers = {}
+    for name, value in (<dict?>decision._headers).items():
+        if type(name) is str and is_cgi_header(name):
+            headers[name] = value if type(value) is str else str(value)
+    made._compiled, made.address, made._ban = decision._compiled, decision.address, decision._ban
+    made._record, made._rule, made._unread = decision._record, decision._rule, decision._unread
+    made._action, made._cause, made._trip, made._vouched = (
+        decision._action, decision._cause, decision._trip, decision._vouched)
+    made._score, made._threshold, made._coverage = decision._score, decision._threshold, decision._coverage
+    made._sni, made._tls, made._headers = decision._sni, decision._tls, headers
+    made._method, made._path = decision._method, decision._path
+    made._http, made._mount = decision._http, decision._mount
+    made._has, made._spill = decision._has, decision._spill
+    memcpy(made._print, decision._print, sizeof(made._print))
+    memcpy(made._shape, decision._shape, sizeof(made._shape))
+    memcpy(made._words, decision._words, sizeof(made._words))
+    made._vector = decision._vector
+    if made._spill is None:
+        made._vector = made._words
+    return made
+
+
+cdef bint is_cgi_header(str name) noexcept:
+    """Whether a WSGI environ has a header under this name; the method, too, by which an environ is known."""
+    cdef Py_ssize_t n = len(name)
+    cdef const char *text
+    if PyUnicode_KIND(name) != PyUnicode_1BYTE_KIND:
+        return False
+    text = <const char *>PyUnicode_1BYTE_DATA(name)
+    if n > 5 and memcmp(text, b"HTTP_", 5) == 0:
+        return True
+    return ((n == 12 and memcmp(text, b"CONTENT_TYPE", 12) == 0) or
+            (n == 14 and (memcmp(text, b"CONTENT_LENGTH", 14) == 0 or memcmp(text, b"REQUEST_METHOD", 14) == 0)))
 
 
 only_whole(StoredBan)

@@ -249,18 +249,20 @@ cdef class EngineCore:
         Source: csrc/DESIGN.md, "What decides".
         """
         if type(address) is not str and address is not None:
-            address = address_text(address)
+            return EngineCore.decide(self, address_text(address), sni=sni, hello=hello, headers=headers, method=method,
+                                     path=path, http=http, ja4=ja4, now=now, mount=mount)
         if self.candidate is not None:
             observe(self.candidate, <str>address, sni, hello, ja4, headers, method, path, http, mount)
-        return self.answer(<str>address, sni, ja4 if hello is None else hello, headers, method, path, http, mount or None,
+        return self.answer(<str>address, sni, ja4 if hello is None else hello, headers, method, path, http, mount,
                            now, False)
 
     def peek(self, address, /, *, str sni=None, ClientHello hello=None, headers=None, str method=None,
              str path=None, str http=None, str ja4=None, now=None, str mount=""):
         """What `decide` would answer, changing nothing: no ban is made, and neither trackers nor score take note."""
         if type(address) is not str and address is not None:
-            address = address_text(address)
-        return self.answer(<str>address, sni, ja4 if hello is None else hello, headers, method, path, http, mount or None,
+            return EngineCore.peek(self, address_text(address), sni=sni, hello=hello, headers=headers, method=method,
+                                   path=path, http=http, ja4=ja4, now=now, mount=mount)
+        return self.answer(<str>address, sni, ja4 if hello is None else hello, headers, method, path, http, mount,
                            now, True)
 
     def vouch(self, Decision decision not None, /, *, now=None):

@@ -1,6 +1,8 @@
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any, Self, final
 
+from gobanfast._decision import Decision
+
 @final
 class RequestIds:
     def __new__(cls, seed: bytes) -> Self: ...
@@ -52,3 +54,4 @@ class Budget:
 def weigh(
     headers: Iterable[Sequence[str | bytes]] | None, texts: Iterable[str | bytes | None], limit: int, /
 ) -> int: ...
+def weigh_decision(decision: Decision, request_id: str | None, limit: int, /) -> int: ...

@@ -8,8 +8,10 @@ from cpython.unicode cimport PyUnicode_1BYTE_DATA, PyUnicode_1BYTE_KIND, PyUnico
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from gobanfast._target import asgi_target, mounts
+from gobanfast._decision cimport Decision, SignalDecision
 from gobanfast._made cimport only_whole
+from gobanfast._tls cimport ClientHello
+from gobanfast._target import asgi_target, mounts
 
 cdef extern from *:
     """
@@ -311,15 +313,48 @@ def weigh(headers, texts, Py_ssize_t limit, /):
     """
     cdef Py_ssize_t found = ENTRY
     for text in texts:
-        if text is not None:
-            found += len(text)
+        found += length_of(text)
+    return weigh_pairs(headers, found, limit)
+
+
+def weigh_decision(Decision decision not None, str request_id, Py_ssize_t limit, /):
+    """The same of a decision and the request that it keeps."""
+    cdef Py_ssize_t found = ENTRY + length_of(decision.address) + length_of(request_id)
+    cdef SignalDecision wide
+    if type(decision) is not SignalDecision:
+        return found
+    wide = <SignalDecision>decision
+    found += length_of(wide._sni) + length_of(wide._path) + length_of(wide._mount) + length_of(wide._method)
+    if type(wide._tls) is ClientHello:
+        found += length_of(wide._tls.message)
+    return weigh_pairs(wide._headers, found, limit)
+
+
+cdef Py_ssize_t weigh_pairs(object headers, Py_ssize_t found, Py_ssize_t limit) except -1:
+    """`found`, and what pairs or a dict of headers weigh; counted no further than to `limit`."""
     if headers is None:
+        return found
+    if type(headers) is dict:
+        for name, value in (<dict>headers).items():
+            found += PAIR + length_of(name) + length_of(value)
         return found
     for pair in headers:
         if found > limit:
             break
-        found += PAIR + len(pair[0]) + len(pair[1])
+        if type(pair) is tuple and len(<tuple>pair) == 2:
+            found += PAIR + length_of((<tuple>pair)[0]) + length_of((<tuple>pair)[1])
+        else:
+            found += PAIR + len(pair[0]) + len(pair[1])
     return found
+
+
+cdef inline Py_ssize_t length_of(object text) except -1:
+    """Length of a str or bytes; None has none."""
+    if text is None:
+        return 0
+    if type(text) is bytes:
+        return PyBytes_GET_SIZE(text)
+    return len(<str>text) if type(text) is str else len(text)
 
 
 only_whole(Budget)

@@ -252,7 +252,8 @@ def test_a_poison_line_that_comes_alone_waits_for_others_to_be_judged(engine):
     assert log.flush(WAIT)
     log.close()
 
-    assert (1, good) == (log.dropped, [line["id"] for line in sink.lines if line["kind"] == "decision"])
+    written = [line["id"] for line in sink.lines if line["kind"] == "decision"]
+    assert (1, good) == (log.dropped, sorted(written))  # any of them may have been the one tried before it
 
 
 def test_a_sink_that_refuses_everything_ends_nothing(engine):

@@ -26,7 +26,7 @@ VALUE, NAME = 4096, 256  # characters of a value and of a header's name in a lin
 LINE = 16384  # bytes of a line
 FACTS = (
     "action", "cause", "rule", "reason", "duration", "asn", "shadow", "logged", "ban", "expires", "score", "threshold",
-    "coverage", "compiled", "address", "sni", "ja4", "hello", "method", "http", "path", "mount",
+    "coverage", "fingerprint", "shape", "compiled", "address", "sni", "ja4", "hello", "method", "http", "path", "mount",
 )  # fmt: skip
 # What a line has at most: characters of a value, characters of all headers, bytes of a hello, ids of rules.
 LEVELS = ((VALUE, 12288, VALUE, 1000), (1024, 4096, 2048, 100), (256, 1024, 0, 20), (64, 0, 0, 4))
@@ -44,8 +44,6 @@ class Entry(NamedTuple):
     now: float
     decision: Decision
     headers: Headers | None
-    fingerprint: str | None
-    shape: str | None
     request_id: str | None
     weight: int
     outcome: Outcome | None
@@ -126,7 +124,7 @@ def members(
     """The members of a line, none longer than these limits."""
     decision = entry.decision
     hidden = None if pseudonyms is None else pseudonyms.of(entry.wall)
-    ban, fingerprint = decision.ban, entry.fingerprint
+    ban, fingerprint = decision.ban, decision.fingerprint
     if hidden is not None:
         ban, fingerprint = hidden(ban), hidden(fingerprint)
     cut: dict[str, int] = dict(getattr(decision, "cut", ()))
@@ -167,7 +165,7 @@ def members(
         "threshold": decision.threshold,
         "coverage": decision.coverage,
         "fingerprint": fingerprint,
-        "shape": entry.shape,
+        "shape": decision.shape,
         "ruleset": decision.compiled.content_hash,
         "sampled": entry.weight,
         "pseudonyms": None if hidden is None else iso(entry.wall)[:10],
@@ -200,7 +198,7 @@ def signals_of(
         found["path"] = short("path", decision.path)
         found["mount"] = short("mount", getattr(decision, "mount", None) or None)
         found["headers"] = None if entry.headers is None else header_pairs(entry.headers, short, room, cut)
-        found["environ"] = bool(getattr(decision, "environ", False))
+        found["environ"] = getattr(decision, "environ", isinstance(entry.headers, Mapping))
     return found
 
 
@@ -209,7 +207,8 @@ def header_pairs(
 ) -> list[tuple[str, str]]:
     """Names and values as text, a character for each byte, while there is room."""
     pairs: list[tuple[str, str]] = []
-    for pair in headers:
+    given: Iterable[Sequence[Any]] = environ_pairs(headers) if isinstance(headers, Mapping) else headers
+    for pair in given:
         if len(pair[0]) > NAME:
             cut["header name"] = len(pair[0])
         name, value = [text if isinstance(text, str) else text.decode("latin-1") for text in (pair[0][:NAME], pair[1])]
