@@ -17,7 +17,7 @@ from gobanfast._tls cimport ClientHello
 from gobanfast.native cimport (
     GBF_CAUSE_BAN, GBF_CAUSE_NONE, GBF_CAUSE_OUTAGE, GBF_CAUSE_RULE, GBF_CAUSE_SCORE, GBF_CAUSE_TRACKER,
     GBF_CAUSE_UNPARSABLE, GBF_CLASS_ABSENT, GBF_CLASS_MALFORMED, GBF_HEADERS_FINE, GBF_HEADERS_UNKNOWN, GBF_NONE,
-    gbf_ban, gbf_bits_and, gbf_headers, gbf_headers_free, gbf_rules_next, gbf_rules_vector,
+    gbf_ban, gbf_bits_and, gbf_headers, gbf_headers_free, gbf_rules, gbf_rules_next, gbf_rules_vector,
 )
 
 cdef tuple ACTIONS = ("allow", "challenge", "ban", "log")
@@ -310,9 +310,10 @@ cdef class SignalDecision(Decision):
             from gobanfast._target import environ_target
 
             path, mount = environ_target(headers, mount)
+            self._mount = mount
         if mount is not None and path == "":
             path = mount
-        self._headers, self._method, self._path, self._mount = headers, method, path, mount
+        self._headers, self._method, self._path = headers, method, path
         if requests is not None and requests.asks > wanted:
             wanted = requests.asks
         if requests is None and wanted == SLOTS:
@@ -384,6 +385,13 @@ cdef class SignalDecision(Decision):
     @property
     def ja4(self):
         return (<ClientHello>self._tls).ja4 if type(self._tls) is ClientHello else self._tls
+
+
+def is_plain(Decision decision not None, /):
+    """Whether a decision is an allow to which no `log` or shadow rule has anything to say."""
+    cdef const gbf_rules *rules = &decision._compiled._rules
+    return (decision._action == 0 and gbf_rules_next(rules, decision._vector, rules.logged, 0) == GBF_NONE and
+            gbf_rules_next(rules, decision._vector, rules.shadow, 0) >= decision._rule)
 
 
 def without_environ(SignalDecision decision not None, /):

@@ -299,6 +299,17 @@ cdef class Budget:
         gbf_size_add(&self._used, <size_t>0 - n)
         return False
 
+    def hold(self, Decision decision not None, str request_id, Py_ssize_t most, /):
+        """Bytes that a queued decision keeps alive, which are taken then; 0 when they are not left. Over `most` nothing
+        is taken."""
+        cdef Py_ssize_t n = weigh_decision(decision, request_id, most)
+        if n > most:
+            return n
+        if gbf_size_add(&self._used, n) + n <= self.limit:
+            return n
+        gbf_size_add(&self._used, <size_t>0 - n)
+        return 0
+
     def give(self, size_t n, /):
         """Gives `n` taken bytes back."""
         gbf_size_add(&self._used, <size_t>0 - n)
@@ -317,7 +328,7 @@ def weigh(headers, texts, Py_ssize_t limit, /):
     return weigh_pairs(headers, found, limit)
 
 
-def weigh_decision(Decision decision not None, str request_id, Py_ssize_t limit, /):
+cdef Py_ssize_t weigh_decision(Decision decision, str request_id, Py_ssize_t limit) except -1:
     """The same of a decision and the request that it keeps."""
     cdef Py_ssize_t found = ENTRY + length_of(decision.address) + length_of(request_id)
     cdef SignalDecision wide
@@ -328,6 +339,23 @@ def weigh_decision(Decision decision not None, str request_id, Py_ssize_t limit,
     if type(wide._tls) is ClientHello:
         found += length_of(wide._tls.message)
     return weigh_pairs(wide._headers, found, limit)
+
+
+def numbered(str prefix not None, uint64_t number, /):
+    """An ASCII prefix, and a number in hex digits."""
+    cdef Py_ssize_t n = len(prefix), digits = 1
+    cdef str made
+    cdef uint8_t *out
+    while digits < 16 and number >> 4 * digits:
+        digits += 1
+    made = PyUnicode_New(n + digits, 127)
+    out = <uint8_t *>PyUnicode_1BYTE_DATA(made)
+    memcpy(out, PyUnicode_1BYTE_DATA(prefix), n)
+    while digits:
+        digits -= 1
+        out[n + digits] = HEX[number & 15]
+        number >>= 4
+    return made
 
 
 cdef Py_ssize_t weigh_pairs(object headers, Py_ssize_t found, Py_ssize_t limit) except -1:

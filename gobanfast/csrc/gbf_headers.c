@@ -194,18 +194,22 @@ static inline int copy(uint8_t *to, const uint8_t *from, uint32_t nbytes)
     return runs;
 }
 
-/* Copies a value, a run of blanks inside as one space; the end of it. */
-static uint8_t *put(uint8_t *to, gbf_header_text text)
+/* Slow half of put. */
+__attribute__((noinline)) static uint8_t *put_runs(uint8_t *to, gbf_header_text text)
 {
     uint8_t *start = to;
-    if (GBF_LIKELY(!copy(to, text.at, text.nbytes)))
-        return to + text.nbytes;
     for (uint32_t i = 0; i < text.nbytes; i++) {
         uint8_t byte = text.at[i] == '\t' ? ' ' : text.at[i];
         if (byte != ' ' || to == start || to[-1] != ' ')
             *to++ = byte;
     }
     return to;
+}
+
+/* Copies a value, a run of blanks inside as one space; the end of it. */
+static inline uint8_t *put(uint8_t *to, gbf_header_text text)
+{
+    return GBF_LIKELY(!copy(to, text.at, text.nbytes)) ? to + text.nbytes : put_runs(to, text);
 }
 
 /* A length of four bytes (UINT32_MAX: absent) and the value of a slot. */

@@ -18,7 +18,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal
 
 from gobanfast._target import environ_target, is_odd
-from gobanfast.frontends.gate import ADDRESS_START, Extra, Gate, Mode, is_secure, under
+from gobanfast.frontends.gate import ADDRESS_START, Extra, Gate, Mode, is_secure
 from gobanfast.frontends.refusal import Answer
 from gobanfast.frontends.tls import handshake_of
 from gobanfast.frontends.trust import mint_request_id
@@ -118,17 +118,17 @@ class Gobanfast:
         answer = None
         extra: Extra = []
         try:
-            decision = environ["gobanfast.decision"] = self._decide(
-                address,
-                sni=sni,
-                hello=hello,
-                ja4=ja4,
-                headers=environ,
-                method=environ["REQUEST_METHOD"],
-                path=path,
-                http=environ.get("SERVER_PROTOCOL", "HTTP/1.1")[5:],
-                **under(mount),
-            )
+            method, http = environ["REQUEST_METHOD"], environ.get("SERVER_PROTOCOL", "HTTP/1.1")[5:]
+            if mount:
+                decision = self._decide(
+                    address, sni=sni, hello=hello, ja4=ja4, headers=environ, method=method, path=path, http=http,
+                    mount=mount,
+                )  # fmt: skip
+            else:
+                decision = self._decide(
+                    address, sni=sni, hello=hello, ja4=ja4, headers=environ, method=method, path=path, http=http
+                )
+            environ["gobanfast.decision"] = decision
             if decision.action == "allow":
                 if gate.told:
                     gate.tell(decision, request_id)

@@ -20,9 +20,9 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
-from gobanfast._decision import without_environ
+from gobanfast._decision import is_plain, without_environ
 from gobanfast._fork import watch_forks
-from gobanfast._http import Budget, weigh_decision
+from gobanfast._http import Budget, numbered
 from gobanfast.telemetry.lines import (
     KEEP,
     LEVELS,
@@ -127,7 +127,7 @@ class DecisionLog:
         Cost: about a microsecond, two for a WSGI environ; more for a request over 16 KB, of which a copy is cut.
         """
         weight = 1
-        if decision.action == "allow" and not decision.logged and not decision.shadow:
+        if is_plain(decision):
             if not self._chance or random.random() >= self._chance:
                 return None
             weight = self._weight
@@ -136,13 +136,15 @@ class DecisionLog:
             self.dropped += 1
             return None
         kept: Any = decision
-        if isinstance(decision.headers, dict):
+        headers = cast("Headers | None", decision.headers)
+        if isinstance(headers, dict):
             kept = without_environ(cast("SignalDecision", decision))
-        nbytes = weigh_decision(kept, request_id, KEEP)
-        headers = cast("Headers | None", kept.headers)
+            headers = kept.headers
+        nbytes = self._budget.hold(kept, request_id, KEEP)
         if nbytes > KEEP:
             kept, headers, nbytes = short_copy(kept, headers, request_id)
-        if not self._budget.take(nbytes):
+            nbytes *= self._budget.take(nbytes)
+        if not nbytes:
             self.dropped += 1
             return None
         number = next(self._numbers)
@@ -151,7 +153,7 @@ class DecisionLog:
         queue.append((number, time.time(), now, kept, headers, request_id, weight, outcome, nbytes))
         if self._idle:
             self._awake()
-        return f"{self._worker}{number:x}"
+        return numbered(self._worker, number)
 
     def flush(self, timeout: float = 5.0) -> bool:
         """True when all that was queued before is written; False if that takes over `timeout` seconds."""
