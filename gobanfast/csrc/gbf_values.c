@@ -63,6 +63,13 @@ int gbf_values_and(gbf_values *c, gbf_hash128 hash, uint64_t *vector, uint64_t *
     return 0;
 }
 
+gbf_hash128 gbf_values_under(const gbf_values *c, gbf_hash128 hash, const uint8_t *mount, uint32_t nbytes)
+{
+    gbf_hash128 other = gbf_values_hash(c, UINT32_MAX - 1, mount, nbytes);
+    return (gbf_hash128){hash.low + other.low * GBF_XXH3_PRIME64_1, /* equal texts must not cancel out */
+                         (hash.high + other.high * GBF_XXH3_PRIME64_1) | 1};
+}
+
 /* The way to fill: an empty one, else from the hand on the first that nobody used since the hand passed. When all were
  * used, all marks go and the one at the hand does too. */
 static uint32_t victim(gbf_values *c, _Atomic uint64_t *cells)

@@ -44,12 +44,7 @@ GBF_INLINE gbf_hash128 gbf_values_hash(const gbf_values *c, uint32_t slot, const
 }
 
 /* The hash of a path under a mount, from that of the path. */
-GBF_INLINE gbf_hash128 gbf_values_under(const gbf_values *c, gbf_hash128 hash, const uint8_t *mount, uint32_t nbytes)
-{
-    gbf_hash128 other = gbf_values_hash(c, UINT32_MAX - 1, mount, nbytes);
-    return (gbf_hash128){hash.low + other.low * GBF_XXH3_PRIME64_1, /* equal texts must not cancel out */
-                         (hash.high + other.high * GBF_XXH3_PRIME64_1) | 1};
-}
+gbf_hash128 gbf_values_under(const gbf_values *c, gbf_hash128 hash, const uint8_t *mount, uint32_t nbytes);
 
 /* ANDs the vector of `hash` into `vector` and returns 1, or returns 0 and leaves `vector` alone. `words` words of
  * `scratch` are written. */
