@@ -154,8 +154,8 @@ cdef class AsnBlock:
     _make = "an AsnTable comes from AsnTable.starter(), .from_csv, .from_mmdb or .load"
 
     def __reduce__(self):
-        raise TypeError("an AsnTable is not pickled or copied; save it, and AsnTable.load the file wherever it is needed: "
-                        "all processes share its pages")
+        raise TypeError("an AsnTable is not pickled or copied; save it, and AsnTable.load the file wherever it is "
+                        "needed: all processes share its pages")
 
     @classmethod
     def of_rows(cls, AsnRows rows not None, *, str source not None, object reading=None):

@@ -92,7 +92,8 @@ cdef class Decision:
     _make = "a Decision comes from Engine.decide, .peek or .decision"
 
     def __reduce__(self):
-        raise TypeError("a Decision is part of its engine, and not pickled or copied; keep the attributes that you need")
+        raise TypeError("a Decision is part of its engine, and not pickled or copied; keep the attributes that you "
+                        "need")
 
     @property
     def action(self):

@@ -142,7 +142,8 @@ cdef str address_text(address):
 
     if isinstance(address, (str, IPv4Address, IPv6Address)):
         return "" + str(address)
-    raise TypeError(f"address is {address!r:.60}, {type(address).__name__} and not str; packed ones go to decide_packed")
+    raise TypeError(f"address is {address!r:.60}, {type(address).__name__} and not str; "
+                    "packed ones go to decide_packed")
 
 
 cdef int observe(object candidate, str address, str sni, ClientHello hello, str ja4, object headers, str method,

@@ -1,9 +1,9 @@
 """Objects that exist only whole: the constructor slot of a class calls its `_make`, which works everything out first.
 
-An object that `__init__` fills in can be had without it (`C.__new__(C)`, a subclass, a generator among the arguments that
-looks at `gc.get_objects()`, `__del__` after an error), and then every method reads through null pointers. Here `C(...)`,
-`C.__new__(C, ...)` and those of subclasses all are one call of `C._make`: a class method that allocates last, by `bare`,
-and fills in what cannot fail; or a text, the TypeError that says where such objects come from.
+An object that `__init__` fills in can be had without it (`C.__new__(C)`, a subclass, a generator among the arguments
+that looks at `gc.get_objects()`, `__del__` after an error), and then every method reads through null pointers. Here
+`C(...)`, `C.__new__(C, ...)` and those of subclasses all are one call of `C._make`: a class method that allocates last,
+by `bare`, and fills in what cannot fail; or a text, the TypeError that says where such objects come from.
 """
 
 from cpython.object cimport newfunc

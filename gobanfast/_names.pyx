@@ -306,6 +306,8 @@ cdef tuple slow_of(Block block, Py_ssize_t glob_count):
     cdef uint64_t count
     cdef const char *more = <const char *>gbf_block_section(block.data, GBF_TAG(b"M", b"O", b"R", b"E"), 1, &count)
     if more == NULL or count == 0:
+        if glob_count != 0:
+            raise FormatError(block.path, 64, "glob texts are missing")
         return (), None
     from gobanfast.names import Regexes, unpack_slow
 

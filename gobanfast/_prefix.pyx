@@ -11,9 +11,9 @@ from gobanfast._address cimport (
 from gobanfast._block cimport Block, raise_for
 from gobanfast._made cimport bare, newfunc, only_whole
 from gobanfast.native cimport (
-    GBF_NONE, GBF_PREFIX_FINE, GBF_TAG, gbf_addr, gbf_addr_load, gbf_fault, gbf_lpm_kernel, gbf_prefix, gbf_prefix_build,
-    gbf_prefix_covering, gbf_prefix_cursor, gbf_prefix_get, gbf_prefix_item, gbf_prefix_next, gbf_prefix_open,
-    gbf_prefix_problem, gbf_prefix_value, gbf_prefix_values, gbf_prefix_verify,
+    GBF_NONE, GBF_PREFIX_FINE, GBF_TAG, gbf_addr, gbf_addr_load, gbf_fault, gbf_lpm_kernel, gbf_prefix,
+    gbf_prefix_build, gbf_prefix_covering, gbf_prefix_cursor, gbf_prefix_get, gbf_prefix_item, gbf_prefix_next,
+    gbf_prefix_open, gbf_prefix_problem, gbf_prefix_value, gbf_prefix_values, gbf_prefix_verify,
 )
 
 cdef uint32_t KIND = GBF_TAG(b"P", b"F", b"X", b" ")
@@ -153,8 +153,8 @@ cdef class PrefixTable:
         """Checks everything `load` checks, and every stored prefix against the lookups; FormatError. O(n)."""
         cdef gbf_fault fault
         cdef gbf_prefix checked
-        raise_for(gbf_prefix_open(&checked, self._block.data, self._block.nbytes, KIND, True, self._table.kernel, &fault),
-                  &fault, self._block.path)
+        raise_for(gbf_prefix_open(&checked, self._block.data, self._block.nbytes, KIND, True, self._table.kernel,
+                                  &fault), &fault, self._block.path)
         raise_for(gbf_prefix_verify(&self._table, &fault), &fault, self._block.path)
 
     def lookup(self, str address not None, /):

@@ -57,8 +57,8 @@ cdef class RequestTable:
             callable from the value (bytes) to a row; its `longest`, where it has one, is how many bytes of a value it
             reads: a request with a longer one has something that cannot be read. ":method", ":path", ":fingerprint"
             and ":shape" are names, too, and ":names": the server name in its normal form, and a line feed and the host
-            if the headers are known. That of ":path" is called with the mount, too, where there is one, and sets the last bit
-            of the row, which is no rule's, when the path is malformed.
+            if the headers are known. That of ":path" is called with the mount, too, where there is one, and sets the
+            last bit of the row, which is no rule's, when the path is malformed.
         content_hash: digits that stand for the conditions.
         cache_bytes: what remembered values may take.
     """

@@ -11,8 +11,8 @@ from gobanfast._made cimport only_whole
 from gobanfast._requests cimport RequestTable
 from gobanfast._signals cimport SignalTable
 from gobanfast.native cimport (
-    gbf_addr, gbf_addr_load, gbf_fault, gbf_lpm_kernel, gbf_range, gbf_record, gbf_rules, gbf_rules_build, gbf_rules_open,
-    gbf_rules_source, gbf_status,
+    gbf_addr, gbf_addr_load, gbf_fault, gbf_lpm_kernel, gbf_range, gbf_record, gbf_rules, gbf_rules_build,
+    gbf_rules_open, gbf_rules_source, gbf_status,
 )
 
 from gobanfast._digest import blake2b
@@ -43,8 +43,8 @@ cdef class CompiledRules:
     """
 
     @staticmethod
-    def _make(rules, *, str unparsable not None, starts4, records4, starts6, records6, record_asn, record_class, vectors,
-              enforced, shadow, logged, actions, SignalTable signals=None, RequestTable requests=None,
+    def _make(rules, *, str unparsable not None, starts4, records4, starts6, records6, record_asn, record_class,
+              vectors, enforced, shadow, logged, actions, SignalTable signals=None, RequestTable requests=None,
               HeaderPlan plan=None, kernel=None):
         cdef gbf_rules_source source
         cdef gbf_fault fault

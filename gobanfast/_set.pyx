@@ -130,8 +130,8 @@ cdef class PrefixSet:
         """Checks everything `load` checks; FormatError."""
         cdef gbf_set checked
         cdef gbf_fault fault
-        raise_for(gbf_set_open(&checked, self._block.data, self._block.nbytes, True, self._table.kernel, &fault), &fault,
-                  self._block.path)
+        raise_for(gbf_set_open(&checked, self._block.data, self._block.nbytes, True, self._table.kernel, &fault),
+                  &fault, self._block.path)
 
     def __contains__(self, str address not None):
         cdef const char *start

@@ -13,8 +13,9 @@ from gobanfast._tls cimport ClientHello
 from gobanfast.native cimport (
     GBF_ASKS_ALPN, GBF_ASKS_HELLO, GBF_ASKS_JA4, GBF_ASKS_NAME, GBF_HELLO_OK, GBF_HELLO_ROWS, GBF_ROW_ABSENT,
     GBF_ROW_KNOWN, GBF_ROW_MALFORMED, GBF_ROW_TOLD, gbf_bits_and, gbf_bits_or, gbf_fault, gbf_fold, gbf_ja4_shaped,
-    gbf_name, gbf_name_read, gbf_name_union, gbf_signals, gbf_signals_and_alpn, gbf_signals_and_hello, gbf_signals_and_ja4,
-    gbf_signals_and_name, gbf_signals_build, gbf_signals_name_row, gbf_signals_open, gbf_signals_source, gbf_term,
+    gbf_name, gbf_name_read, gbf_name_union, gbf_signals, gbf_signals_and_alpn, gbf_signals_and_hello,
+    gbf_signals_and_ja4, gbf_signals_and_name, gbf_signals_build, gbf_signals_name_row, gbf_signals_open,
+    gbf_signals_source, gbf_term,
 )
 
 from gobanfast._errors import FormatError
@@ -59,8 +60,8 @@ cdef class SignalTable:
     """
 
     @staticmethod
-    def _make(*, uint32_t words, uint32_t asks, absent, NameTable names not None, bytes names_digest not None, name_rows,
-              hello_rows, ja4_terms, ja4_rows, alpn_terms, alpn_rows, bytes text not None):
+    def _make(*, uint32_t words, uint32_t asks, absent, NameTable names not None, bytes names_digest not None,
+              name_rows, hello_rows, ja4_terms, ja4_rows, alpn_terms, alpn_rows, bytes text not None):
         cdef gbf_signals_source source
         cdef gbf_fault fault
         cdef void *data = NULL

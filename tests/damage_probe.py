@@ -6,6 +6,7 @@ otherwise. `test_damage.py` starts it with a few hundred mutants of each kind; g
 
 from __future__ import annotations
 
+import contextlib
 import random
 import struct
 import sys
@@ -87,7 +88,8 @@ def of_names() -> tuple[bytes, Callable[[bytes], None]]:
         table = NameTable.from_bytes(data, verify=False)
         _ = [(table.lookup(name), table.lookup_all(name), name in table) for name in asked], repr(table)
         table.lookup_many(asked, numbers(len(asked)))
-        _ = list(table)
+        with contextlib.suppress(TypeError):  # the mark of a table without text, which does not know its patterns
+            _ = list(table)
 
     return NameTable(NAMES, key=b"k").__reduce__()[1][0], ask
 

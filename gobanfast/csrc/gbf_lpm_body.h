@@ -392,8 +392,8 @@ GBF_INLINE uint32_t nonzero(const uint32_t *words, uint32_t n)
 /* Nodes lie in the order in which a stack gives back the entries that name them, the last child of a node right behind it. So
  * one walk over the words finds each node where the one before it ended, or on the next line, and the entry on top of
  * the stack must name it. */
-static gbf_status verify_nodes(const gbf_trie *t, uint32_t leaf_limit, uint32_t none, uint32_t *children,
-                               uint64_t room, gbf_fault *fault)
+static gbf_status verify_nodes(const gbf_trie *t, uint32_t leaf_limit, uint32_t none, uint32_t *children, uint64_t room,
+                               gbf_fault *fault)
 {
     uint64_t count = 0, end = 3, slots = UINT64_C(1) << t->direct_bits;
     for (uint64_t i = 0; i < slots; i += 16)

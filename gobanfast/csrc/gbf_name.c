@@ -331,7 +331,8 @@ gbf_status gbf_name_open(gbf_name_table *table, const void *block, uint64_t nbyt
         t.text = block; /* nothing is read there, but it is asked for early */
     t.text_stride = head->has_text == GBF_TEXT_CELLS ? GBF_TEXT_CELL : 0;
     if (t.head.home == 0 || t.head.home > t.bucket_count || t.head.has_text > GBF_TEXT_CELLS ||
-        t.text_stride * t.bucket_count > t.text_nbytes || t.head.roots > t.automaton_count)
+        t.text_stride * t.bucket_count > t.text_nbytes || t.head.roots > t.automaton_count ||
+        t.head.patterns > GBF_BUCKET_SLOTS * (t.bucket_count + t.many_count))
         return gbf_refuse(fault, GBF_BAD_FORMAT, "name header is damaged",
                           (uint64_t)((const uint8_t *)head - (const uint8_t *)block));
     status = check_indices(&t, block, fault);

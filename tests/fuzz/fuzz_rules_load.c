@@ -74,9 +74,9 @@ static uint64_t ask(const gbf_rules *r, input in)
     for (uint32_t i = 0; i < ROWS; i++)
         sum += decide(r, leaves4[i]) + decide(r, leaves16[i]);
     for (uint64_t i = 0; i < UINT64_C(1) << r->lpm.v4.direct_bits; i++) /* every slot that an edit can have met */
-        sum += decide(r, gbf_trie_find4(&r->lpm.v4, (uint32_t)(i << (32 - r->lpm.v4.direct_bits))));
+        must(gbf_trie_find4(&r->lpm.v4, (uint32_t)(i << (32 - r->lpm.v4.direct_bits))) < r->record_count);
     for (uint64_t i = 0; i < UINT64_C(1) << r->lpm.v6.direct_bits; i++)
-        sum += decide(r, gbf_trie_find6(&r->lpm.v6, (gbf_addr){i << (64 - r->lpm.v6.direct_bits), 0}));
+        must(gbf_trie_find6(&r->lpm.v6, (gbf_addr){i << (64 - r->lpm.v6.direct_bits), 0}) < r->record_count);
     uint64_t *base = malloc(8ul * r->words);
     uint32_t *winners = malloc(4 * r->class_count), rules[ROWS], asns[ROWS];
     uint8_t actions[ROWS];
