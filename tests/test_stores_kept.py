@@ -16,6 +16,7 @@ from gobanfast.bans import Ban
 from gobanfast.stores import StoreError, Sync, open_store
 from gobanfast.stores.memory import MemoryStore
 from gobanfast.stores.sqlite import SqliteStore
+from gobanfast.stores.store import Changes, Cursor
 from stores_fakes import WAIT, FakeEngine, eventually
 
 redis_server, syncs = stores_fakes.redis_server, stores_fakes.syncs
@@ -346,5 +347,34 @@ def test_a_redis_that_lost_its_bans_is_made_up_for_before_flush_is_true(redis_se
         assert eventually(lambda: sync.health()["resyncs"] > resyncs)
         assert sync.flush(WAIT)
         assert made == keys(redis_server.uri)
+    finally:
+        sync.close()
+
+
+class EmptiedBetween(MemoryStore):
+    """Another store, and an empty one, between what a watch says and the scan that follows it."""
+
+    emptied = False
+
+    def watch(self, cursor, *, timeout):
+        if not self.emptied and cursor is not None and self._bans:
+            return Changes((), Cursor(self._name, self._position), "trimmed")
+        return super().watch(cursor, timeout=timeout)
+
+    def scan(self, prefix="", *, now=None):
+        if self._bans and not self.emptied:
+            self.emptied, self._name = True, "another"
+            self._bans.clear()
+        return super().scan(prefix, now=now)
+
+
+def test_a_store_that_is_emptied_while_it_is_read_again_lifts_nothing():
+    """What a store has lost by the time of the scan was lifted by nobody: it is written again from the table."""
+    engine, sync = small(EmptiedBetween())
+    try:
+        key = engine.ban("192.0.2.1", duration=3600).key
+        assert eventually(lambda: sync.store.emptied)
+        assert eventually(lambda: {key} == keys(sync.store))
+        assert engine.banned(key)
     finally:
         sync.close()

@@ -364,7 +364,7 @@ class Sync:
                 found = self.store.watch(self._cursor, timeout=WATCH)
                 self._look_at_clock()  # before anything is applied: what we write anew is then newer than what came
                 if found.gap:
-                    self._resync(found.gap)
+                    self._resync(found.gap, found.cursor)
                 else:
                     self._take(found.changes)
                 self._cursor = found.cursor
@@ -443,9 +443,9 @@ class Sync:
                 self.counts["refused"] += 1
                 self._full.note(f"{ban.key}, which is not enforced here: the ban table is full; raise bans: capacity")
 
-    def _resync(self, gap: str) -> None:
+    def _resync(self, gap: str, cursor: Cursor | None = None) -> None:
         """Reads the whole store. What is in the table and not there was lifted by others; or the store is empty, new to
-        us or incomplete ("overflow"), and gets it from us."""
+        us or incomplete ("overflow"), and gets it from us. `cursor` is where the store was before it is read."""
         with self._lock:
             offer = gap in {"first", "replaced"} or self._overflowed or self._behind  # behind: one failed half-way
             self._behind, self._overflowed = self._behind or offer, False
@@ -464,6 +464,10 @@ class Sync:
                     known.pop(key, None)
                 else:
                     known[key] = changed
+        if not offer and self.store.watch(cursor, timeout=0).gap == "replaced":  # emptied since: nobody lifted anything
+            offer, gap = True, "replaced"
+            with self._lock:
+                self._behind = True
         self.counts["resyncs"] += 1
         if gap != "first":
             log.warning("%s: read again as a whole (%s), %d bans", self.store.uri, gap, len(known))
