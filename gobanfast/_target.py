@@ -21,7 +21,6 @@ so that a path of 64 KB costs little more than a plain one of that length."""
 
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\\]*")  # a scheme and an authority
 _ODD = re.compile(rb"[%\\;#]|//|/\.")  # without one of these a path has one reading
-_ODD_TEXT = re.compile(r"[%\\;#?]|//|/\.")
 _HARMLESS = re.compile(rb"(?<!%)(?<!%[0-9A-Fa-f])%(?!2[35eEfF]|3[bBfF]|5[cC]|7[fF]|[01])[0-9A-Fa-f]{2}")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _HIGH = re.compile(rb"[\x80-\xff]")
@@ -87,8 +86,11 @@ def _ascii(data: bytes) -> str:
 
 
 def is_odd(target: str) -> bool:
-    """Whether a target may have several readings."""
-    return _ODD_TEXT.search(target) is not None
+    """Whether a target may have several readings. Seven looks for a text, a fourth of what a regex costs here."""
+    return (
+        "%" in target or "//" in target or "/." in target or "\\" in target or ";" in target or "#" in target
+        or "?" in target
+    )  # fmt: skip
 
 
 class Readings(NamedTuple):
@@ -154,7 +156,7 @@ def mounts(option: str, served: str) -> str:
 
 def checked_mount(mount: str) -> str:
     """An option `mount=` in the form that everything else takes. Raises ValueError for what is no path."""
-    if not isinstance(mount, str) or (mount and not mount.startswith("/")) or _ODD_TEXT.search(mount):
+    if not isinstance(mount, str) or (mount and not mount.startswith("/")) or is_odd(mount):
         raise ValueError(f"mount {mount!r} is not the plain path of a folder; write /api, or '' for none")
     return mount.rstrip("/")
 
