@@ -37,7 +37,13 @@ static void *work(void *argument)
         gbf_addr client = gbf_addr_from4((uint32_t)(x % 200));
         gbf_tracker_note(&tracker, client, x >> 60, 1000 + i, &noted);
         gbf_tracker_note(&tracker, gbf_addr_from4(999), 0, 1000, &noted); /* the one that is counted */
-        gbf_score_input request = {x % 50, x % 999, x % 64, (uint32_t)(x % 9), 7, 0};
+        gbf_score_input request = {.name = x % 50,
+                                   .fingerprint = x % 999,
+                                   .shape = x % 77,
+                                   .host = x % 64,
+                                   .client = x % 300,
+                                   .asn = (uint32_t)(x % 9),
+                                   .present = GBF_SCORE_SNI | GBF_SCORE_HEADER | GBF_SCORE_SHAPE | GBF_SCORE_ASN};
         gbf_score_rate(score, &request, &rated);
         if (i % 8 == 0) {
             gbf_score_vouch(score, &request);
