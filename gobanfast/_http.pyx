@@ -135,16 +135,17 @@ cdef class AsgiGate:
 
     def enter(self, scope, receive, send, /):
         """The awaitable that answers for the application, or that of the application."""
+        cdef str mount = ""
         kind = scope["type"]
         if not same(kind, "http") and not same(kind, "websocket"):
             return self._app(scope, receive, send)
         gate = self._gate
-        path, raw, mount = scope["path"], found(scope, "raw_path"), found(scope, "root_path")
-        if mount or self._mount:
-            mount = mounts(self._mount, mount or "")
-        if mount or is_sent_otherwise(path, raw):
-            path = asgi_target(path, raw, mount or "")
-        mode = gate.mode(path, mount or "") if self._routed else "enforce"
+        path, raw, root = scope["path"], found(scope, "raw_path"), found(scope, "root_path")
+        if len(self._mount) != 0 or (type(root) is str and len(<str>root) != 0):
+            mount = mounts(self._mount, root or "")
+        if len(mount) != 0 or is_sent_otherwise(path, raw):
+            path = asgi_target(path, raw, mount)
+        mode = gate.mode(path, mount) if self._routed else "enforce"
         if mode == "off":
             return self._app(scope, receive, send)
         trust = self._trust
@@ -173,7 +174,7 @@ cdef class AsgiGate:
         scope["gobanfast.request_id"] = request_id
         try:
             asked = "GET" if method is None else method
-            if mount:
+            if len(mount) != 0:
                 decision = self._decide(
                     address, sni=sni, hello=hello, ja4=ja4, headers=headers, method=asked, path=path,
                     http=found(scope, "http_version"), mount=mount,
