@@ -347,9 +347,20 @@ class SqliteStore:
         """Closes the old file after another took its place. Its write-ahead log may lie where the new one's is looked
         for, and SQLite would read it into the new file: the first process that sees it there takes it away."""
         old, log_file = self._log_inode, _log(self.path)
-        self.close()
-        if old == (0, 0) or _inode(log_file) != old:
+        try:
+            held = os.open(log_file, os.O_RDONLY)  # while it is held, no new log can get its inode
+        except OSError:
+            self.close()
             return
+        try:
+            stale = _inode(held) == old  # asked before the old log is closed, for the same reason
+            self.close()
+            if stale:
+                self._remove_log(log_file, old)
+        finally:
+            os.close(held)
+
+    def _remove_log(self, log_file: str, old: tuple[int, int]) -> None:
         with suppress(OSError):
             folder = os.open(os.path.dirname(log_file), os.O_RDONLY)
             try:
@@ -450,7 +461,7 @@ def _log(path: str) -> str:
     return f"{os.path.realpath(path)}-wal"
 
 
-def _inode(path: str) -> tuple[int, int]:
+def _inode(path: str | int) -> tuple[int, int]:
     try:
         found = os.stat(path)
     except OSError:
