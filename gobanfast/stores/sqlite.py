@@ -42,15 +42,17 @@ CREATE INDEX bans_by_expiry ON bans(expires);
 CREATE TABLE state(store TEXT NOT NULL, seq INTEGER NOT NULL, horizon INTEGER NOT NULL);
 PRAGMA user_version = {SCHEMA_VERSION};
 """
-NEWER = "excluded.expires > bans.expires OR bans.expires <= ?4 OR NOT gobanfast_reads(bans.key, bans.record)"
+NEWER = (
+    "excluded.expires > bans.expires OR bans.expires <= excluded.changed OR NOT gobanfast_reads(bans.key, bans.record)"
+)
 # The later expiry stays, unless the old ban is over, was lifted (expires 0) or cannot be read.
 UPSERT = f"""
-INSERT INTO bans(key, seq, expires, changed, record) VALUES(?1, ?2, ?3, ?4, ?5) ON CONFLICT(key) DO UPDATE SET
+INSERT INTO bans(key, seq, expires, changed, record) VALUES(?, ?, ?, ?, ?) ON CONFLICT(key) DO UPDATE SET
     seq = excluded.seq, changed = excluded.changed,
     record = iif({NEWER}, excluded.record, bans.record), expires = iif({NEWER}, excluded.expires, bans.expires)
 """
 LIFT = """
-INSERT INTO bans(key, seq, expires, changed, record) VALUES(?1, ?2, 0, ?3, NULL) ON CONFLICT(key) DO UPDATE SET
+INSERT INTO bans(key, seq, expires, changed, record) VALUES(?, ?, 0, ?, NULL) ON CONFLICT(key) DO UPDATE SET
     seq = excluded.seq, changed = excluded.changed, expires = 0, record = NULL
 """
 
