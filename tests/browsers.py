@@ -197,7 +197,11 @@ def record(browser, folder, *, host="localhost", certificate=None, protocols=("h
     folder.mkdir()
     sock = listening()
     url = f"http{'s' if certificate else ''}://{host}:{sock.getsockname()[1]}/"
-    command = BROWSERS[browser](folder, url, certificate, *more)
+    try:
+        command = BROWSERS[browser](folder, url, certificate, *more)
+    except BaseException:  # skipped, where the browser is not installed
+        sock.close()
+        raise
     with in_thread(hypercorn_on(recorder, sock, certificate=certificate, protocols=protocols)):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
