@@ -308,7 +308,7 @@ cdef class SignalDecision(Decision):
                 self._unread = 1 + unread
             return 0
         if path is None and type(headers) is dict:
-            from gobanfast._target import environ_target
+            from gobanfast.wire.target import environ_target
 
             path, mount = environ_target(headers, mount)
             self._mount = mount

@@ -11,7 +11,7 @@ from libc.string cimport memcmp, memcpy
 from gobanfast._decision cimport Decision, SignalDecision
 from gobanfast._made cimport only_whole
 from gobanfast._tls cimport ClientHello
-from gobanfast._target import asgi_target, mounts
+from gobanfast.wire.target import asgi_target, mounts
 
 cdef extern from *:
     """

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from gobanfast._headers import HeaderPairs
     from gobanfast.asn import AsnTable
     from gobanfast.bans import Ban
-    from gobanfast.columns import Columns
+    from gobanfast.batch.columns import Columns
+    from gobanfast.reload.decision_diff import Budget
+    from gobanfast.reload.watch import Watcher
     from gobanfast.rules import Ruleset
-    from gobanfast.rules.differences import Budget
-    from gobanfast.rules.watch import Watcher
     from gobanfast.stores import Store, Sync
 
     Key = str | IPv4Address | IPv6Address | IPv4Network | IPv6Network
@@ -80,7 +80,7 @@ class Engine(EngineCore):
             RuleError: with every problem of the file, or every inline test that fails.
             FormatError: a compiled file, or an AS table, that cannot be used. OSError: an AS table cannot be opened.
         """
-        from gobanfast.rules.last_good import Networks, boot
+        from gobanfast.reload.loader import Networks, boot
 
         ruleset, problems = boot(path, networks=Networks(asn), last_good=last_good)
         engine = cls(ruleset)
@@ -112,7 +112,7 @@ class Engine(EngineCore):
         A forked child follows on its own. `status()` and the logger "gobanfast.rules" tell what happens; `close` the
         watcher to end it.
         """
-        from gobanfast.rules.watch import Watcher
+        from gobanfast.reload.watch import Watcher
 
         if self.watcher is not None:
             self.watcher.close()
@@ -184,7 +184,7 @@ class Engine(EngineCore):
             fingerprints in bytes are read detached from the interpreter.
         Source: csrc/DESIGN.md, "Columns".
         """
-        from gobanfast.columns import decide_columns
+        from gobanfast.batch.columns import decide_columns
 
         return decide_columns(
             self, addresses, sni=sni, ja4=ja4, headers=headers, method=method, path=path, fingerprint=fingerprint,
@@ -210,7 +210,7 @@ class Engine(EngineCore):
         Cost: that of `decide`, and a microsecond a row.
         Source: csrc/DESIGN.md, "Columns".
         """
-        from gobanfast.columns import replay_columns
+        from gobanfast.batch.columns import replay_columns
 
         return replay_columns(
             self, addresses, times=times, sni=sni, ja4=ja4, headers=headers, method=method, path=path, mount=mount
@@ -236,8 +236,8 @@ class Engine(EngineCore):
             GobanError: the table is full and has no room for this ban: policy `on_full` is "refuse", or it is "evict"
                 and all others last longer. Counted as `refused` in `ban_table.stats()`.
         """
+        from gobanfast._values import parse_duration
         from gobanfast.bans import ban_key, too_wide
-        from gobanfast.rules.values import parse_duration
 
         text = _key_text(key)
         if not wide and (problem := too_wide(ban_key(text), trusted=self.ruleset.trust)) is not None:
@@ -274,7 +274,7 @@ class Engine(EngineCore):
 
     def explain(self, decision: Decision) -> str:
         """Lines that say which rule decided, where it stands, on which signals, and what would change the answer."""
-        from gobanfast.rules.explain import explain
+        from gobanfast.rules.check.explain import explain
 
         if not isinstance(decision, Decision):
             raise TypeError(f"explain takes a Decision; write engine.explain(engine.peek({decision!r:.60}))")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gobanfast import AsnTable, Engine, FormatError, NameTable, PrefixSet, PrefixTable, Ruleset
-from gobanfast.rules import stored
+from gobanfast.rules import ruleset_file
 
 MARKS = (0, 1, 2, 0x7FFFFFFF, 0x7FFFFFFE, 0x80000000, 0x80000003, 0xFFFFFFFF)
 NETWORKS = [
@@ -110,13 +110,13 @@ def of_rules() -> tuple[bytes, Callable[[bytes], None]]:
     from gobanfast._tls import parse_client_hello
 
     folder = Path(tempfile.mkdtemp())
-    stored.save(Ruleset.from_text(RULES, asn=AsnTable.starter()), folder / "good")
+    ruleset_file.save(Ruleset.from_text(RULES, asn=AsnTable.starter()), folder / "good")
     damaged = folder / "damaged"
 
     def ask(data: bytes) -> None:
         damaged.unlink(missing_ok=True)  # the one before may be mapped
         damaged.write_bytes(data)
-        engine = Engine(stored.load(damaged, verify=False))
+        engine = Engine(ruleset_file.load(damaged, verify=False))
         for text in ASKED:
             _ = repr(engine.decide(text))
         for text in SLOTS:  # of the first level of the tries

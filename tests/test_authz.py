@@ -125,7 +125,7 @@ def test_challenge_is_answered_for_the_proxy():
 
     app = service(challenge=Challenge(["k" * 16], difficulty=4))
     page = ask(app, headers=about(CHALLENGED, accept="text/html"))
-    from gobanfast.frontends.refusal import Answer
+    from gobanfast.frontends.http.refusal import Answer
 
     cookie = solve(Answer(403, [], page[2]))
     status, headers, _ = ask(app, headers=about(CHALLENGED, accept="text/html", cookie=cookie))

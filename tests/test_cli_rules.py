@@ -10,8 +10,8 @@ import jsonschema
 import pytest
 
 import gobanfast
-from gobanfast.rules.json_schema import json_schema
-from gobanfast.rules.source import read
+from gobanfast.rules.text.json_schema import json_schema
+from gobanfast.rules.text.yaml_nodes import read
 
 pytest.importorskip("typer", reason="the command line needs the extra cli")
 

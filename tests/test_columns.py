@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gobanfast import Engine, Ruleset, fingerprint
 from gobanfast._headers import SomeHeaders
-from gobanfast.columns import ACTIONS, CAUSES, NO_RULE, Columns
+from gobanfast.batch.columns import ACTIONS, CAUSES, NO_RULE, Columns
 from oracle.rules import OracleNetworks, OracleRule
 from rules_fakes import FakeAsnTable
 from rules_strategies import (

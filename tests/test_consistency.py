@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gobanfast.consistency import (
+from gobanfast.wire.hosts import (
     Lookalikes,
     agreement,
     claimed_crawler,

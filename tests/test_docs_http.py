@@ -8,22 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from gobanfast.frontends import asgi, gate, wsgi
+from gobanfast.frontends import asgi, wsgi
+from gobanfast.frontends.http import guard
 
 PAGE = (Path(__file__).parents[1] / "docs" / "http.md").read_text()
 
 
 def test_options_are_those_of_a_gate():
     """The page names every option of a Gate and no others."""
-    sentence = re.search(r"are those of `gobanfast.frontends.gate.Gate`: (.*?)\. In", PAGE, re.DOTALL)
+    sentence = re.search(r"are those of `gobanfast.frontends.http.guard.Gate`: (.*?)\. In", PAGE, re.DOTALL)
 
-    assert set(inspect.signature(gate.Gate).parameters) - {"engine"} == set(re.findall(r"`(\w+)`", sentence[1]))
+    assert set(inspect.signature(guard.Gate).parameters) - {"engine"} == set(re.findall(r"`(\w+)`", sentence[1]))
 
 
 @pytest.mark.parametrize("frontend", [asgi, wsgi])
 def test_frontends_spell_out_the_options_of_a_gate(frontend):
     """Name, kind, default and type of each, so that type checkers and `help` know them, and pass each one on."""
-    expected = list(inspect.signature(gate.Gate).parameters.values())
+    expected = list(inspect.signature(guard.Gate).parameters.values())
     application, *options = inspect.signature(frontend.Gobanfast).parameters.values()
 
     assert "app" == application.name

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import gobanfast
+from gobanfast._values import parse_duration
 from gobanfast.rules import Ruleset
-from gobanfast.rules.json_schema import json_schema
 from gobanfast.rules.settings import BanSettings, Escalation, ScoreSettings, TrackerSettings
-from gobanfast.rules.values import parse_duration
+from gobanfast.rules.text.json_schema import json_schema
 
 DOCS = Path(__file__).parents[1] / "docs/rules.md"
 TEXT = DOCS.read_text()
@@ -91,7 +91,9 @@ def test_defaults_are_those_of_the_program(key: str, section: type) -> None:
 
 def test_every_code_is_documented() -> None:
     """The page has the codes of all findings and no others."""
-    sources = "".join((PACKAGE / "rules" / f"{name}.py").read_text() for name in ("lint", "thorough", "reach"))
+    sources = "".join(
+        (PACKAGE / "rules" / "check" / f"{name}.py").read_text() for name in ("lint", "lint_full", "unreachable")
+    )
     made = set(re.findall(r'"([a-z]+(?:-[a-z]+)+)"', sources)) - {"link-local"} | {"unused-set", "failed-test"}
 
     assert made == set(re.findall(r"^\| `([a-z]+(?:-[a-z]+)+)` \|", TEXT, re.MULTILINE))

@@ -35,7 +35,7 @@ import json, os, time
 from urllib.parse import parse_qsl
 from gobanfast import Engine
 from gobanfast.frontends.wsgi import Gobanfast
-from gobanfast.rules.differences import Budget
+from gobanfast.reload.decision_diff import Budget
 
 BUDGET = os.environ["TEST_BUDGET"]
 RULES = {"path": os.environ["TEST_RULES"], "last_good": "last_good.gbf"}

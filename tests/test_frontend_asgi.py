@@ -10,7 +10,7 @@ import pytest
 from gobanfast import Engine, Ruleset
 from gobanfast.frontends.asgi import Gobanfast
 from gobanfast.frontends.challenge import Challenge
-from gobanfast.frontends.refusal import Answer
+from gobanfast.frontends.http.refusal import Answer
 from gobanfast.frontends.tls import CURRENT, Handshake
 from gobanfast.frontends.trust import Trust
 from http_fakes import FakeEngine
@@ -553,7 +553,7 @@ def test_challenge_is_a_page_for_browsers_and_a_problem_for_programs():
 
 def test_solved_challenge_is_vouched_for_once():
     """The engine hears of a solution, so that its score learns; of the pass that was given for it, it does not."""
-    from gobanfast.frontends.refusal import Answer
+    from gobanfast.frontends.http.refusal import Answer
     from test_challenge import solve
 
     _, middleware = guarded(challenge=Challenge(["k" * 16], difficulty=4))

@@ -159,7 +159,7 @@ def test_misdirected_request_under_asgi(configured, host, status):
 
 
 def page_answer(response):
-    from gobanfast.frontends.refusal import Answer
+    from gobanfast.frontends.http.refusal import Answer
 
     return Answer(response.status_code, [], response.content)
 

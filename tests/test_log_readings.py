@@ -15,7 +15,7 @@ pytest.importorskip("typer", reason="the command line needs the extra cli")
 
 from typer.testing import CliRunner, Result
 
-from gobanfast.batch import requests
+from gobanfast.batch import log_fields
 from gobanfast.batch.layouts import client
 from gobanfast.cli.app import app
 
@@ -227,7 +227,7 @@ def test_the_target_of_a_request(tmp_path: Path, log: str) -> None:
 def test_a_request_line(request_line: str, target: bytes | None) -> None:
     """Method, blank, target, blank, version; or a plain target without a version, as HTTP/0.9 asks and servers serve;
     anything else is no request. Long runs of blanks cost nothing more."""
-    assert target == dict(requests._split(request_line, "latin-1")).get(b":path")
+    assert target == dict(log_fields._split(request_line, "latin-1")).get(b":path")
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_a_request_line(request_line: str, target: bytes | None) -> None:
 )
 def test_escapes(text: str, meant: str) -> None:
     """What Apache and nginx escape is read as it was sent."""
-    assert meant == requests.unescaped(text)
+    assert meant == log_fields.unescaped(text)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_any_header_of_a_log_that_keeps_all(tmp_path: Path) -> None:
 )
 def test_times(text: str, seconds: float | None) -> None:
     """Times as logs write them, in Unix seconds; anything else is none."""
-    found = requests.seconds_of(text)
+    found = log_fields.seconds_of(text)
 
     assert seconds == (None if found is None else pytest.approx(found))
 

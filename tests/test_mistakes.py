@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gobanfast import AsnTable, Engine, NameTable, PrefixTable, Ruleset
-from gobanfast.frontends.gate import Gate
+from gobanfast.frontends.http.guard import Gate
 from gobanfast.frontends.trust import Trust
 
 RULES = "rules: [{id: tools, when: {header: {user-agent: {contains: curl}}}, action: ban}]"

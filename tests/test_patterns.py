@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gobanfast import Engine, Ruleset
-from gobanfast.columns import ACTIONS, CAUSES
+from gobanfast.batch.columns import ACTIONS, CAUSES
 from gobanfast.rules.regex import LONGEST, Regexes, Texts
 
 PATTERNS = ("a+b", "^a", "b$", "(?-i)A", "a{2}", ".b", "\xe9", "[ab]{10,12}", "(?P<x>a)b", "a|b", "c", "")

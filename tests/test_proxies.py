@@ -156,7 +156,7 @@ def test_a_refusal_is_one_decision(counting):
 def test_a_task_solved_behind_a_proxy_lets_in(counting):
     """The page that the proxy shows has a task whose solution lets this client in; the log says so. nginx hands
     the pass on; Caddy's forward_auth cannot, there the solution stands for five minutes."""
-    from gobanfast.frontends.refusal import Answer
+    from gobanfast.frontends.http.refusal import Answer
     from test_challenge import solve
 
     edge, _, log = counting

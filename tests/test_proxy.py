@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gobanfast.frontends.proxy import V1_LIMIT, V2_LIMIT, crc32c, parse_proxy_header
+from gobanfast.wire.proxy import V1_LIMIT, V2_LIMIT, crc32c, parse_proxy_header
 from oracle import proxy as oracle
 
 ports = st.integers(0, 0xFFFF)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import hellos
 from gobanfast._tls import parse_handshake
-from gobanfast.frontends import quic
+from gobanfast.wire import quic
 
 pytest.importorskip("cryptography", reason="the cryptography package is not installed")
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from gobanfast import Engine, Ruleset
 from gobanfast._headers import SomeHeaders
-from gobanfast._target import read_target, readings
-from gobanfast.rules.differences import Budget
-from gobanfast.rules.trial import Trial
+from gobanfast.reload.canary import Trial
+from gobanfast.reload.decision_diff import Budget
 from gobanfast.telemetry.log import DecisionLog
 from gobanfast.telemetry.replay import replay
+from gobanfast.wire.target import read_target, readings
 from oracle import paths
 from test_telemetry_log import Kept
 

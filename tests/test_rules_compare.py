@@ -12,8 +12,8 @@ pytest.importorskip("typer", reason="the command line needs the extra cli")
 
 from typer.testing import CliRunner, Result
 
+from gobanfast._values import duration_text, parse_duration
 from gobanfast.cli.app import app
-from gobanfast.rules.values import duration_text, parse_duration
 
 PROBE = "{id: probe, when: {path: [/.env, /wp-login.php]}, action: %s}"
 NOBODY = '{id: nobody, when: {path: "/no/such"}, action: ban}'

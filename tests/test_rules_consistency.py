@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gobanfast import Engine, RuleError, Ruleset, parse_client_hello
-from gobanfast.columns import ACTIONS
+from gobanfast.batch.columns import ACTIONS
 from hellos import server_name, stream
 from oracle.rules import OracleNetworks
 from rules_fakes import FakeAsnTable

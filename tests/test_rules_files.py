@@ -10,8 +10,8 @@ import pytest
 from gobanfast import RuleError
 from gobanfast._engine import EngineCore
 from gobanfast.rules import Ruleset
-from gobanfast.rules.explain import explain
-from gobanfast.rules.inputs import Inputs
+from gobanfast.rules.check.explain import explain
+from gobanfast.rules.sources import Inputs
 from rules_fakes import FakeAsnTable
 
 ANY: dict[str, Any] = {"asn": FakeAsnTable()}

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gobanfast import AsnTable
-from gobanfast.rules import Ruleset, thorough
+from gobanfast.rules import Ruleset
+from gobanfast.rules.check import lint_full
 from oracle.rules import OracleRule, OracleSignals, decide
 from rules_fakes import FakeAsnTable
 from rules_strategies import HOSTS, addresses, as_text, networks, signal_rules
@@ -22,7 +23,7 @@ NETWORKS = AsnTable.from_arrays(b"", b"", b"")
 def findings(text: str, *, share: float = 1 / 256) -> list[tuple[str, str]]:
     """Code and message of every finding."""
     ruleset = Ruleset.from_text(text, source="rules.yaml", asn=NETWORKS)
-    found = thorough.findings(ruleset, starter=False, share=share)
+    found = lint_full.findings(ruleset, starter=False, share=share)
     return [(problem.code, problem.message) for problem in found]
 
 
@@ -226,22 +227,22 @@ def test_the_share_is_the_callers() -> None:
 def test_public_suffixes_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without publicsuffixlist the well-known ones are told, and no name that a person could own."""
     monkeypatch.setitem(sys.modules, "publicsuffixlist", None)
-    thorough._suffixes.cache_clear()
+    lint_full._suffixes.cache_clear()
     try:
         found = findings(rules("id: a, when: {sni: ['*.co.uk', .com, .example.co.uk, .github.io]}, action: ban"))
     finally:
-        thorough._suffixes.cache_clear()
+        lint_full._suffixes.cache_clear()
 
     assert ["'co.uk'", "'com'"] == [message.split()[-2] for _, message in found]
 
 
 def test_large_name_lists_are_left_alone(tmp_path: Path) -> None:
     """A short list is held against the public suffixes, a million names are not."""
-    for count, expected in ((10, 1), (thorough.MOST_NAMES, 0)):
+    for count, expected in ((10, 1), (lint_full.MOST_NAMES, 0)):
         (tmp_path / "names").write_text("\n".join([".com", *(f"n{i}.example" for i in range(count))]))
         text = rules("id: a, when: {sni_file: names}, action: ban")
         ruleset = Ruleset.from_text(text, source=str(tmp_path / "rules.yaml"), asn=NETWORKS)
-        assert expected == len(thorough.findings(ruleset, starter=False))
+        assert expected == len(lint_full.findings(ruleset, starter=False))
 
 
 @settings(deadline=None, max_examples=40)
@@ -258,7 +259,7 @@ def test_unreachable_rules_never_decide(
         source = str(Path(directory) / "rules.yaml")
         ruleset = Ruleset.from_text(as_text(written, Path(directory)), source=source, asn=FakeAsnTable(table))  # type: ignore[arg-type]
     codes = ("shadowed-rule", "contradictory-allow", "empty-rule")
-    found = thorough.findings(ruleset, starter=False)
+    found = lint_full.findings(ruleset, starter=False)
     dead = {problem.message.split("'")[1] for problem in found if problem.code in codes}
     for address, sni in asked:
         winner, _, _ = decide(written, address, table, OracleSignals(sni))  # type: ignore[arg-type]
@@ -270,4 +271,4 @@ def test_compiled_rules_are_not_linted(tmp_path: Path) -> None:
     """What the lint reads is not in the file."""
     Ruleset.from_text("rules: []", asn=NETWORKS).save(tmp_path / "rules.gbf")
     with pytest.raises(ValueError, match="is compiled; lint the files it was made from"):
-        thorough.findings(Ruleset.load(tmp_path / "rules.gbf"), starter=False)
+        lint_full.findings(Ruleset.load(tmp_path / "rules.gbf"), starter=False)

@@ -114,7 +114,7 @@ def test_the_fingerprint_key_is_not_shown() -> None:
 def test_trust_says_whether_a_chain_is_owed(tmp_path: Path) -> None:
     """`trust: {chain: ...}` is read, kept by a compiled file, known to editors, and a wrong word is named."""
     from gobanfast import RuleError
-    from gobanfast.rules.json_schema import json_schema
+    from gobanfast.rules.text.json_schema import json_schema
 
     made = {
         chain: Ruleset.from_text(f"trust: {{prefix: 10.0.0.0/8{text}}}\nrules: []\n", **ANY)

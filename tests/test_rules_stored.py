@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gobanfast import AsnTable, Engine, FormatError
 from gobanfast._block import Block
 from gobanfast._engine import EngineCore
-from gobanfast.rules import Ruleset, stored
+from gobanfast.rules import Ruleset, ruleset_file
 from gobanfast.rules.settings import Settings
 from oracle.rules import OracleRule
 from rules_strategies import HOSTS, addresses, as_text, signal_rules
@@ -111,7 +111,7 @@ def test_damaged_files_are_format_errors(full: Ruleset, tmp_path: Path, verify: 
         data[chosen.randrange(len(data))] ^= 1 << chosen.randrange(8)
         (tmp_path / "bad.gbf").write_bytes(data)
         try:
-            found = answers(stored.load(tmp_path / "bad.gbf", verify=verify))
+            found = answers(ruleset_file.load(tmp_path / "bad.gbf", verify=verify))
         except FormatError:
             refused += 1
         else:
@@ -143,7 +143,7 @@ def test_crafted_descriptions_are_format_errors(full: Ruleset, tmp_path: Path, s
         else:
             at[key] = chosen.choice(WRONG)
         text = json.dumps(meta).encode()
-        whole = [("HASH", stored._digest(text, blocks)), ("META", text), *blocks.items(), ("LIST", parts["LIST"])]
+        whole = [("HASH", ruleset_file._digest(text, blocks)), ("META", text), *blocks.items(), ("LIST", parts["LIST"])]
         Block.build("RSET", whole).save(tmp_path / "crafted.gbf")
         try:
             EngineCore(Ruleset.load(tmp_path / "crafted.gbf").compiled, Settings()).peek("10.0.0.1", sni="a.example")
@@ -160,7 +160,7 @@ def test_cut_files_are_format_errors(full: Ruleset, tmp_path: Path) -> None:
     for size in [0, 1, 63, 64, 100, *range(128, len(good), 997), len(good) - 1]:
         (tmp_path / "bad.gbf").write_bytes(good[:size])
         with pytest.raises(FormatError, match=r"bad\.gbf: "):
-            stored.load(tmp_path / "bad.gbf")
+            ruleset_file.load(tmp_path / "bad.gbf")
 
 
 def test_foreign_files_are_refused(full: Ruleset, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_foreign_files_are_refused(full: Ruleset, tmp_path: Path) -> None:
 def test_newer_format_is_refused(full: Ruleset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of a later format says that it is one."""
     with monkeypatch.context() as patch:
-        patch.setattr(stored, "FORMAT", 3)
+        patch.setattr(ruleset_file, "FORMAT", 3)
         full.save(tmp_path / "rules.gbf")
 
     with pytest.raises(FormatError, match="ruleset has format 3, this gobanfast reads 2"):

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from gobanfast import RuleError
+from gobanfast._values import parse_asn, parse_duration
 from gobanfast.rules import Ruleset
-from gobanfast.rules.source import read
-from gobanfast.rules.values import parse_asn, parse_duration
+from gobanfast.rules.text.yaml_nodes import read
 from rules_fakes import FakeAsnTable
 
 CASES = tomllib.loads((Path(__file__).parent / "cases" / "rules_errors.toml").read_text())["case"]

@@ -10,8 +10,8 @@ import pytest
 import followed
 from followed import RULES, action, put
 from gobanfast import Engine
-from gobanfast.rules.differences import Budget
-from gobanfast.rules.watch import Watcher
+from gobanfast.reload.decision_diff import Budget
+from gobanfast.reload.watch import Watcher
 from stores_fakes import eventually
 
 rules = followed.rules

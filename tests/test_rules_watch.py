@@ -20,9 +20,9 @@ import pytest
 import followed
 from followed import RULES, TEST, action, put
 from gobanfast import AsnTable, Engine, RuleError
+from gobanfast.reload.loader import only_one
+from gobanfast.reload.watch import Watcher
 from gobanfast.rules import Ruleset
-from gobanfast.rules.last_good import only_one
-from gobanfast.rules.watch import Watcher
 from stores_fakes import eventually
 
 rules = followed.rules
@@ -276,7 +276,7 @@ def test_large_rules_are_compiled_by_another_process(
     rules: Path, tmp_path: Path, kept: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same rules come into force, and the same problems are told, with places; nothing is left behind."""
-    monkeypatch.setattr("gobanfast.rules.apart.LARGE", 0)
+    monkeypatch.setattr("gobanfast.reload.compile_process.LARGE", 0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     last_good = None if kept is None else tmp_path / kept
@@ -300,8 +300,10 @@ def test_large_rules_are_compiled_by_another_process(
 
 def test_a_child_that_dies_changes_nothing(rules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A compiling process that is killed, or says nothing, is a reason to stay with the old rules."""
-    monkeypatch.setattr("gobanfast.rules.apart.LARGE", 0)
-    monkeypatch.setattr("gobanfast.rules.apart._CHILD", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    monkeypatch.setattr("gobanfast.reload.compile_process.LARGE", 0)
+    monkeypatch.setattr(
+        "gobanfast.reload.compile_process._CHILD", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    )
     engine = Engine.load(rules)
     watcher = Watcher(engine, rules)
     rules.write_text(RULES.format(action="challenge"))

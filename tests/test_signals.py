@@ -17,8 +17,8 @@ from gobanfast import Engine, RuleError, Ruleset
 from gobanfast._rules import CompiledRules
 from gobanfast._signals import SignalTable
 from gobanfast._tls import ClientHello, parse_client_hello
-from gobanfast.rules import fields
-from gobanfast.rules.name_lists import read_names
+from gobanfast.rules.text import fields
+from gobanfast.rules.text.name_lists import read_names
 from hellos import alpn, server_name, stream, versions
 from oracle.rules import OracleHello, OracleNetworks, OracleRule, OracleSignals, decide, is_ja4
 from rules_fakes import FakeAsnTable

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import stores_fakes
 from gobanfast.bans import Ban
 from gobanfast.stores import RecordError, decode_ban, encode_ban, open_store
-from gobanfast.stores.record import key_of_name, read_record, store_name
+from gobanfast.stores.codec import key_of_name, read_record, store_name
 from stores_fakes import WAIT, eventually
 
 redis_server, syncs = stores_fakes.redis_server, stores_fakes.syncs
@@ -299,12 +299,12 @@ def test_makers_of_later_releases_are_stores():
 
 def test_what_is_passed_over_is_logged_once_a_minute(caplog, monkeypatch):
     """A hundred bad records are one line, and a minute later one more with how many there were since."""
-    from gobanfast.stores import record
+    from gobanfast.stores import codec
 
     now = [0.0]
-    monkeypatch.setattr(record.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(codec.time, "monotonic", lambda: now[0])
     caplog.set_level(logging.WARNING)
-    passed = record.PassedOver("x:")
+    passed = codec.PassedOver("x:")
     for _ in range(100):
         passed.note("bad")
     now[0] = 61.0

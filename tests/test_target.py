@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gobanfast._target import encoded, read_target
+from gobanfast.wire.target import encoded, read_target
 
 
 @pytest.mark.parametrize(

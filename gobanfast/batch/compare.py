@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from gobanfast._engine import EngineCore, stored_key
 from gobanfast.batch.judged import Judged, live_parts, needs, unheard
+from gobanfast.batch.log_fields import Request
 from gobanfast.batch.logs import Chunk
-from gobanfast.batch.requests import Request
 from gobanfast.batch.timeline import Timeline
-from gobanfast.rules.diff import touched
-from gobanfast.rules.differences import Differences
+from gobanfast.reload.decision_diff import Differences
+from gobanfast.rules.check.rules_diff import touched
 from gobanfast.rules.settings import Settings
 
 if TYPE_CHECKING:

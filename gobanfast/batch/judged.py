@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gobanfast._rules import CompiledRules
-    from gobanfast.batch.requests import Request
+    from gobanfast.batch.log_fields import Request
     from gobanfast.rules.rule import Rule
     from gobanfast.rules.settings import Settings
 

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from gobanfast.batch.layouts import ADDRESS_KEYS, EMPTY, FORMATS, SAMPLE_LINES, Extracted, Found, LogError, found
-from gobanfast.batch.requests import Hear, Request, hear
+from gobanfast.batch.log_fields import Hear, Request, hear
 
 if TYPE_CHECKING:
     from gobanfast._set import PrefixSet

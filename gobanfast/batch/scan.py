@@ -11,8 +11,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Generic, NamedTuple, TextIO, TypeVar
 
 from gobanfast.batch.judged import Judged, live_parts, unheard
+from gobanfast.batch.log_fields import Request
 from gobanfast.batch.logs import Chunk, LogFile
-from gobanfast.batch.requests import Request
 from gobanfast.batch.timeline import Row, Timeline
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import heapq
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from gobanfast.batch.log_fields import NOTHING, Request
 from gobanfast.batch.logs import LogError, LogFile
-from gobanfast.batch.requests import NOTHING, Request
 
 AHEAD = 4096  # lines that are held back to be sorted: servers log a request when it ends
 PATIENCE = 100_000  # lines without any time that are read before a replay gives up

@@ -82,8 +82,8 @@ def add(
     wide: Annotated[bool, typer.Option("--wide", help=WIDE)] = False,
 ) -> None:
     """Ban keys. A longer ban of the same key stays."""
+    from gobanfast._values import parse_duration
     from gobanfast.bans import Ban, too_wide
-    from gobanfast.rules.values import parse_duration
 
     try:
         seconds = parse_duration(duration)
@@ -129,8 +129,8 @@ def import_bans(
     wide: Annotated[bool, typer.Option("--wide", help=WIDE)] = False,
 ) -> None:
     """Store the bans of lists; status 1 if an entry is refused. What is already banned for longer stays."""
+    from gobanfast._values import parse_duration
     from gobanfast.bans import DEFAULT_DURATION
-    from gobanfast.rules.values import parse_duration
     from gobanfast.stores import RecordError
     from gobanfast.stores.formats import READERS, SHOWN, Imported, read_bans
 
@@ -258,7 +258,7 @@ def bounded(ban: Ban, seconds: float | None, now: float) -> Ban:
 
 def since_when(text: str, now: float) -> float:
     """Unix seconds of an ISO 8601 time (local without a zone), or of a duration before `now`."""
-    from gobanfast.rules.values import parse_duration
+    from gobanfast._values import parse_duration
 
     try:
         return datetime.fromisoformat(text).timestamp()

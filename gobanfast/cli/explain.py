@@ -132,7 +132,7 @@ def _kept(folder: Path, networks: AsnTable, content_hash: str) -> Engine | None:
     """An engine with the rules of this hash, if a file in `folder` has them; what cannot be loaded is passed over."""
     from gobanfast._errors import GobanError
     from gobanfast.rules import Ruleset
-    from gobanfast.rules.stored import is_stored
+    from gobanfast.rules.ruleset_file import is_stored
 
     for path in sorted(folder.iterdir()):
         if path.suffix not in {".yaml", ".yml", ".gbf"}:

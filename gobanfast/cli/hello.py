@@ -81,7 +81,7 @@ def from_hex(data: bytes) -> bytes:
 def captured(data: bytes) -> Iterator[tuple[str, ClientHello]]:
     """Each ClientHello in a capture, with the ends of its connection; one that never got whole is "incomplete"."""
     from gobanfast._tls import parse_client_hello
-    from gobanfast.frontends.quic import InitialReader
+    from gobanfast.wire.quic import InitialReader
 
     streams: dict[Address, dict[int, bytes]] = {}
     datagrams: dict[Address, InitialReader] = {}

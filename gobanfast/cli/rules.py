@@ -59,7 +59,7 @@ def lint(
 ) -> None:
     """Print every error and warning as file:line:column; status 1 if there is any, 2 if a file cannot be read."""
     from gobanfast.rules import Ruleset
-    from gobanfast.rules.thorough import findings
+    from gobanfast.rules.check.lint_full import findings
 
     networks = None if asn is None else load_asn(asn)  # None: the starter table, and a warning where rules ask for ASes
     errors = warnings = 0
@@ -112,7 +112,7 @@ def write_compiled(
     asn: Asn = None,
 ) -> None:
     """Write the compiled ruleset, which loads in milliseconds and needs no other file; inline tests must pass."""
-    from gobanfast.rules.last_good import tested
+    from gobanfast.reload.loader import tested
 
     ruleset = tested(_load(file, load_asn(asn)))
     ruleset.save(out)
@@ -148,7 +148,7 @@ def diff(
     from gobanfast.batch.compare import asks_requests, compare
     from gobanfast.batch.judged import asked_headers
     from gobanfast.batch.logs import LogFile
-    from gobanfast.rules.diff import changes
+    from gobanfast.rules.check.rules_diff import changes
 
     if budget is not None and not logs:
         raise typer.BadParameter("--budget is about decisions; give it a --log")
@@ -220,8 +220,8 @@ def explain(
     Why one request is decided as it is, with all its signals: `gobanfast explain`; --address and --sni here are a short
     way to it.
     """
+    from gobanfast._values import duration_text
     from gobanfast.engine import Engine
-    from gobanfast.rules.values import duration_text
 
     ruleset = _load(file, load_asn(asn))
     if address is not None or sni is not None:
@@ -247,7 +247,7 @@ def explain(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of rules files, for editors."""
-    from gobanfast.rules.json_schema import json_schema
+    from gobanfast.rules.text.json_schema import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))
 
@@ -255,7 +255,7 @@ def schema() -> None:
 def _load(file: Path, networks: AsnTable) -> Ruleset:
     """Rules in either form; compiled ones have their own AS table."""
     from gobanfast.rules import Ruleset
-    from gobanfast.rules.stored import is_stored
+    from gobanfast.rules.ruleset_file import is_stored
 
     return Ruleset.load(file, asn=None if is_stored(file) else networks)
 

@@ -10,7 +10,7 @@ ELSEWHERE = {
         "gobanfast.frontends.django.GobanfastMiddleware in MIDDLEWARE"
     ),
     "Challenge": "gobanfast.frontends.challenge",
-    "CrawlerCheck": "gobanfast.frontends.crawlers",
+    "CrawlerCheck": "gobanfast.enrich.crawlers",
     "DecisionLog": "gobanfast.telemetry.log",
     "DecisionService": "gobanfast.frontends.authz",
     "Doctor": "gobanfast.frontends.doctor",

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from typing import TYPE_CHECKING, Any, Literal
 
 from gobanfast._http import AsgiGate
-from gobanfast.frontends.gate import Gate, Mode
-from gobanfast.frontends.refusal import Answer
+from gobanfast.frontends.http.guard import Gate, Mode
+from gobanfast.frontends.http.refusal import Answer
 from gobanfast.frontends.tls import CURRENT
 from gobanfast.frontends.trust import REQUEST_IDS
 

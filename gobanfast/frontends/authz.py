@@ -31,12 +31,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from gobanfast._errors import GobanError
-from gobanfast._target import asgi_target, read_target
 from gobanfast.bans import DEFAULT_DURATION
 from gobanfast.frontends.challenge import Challenge
-from gobanfast.frontends.gate import ADDRESS_START, Gate, under
-from gobanfast.frontends.refusal import Answer, Refused
+from gobanfast.frontends.http.guard import ADDRESS_START, Gate, under
+from gobanfast.frontends.http.refusal import Answer, Refused
 from gobanfast.frontends.trust import Origin, mint_request_id
+from gobanfast.wire.target import asgi_target, read_target
 
 if TYPE_CHECKING:
     from gobanfast import Decision

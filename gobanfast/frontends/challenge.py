@@ -22,7 +22,7 @@ from html import escape
 from typing import Literal
 
 from gobanfast._address import client_of
-from gobanfast.frontends.refusal import TITLES, Answer, details, html_answer, page
+from gobanfast.frontends.http.refusal import TITLES, Answer, details, html_answer, page
 
 Bind = Literal["client", "fingerprint", "client_fingerprint"]
 Outcome = Literal["passed", "solved"]

@@ -22,14 +22,14 @@ from django.core import checks
 from django.http import HttpResponse
 
 from gobanfast._errors import GobanError
-from gobanfast._target import asgi_target, encoded, mounts, placed
 from gobanfast.frontends.challenge import Challenge
 from gobanfast.frontends.doctor import workers_of
-from gobanfast.frontends.gate import ADDRESS_START, Extra, Gate, Mode, is_secure, under
-from gobanfast.frontends.refusal import Answer
+from gobanfast.frontends.http.guard import ADDRESS_START, Extra, Gate, Mode, is_secure, under
+from gobanfast.frontends.http.refusal import Answer
 from gobanfast.frontends.tls import CURRENT
 from gobanfast.frontends.trust import Origin, mint_request_id
 from gobanfast.stores import attach, open_store
+from gobanfast.wire.target import asgi_target, encoded, mounts, placed
 
 if TYPE_CHECKING:
     from gobanfast.engine import Engine

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gobanfast.frontends.authz import TOKEN_BYTES, answer_json, plain
-from gobanfast.frontends.gate import ADDRESS_START, challengers, trust_of
+from gobanfast.frontends.http.guard import ADDRESS_START, challengers, trust_of
 from gobanfast.frontends.tls import CURRENT, handshake_of
 from gobanfast.frontends.trust import Trust, as_trust, read_for, read_forwarded
 from gobanfast.frontends.wsgi import native, socket_of, status_line
@@ -32,7 +32,7 @@ from gobanfast.frontends.wsgi import native, socket_of, status_line
 if TYPE_CHECKING:
     from gobanfast.engine import Engine
     from gobanfast.frontends.asgi import Receive, Scope, Send
-    from gobanfast.frontends.refusal import Answer
+    from gobanfast.frontends.http.refusal import Answer
     from gobanfast.frontends.wsgi import Environ, StartResponse
 
 Severity = Literal["problem", "warning", "note"]

@@ -24,8 +24,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from gobanfast._tls import ClientHello, parse_client_hello
-from gobanfast.frontends.proxy import V2_LIMIT, ProxyHeader, parse_proxy_header
 from gobanfast.frontends.trust import Trust, as_trust
+from gobanfast.wire.proxy import V2_LIMIT, ProxyHeader, parse_proxy_header
 
 if TYPE_CHECKING:
     from gobanfast._decision import Decision

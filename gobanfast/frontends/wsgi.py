@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal
 
-from gobanfast._target import environ_target, is_odd
-from gobanfast.frontends.gate import ADDRESS_START, Extra, Gate, Mode, is_secure
-from gobanfast.frontends.refusal import Answer
+from gobanfast.frontends.http.guard import ADDRESS_START, Extra, Gate, Mode, is_secure
+from gobanfast.frontends.http.refusal import Answer
 from gobanfast.frontends.tls import handshake_of
 from gobanfast.frontends.trust import mint_request_id
+from gobanfast.wire.target import environ_target, is_odd
 
 if TYPE_CHECKING:
     from gobanfast import Decision

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 from gobanfast._dataclass import dataclass
 from gobanfast._digest import blake2b
 from gobanfast._errors import Problem, RuleError
-from gobanfast.rules import stored
-from gobanfast.rules.case import Case
-from gobanfast.rules.inputs import Inputs
+from gobanfast.rules import ruleset_file
+from gobanfast.rules.inline_test import Case
 from gobanfast.rules.rule import PrefixList, Rule, Unparsable
 from gobanfast.rules.settings import Settings
+from gobanfast.rules.sources import Inputs
 
 if TYPE_CHECKING:
     from gobanfast._block import Block
     from gobanfast._rules import CompiledRules
     from gobanfast._set import PrefixSet
     from gobanfast.asn import AsnTable
-    from gobanfast.rules.compile import Overlay
-    from gobanfast.rules.files import Tree
+    from gobanfast.rules.compile.address import Overlay
+    from gobanfast.rules.text.includes import Tree
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -78,12 +78,12 @@ class Ruleset:
             Compiled: about 0.2 ms a megabyte, and compiling the regexes if there are any.
         """
         inputs = Inputs() if inputs is None else inputs
-        if stored.is_stored(path):
+        if ruleset_file.is_stored(path):
             if asn is not None:
                 raise ValueError(f"{os.fspath(path)} is compiled, over an AS table of its own; asn= goes with YAML")
             inputs.add(path)
-            return stored.load(path)
-        from gobanfast.rules.files import Tree
+            return ruleset_file.load(path)
+        from gobanfast.rules.text.includes import Tree
 
         tree = Tree(inputs)
         tree.load(os.fspath(path))
@@ -94,12 +94,12 @@ class Ruleset:
 
         Decisions need nothing else, `explain` neither: AS names, rule texts and lists are in it. Raises OSError.
         """
-        stored.save(self, path)
+        ruleset_file.save(self, path)
 
     @classmethod
     def from_text(cls, text: str, *, source: str = "<string>", asn: AsnTable | None = None) -> Ruleset:
         """The ruleset in a YAML text; as `load`, with `source` as the name in messages."""
-        from gobanfast.rules.files import Tree
+        from gobanfast.rules.text.includes import Tree
 
         tree = Tree()
         tree.parse(text, source)
@@ -108,10 +108,11 @@ class Ruleset:
     @classmethod
     def _of(cls, tree: Tree, asn: AsnTable | None) -> Ruleset:
         from gobanfast._rules import CompiledRules
-        from gobanfast.rules import lint, schema
-        from gobanfast.rules.compile import overlay
-        from gobanfast.rules.requests import header_plan, request_table
-        from gobanfast.rules.signals import signal_table
+        from gobanfast.rules.check import lint
+        from gobanfast.rules.compile.address import overlay
+        from gobanfast.rules.compile.connection import signal_table
+        from gobanfast.rules.compile.request import header_plan, request_table
+        from gobanfast.rules.text import schema
 
         if not tree.documents:
             raise RuleError(tree.problems)
@@ -150,7 +151,7 @@ class Ruleset:
     def failures(self) -> list[Problem]:
         """A problem for every inline test that these rules fail."""
         from gobanfast._engine import EngineCore
-        from gobanfast.rules.case import run
+        from gobanfast.rules.inline_test import run
 
         return run(self.tests, EngineCore(self.compiled, Settings()))
 

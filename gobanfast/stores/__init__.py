@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gobanfast.stores.aio import AsyncStore
-from gobanfast.stores.record import decode_ban, encode_ban, store_name
+from gobanfast.stores.codec import decode_ban, encode_ban, store_name
 from gobanfast.stores.store import Change, Changes, Cursor, RecordError, Store, StoreAddressError, StoreError
 from gobanfast.stores.sync import Sync, attach
 

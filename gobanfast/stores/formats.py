@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from gobanfast._errors import Problem
+from gobanfast._values import parse_duration
 from gobanfast.bans import DEFAULT_DURATION, Ban, ban_key, too_wide
-from gobanfast.rules.values import parse_duration
-from gobanfast.stores.record import decode_ban, encode_ban, in_force
+from gobanfast.stores.codec import decode_ban, encode_ban, in_force
 
 SQLITE_MAGIC = b"SQLite format 3\0"
 SHOWN = 1000  # problems that are kept; more are counted

@@ -10,7 +10,7 @@ from typing import Any
 
 from gobanfast._fork import watch_forks
 from gobanfast.bans import Ban
-from gobanfast.stores.record import check_key, in_force, later, write_record
+from gobanfast.stores.codec import check_key, in_force, later, write_record
 from gobanfast.stores.store import Change, Changes, Cursor, RecordError
 
 FORGET = 3600.0  # seconds after which a lifted key is forgotten

@@ -25,7 +25,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from gobanfast._fork import watch_forks
 from gobanfast.bans import Ban
-from gobanfast.stores.record import (
+from gobanfast.stores.codec import (
     PassedOver,
     check_key,
     in_force,

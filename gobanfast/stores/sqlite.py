@@ -22,7 +22,7 @@ from urllib.parse import quote
 from gobanfast._errors import FormatError
 from gobanfast._fork import watch_forks
 from gobanfast.bans import Ban
-from gobanfast.stores.record import PassedOver, check_key, encode_ban, in_force, read_record, write_record
+from gobanfast.stores.codec import PassedOver, check_key, encode_ban, in_force, read_record, write_record
 from gobanfast.stores.store import Change, Changes, Cursor, RecordError, StoreAddressError, StoreError
 
 SCHEMA_VERSION = 1

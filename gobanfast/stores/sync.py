@@ -36,7 +36,7 @@ from gobanfast._errors import GobanError
 from gobanfast._fork import watch_forks
 from gobanfast.bans import Ban
 from gobanfast.stores.breaker import Breaker
-from gobanfast.stores.record import PassedOver, in_force, later, shifted
+from gobanfast.stores.codec import PassedOver, in_force, later, shifted
 from gobanfast.stores.store import Change, Cursor, RecordError, Store
 
 log = logging.getLogger("gobanfast.stores")

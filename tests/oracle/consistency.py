@@ -6,7 +6,7 @@ import ipaddress
 import re
 import unicodedata
 
-from gobanfast.consistency import skeleton
+from gobanfast.wire.hosts import skeleton
 
 LABELS = r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*"
 

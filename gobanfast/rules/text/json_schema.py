@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from gobanfast.rules.schema import RulesFile, SetText
+from gobanfast.rules.text.schema import RulesFile, SetText
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from gobanfast._engine import EngineCore
-from gobanfast.rules.differences import Budget, Differences
+from gobanfast.reload.decision_diff import Budget, Differences
 from gobanfast.rules.settings import Settings
 
 if TYPE_CHECKING:

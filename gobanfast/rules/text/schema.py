@@ -13,8 +13,22 @@ from pydantic_core import PydanticCustomError
 
 from gobanfast._address import parse_prefix
 from gobanfast._errors import Problem
-from gobanfast.rules.case import Case, Expected
-from gobanfast.rules.fields import (
+from gobanfast.rules.inline_test import Case, Expected
+from gobanfast.rules.rule import (
+    Action,
+    Conditions,
+    HeaderTest,
+    Key,
+    Mode,
+    NameList,
+    NamePattern,
+    PrefixList,
+    Rule,
+    Unparsable,
+)
+from gobanfast.rules.settings import Settings, TrustSettings
+from gobanfast.rules.sources import Inputs
+from gobanfast.rules.text.fields import (
     AsnRanges,
     Duration,
     Echs,
@@ -35,11 +49,10 @@ from gobanfast.rules.fields import (
     checked,
     schema,
 )
-from gobanfast.rules.files import Document
-from gobanfast.rules.founding import FoundingRule
-from gobanfast.rules.inputs import Inputs
-from gobanfast.rules.problems import problem
-from gobanfast.rules.request_fields import (
+from gobanfast.rules.text.includes import Document
+from gobanfast.rules.text.legacy import FoundingRule
+from gobanfast.rules.text.problems import problem
+from gobanfast.rules.text.request_fields import (
     CertificateNames,
     Crawlers,
     Families,
@@ -54,21 +67,8 @@ from gobanfast.rules.request_fields import (
     SniHosts,
     some,
 )
-from gobanfast.rules.rule import (
-    Action,
-    Conditions,
-    HeaderTest,
-    Key,
-    Mode,
-    NameList,
-    NamePattern,
-    PrefixList,
-    Rule,
-    Unparsable,
-)
-from gobanfast.rules.settings import Settings, TrustSettings
-from gobanfast.rules.settings_schema import SECTIONS, SettingsText, refuse
-from gobanfast.rules.source import Node
+from gobanfast.rules.text.settings_schema import SECTIONS, SettingsText, refuse
+from gobanfast.rules.text.yaml_nodes import Node
 
 
 def condition(value: Any) -> Any:

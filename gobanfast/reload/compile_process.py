@@ -13,8 +13,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from gobanfast._errors import GobanError, Problem, RuleError
-from gobanfast.rules import stored
-from gobanfast.rules.inputs import Inputs
+from gobanfast.rules import ruleset_file
+from gobanfast.rules.sources import Inputs
 
 if TYPE_CHECKING:
     from gobanfast.rules.ruleset import Ruleset
@@ -24,7 +24,7 @@ TIMEOUT = 900.0  # seconds
 
 _CHILD = (
     "import json, sys; job = json.load(sys.stdin); sys.path[:] = job['path']; "
-    "from gobanfast.rules.apart import child; child(job)"
+    "from gobanfast.reload.compile_process import child; child(job)"
 )
 
 
@@ -64,13 +64,13 @@ def compile_apart(rules: str, *, asn: str | None, table: str | None, out: str, i
         raise RuleError([Problem(**problem) for problem in said["problems"]])
     if said["error"] is not None:
         raise GobanError(said["error"])
-    return stored.load(out)
+    return ruleset_file.load(out)
 
 
 def child(job: dict[str, Any]) -> None:
     """What the other process does: the job is done, and told on standard output."""
     from gobanfast.asn import AsnTable
-    from gobanfast.rules.last_good import Networks, fresh
+    from gobanfast.reload.loader import Networks, fresh
 
     inputs = Inputs()
     problems: list[dict[str, Any]] = []

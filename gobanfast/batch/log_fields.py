@@ -10,9 +10,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from gobanfast._headers import SomeHeaders
-from gobanfast._target import read_target
 from gobanfast.batch import json_lines
 from gobanfast.batch.layouts import cells, delimiter_of
+from gobanfast.wire.target import read_target
 
 KNOWN = ("user-agent", "referer", "host")
 """The headers that a log may keep in fields of their own."""

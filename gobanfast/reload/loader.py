@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from gobanfast._errors import FormatError, GobanError, RuleError
 from gobanfast._fork import importing
-from gobanfast.rules import stored
-from gobanfast.rules.inputs import Inputs
+from gobanfast.rules import ruleset_file
 from gobanfast.rules.ruleset import Ruleset
+from gobanfast.rules.sources import Inputs
 
 if TYPE_CHECKING:
     from logging import Logger
@@ -73,7 +73,7 @@ def current(
     `inputs` takes note of what was read; with `apart` another process compiles. Raises what `Ruleset.load` and the
     reading of AS tables raise, and RuleError for tests that fail.
     """
-    if last_good is None or stored.is_stored(path):
+    if last_good is None or ruleset_file.is_stored(path):
         return fresh(path, networks, inputs, apart=apart)
     with only_one(last_good):
         kept = _kept(path, networks, last_good)
@@ -88,10 +88,10 @@ def current(
 
 def fresh(path: Path, networks: Networks, inputs: Inputs, *, apart: bool = False) -> Ruleset:
     """The ruleset in `path`, compiled now, its inline tests passed."""
-    if apart and not stored.is_stored(path):
+    if apart and not ruleset_file.is_stored(path):
         return _fresh_apart(path, networks, inputs)
     asn = None
-    if not stored.is_stored(path):
+    if not ruleset_file.is_stored(path):
         _import_reader()
         asn = networks.table(inputs)
     return tested(Ruleset.load(path, asn=asn, inputs=inputs))
@@ -102,14 +102,17 @@ def _import_reader() -> None:
     with importing:
         import yaml  # noqa: F401
 
-        from gobanfast.rules import case, compile, files, lint, requests, schema, signals  # noqa: A004, F401
+        from gobanfast.rules import inline_test  # noqa: F401
+        from gobanfast.rules.check import lint  # noqa: F401
+        from gobanfast.rules.compile import address, connection, request  # noqa: F401
+        from gobanfast.rules.text import includes, schema  # noqa: F401
 
 
 def _fresh_apart(path: Path, networks: Networks, inputs: Inputs) -> Ruleset:
     """`fresh`, compiled by another process; the file it writes is gone from its directory when this returns."""
     import tempfile
 
-    from gobanfast.rules.apart import compile_apart
+    from gobanfast.reload.compile_process import compile_apart
 
     with tempfile.TemporaryDirectory(prefix="gobanfast-") as directory:
         table = None
@@ -133,10 +136,10 @@ def boot(path: Path, *, networks: Networks, last_good: Path | None) -> tuple[Rul
     try:
         return current(path, networks=networks, last_good=last_good, inputs=Inputs()), ()
     except (GobanError, OSError) as error:
-        if last_good is None or not stored.is_stored(last_good):
+        if last_good is None or not ruleset_file.is_stored(last_good):
             raise
         problems = error.problems if isinstance(error, RuleError) else (f"{os.fspath(path)}: {error}",)
-        ruleset = stored.load(last_good)
+        ruleset = ruleset_file.load(last_good)
         _log().error("%s: cannot be used, the last good rules are in force: %s", path, error)
         return ruleset, tuple(str(problem) for problem in problems)
 
@@ -158,7 +161,7 @@ def tested(ruleset: Ruleset) -> Ruleset:
 def _kept(path: Path, networks: Networks, last_good: Path) -> Ruleset | None:
     """The ruleset in `last_good` if it was made from just these rules, lists and AS table."""
     try:
-        kept = stored.load(last_good)
+        kept = ruleset_file.load(last_good)
     except (OSError, FormatError):
         return None
     fits = os.path.abspath(path) in kept.inputs.files and not kept.inputs.changed() and networks.made(kept)

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from gobanfast._headers import HeaderPlan
-from gobanfast.rules.fields import AsnRanges, Model, Prefixes, checked
+from gobanfast._values import parse_asn, parse_duration
 from gobanfast.rules.rule import PrefixList
 from gobanfast.rules.settings import (
     FINGERPRINT_FIELDS,
@@ -24,7 +24,7 @@ from gobanfast.rules.settings import (
     Surge,
     TrackerSettings,
 )
-from gobanfast.rules.values import parse_asn, parse_duration
+from gobanfast.rules.text.fields import AsnRanges, Model, Prefixes, checked
 
 MAX_CLIENTS = 10_000_000
 MAX_BANS = 100_000_000

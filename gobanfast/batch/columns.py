@@ -39,10 +39,10 @@ class Columns:
     """One answer a row.
 
     Attributes:
-        action: uint8, 0 allow, 1 challenge, 2 ban: indexes of `gobanfast.columns.ACTIONS`.
+        action: uint8, 0 allow, 1 challenge, 2 ban: indexes of `gobanfast.batch.columns.ACTIONS`.
         rule: uint32, index of the deciding rule in `compiled.rules`; 0xFFFFFFFF when none decided.
         asn: uint32, origin AS; 0 when it is not known.
-        cause: uint8, what decided: indexes of `gobanfast.columns.CAUSES`.
+        cause: uint8, what decided: indexes of `gobanfast.batch.columns.CAUSES`.
         score: float32, NaN where a row was not scored; None: the rules alone decided.
         compiled: the rules that decided.
     """

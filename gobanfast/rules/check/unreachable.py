@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gobanfast._errors import Problem
-from gobanfast.rules.compile import held
+from gobanfast.rules.compile.address import held
 from gobanfast.rules.rule import Conditions, NameList, Rule
 
 if TYPE_CHECKING:
-    from gobanfast.rules.compile import Overlay
+    from gobanfast.rules.compile.address import Overlay
 
 MOST_PAIRS = 4_000_000  # of rules whose other signals are compared
 _ON_ADDRESS = {"prefix", "prefix_file", "outside", "outside_file", "asn", "asn_name"}  # these are in the overlay

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from gobanfast._target import checked_mount, is_odd, read_target, readings
-from gobanfast.consistency import agreement
 from gobanfast.frontends.challenge import Challenge
-from gobanfast.frontends.refusal import Answer, Kind, Refused, refuse
+from gobanfast.frontends.http.refusal import Answer, Kind, Refused, refuse
 from gobanfast.frontends.trust import Origin, Trust, as_trust
+from gobanfast.wire.hosts import agreement
+from gobanfast.wire.target import checked_mount, is_odd, read_target, readings
 
 if TYPE_CHECKING:
     from gobanfast import Decision

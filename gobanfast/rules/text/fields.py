@@ -21,13 +21,13 @@ from pydantic_core import PydanticCustomError
 
 from gobanfast._address import parse_prefix
 from gobanfast._errors import Problem
+from gobanfast._values import parse_asn, parse_duration
 from gobanfast.names import parse_pattern
-from gobanfast.rules.inputs import Inputs
-from gobanfast.rules.lists import ListError, read_list
-from gobanfast.rules.name_lists import read_names
 from gobanfast.rules.regex import compile_regex
 from gobanfast.rules.rule import NameList, PrefixList
-from gobanfast.rules.values import parse_asn, parse_duration
+from gobanfast.rules.sources import Inputs
+from gobanfast.rules.text.name_lists import read_names
+from gobanfast.rules.text.prefix_lists import ListError, read_list
 
 T = TypeVar("T")
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from gobanfast._errors import GobanError, RuleError
 from gobanfast._fork import importing, watch_forks
-from gobanfast.rules import apart
-from gobanfast.rules.inputs import Inputs
-from gobanfast.rules.last_good import Networks, current, fresh, keep
-from gobanfast.rules.trial import Trial
+from gobanfast.reload import compile_process
+from gobanfast.reload.canary import Trial
+from gobanfast.reload.loader import Networks, current, fresh, keep
+from gobanfast.rules.sources import Inputs
 
 if TYPE_CHECKING:
     from gobanfast.asn import AsnTable
     from gobanfast.engine import Engine
-    from gobanfast.rules.differences import Budget
+    from gobanfast.reload.decision_diff import Budget
     from gobanfast.rules.ruleset import Ruleset
 
 QUIET = 0.1  # seconds without a write that end a burst of them
@@ -168,7 +168,7 @@ class Watcher:
             return True
 
     def _read(self, inputs: Inputs) -> Ruleset:
-        large = self._inputs.nbytes() + self._networks.nbytes >= apart.LARGE and apart.possible()
+        large = self._inputs.nbytes() + self._networks.nbytes >= compile_process.LARGE and compile_process.possible()
         if self._budget is None:
             return current(
                 self.path, networks=self._networks, last_good=self._last_good, inputs=inputs, apart=large

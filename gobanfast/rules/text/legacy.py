@@ -12,8 +12,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from gobanfast.rules.fields import AsnRanges, Duration, Model, Regexes
 from gobanfast.rules.rule import Conditions, NamePattern, Rule
+from gobanfast.rules.text.fields import AsnRanges, Duration, Model, Regexes
 
 
 class FoundingRule(Model):

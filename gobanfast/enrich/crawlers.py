@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from gobanfast._fork import watch_forks
 from gobanfast.bans import client_key
-from gobanfast.consistency import (
+from gobanfast.wire.hosts import (
     Forward,
     Reverse,
     claimed_crawler,

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from gobanfast._name import normalize_name
 from gobanfast._names import NameTable
-from gobanfast.consistency import Lookalikes, agreement
+from gobanfast._values import duration_text
 from gobanfast.headers import HTTP_VERSIONS, normalize_headers
-from gobanfast.rules.fields import SNI_WORDS, TLS_VERSIONS
+from gobanfast.rules.compile.request import holds, names_in, reading_of, text_of
 from gobanfast.rules.regex import compile_regex
-from gobanfast.rules.requests import holds, names_in, reading_of, text_of
 from gobanfast.rules.rule import HeaderTest, PrefixList, Rule
-from gobanfast.rules.values import duration_text
+from gobanfast.rules.text.fields import SNI_WORDS, TLS_VERSIONS
+from gobanfast.wire.hosts import Lookalikes, agreement
 
 if TYPE_CHECKING:
     from gobanfast._decision import Decision

@@ -21,8 +21,8 @@ from gobanfast._address import parse_address
 from gobanfast._errors import Problem
 from gobanfast._name import literal_pattern
 from gobanfast.names import parse_pattern
-from gobanfast.rules.lists import read_bytes
 from gobanfast.rules.rule import NameList
+from gobanfast.rules.text.prefix_lists import read_bytes
 
 MAX_ENTRY = 300  # characters of an entry that messages show; a name has at most 253
 

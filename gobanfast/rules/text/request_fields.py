@@ -11,10 +11,10 @@ from pydantic import Field, PlainValidator, ValidatorFunctionWrapHandler, WrapVa
 from pydantic_core import PydanticCustomError
 
 from gobanfast._headers import UA_FAMILIES
-from gobanfast.consistency import CRAWLERS, Agreement
 from gobanfast.names import parse_pattern
-from gobanfast.rules.fields import Model, Several, checked, listed, one_of, regex, schema, text_of
 from gobanfast.rules.rule import HeaderTest, Operator
+from gobanfast.rules.text.fields import Model, Several, checked, listed, one_of, regex, schema, text_of
+from gobanfast.wire.hosts import CRAWLERS, Agreement
 
 WORDS = ("absent", "present", "malformed")
 ABSENT_OR_EMPTY = "absent_or_empty"

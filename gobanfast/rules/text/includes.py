@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gobanfast._errors import Problem, RuleError
-from gobanfast.rules.inputs import Inputs, is_glob
-from gobanfast.rules.source import MAX_TEXT_BYTES, Node, read
+from gobanfast.rules.sources import Inputs, is_glob
+from gobanfast.rules.text.yaml_nodes import MAX_TEXT_BYTES, Node, read
 
 MAX_FILES = 1000
 MAX_INCLUDE_DEPTH = 8

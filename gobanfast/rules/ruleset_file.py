@@ -20,10 +20,10 @@ from gobanfast._block import Block
 from gobanfast._digest import blake2b
 from gobanfast._errors import FormatError, Problem
 from gobanfast._fork import importing
-from gobanfast.rules.case import Case
-from gobanfast.rules.inputs import COMPILED_MAGIC, Inputs
+from gobanfast.rules.inline_test import Case
 from gobanfast.rules.rule import NameList, PrefixList, Rule, Unparsable
 from gobanfast.rules.settings import Settings
+from gobanfast.rules.sources import COMPILED_MAGIC, Inputs
 
 if TYPE_CHECKING:
     from gobanfast.asn import AsnTable
@@ -74,7 +74,7 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> Ruleset:
     """
     from gobanfast._rules import CompiledRules
     from gobanfast.asn import AsnTable
-    from gobanfast.rules.requests import header_plan, request_table
+    from gobanfast.rules.compile.request import header_plan, request_table
     from gobanfast.rules.ruleset import Ruleset, facts
 
     name = os.fspath(path)

@@ -9,9 +9,9 @@ from gobanfast._errors import Problem
 from gobanfast.bans import WIDE_SHARE
 
 if TYPE_CHECKING:
-    from gobanfast.rules.compile import Overlay
-    from gobanfast.rules.files import Document
+    from gobanfast.rules.compile.address import Overlay
     from gobanfast.rules.rule import Rule
+    from gobanfast.rules.text.includes import Document
 
 
 def lint(
@@ -71,7 +71,7 @@ def wide(rules: Sequence[Rule], overlay: Overlay, share: float = WIDE_SHARE) -> 
     """Warnings about rules that cover more than `share` of the addresses of a family."""
     import numpy as np
 
-    from gobanfast.rules.compile import held
+    from gobanfast.rules.compile.address import held
 
     vectors = overlay.vectors.reshape(-1, overlay.words)
     sizes4 = np.diff(np.append(overlay.starts4.astype(np.int64), 1 << 32))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gobanfast.rules.fields import SNI_WORDS, TLS_VERSIONS
 from gobanfast.rules.rule import Rule
+from gobanfast.rules.text.fields import SNI_WORDS, TLS_VERSIONS
 
 if TYPE_CHECKING:
     from gobanfast._names import NameTable

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
+from gobanfast._values import duration_text
 from gobanfast.rules.rule import Conditions, NameList, PrefixList, Rule
-from gobanfast.rules.values import duration_text
 
 if TYPE_CHECKING:
     from gobanfast.rules.ruleset import Ruleset

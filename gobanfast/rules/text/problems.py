@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic_core import ErrorDetails
 
-    from gobanfast.rules.source import Node
+    from gobanfast.rules.text.yaml_nodes import Node
 
 Models = Mapping[tuple[str, ...], type["BaseModel"]]
 

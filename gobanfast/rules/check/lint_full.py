@@ -10,14 +10,14 @@ import numpy as np
 
 from gobanfast._errors import Problem
 from gobanfast.bans import WIDE_SHARE
-from gobanfast.rules.compile import sortable, spans
-from gobanfast.rules.lint import wide
-from gobanfast.rules.reach import unreachable
+from gobanfast.rules.check.lint import wide
+from gobanfast.rules.check.unreachable import unreachable
+from gobanfast.rules.compile.address import sortable, spans
 from gobanfast.rules.regex import compile_regex
 from gobanfast.rules.rule import PrefixList, Rule
 
 if TYPE_CHECKING:
-    from gobanfast.rules.compile import Overlay
+    from gobanfast.rules.compile.address import Overlay
     from gobanfast.rules.ruleset import Ruleset
 
 #: Where clients are not who they seem, or are ourselves.

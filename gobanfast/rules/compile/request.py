@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gobanfast._digest import blake2b
-from gobanfast._target import readings
 from gobanfast.rules.regex import LONGEST, Regexes, Texts, compile_regex
 from gobanfast.rules.rule import HeaderTest, Rule
+from gobanfast.wire.target import readings
 
 if TYPE_CHECKING:
     from gobanfast._headers import HeaderPlan
@@ -225,7 +225,7 @@ def holds(test: HeaderTest) -> Holds:
 
 
 def _claims(names: frozenset[str]) -> Holds:
-    from gobanfast.consistency import claimed_crawler
+    from gobanfast.wire.hosts import claimed_crawler
 
     def claimed(text: str) -> bool:
         found = claimed_crawler(text)
@@ -235,14 +235,14 @@ def _claims(names: frozenset[str]) -> Holds:
 
 
 def _looks_like(protected: tuple[str, ...]) -> Holds:
-    from gobanfast.consistency import Lookalikes
+    from gobanfast.wire.hosts import Lookalikes
 
     lookup = Lookalikes(protected).lookup
     return lambda text: any(lookup(name) is not None for name in names_in(text))
 
 
 def _agrees(wanted: frozenset[str], certificate: tuple[str, ...]) -> Holds:
-    from gobanfast.consistency import agreement
+    from gobanfast.wire.hosts import agreement
 
     def agrees(text: str) -> bool:
         sni, known, host = text.partition("\n")
@@ -254,7 +254,7 @@ def _agrees(wanted: frozenset[str], certificate: tuple[str, ...]) -> Holds:
 def names_in(text: str) -> tuple[str, ...]:
     """The distinct names in a value of ":names": server name, line feed, host; addresses are none."""
     from gobanfast._address import parse_address
-    from gobanfast.consistency import host_name
+    from gobanfast.wire.hosts import host_name
 
     sni, _, authority = text.partition("\n")
     found = dict.fromkeys((sni, host_name(authority)))

@@ -1,0 +1,1 @@
+"""Online look-ups beside requests; the answer counts for the next request."""

@@ -1,0 +1,1 @@
+"""Loading rules, last-good fallback, file watching, canary evaluation and hot swap."""

@@ -1,0 +1,1 @@
+"""Checks of rules that were read: lint, unreachable rules, explanations, differences."""

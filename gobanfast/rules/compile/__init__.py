@@ -1,0 +1,1 @@
+"""Rules to tables: the address overlay, the connection table, the request table."""

@@ -1,0 +1,1 @@
+"""Rules files as text: YAML nodes with places, includes, the schema and its fields."""
