@@ -6,10 +6,10 @@ from gobanfast.native cimport GBF_NONE, gbf_addr, gbf_lpm, gbf_lpm_kernel, gbf_p
 
 cdef extern from *:
     """
-    /* The characters of an ASCII str, borrowed; 0 when it has others (then it is no address). */
+    /* The characters of an ASCII str, borrowed; 0 for a str with others, and for None, which Cython lets pass for a str. */
     static inline int gbf_ascii(PyObject *text, const char **start, size_t *n)
     {
-        if (!PyUnicode_IS_COMPACT_ASCII(text))
+        if (text == Py_None || !PyUnicode_IS_COMPACT_ASCII(text))
             return 0;
         *start = (const char *)PyUnicode_1BYTE_DATA(text);
         *n = (size_t)PyUnicode_GET_LENGTH(text);

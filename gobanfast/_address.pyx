@@ -107,6 +107,8 @@ def parse_prefixes(list texts not None, /):
     problems = []
     for i in range(count):
         text = texts[i]
+        if text is None:
+            raise TypeError(f"text {i}: expected str, got NoneType")
         problem = read_prefix(text, &address, &bits)
         if problem != GBF_PREFIX_FINE:
             problems.append((i, prefix_problem(text, problem, address, bits)))

@@ -100,6 +100,8 @@ cdef class NameTable:
                 raise TypeError("items is a dict, not pairs; write NameTable(items.items())")
             for pattern, value in items:
                 index += 1
+                if pattern is None:
+                    raise TypeError(f"item {index}: expected str, got NoneType")
                 if not 0 <= value < GBF_NONE:
                     problems.append(f"item {index}: value {value} is not in 0..4294967294")
                     continue

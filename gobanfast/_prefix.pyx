@@ -80,6 +80,8 @@ cdef class PrefixTable:
             if isinstance(items, dict):
                 raise TypeError("items is a dict, not pairs; write PrefixTable(items.items())")
             for text, value in items:
+                if text is None:
+                    raise TypeError(f"item {count}: expected str, got NoneType")
                 if count == room:
                     room *= 2
                     rows = reserve(rows, room)

@@ -67,6 +67,8 @@ cdef class PrefixSet:
         try:
             picked = gbf_set_pick(<uint32_t>cpu_features(kernel))
             for text in prefixes:
+                if text is None:
+                    raise TypeError(f"item {count}: expected str, got NoneType")
                 if count == room:
                     room *= 2
                     rows = reserve(rows, room)

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from gobanfast._address import format_address, parse_address, parse_prefix, parse_prefixes
 from gobanfast._block import cpu_levels
+from gobanfast._names import NameTable
 from gobanfast._prefix import PrefixTable
+from gobanfast._set import PrefixSet
 from oracle import prefix as oracle
 from strategies import addresses, networks
 
@@ -180,3 +182,19 @@ def test_list_of_prefixes_reports_every_bad_one() -> None:
     assert [(i + 1, message) for i, (_, message) in enumerate(PREFIX_ERRORS)] == problems
     assert bytes([120, 32, 104]) == bits
     assert ["192.0.2.0", "2001:db8::", "10.0.0.0"] == [format_address(packed[i : i + 16]) for i in (0, 16, 32)]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: parse_prefixes(["10.0.0.0/8", None]),
+        lambda: PrefixSet(["10.0.0.0/8", None]),
+        lambda: PrefixTable([("10.0.0.0/8", 1), (None, 2)]),
+        lambda: NameTable([("a.example", 1), (None, 2)]),
+    ],
+    ids=["parse_prefixes", "PrefixSet", "PrefixTable", "NameTable"],
+)
+def test_none_is_no_text(build) -> None:
+    """None among texts is a TypeError with its index: Cython lets it pass for a str, whose bytes it has not."""
+    with pytest.raises(TypeError, match="1: expected str, got NoneType"):
+        build()
