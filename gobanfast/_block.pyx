@@ -20,7 +20,7 @@ from gobanfast._errors import FormatError
 
 cdef extern from *:
     """
-    #ifdef __OPTIMIZE__
+    #if defined(__OPTIMIZE__) && defined(NDEBUG)
     #define GBF_OPTIMIZED 1
     #else
     #define GBF_OPTIMIZED 0
