@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import gobanfast
 from gobanfast.frontends.tls import CURRENT, Handshake
 from gobanfast.frontends.trust import Trust
 from http_fakes import FakeEngine
@@ -19,7 +20,7 @@ django = pytest.importorskip("django")
 
 from django.conf import settings  # noqa: E402
 
-RULES = Path(__file__).parents[1] / "gobanfast" / "demo" / "rules.yaml"
+RULES = Path(gobanfast.__file__).with_name("demo") / "rules.yaml"
 BANNED, FAILING, GOOD = "203.0.113.66", "203.0.113.99", "203.0.113.9"
 MIDDLEWARE = "gobanfast.frontends.django.GobanfastMiddleware"
 
