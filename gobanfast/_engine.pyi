@@ -1,6 +1,6 @@
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address
-from typing import Self, final
+from typing import Any, Self, TypeVar, final
 
 from typing_extensions import Buffer
 
@@ -12,6 +12,7 @@ from gobanfast._score import Scorer
 from gobanfast._tls import ClientHello
 from gobanfast._trackers import Trackers
 from gobanfast.bans import Ban
+from gobanfast.engine import Swap
 from gobanfast.rules import Rule, Ruleset
 from gobanfast.rules.settings import Settings
 
@@ -19,16 +20,18 @@ ACTIONS: tuple[str, ...]
 CAUSES: tuple[str, ...]
 KEYS: tuple[str, ...]
 
+_Trust = TypeVar("_Trust")
+
 def stored_key(rule: Rule) -> int: ...
 
 @final
-class Running:
+class EngineState:
     def __new__(
         cls,
         compiled: CompiledRules,
         settings: Settings,
         bans: BanTable,
-        before: Running | None = None,
+        before: EngineState | None = None,
         seed: bytes | None = None,
         ruleset: Ruleset | None = None,
     ) -> Self: ...
@@ -37,7 +40,12 @@ class Running:
     @property
     def settings(self) -> Settings: ...
     @property
-    def ruleset(self) -> Ruleset | None: ...
+    def ruleset(self) -> Ruleset: ...
+    @property
+    def generation(self) -> int: ...
+    @property
+    def trust(self) -> Any: ...
+    def keep_trust(self, trust: _Trust, /) -> _Trust: ...
     @property
     def bans(self) -> BanTable: ...
     @property
@@ -54,13 +62,15 @@ class EngineCore:
         seed: bytes | None = None,
         ruleset: Ruleset | None = None,
     ) -> Self: ...
-    def _swap(self, compiled: CompiledRules, settings: Settings, ruleset: Ruleset | None = None) -> None: ...
+    def _swap(
+        self, compiled: CompiledRules, settings: Settings, ruleset: Ruleset | None = None
+    ) -> tuple[EngineState, EngineState]: ...
     @property
     def compiled(self) -> CompiledRules: ...
     @property
     def ruleset(self) -> Ruleset: ...
     @property
-    def running(self) -> Running: ...
+    def snapshot(self) -> EngineState: ...
     @property
     def ban_table(self) -> BanTable: ...
     @property
@@ -70,6 +80,8 @@ class EngineCore:
     def on_ban(self) -> list[Callable[[Ban], object]]: ...
     @property
     def on_unban(self) -> list[Callable[[str], object]]: ...
+    @property
+    def on_swap(self) -> list[Callable[[Swap], object]]: ...
     def decided(self) -> dict[tuple[str, str], int]: ...
     def hits(self) -> dict[str, int]: ...
     def decide(

@@ -56,19 +56,18 @@ cdef Py_ssize_t TEACHERS = 10_000
 
 
 @cython.final
-cdef class Running:
-    """What an engine decides by at one time: rules, and the live state that their settings ask for.
+cdef class EngineState:
+    """Immutable snapshot: compiled rules, their ruleset, and references to the bans, trackers and scorer they use.
 
     One reference to it is read a decision, so that a swap changes all of it or nothing. Trackers and scores whose
-    settings a swap leaves as they were go on; bans always do.
+    settings a swap leaves as they were go on; bans always do. Making one changes nothing that is in force.
     """
 
     @staticmethod
-    def _make(CompiledRules compiled not None, settings not None, BanTable bans not None, Running before=None,
+    def _make(CompiledRules compiled not None, settings not None, BanTable bans not None, EngineState before=None,
               bytes seed=None, ruleset=None):
-        cdef Running made = Running.__new__(Running)  # whose fields nobody reads but an engine, later
+        cdef EngineState made = EngineState.__new__(EngineState)  # whose fields nobody reads but an engine, later
         made.compiled, made.settings, made.bans, made.ruleset = compiled, settings, bans, ruleset
-        bans.configure(escalate=settings.bans.escalate, on_full=settings.bans.on_full)
         if settings.bans.ipv6_client not in (48, 56, 64):
             raise ValueError(f"ipv6_client={settings.bans.ipv6_client!r} is not one of 64, 56, 48")
         kept = None if before is None else before.settings
@@ -110,6 +109,12 @@ cdef class Running:
             made.live.score = made.scorer.score
             made.live.score_enforced = settings.score.mode == "enforce"
         return made
+
+    def keep_trust(self, trust not None, /):
+        """The trust of this snapshot: `trust`, unless another thread was first with one; see `trust_from_rules`."""
+        if self.trust is None:
+            self.trust = trust
+        return self.trust
 
     def __dealloc__(self):
         free(self.hits)
@@ -155,52 +160,65 @@ cdef int observe(object candidate, str address, str sni, ClientHello hello, str 
 
 
 cdef class EngineCore:
-    """The hot half of `gobanfast.Engine`: one reference to what is running, and the calls that read it.
+    """The hot half of `gobanfast.Engine`: one reference to a snapshot, and the calls that read it.
 
     Args:
         compiled: the rules.
         settings: what they say about bans, trackers and score.
         clock: seconds that do not go backwards, for decisions without `now=`; None: time.monotonic.
         seed: stands for what is drawn at random in live state, so that a replay repeats; None draws it.
-        ruleset: what the rules came from, for whoever asks `running` for it.
+        ruleset: what the rules came from, for whoever asks `snapshot` for it.
     """
 
     @classmethod
     def _make(cls, CompiledRules compiled not None, settings not None, clock=None, bytes seed=None, ruleset=None):
         cdef BanTable bans = BanTable(capacity=settings.bans.capacity, clock=clock,
                                       seed=None if seed is None else int.from_bytes(seed, "little"))
-        cdef Running running = Running(compiled, settings, bans, None, seed, ruleset)
+        cdef EngineState state = EngineState(compiled, settings, bans, None, seed, ruleset)
         cdef EngineCore engine
-        on_ban, on_unban, hits_before, taught = [], [], {}, {}
+        on_ban, on_unban, on_swap, hits_before, taught = [], [], [], {}, {}
+        bans.configure(escalate=settings.bans.escalate, on_full=settings.bans.on_full)
+        state.generation = 1
         engine = bare(allocate, cls)
-        engine._clock, engine._seed, engine.ban_table, engine.running, engine.generation = clock, seed, bans, running, 1
-        engine.on_ban, engine.on_unban, engine._hits_before, engine._taught = on_ban, on_unban, hits_before, taught
+        engine._clock, engine._seed, engine.ban_table, engine.snapshot = clock, seed, bans, state
+        engine.on_ban, engine.on_unban, engine.on_swap = on_ban, on_unban, on_swap
+        engine._hits_before, engine._taught = hits_before, taught
         return engine
 
     @property
     def compiled(self):
         """The rules in force."""
-        return self.running.compiled
+        return self.snapshot.compiled
 
     @property
     def ruleset(self):
         """The ruleset in force, from the one reference that a swap replaces; None for a core made without one."""
-        return self.running.ruleset
+        return self.snapshot.ruleset
+
+    @property
+    def generation(self):
+        """Number of the snapshot in force: 1, and one more with each swap."""
+        return self.snapshot.generation
 
     def _swap(self, CompiledRules compiled not None, settings not None, ruleset=None):
-        cdef Running before = self.running
-        self.running = Running(compiled, settings, self.ban_table, before, self._seed,
-                               before.ruleset if ruleset is None else ruleset)
-        self.generation += 1
+        """Puts rules in force; (snapshot before, snapshot now). What raises does so before anything has changed."""
+        cdef EngineState before = self.snapshot
+        cdef EngineState made = EngineState(compiled, settings, self.ban_table, before, self._seed,
+                                            before.ruleset if ruleset is None else ruleset)
+        self.ban_table.configure(escalate=settings.bans.escalate, on_full=settings.bans.on_full)
+        before = self.snapshot  # another thread may have swapped meanwhile; from here to the next line none can
+        made.generation = before.generation + 1
+        self.snapshot = made
         self.keep_hits(before)
+        return before, made
 
-    cdef int keep_hits(self, Running running) except -1:
+    cdef int keep_hits(self, EngineState state) except -1:
         """Adds what its rules decided to the figures that outlive it."""
         cdef uint32_t i
-        for i in range(<uint32_t>len(running.compiled.rules)):
-            if running.hits[i] != 0:
-                rule = running.compiled.rules[i].id
-                self._hits_before[rule] = self._hits_before.get(rule, 0) + running.hits[i]
+        for i in range(<uint32_t>len(state.compiled.rules)):
+            if state.hits[i] != 0:
+                rule = state.compiled.rules[i].id
+                self._hits_before[rule] = self._hits_before.get(rule, 0) + state.hits[i]
         return 0
 
     def decided(self):
@@ -213,11 +231,11 @@ cdef class EngineCore:
     def hits(self):
         """Dict of decisions since the engine was made by the id of the rule that decided. Of decisions that other
         threads make in the instant of a swap a few may not be counted."""
-        cdef Running running = self.running
+        cdef EngineState state = self.snapshot
         found = dict(self._hits_before)
-        for i, rule in enumerate(running.compiled.rules):
-            if running.hits[i] != 0:
-                found[rule.id] = found.get(rule.id, 0) + running.hits[i]
+        for i, rule in enumerate(state.compiled.rules):
+            if state.hits[i] != 0:
+                found[rule.id] = found.get(rule.id, 0) + state.hits[i]
         return found
 
     def decide(self, address, /, *, str sni=None, ClientHello hello=None, headers=None, str method=None,
@@ -280,14 +298,14 @@ cdef class EngineCore:
         Cost: that of a score, and a dict of at most 10,000 clients; while that is full, nobody is learned from.
         Source: csrc/DESIGN.md, "Score".
         """
-        cdef Running running = self.running
+        cdef EngineState state = self.snapshot
         cdef gbf_live_request request
         cdef gbf_addr parsed, client
         cdef const char *text
         cdef size_t n
         cdef uint32_t bits
         cdef double seconds
-        if running.scorer is None or decision._vouched or not decision._score >= decision._threshold:
+        if state.scorer is None or decision._vouched or not decision._score >= decision._threshold:
             return False
         if now is None and self._clock is None:
             seconds = gbf_now_ms() / 1000.0
@@ -296,7 +314,7 @@ cdef class EngineCore:
         memset(&request, 0, sizeof(request))
         memset(&client, 0, sizeof(client))  # those without an address are one
         if decision._record != GBF_NONE and gbf_ascii(decision.address, &text, &n) and gbf_addr_parse(text, n, &parsed):
-            client = gbf_addr_client(parsed, running.live.ipv6_bits, &bits)
+            client = gbf_addr_client(parsed, state.live.ipv6_bits, &bits)
             request.address = &parsed
             request.asn = decision._compiled._rules.records[decision._record].asn
         who = (client.high, client.low)
@@ -305,7 +323,7 @@ cdef class EngineCore:
         if type(decision) is SignalDecision:
             name_hash(&request, (<SignalDecision>decision)._sni, (<SignalDecision>decision)._tls)
             hashes_of(&request, <SignalDecision>decision)
-        if not gbf_live_vouch(&running.live, &request):
+        if not gbf_live_vouch(&state.live, &request):
             return False
         decision._vouched = 1
         self._taught[who] = seconds
@@ -322,8 +340,8 @@ cdef class EngineCore:
 
     cdef Decision answer(self, str address, str sni, object tls, object headers, str method, str path, str http,
                          str mount, object now, bint peek):
-        cdef Running running = self.running
-        cdef CompiledRules compiled = running.compiled
+        cdef EngineState state = self.snapshot
+        cdef CompiledRules compiled = state.compiled
         cdef const char *text
         cdef size_t n
         cdef uint32_t record = GBF_NONE
@@ -332,21 +350,20 @@ cdef class EngineCore:
         if address is not None and gbf_ascii(address, &text, &n):
             record = compiled._rules.kernel.find_text(&compiled._rules.lpm, text, n, &parsed)
         d = decide_record(compiled, record, address, sni, tls, headers, method, path, http, mount,
-                          SLOTS if headers is None or not gbf_live_prints(&running.live) else
-                          FINGERPRINT if running.live.score == NULL else SHAPE)
-        if not gbf_live_idle(&running.live) or (running.any_stored and d._rule != GBF_NONE and
-                                                running.stores[d._rule]):
-            self.ask_live(running, d, &parsed if record != GBF_NONE else NULL, sni, tls, now, peek)
+                          SLOTS if headers is None or not gbf_live_prints(&state.live) else
+                          FINGERPRINT if state.live.score == NULL else SHAPE)
+        if not gbf_live_idle(&state.live) or (state.any_stored and d._rule != GBF_NONE and state.stores[d._rule]):
+            self.ask_live(state, d, &parsed if record != GBF_NONE else NULL, sni, tls, now, peek)
         if not peek:
             gbf_count(&self.counts[d._cause * 3 + d._action])
             if d._cause == GBF_CAUSE_RULE:
-                gbf_count(&running.hits[d._rule])
+                gbf_count(&state.hits[d._rule])
         return d
 
-    cdef int ask_live(self, Running running, Decision d, const gbf_addr *address, str sni, object tls,
+    cdef int ask_live(self, EngineState state, Decision d, const gbf_addr *address, str sni, object tls,
                       object now, bint peek) except -1:
         """Holds what the rules said against bans, trackers and score."""
-        cdef CompiledRules compiled = running.compiled
+        cdef CompiledRules compiled = state.compiled
         cdef gbf_live_request request
         cdef gbf_live_answer said
         cdef double seconds
@@ -358,8 +375,8 @@ cdef class EngineCore:
         request.has_name = False
         request.asn = 0 if d._record == GBF_NONE else compiled._rules.records[d._record].asn
         request.decided = d._rule != GBF_NONE
-        if not running.timed and not (request.decided and running.stores[d._rule]):
-            if not gbf_bans_find(running.live.bans, address, request.asn, request.fingerprint, 0, &said.ban):
+        if not state.timed and not (request.decided and state.stores[d._rule]):
+            if not gbf_bans_find(state.live.bans, address, request.asn, request.fingerprint, 0, &said.ban):
                 return 0  # no key of it is stored, whatever the time
         if now is None and self._clock is None:
             request.now_ms = gbf_now_ms()
@@ -370,53 +387,53 @@ cdef class EngineCore:
         request.unread = d._unread != 0
         request.unparsable = <uint8_t>compiled.unparsable
         request.peek = peek
-        if running.live.score != NULL:
+        if state.live.score != NULL:
             name_hash(&request, sni, tls)
-            if running.weighs != NULL:
-                request.added = running.added(d)
-        gbf_live_decide(&running.live, &request, &said)
+            if state.weighs != NULL:
+                request.added = state.added(d)
+        gbf_live_decide(&state.live, &request, &said)
         d._cause, d._action, d._trip = said.cause, said.action, said.trip
         d._score, d._threshold, d._coverage = said.score, said.threshold, said.coverage
         if said.cause == GBF_CAUSE_BAN:
-            d._ban = stored_ban(running.bans, &said.ban)
+            d._ban = stored_ban(state.bans, &said.ban)
         elif not peek:
             if said.trip_ban:
-                self.ban_tripped(running, d, &request)
-            elif said.cause == GBF_CAUSE_RULE and running.stores[d._rule]:
-                self.ban_matched(running, d, &request)
+                self.ban_tripped(state, d, &request)
+            elif said.cause == GBF_CAUSE_RULE and state.stores[d._rule]:
+                self.ban_matched(state, d, &request)
         return 0
 
-    cdef int ban_tripped(self, Running running, Decision d, const gbf_live_request *request) except -1:
+    cdef int ban_tripped(self, EngineState state, Decision d, const gbf_live_request *request) except -1:
         """Bans the client whose tracker tripped."""
-        cdef gbf_ban_key key = gbf_ban_client(request.address[0], running.live.ipv6_bits)
-        trackers = running.settings.trackers
+        cdef gbf_ban_key key = gbf_ban_client(request.address[0], state.live.ipv6_bits)
+        trackers = state.settings.trackers
         limit = (trackers.distinct_fingerprints, trackers.request_rate, trackers.surge)[d._trip]
         name = TRIP_NAMES[d._trip]
-        return self.store(running, d, &key, limit.duration, name, name, BY_TRACKER, request.now_ms)
+        return self.store(state, d, &key, limit.duration, name, name, BY_TRACKER, request.now_ms)
 
-    cdef int ban_matched(self, Running running, Decision d, const gbf_live_request *request) except -1:
+    cdef int ban_matched(self, EngineState state, Decision d, const gbf_live_request *request) except -1:
         """Bans what the rule that decided says it bans; nothing when that is not known of this request."""
         cdef gbf_ban_key key
-        cdef int what = running.stores[d._rule]
-        rule = running.compiled.rules[d._rule]
+        cdef int what = state.stores[d._rule]
+        rule = state.compiled.rules[d._rule]
         if what == 1 and request.address != NULL:
-            key = gbf_ban_client(request.address[0], running.live.ipv6_bits)
+            key = gbf_ban_client(request.address[0], state.live.ipv6_bits)
         elif what == 2 and request.fingerprint != NULL:
             key = gbf_ban_fingerprint(request.fingerprint)
         elif what == 3 and request.address != NULL and request.fingerprint != NULL:
-            key = gbf_ban_fingerprint_at(request.fingerprint, request.address[0], running.live.ipv6_bits)
+            key = gbf_ban_fingerprint_at(request.fingerprint, request.address[0], state.live.ipv6_bits)
         else:
             return 0
-        return self.store(running, d, &key, rule.duration, rule.reason, rule.id, BY_RULE, request.now_ms)
+        return self.store(state, d, &key, rule.duration, rule.reason, rule.id, BY_RULE, request.now_ms)
 
-    cdef int store(self, Running running, Decision d, const gbf_ban_key *key, object duration, str reason, str rule,
+    cdef int store(self, EngineState state, Decision d, const gbf_ban_key *key, object duration, str reason, str rule,
                    uint8_t by, uint64_t now_ms) except -1:
         cdef gbf_ban made
-        if running.bans.make(key, duration, reason, rule, by, GBF_BAN_EPOCH + now_ms, &made) == GBF_BAN_REFUSED:
+        if state.bans.make(key, duration, reason, rule, by, GBF_BAN_EPOCH + now_ms, &made) == GBF_BAN_REFUSED:
             return 0
-        d._ban = stored_ban(running.bans, &made)
+        d._ban = stored_ban(state.bans, &made)
         if self.on_ban:
-            ban = running.bans.ban_of(&made)
+            ban = state.bans.ban_of(&made)
             for told in self.on_ban:
                 told(ban)
         return 0
@@ -432,7 +449,7 @@ cdef class EngineCore:
             ValueError: buffers that do not fit; or rules that ask for other signals, which the message names.
         Cost: 2 to 20 ns an address; rows with one record share one decision, so count records, then ask.
         """
-        cdef CompiledRules compiled = self.running.compiled
+        cdef CompiledRules compiled = self.snapshot.compiled
         if (compiled.signals is not None or compiled.requests is not None) and not others_absent:
             raise ValueError(f"rules {', '.join(compiled.beyond_address)} ask for more than the address; "
                              "others_absent=True takes other signals as absent")
@@ -441,7 +458,7 @@ cdef class EngineCore:
     def decision(self, uint32_t record, /):
         """The decision that rules alone give every address of this record (0xFFFFFFFF: a text that is not an address),
         other signals absent."""
-        cdef CompiledRules compiled = self.running.compiled
+        cdef CompiledRules compiled = self.snapshot.compiled
         if record != GBF_NONE and record >= compiled._rules.record_count:
             raise ValueError(f"record {record} does not exist; there are {compiled._rules.record_count}")
         return decide_record(compiled, record, None if record != GBF_NONE else "", None, None, None, None, None, None,
@@ -457,7 +474,7 @@ cdef inline int hashes_of(gbf_live_request *request, SignalDecision d) noexcept:
     return 0
 
 
-only_whole(Running)
+only_whole(EngineState)
 cdef newfunc allocate = only_whole(EngineCore)
 
 

@@ -19,9 +19,9 @@ cdef class MarkedSend:
 cdef class AsgiGate:
     cdef object _app, _gate, _handshake, _refuse
     cdef RequestIds _ids
-    cdef object _engine, _decide, _trust
+    cdef object _engine, _decide
+    cdef object _trust   # None: that of the rules in force
     cdef str _mount      # that the option or the application says, "" for none
-    cdef bint _follows   # whether the trust is that of the rules
     cdef bint _routed    # whether some paths are treated otherwise
     cdef bint _told      # whether someone is told of decisions
 

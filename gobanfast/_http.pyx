@@ -128,9 +128,9 @@ cdef class AsgiGate:
     def _make(app, gate, *, RequestIds ids not None, handshake, refuse, str mount not None=""):
         cdef AsgiGate made = AsgiGate.__new__(AsgiGate)
         made._app, made._gate, made._ids, made._handshake, made._refuse = app, gate, ids, handshake, refuse
-        made._engine, made._decide, made._trust = gate.engine, gate.engine.decide, gate.trust
+        made._engine, made._decide, made._trust = gate.engine, gate.engine.decide, gate.own_trust
         made._mount = mount
-        made._follows, made._routed, made._told = gate.follows, bool(gate.routes), gate.told
+        made._routed, made._told = bool(gate.routes), gate.told
         return made
 
     def enter(self, scope, receive, send, /):
@@ -149,8 +149,10 @@ cdef class AsgiGate:
         if mode == "off":
             return self._app(scope, receive, send)
         trust = self._trust
-        if self._follows and trust.ruleset is not self._engine.ruleset:
-            trust = self._trust = gate.follow()
+        if trust is None:
+            trust = self._engine.snapshot.trust
+            if trust is None:
+                trust = gate.trust
         client, headers, method = found(scope, "client"), scope["headers"], found(scope, "method")
         peer = client[0] if client else None
         if begins_address(peer):

@@ -13,5 +13,6 @@ cdef class CompiledRules:
     cdef readonly SignalTable signals    # None when no rule asks for a server name or ClientHello
     cdef readonly RequestTable requests  # None when no rule asks for headers, method or path
     cdef readonly HeaderPlan plan        # never None
+    cdef readonly object asn             # AsnTable that names its AS numbers; None: not said
     cdef object _facts                   # makes the bytes that `content_hash` covers besides the arrays
     cdef str _hash                       # None: not asked for yet

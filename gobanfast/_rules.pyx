@@ -133,9 +133,10 @@ cdef class CompiledRules:
             self._facts = None
         return self._hash
 
-    def complete(self, facts, /):
-        """Has `content_hash` cover what else the ruleset says: `facts` returns it as bytes, called at most once."""
-        self._facts, self._hash = facts, None
+    def complete(self, facts, asn=None, /):
+        """Adds what the arrays do not hold: `facts` returns what else `content_hash` covers, as bytes, and is called at
+        most once; `asn` is the table that names the AS numbers of decisions."""
+        self._facts, self._hash, self.asn = facts, None, asn
 
     @property
     def record_count(self):

@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 
+from gobanfast._dataclass import dataclass
 from gobanfast._decision import Decision
-from gobanfast._engine import EngineCore
+from gobanfast._engine import EngineCore, EngineState
 from gobanfast._errors import GobanError
 from gobanfast.bans import DEFAULT_DURATION
 
 if TYPE_CHECKING:
     from datetime import timedelta
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+    from logging import Logger
 
     from gobanfast._headers import HeaderPairs
     from gobanfast.asn import AsnTable
@@ -22,9 +24,41 @@ if TYPE_CHECKING:
     from gobanfast.reload.decision_diff import Budget
     from gobanfast.reload.watch import Watcher
     from gobanfast.rules import Ruleset
+    from gobanfast.rules.check.rules_diff import Change
     from gobanfast.stores import Store, Sync
 
     Key = str | IPv4Address | IPv6Address | IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, eq=False)
+class Swap:
+    """One change of rules, as the callables in `Engine.on_swap` get it. It keeps both rulesets alive.
+
+    Attributes:
+        before, snapshot: what was in force, and what is.
+    """
+
+    before: EngineState
+    snapshot: EngineState
+
+    @property
+    def generation(self) -> int:
+        """That of the new rules."""
+        return self.snapshot.generation
+
+    @property
+    def content_hash(self) -> str:
+        """That of the new rules."""
+        return self.snapshot.compiled.content_hash
+
+    def changes(self) -> tuple[Change, ...]:
+        """Rules that were added, changed and removed, by id, and what else differs: `gobanfast.rules.check.rules_diff`.
+
+        Cost: worked out at each call; sets of all entries of lists that differ.
+        """
+        from gobanfast.rules.check.rules_diff import changes
+
+        return tuple(changes(self.before.ruleset, self.snapshot.ruleset))
 
 
 class Engine(EngineCore):
@@ -35,6 +69,12 @@ class Engine(EngineCore):
         clock: engine seconds, a number that does not go backwards; None: time.monotonic.
         seed: stands for the random keys of trackers and score and for the jitter of bans, so that a replay repeats to
             the bit. Who knows it can aim at their hash tables: leave it to be drawn where traffic is not your own.
+    Attributes:
+        snapshot: all that a swap replaces: compiled rules, ruleset, settings, trust, generation, trackers and score.
+        ban_table: the bans, which outlive swaps.
+        on_ban, on_unban, on_swap: lists of callables; append one to be called with each Ban made here, the key of each
+            ban lifted here, and a `Swap` each time that other rules are in force. Those of `on_swap` run in the thread
+            that swapped; what they raise is logged by "gobanfast.rules", and stops neither the swap nor the others.
     Threads: any number may decide while another swaps; each decision is made by one ruleset,
         old or new, never a mixture.
     """
@@ -94,10 +134,23 @@ class Engine(EngineCore):
     def swap(self, ruleset: Ruleset) -> None:
         """Puts `ruleset` in force; compiling it happens before, in the calling thread. `generation` grows by one.
 
-        Rules, settings, trust and ruleset change by one reference: whoever sees the new rules sees all of it. Raises
-        FormatError, changing nothing, when the prefixes under `trust:` of a compiled file are damaged.
+        Rules, settings, trust and ruleset change by one reference, `snapshot`: whoever sees the new rules sees all of
+        it. Then the callables in `on_swap` are called. The ban table keeps its size until a restart: another
+        `bans: {capacity}` is logged as a warning. Whatever this raises, nothing has changed.
+
+        Raises:
+            FormatError: the prefixes under `trust:` of a compiled file are damaged.
+            ValueError, MemoryError, OverflowError: live state that the settings ask for cannot be made.
         """
-        self._swap(_ready(ruleset).compiled, ruleset.settings, ruleset)
+        before, now = self._swap(_ready(ruleset).compiled, ruleset.settings, ruleset)
+        _warn_of_capacity(ruleset, self.ban_table.capacity)
+        if self.on_swap:
+            swap = Swap(before, now)
+            for told in tuple(self.on_swap):
+                try:
+                    told(swap)
+                except Exception:  # noqa: BLE001 - the rules are in force, whatever becomes of those who watch
+                    _log().exception("generation %d: a callable in on_swap failed", now.generation)
 
     def watch(
         self, path: str | PathLike[str], *, asn: AsnTable | str | PathLike[str] | None = None,
@@ -125,14 +178,14 @@ class Engine(EngineCore):
 
     def status(self) -> dict[str, Any]:
         """What is in force, and whether it is what the files say, as JSON values."""
-        watcher = self.watcher
+        watcher, snapshot = self.watcher, self.snapshot
         problems = self._boot_problems if watcher is None else watcher.problems
         return {
-            "generation": self.generation,
-            "content_hash": self.ruleset.content_hash,
-            "source": self.ruleset.source,
-            "rules": len(self.ruleset.rules),
-            "warnings": len(self.ruleset.problems),
+            "generation": snapshot.generation,
+            "content_hash": snapshot.ruleset.content_hash,
+            "source": snapshot.ruleset.source,
+            "rules": len(snapshot.ruleset.rules),
+            "warnings": len(snapshot.ruleset.problems),
             "stale": bool(problems),
             "problems": list(problems),
             "reload": None if watcher is None else watcher.status(),
@@ -257,7 +310,7 @@ class Engine(EngineCore):
         Of a client the trackers forget what it did, or its next request would ban it again.
         """
         lifted = self.ban_table.unban(_key_text(key), now=now)
-        trackers = self.running.trackers
+        trackers = self.snapshot.trackers
         if lifted is not None and trackers is not None and not lifted.key.startswith(("AS", "gh2:")):
             trackers.forget(lifted.key.partition("/")[0])
         if lifted is not None:
@@ -270,7 +323,8 @@ class Engine(EngineCore):
         return self.ban_table.bans(now=now)
 
     def __repr__(self) -> str:
-        return f"<Engine generation {self.generation} of {self.ruleset!r}, {len(self.ban_table)} bans>"
+        now = self.snapshot
+        return f"<Engine generation {now.generation} of {now.ruleset!r}, {len(self.ban_table)} bans>"
 
     def explain(self, decision: Decision) -> str:
         """Lines that say which rule decided, where it stands, on which signals, and what would change the answer."""
@@ -279,7 +333,21 @@ class Engine(EngineCore):
         if not isinstance(decision, Decision):
             raise TypeError(f"explain takes a Decision; write engine.explain(engine.peek({decision!r:.60}))")
 
-        return explain(decision, self.ruleset.asn)
+        return explain(decision)
+
+
+def _log() -> Logger:
+    import logging
+
+    return logging.getLogger("gobanfast.rules")
+
+
+def _warn_of_capacity(ruleset: Ruleset, capacity: int) -> None:
+    """Logs that a ban table of another size is asked for than the one in use."""
+    asked = ruleset.settings.bans.capacity
+    if asked != capacity:
+        text = "%s: bans: capacity: %d takes effect at the next start; the ban table keeps room for %d until then"
+        _log().warning(text, ruleset.source, asked, capacity)
 
 
 def _key_text(key: object) -> str:

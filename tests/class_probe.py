@@ -90,7 +90,7 @@ def good() -> Iterator[Any]:
     table = PrefixTable([("192.0.2.0/24", 7), ("2001:db8::/32", 8)])
     plain = Engine(Ruleset.from_text("rules: [{id: net, when: {prefix: 203.0.113.0/24}, action: ban}]"))
     yield from (plain.decide("203.0.113.1"), plain.decide("x"), plain)
-    yield from (engine, engine.running, engine.ban_table, engine.ban("192.0.2.9", duration=60), table)
+    yield from (engine, engine.snapshot, engine.ban_table, engine.ban("192.0.2.9", duration=60), table)
     yield from (engine.decide("192.0.2.9"), engine.decide("203.0.113.1", **signals), engine.decide("x"))
     yield from (engine.peek("192.0.2.1"), engine.decide(None, **signals))
     yield from (compiled_rules, compiled_rules.signals, compiled_rules.requests, compiled_rules.plan)
@@ -100,7 +100,7 @@ def good() -> Iterator[Any]:
     yield from (HeaderPlan(("x",)), SomeHeaders([(b"x", b"y")], ("x",)), RequestIds(bytes(14)), AsnRows())
     yield from (MarkedSend(print, "id"), Exemption([(1, 2)]), ScoreWindow(settings.score), Scorer(settings.score))
     yield from (Trackers(settings.trackers), Budget(1000))
-    gate = types.SimpleNamespace(engine=engine, trust=None, follows=False, routes=(), told=False)
+    gate = types.SimpleNamespace(engine=engine, trust=None, own_trust=None, routes=(), told=False)
     yield AsgiGate(print, gate, ids=RequestIds(bytes(14)), handshake=lambda: None, refuse=print)
 
 

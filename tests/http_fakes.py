@@ -26,16 +26,31 @@ class FakeDecision:
     http: str | None = None
 
 
+class FakeSnapshot:
+    """Rules, and the trust that a frontend made of them."""
+
+    def __init__(self, ruleset: Any) -> None:
+        self.ruleset, self.trust = ruleset, None
+
+    def keep_trust(self, trust):
+        self.trust = self.trust or trust
+        return self.trust
+
+
 @dataclass
 class FakeEngine:
     """Bans .66 of 203.0.113.0/24 and 127.0.0.0/24, challenges .77 and what is no address; fails for .99."""
 
     asked: list[dict[str, Any]] = field(default_factory=list)
     generation: int = 1
-    ruleset: Any = field(default_factory=lambda: Ruleset.from_text("{version: 1, rules: []}"))
+    snapshot: FakeSnapshot = field(default_factory=lambda: FakeSnapshot(Ruleset.from_text("{version: 1, rules: []}")))
     stored: dict[str, Ban] = field(default_factory=dict)
     vouched: list[str | None] = field(default_factory=list)
     stale: bool = False
+
+    @property
+    def ruleset(self):
+        return self.snapshot.ruleset
 
     def decide(self, address, /, *, sni=None, hello=None, ja4=None, headers=None, method=None, path=None, http=None):
         self.asked.append(

@@ -45,7 +45,7 @@ class Counted:
     def __init__(self):
         self.engine = Engine(Ruleset.from_text(RULES))
         self.ruleset, self.ban_table, self.generation = self.engine.ruleset, BanTable(), 1
-        self.running = SimpleNamespace(trackers=SimpleNamespace(stats=lambda: {"clients": 3}, capacity=12))
+        self.snapshot = SimpleNamespace(trackers=SimpleNamespace(stats=lambda: {"clients": 3}, capacity=12))
         self.by_cause, self.by_rule = {}, {}
 
     def decide(self, address, **signals):

@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 from signal import SIGTERM
 from signal import signal as on_signal
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gobanfast._errors import GobanError
 from gobanfast.cli.common import Asn, Rules, counted
+
+if TYPE_CHECKING:
+    from gobanfast.engine import Swap
 
 SHOWN = 10  # warnings at the start
 TOKEN = "GOBANFAST_TOKEN"  # noqa: S105 - the variable's name
@@ -102,7 +105,7 @@ def serve(
         raise
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    watcher = engine.watch(rules, asn=asn)
+    engine.watch(rules, asn=asn)
     shown = f"store {store.partition('?')[0].rpartition('@')[2]}" if store is not None else "no store"
     typer.echo(
         f"gobanfast: deciding on {uds or f'{host}:{port}'} by {rules} ({counted(len(engine.ruleset.rules), 'rule')}, "
@@ -111,11 +114,7 @@ def serve(
     )
     for problem in engine.ruleset.problems[:SHOWN]:
         typer.echo(f"gobanfast: warning: {problem}", err=True)
-    watcher.on_reload = lambda ruleset: typer.echo(
-        f"gobanfast: {rules} is in force, generation {engine.generation}, {counted(len(ruleset.rules), 'rule')}, "
-        f"hash {ruleset.content_hash}, {counted(len(ruleset.problems), 'warning')}",
-        err=True,
-    )
+    engine.on_swap.append(lambda swap: typer.echo(_in_force(rules, swap), err=True))
     # uvicorn ends by raising the signal again: with an exit in place of a kill, the log is flushed and the store closed
     on_signal(SIGTERM, lambda *_: sys.exit(0))
     try:
@@ -132,3 +131,11 @@ def serve(
         )
     finally:
         typer.echo("gobanfast: stopped", err=True)
+
+
+def _in_force(rules: Path, swap: Swap) -> str:
+    ruleset = swap.snapshot.ruleset
+    return (
+        f"gobanfast: {rules} is in force, generation {swap.generation}, {counted(len(ruleset.rules), 'rule')}, "
+        f"hash {swap.content_hash}, {counted(len(ruleset.problems), 'warning')}"
+    )

@@ -196,8 +196,6 @@ class DecisionService:
         """For whom a proxy asks; the answer to a peer that is none."""
         gate = self.gate
         trust = gate.trust
-        if gate.follows and trust.ruleset is not self._engine.ruleset:
-            trust = gate.follow()
         client = scope.get("client")
         peer = client[0] if client else None
         if peer is not None and (not peer or peer[0] not in ADDRESS_START):

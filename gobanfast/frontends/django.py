@@ -137,8 +137,6 @@ class GobanfastMiddleware:
     def _decide(self, request: Any, mode: Mode, path: str, mount: str) -> tuple[Answer | None, Extra]:
         gate, environ = self._gate, request.META
         trust = gate.trust
-        if gate.follows and trust.ruleset is not gate.engine.ruleset:
-            trust = gate.follow()
         scope = getattr(request, "scope", None)
         headers = environ if scope is None else scope["headers"]
         peer = environ.get("REMOTE_ADDR") or None

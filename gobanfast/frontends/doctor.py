@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gobanfast.frontends.authz import TOKEN_BYTES, answer_json, plain
-from gobanfast.frontends.http.guard import ADDRESS_START, challengers, trust_of
+from gobanfast.frontends.http.guard import ADDRESS_START, challengers
 from gobanfast.frontends.tls import CURRENT, handshake_of
-from gobanfast.frontends.trust import Trust, as_trust, read_for, read_forwarded
+from gobanfast.frontends.trust import Trust, as_trust, read_for, read_forwarded, trust_from_rules
 from gobanfast.frontends.wsgi import native, socket_of, status_line
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def examine(
         workers: processes that serve; None: as the environment says.
     """
     found = []
-    trust = trust_of(engine) if trust is None else trust
+    trust = trust_from_rules(engine.snapshot) if trust is None else trust
     if not len(trust.peers) and not trust.unix:
         found.append(
             Finding(
@@ -349,16 +349,16 @@ class Report:
         if len(token) < TOKEN_BYTES:
             raise ValueError(f"the token of the doctor is shorter than {TOKEN_BYTES} characters")
         self.app, self.path = app, path
-        self.follows = trust is None
-        self.watch = Watch(trust_of(engine) if trust is None else as_trust(trust), wsgi=self.wsgi)
+        self._from_rules = trust is None
+        self.watch = Watch(trust_from_rules(engine.snapshot) if trust is None else as_trust(trust), wsgi=self.wsgi)
         self._engine = engine
         self._examine = partial(examine, engine, asn_file=asn_file, challenge=challenge, shared=shared, workers=workers)
         self._token = b"Bearer " + token.encode()
 
     def see(self, peer: str | None, path: str, headers: list[tuple[bytes, bytes]], unshaken: bool) -> Answer | None:
         """The answer to a request for the report; None for others, which are watched."""
-        if self.follows and self.watch.trust.ruleset is not self._engine.ruleset:
-            self.watch.trust = trust_of(self._engine)
+        if self._from_rules:
+            self.watch.trust = trust_from_rules(self._engine.snapshot)
         if path != self.path:
             self.watch.see(peer, headers, unshaken=unshaken)
             return None

@@ -14,9 +14,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import copy
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from gobanfast._address import format_address, parse_address, parse_prefix
 from gobanfast._http import RequestIds, pick
@@ -65,6 +64,16 @@ class Origin(NamedTuple):
     signals: Mapping[str, str] = NOTHING
 
 
+class Snapshot(Protocol):
+    """What `trust_from_rules` needs of an engine's snapshot."""
+
+    @property
+    def ruleset(self) -> Any: ...
+    @property
+    def trust(self) -> Any: ...
+    def keep_trust(self, trust: Trust, /) -> Trust: ...
+
+
 class Hop(NamedTuple):
     """One element of a chain: `address` None and `known` True is one that cannot be read."""
 
@@ -92,7 +101,6 @@ class Trust:
             a header that is not ASCII (granian does), else False.
     Attributes:
         peers, unix: as given.
-        ruleset: the ruleset whose trust this is; None for one that a program made.
     Raises:
         ValueError: a peer or header that is none, or `*`.
     """
@@ -106,7 +114,6 @@ class Trust:
         "_single",
         "peers",
         "required",
-        "ruleset",
         "unix",
     )
 
@@ -140,7 +147,6 @@ class Trust:
         if required not in {True, False, None}:
             raise ValueError(f"required={required!r} is not one of True, False, None")
         self.required = required
-        self.ruleset: Any = None
         self._chain = tuple(name.lower() for name in chain)
         self._plain = self._chain == CHAINS[:1] and not single
         self._signals = {signal: field_name(name) for signal, name in signals.items()}
@@ -158,13 +164,7 @@ class Trust:
         """The Trust that `trust:` of these rules asks for."""
         chain = ruleset.settings.trust.chain
         made = cls(required=None if chain is None else chain == "required")
-        made.peers, made.ruleset = ruleset._trusted, ruleset
-        return made
-
-    def of_next(self, ruleset: Ruleset) -> Trust:
-        """The same peers and headers, as those of other rules."""
-        made = copy(self)
-        made.ruleset = ruleset
+        made.peers = ruleset._trusted
         return made
 
     def believes(self, peer: str | None) -> bool:
@@ -257,6 +257,12 @@ class Trust:
             passed += 1
             scheme = hop.scheme
         return None if hop is None else (None, "trusted", None, scheme, passed)
+
+
+def trust_from_rules(snapshot: Snapshot) -> Trust:
+    """The Trust that the rules of an engine's snapshot ask for; made once a snapshot, which keeps it."""
+    trust: Trust | None = snapshot.trust
+    return snapshot.keep_trust(Trust.of_rules(snapshot.ruleset)) if trust is None else trust
 
 
 def as_trust(given: Trust | Iterable[str] | PrefixTable | Mapping[str, Any]) -> Trust:

@@ -91,8 +91,6 @@ class Gobanfast:
         if mode == "off":
             return self.app(environ, start_response)
         trust = gate.trust
-        if gate.follows and trust.ruleset is not self._engine.ruleset:
-            trust = gate.follow()
         peer = environ.get("REMOTE_ADDR")
         if peer and peer[0] in ADDRESS_START:
             believed = peer in trust.peers

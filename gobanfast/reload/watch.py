@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 from gobanfast._errors import GobanError, RuleError
@@ -56,7 +56,6 @@ class Watcher:
         self.problems: tuple[str, ...] = ()  # why the newest rules are not in force; empty when they are
         self.stale_since: float | None = None  # unix seconds
         self.report: dict[str, Any] | None = None  # of the last trial
-        self.on_reload: Callable[[Ruleset], object] | None = None  # called with each ruleset that was put in force
         self._engine, self._networks, self._last_good, self._budget = engine, Networks(asn), last_good, budget
         self._interval = interval
         self._inputs = Inputs()
@@ -161,8 +160,6 @@ class Watcher:
             self.problems, self.stale_since = (), None
             text = "%s: in force, generation %d, hash %s"
             log.log(level, text, self.path, self._engine.generation, ruleset.content_hash)
-            if self.on_reload is not None:
-                self.on_reload(ruleset)
             if self._budget is not None and self._last_good is not None:
                 keep(ruleset, self._last_good)
             return True

@@ -141,7 +141,7 @@ class Ruleset:
         )
         compiled = CompiledRules(rules, unparsable=found.unparsable, signals=signals, plan=plan,
                                  requests=request_table(rules, plan), **arrays.arguments())  # fmt: skip
-        compiled.complete(partial(facts, rules, found.unparsable, found.settings, found.trust))
+        compiled.complete(partial(facts, rules, found.unparsable, found.settings, found.trust), asn)
         return cls(
             rules, found.unparsable, found.settings, found.trust, tuple(found.cases),
             tuple(_by_place(warnings, tree)), compiled, arrays, source, asn, tree.inputs, asn.content_hash,

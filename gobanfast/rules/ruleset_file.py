@@ -97,7 +97,8 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> Ruleset:
             rules, blocks, unparsable=unparsable, plan=plan, requests=request_table(rules, plan), verify=verify
         )
         trust: PrefixList = _value(PrefixList, meta["trust"], lists)
-        compiled.complete(partial(facts, rules, unparsable, settings, trust))
+        asn = AsnTable.of_block(blocks["ASNN"], source=name, verify=verify)
+        compiled.complete(partial(facts, rules, unparsable, settings, trust), asn)
         inputs = Inputs(
             {str(file): digest for file, digest in meta["inputs"]["files"].items()},
             {(directory, pattern): tuple(found) for directory, pattern, found in meta["inputs"]["globs"]},
@@ -113,7 +114,7 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> Ruleset:
             overlay=None,
             made_over=str(meta["made_over"]),
             source=str(meta["source"]),
-            asn=AsnTable.of_block(blocks["ASNN"], source=name, verify=verify),
+            asn=asn,
             inputs=inputs,
             block=whole,
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from gobanfast.frontends.challenge import Challenge
 from gobanfast.frontends.http.refusal import Answer, Kind, Refused, refuse
-from gobanfast.frontends.trust import Origin, Trust, as_trust
+from gobanfast.frontends.trust import Origin, Trust, as_trust, trust_from_rules
 from gobanfast.wire.hosts import agreement
 from gobanfast.wire.target import checked_mount, is_odd, read_target, readings
 
@@ -92,8 +92,7 @@ class Gate:
 
             log = DecisionLog(log)
         self.engine, self.challenge = engine, challenge
-        self.follows = trust is None
-        self.trust = trust_of(engine) if trust is None else as_trust(trust)
+        self.own_trust = None if trust is None else as_trust(trust)  # None: that of the rules in force
         self.names = None if names is None else tuple(names)
         self.contact, self.show_reason = contact, show_reason
         self.log, self.metrics, self.on_decision, self.on_error = log, metrics, on_decision, on_error
@@ -107,19 +106,10 @@ class Gate:
             )
         self.routes = tuple(sorted((routes or {}).items(), key=lambda route: -len(route[0])))
 
-    def follow(self) -> Trust:
-        """The trust of the rules that are now in force; called where `trust.ruleset` is another one than the engine's.
-
-        A Trust carries its ruleset, so that there is one reference to replace: a thread that was overtaken by another
-        swap leaves a Trust that the next request sees to be old.
-        """
-        ruleset = self.engine.ruleset
-        try:
-            self.trust = Trust.of_rules(ruleset)
-        except ValueError as error:  # `Engine.swap` has read it: only an engine of another make comes here
-            logger.error("trust of %r is not followed, the one before stays: %s", ruleset, error)
-            self.trust = self.trust.of_next(ruleset)
-        return self.trust
+    @property
+    def trust(self) -> Trust:
+        """The Trust given, or that of the rules in force."""
+        return trust_from_rules(self.engine.snapshot) if self.own_trust is None else self.own_trust
 
     def mode(self, target: str, mount: str = "") -> Mode:
         """What `routes` say of a path as it was sent, with the mount or without it."""
@@ -220,11 +210,6 @@ class Gate:
         if self.on_error == "allow":
             return None
         return self.refusal("unavailable", request_id, accept)
-
-
-def trust_of(engine: Engine) -> Trust:
-    """The Trust that the rules in force ask for."""
-    return Trust.of_rules(engine.ruleset)
 
 
 def challengers(ruleset: Ruleset) -> list[str]:

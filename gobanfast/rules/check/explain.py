@@ -28,26 +28,26 @@ VERBS = {
 _VERSION_NAMES = {number: name for name, number in TLS_VERSIONS.items()}
 
 
-def explain(decision: Decision, asn: AsnTable) -> str:
-    """Lines of text about `decision`; `asn` names the AS. Reads the decision's own ruleset, whatever is in force now.
+def explain(decision: Decision) -> str:
+    """Lines of text about `decision`. Reads the decision's own rules and AS names, whatever is in force now.
 
     Cost: builds the prefix list of the deciding rule anew to say which entry matched; not for a hot path.
     """
     lines = [f"{_shown(decision.address) or 'no address'}: {decision.action}"]
-    lines += (f"  {label:<11}{text}" for label, text in _parts(decision, asn))
+    lines += (f"  {label:<11}{text}" for label, text in _parts(decision))
     return "\n".join(lines)
 
 
-def _parts(decision: Decision, asn: AsnTable) -> Iterator[tuple[str, str]]:
+def _parts(decision: Decision) -> Iterator[tuple[str, str]]:
     by_id = {rule.id: rule for rule in decision.compiled.rules}
-    network = "AS unknown" if decision.asn is None else asn.describe(decision.asn)
+    network = "AS unknown" if decision.asn is None else _network(decision.asn, decision.compiled.asn)
     yield "signals", f"address {_shown(decision.address)}, {network}"
     for text in _other_signals(decision):
         yield "", text
     if decision.cause == "rule":
         rule = by_id[str(decision.rule)]
         yield "decided by", _place(rule)
-        for text in _because(rule, decision, asn):
+        for text in _because(rule, decision):
             yield "because", text
         if decision.ban is not None:
             yield "stored", f"as a ban of {decision.ban}"
@@ -90,6 +90,10 @@ def _live(decision: Decision) -> str:
     return f"no rule: nothing matches, so it is allowed{scored}"
 
 
+def _network(number: int, table: AsnTable | None) -> str:
+    return f"AS{number}" if table is None else table.describe(number)
+
+
 def _score(decision: Decision) -> str:
     threshold = "none yet" if decision.threshold is None else f"{decision.threshold:.2f}"
     return f"score {decision.score:.2f}, threshold {threshold}, from {decision.coverage:.0%} of the weights"
@@ -105,7 +109,7 @@ def _place(rule: Rule) -> str:
     return f"{rule.action}{lasts} by rule {rule.id!r} at {rule.source}:{rule.line}:{rule.column}{reason}"
 
 
-def _because(rule: Rule, decision: Decision, asn: AsnTable) -> Iterator[str]:
+def _because(rule: Rule, decision: Decision) -> Iterator[str]:
     """What made each condition of the deciding rule hold."""
     when = rule.when
     if not when.on_address and not when.on_signals:
@@ -120,7 +124,7 @@ def _because(rule: Rule, decision: Decision, asn: AsnTable) -> Iterator[str]:
         yield f"asn: AS{decision.asn} is listed"
     if when.asn_name is not None and decision.asn is not None:
         for pattern in when.asn_name:
-            text = asn.describe(decision.asn).replace(" ", pattern.separator, 1)
+            text = _network(decision.asn, decision.compiled.asn).replace(" ", pattern.separator, 1)
             if compile_regex(pattern.regex).search(text):
                 yield f"asn_name: {pattern.regex!r} matches {text!r}"
     yield from _because_sni(rule, decision)
