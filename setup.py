@@ -13,7 +13,16 @@ from setuptools.command.build_ext import build_ext
 CSRC = "gobanfast/csrc"
 HEADERS = sorted(str(path) for path in Path(CSRC).glob("*.h"))
 # -DNDEBUG and -fwrapv are among Python's own flags, which a CFLAGS variable (as of a wheel's build) replaces.
-CFLAGS = ["-std=c11", "-O3", "-DNDEBUG", "-fwrapv", "-fvisibility=hidden", "-fno-semantic-interposition", "-Wall", "-Wextra"]
+CFLAGS = [
+    "-std=c11",
+    "-O3",
+    "-DNDEBUG",
+    "-fwrapv",
+    "-fvisibility=hidden",
+    "-fno-semantic-interposition",
+    "-Wall",
+    "-Wextra",
+]
 if sys.platform == "linux":
     CFLAGS.append("-frecord-gcc-switches")  # ELF section .GCC.command.line; tests/test_packaging.py reads it
 # Functions are of CPython's own kind, and `inspect.signature` reads their docstrings. Cython's kind is no faster, and a
