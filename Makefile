@@ -20,8 +20,8 @@ quietly = @mkdir -p build && { $(1) >build/$(@F)$(VENV).log 2>&1 || { cat build/
   && { grep -A3 'warning: ' build/$(@F)$(VENV).log || true; }
 CSRC := $(wildcard gobanfast/csrc/*.c)
 HEADERS := $(wildcard gobanfast/csrc/*.h)
-GLUE := $(wildcard gobanfast/*.pyx gobanfast/*.pxd)
-STUBS := $(wildcard gobanfast/*.pyi)
+GLUE := $(wildcard gobanfast/_core/*.pyx gobanfast/_core/*.pxd gobanfast/_core/native/*.pxd)
+STUBS := $(wildcard gobanfast/_core/*.pyi)
 FUZZERS := $(wildcard tests/fuzz/*.c)
 FUZZ_HEADERS := $(wildcard tests/fuzz/*.h)
 RACERS := $(wildcard tests/race/*.c)
@@ -82,7 +82,7 @@ $(VENV)/.group-%: pyproject.toml $(VENV)/.python
 # The editable install makes the first build; later ones compile only what changed. Time stamps of sources do not show
 # other compiler flags or directives: when the lines of setup.py that have them differ, all is built anew.
 $(VENV)/.installed: pyproject.toml $(VENV)/.group-build
-	@echo 'gobanfast: compiling $(words $(wildcard gobanfast/*.pyx)) extensions, about 2 minutes on 2 cores'
+	@echo 'gobanfast: compiling $(words $(wildcard gobanfast/_core/*.pyx)) extensions, about 2 minutes on 2 cores'
 	$(call quietly,$(PIP) --no-build-isolation --editable '.[cli]')
 	@touch $@
 
@@ -185,5 +185,5 @@ race:
 endif
 
 clean:
-	rm -rf .venv .venv-* build wheels/dist *.egg-info gobanfast/_*.c .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf .venv .venv-* build wheels/dist *.egg-info gobanfast/_core/*.c .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find gobanfast tests benchmarks -name '*.so' -delete -o -name __pycache__ -prune -exec rm -rf {} +

@@ -39,26 +39,26 @@ PREFIX = [*BLOCK, *LPM, "gbf_prefix_build", "gbf_prefix_list", "gbf_prefix_sort"
 NAME = ["gbf_name", "gbf_name_avx512", "gbf_name_scalar", "gbf_name_v2"]
 SET = ["gbf_set_avx512", "gbf_set_build", "gbf_set_scalar", "gbf_set_v2"]
 EXTENSIONS = {
-    "_address": LPM,
-    "_asn": [*PREFIX, "gbf_asn", "gbf_asn_build", "gbf_asn_csv"],
-    "_bans": ["gbf_addr", "gbf_bans"],
-    "_block": BLOCK,
-    "_columns": [*BLOCK, *NAME, "gbf_columns"],
-    "_decision": ["gbf_cpu", "gbf_headers", "gbf_headers_build", *XXH3],
-    "_engine": ["gbf_addr", "gbf_live", "gbf_score", "gbf_tracker", "gbf_window", *BLOCK, *NAME],
-    "_fingerprint": ["gbf_cpu", *XXH3],
-    "_headers": ["gbf_cpu", "gbf_headers", "gbf_headers_build", *XXH3],
-    "_http": [],
-    "_name": [*BLOCK, *NAME, "gbf_strings"],
-    "_names": [*BLOCK, *NAME, "gbf_name_build", "gbf_name_dfa"],
-    "_prefix": PREFIX,
-    "_requests": ["gbf_cpu", "gbf_headers", "gbf_headers_build", "gbf_values", *XXH3],
-    "_rules": [*BLOCK, *LPM, "gbf_rules_build", "gbf_trie"],
-    "_score": ["gbf_score", "gbf_window"],
-    "_set": [*BLOCK, "gbf_addr", "gbf_prefix_sort", *SET],
-    "_signals": [*BLOCK, *NAME, "gbf_signals"],
-    "_trackers": ["gbf_addr", "gbf_tracker"],
-    "_tls": ["gbf_cpu", "gbf_hello", "gbf_ja", "gbf_md5", "gbf_sha256", "gbf_sha256_sha"],
+    "address": LPM,
+    "asgi": [],
+    "asn_table": [*PREFIX, "gbf_asn", "gbf_asn_build", "gbf_asn_csv"],
+    "ban_table": ["gbf_addr", "gbf_bans"],
+    "block": BLOCK,
+    "client_hello": ["gbf_cpu", "gbf_hello", "gbf_ja", "gbf_md5", "gbf_sha256", "gbf_sha256_sha"],
+    "columns": [*BLOCK, *NAME, "gbf_columns"],
+    "compiled_rules": [*BLOCK, *LPM, "gbf_rules_build", "gbf_trie"],
+    "connection_table": [*BLOCK, *NAME, "gbf_signals"],
+    "decision": ["gbf_cpu", "gbf_headers", "gbf_headers_build", *XXH3],
+    "engine_core": ["gbf_addr", "gbf_live", "gbf_score", "gbf_tracker", "gbf_window", *BLOCK, *NAME],
+    "headers": ["gbf_cpu", "gbf_headers", "gbf_headers_build", *XXH3],
+    "name_table": [*BLOCK, *NAME, "gbf_name_build", "gbf_name_dfa"],
+    "name_text": [*BLOCK, *NAME, "gbf_strings"],
+    "prefix_set": [*BLOCK, "gbf_addr", "gbf_prefix_sort", *SET],
+    "prefix_table": PREFIX,
+    "request_table": ["gbf_cpu", "gbf_headers", "gbf_headers_build", "gbf_values", *XXH3],
+    "scorer": ["gbf_score", "gbf_window"],
+    "trackers": ["gbf_addr", "gbf_tracker"],
+    "xxh3": ["gbf_cpu", *XXH3],
 }
 
 
@@ -69,8 +69,8 @@ def source(kernel: str) -> str:
 def extension(name: str, kernels: list[str]) -> Extension:
     flags = " ".join(CFLAGS)
     return Extension(
-        f"gobanfast.{name}",
-        [f"gobanfast/{name}.pyx"],
+        f"gobanfast._core.{name}",
+        [f"gobanfast/_core/{name}.pyx"],
         include_dirs=[CSRC],
         depends=[*HEADERS, *map(source, kernels)],
         extra_compile_args=[*CFLAGS, f'-DGBF_CFLAGS="{flags}"'],

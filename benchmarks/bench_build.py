@@ -20,7 +20,7 @@ SIZES = (1_000, 10_000, 100_000, 1_000_000)
 
 
 def cases(data: Data) -> Iterator[Case]:
-    from gobanfast._prefix import PrefixTable
+    from gobanfast._core.prefix_table import PrefixTable
     from gobanfast.asn import AsnTable
 
     CACHE.mkdir(exist_ok=True)
@@ -38,7 +38,7 @@ def cases(data: Data) -> Iterator[Case]:
 
 
 def pack(table: Table) -> Any:
-    from gobanfast._prefix import PrefixTable
+    from gobanfast._core.prefix_table import PrefixTable
 
     return PrefixTable.from_packed(table.addresses, table.lengths, table.values)
 

@@ -93,7 +93,7 @@ def searched(pattern: re.Pattern[bytes], pairs: Pairs) -> bool:
 def cases(data: Data) -> Iterator[Case]:
     from benchmarks.floor import noop
     from gobanfast import Engine, Ruleset
-    from gobanfast._headers import HeaderPlan
+    from gobanfast._core.headers import HeaderPlan
 
     plan, keyed = HeaderPlan(), HeaderPlan(key=b"0123456789abcdef")
     engine = Engine(Ruleset.from_text(RULES))

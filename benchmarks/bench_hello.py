@@ -29,7 +29,7 @@ def call_each(target: Read, items: list[Any]) -> None:
 
 
 def ours_each(items: list[bytes]) -> None:
-    from gobanfast._tls import parse_client_hello
+    from gobanfast._core.client_hello import parse_client_hello
 
     for item in items:
         hello = parse_client_hello(item)
@@ -38,7 +38,7 @@ def ours_each(items: list[bytes]) -> None:
 
 
 def ours_ja4_each(items: list[bytes]) -> None:
-    from gobanfast._tls import parse_client_hello
+    from gobanfast._core.client_hello import parse_client_hello
 
     for item in items:
         parse_client_hello(item).ja4  # noqa: B018

@@ -140,7 +140,7 @@ def globs() -> list[str]:
 
 def _mixed_cases(data: Data) -> Iterator[Case]:
     from benchmarks.floor import Noop
-    from gobanfast._names import NameTable
+    from gobanfast._core.name_table import NameTable
 
     table = NameTable(mixed())
     generator = random.Random(SEED)
@@ -178,7 +178,7 @@ def numbered(patterns: list[str]) -> Iterator[tuple[str, int]]:
 
 def facts(data: Data) -> list[Row]:
     """Build and load times, bytes per pattern, by size."""
-    from gobanfast._names import NameTable
+    from gobanfast._core.name_table import NameTable
 
     rows = []
 

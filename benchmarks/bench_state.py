@@ -25,7 +25,7 @@ PER_MS = 10  # requests a millisecond
 
 
 def trackers(*, everything: bool) -> Any:
-    from gobanfast._trackers import Trackers
+    from gobanfast._core.trackers import Trackers
     from gobanfast.rules.settings import Limit, Surge, TrackerSettings
 
     settings = TrackerSettings(10_000, Limit(60.0, 50, "ban", 600.0))
@@ -59,7 +59,7 @@ def noted(group: str, name: str, notes: Notes) -> Case:
 
 def scored() -> Iterator[Case]:
     from benchmarks.state_loop import rate_each
-    from gobanfast._score import Scorer
+    from gobanfast._core.scorer import Scorer
 
     traffic, scorer = Traffic(1), Scorer(GUARDED, key=KEY)
     asked = [traffic.benign() for _ in range(COUNT)]
@@ -122,7 +122,7 @@ def cases(data: Data) -> Iterator[Case]:
 
 
 def facts(data: Data) -> list[Row]:
-    from gobanfast._score import Scorer
+    from gobanfast._core.scorer import Scorer
 
     sizes = {
         "10,000 clients, distinct fingerprints": trackers(everything=False).nbytes,

@@ -27,7 +27,7 @@ class Bans:
     """As much of an engine as a store sees."""
 
     def __init__(self) -> None:
-        from gobanfast._bans import BanTable
+        from gobanfast._core.ban_table import BanTable
 
         self.ban_table = BanTable()
         self.on_ban: list[object] = []

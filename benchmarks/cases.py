@@ -102,7 +102,7 @@ class Data:
     @cached_property
     def prefix_table(self) -> Any:
         """Our table of the whole routing table, the AS as value."""
-        from gobanfast._prefix import PrefixTable
+        from gobanfast._core.prefix_table import PrefixTable
 
         return PrefixTable.from_packed(self.table.addresses, self.table.lengths, self.table.values)
 

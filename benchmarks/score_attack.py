@@ -26,7 +26,7 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import NamedTuple
 
-from gobanfast._score import Scorer, ScoreWindow
+from gobanfast._core.scorer import Scorer, ScoreWindow
 from gobanfast.rules.settings import ScoreSettings
 
 KEY = b"benchmarks.score_attack"

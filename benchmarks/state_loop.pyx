@@ -3,11 +3,12 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from gobanfast._score cimport Scorer
-from gobanfast._trackers cimport Trackers
-from gobanfast.native cimport (
-    GBF_SCORE_ASN, GBF_SCORE_HEADER, GBF_SCORE_SNI, gbf_addr_from4, gbf_score_answer, gbf_score_input, gbf_score_peek,
-    gbf_score_rate, gbf_tracker_answer, gbf_tracker_note,
+from gobanfast._core.scorer cimport Scorer
+from gobanfast._core.trackers cimport Trackers
+from gobanfast._core.native.address cimport gbf_addr_from4
+from gobanfast._core.native.state cimport (
+    GBF_SCORE_ASN, GBF_SCORE_HEADER, GBF_SCORE_SNI, gbf_score_answer, gbf_score_input, gbf_score_peek, gbf_score_rate,
+    gbf_tracker_answer, gbf_tracker_note,
 )
 
 

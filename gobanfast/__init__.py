@@ -4,15 +4,15 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # typing itself takes longer to import than all of this
 if TYPE_CHECKING:
-    from gobanfast._bans import BanTable
-    from gobanfast._decision import Decision
+    from gobanfast._core.ban_table import BanTable
+    from gobanfast._core.client_hello import ClientHello, parse_client_hello
+    from gobanfast._core.decision import Decision
+    from gobanfast._core.headers import fingerprint
+    from gobanfast._core.kernels import kernels
+    from gobanfast._core.name_table import NameTable
+    from gobanfast._core.prefix_set import PrefixSet
+    from gobanfast._core.prefix_table import PrefixTable
     from gobanfast._errors import FormatError, GobanError, Problem, RuleError
-    from gobanfast._headers import fingerprint
-    from gobanfast._kernels import kernels
-    from gobanfast._names import NameTable
-    from gobanfast._prefix import PrefixTable
-    from gobanfast._set import PrefixSet
-    from gobanfast._tls import ClientHello, parse_client_hello
     from gobanfast.asn import AsnTable
     from gobanfast.bans import Ban
     from gobanfast.engine import Engine
@@ -47,24 +47,24 @@ __version__ = "0.1.0"
 _HOMES = {
     "AsnTable": "asn",
     "Ban": "bans",
-    "BanTable": "_bans",
-    "ClientHello": "_tls",
-    "Decision": "_decision",
+    "BanTable": "_core.ban_table",
+    "ClientHello": "_core.client_hello",
+    "Decision": "_core.decision",
     "Engine": "engine",
     "FormatError": "_errors",
     "GobanError": "_errors",
     "Headers": "headers",
-    "NameTable": "_names",
-    "PrefixSet": "_set",
-    "PrefixTable": "_prefix",
+    "NameTable": "_core.name_table",
+    "PrefixSet": "_core.prefix_set",
+    "PrefixTable": "_core.prefix_table",
     "Problem": "_errors",
     "Rule": "rules",
     "RuleError": "_errors",
     "Ruleset": "rules",
-    "fingerprint": "_headers",
-    "kernels": "_kernels",
+    "fingerprint": "_core.headers",
+    "kernels": "_core.kernels",
     "normalize_headers": "headers",
-    "parse_client_hello": "_tls",
+    "parse_client_hello": "_core.client_hello",
 }
 
 if not TYPE_CHECKING:  # or type checkers would believe in any name

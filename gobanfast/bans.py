@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from gobanfast._address import client_of, format_address, parse_address, parse_prefix
+from gobanfast._core.address import client_of, format_address, parse_address, parse_prefix
 from gobanfast._dataclass import dataclass
 
 TYPE_CHECKING = False

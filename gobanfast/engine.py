@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 
+from gobanfast._core.decision import Decision
+from gobanfast._core.engine_core import EngineCore, EngineState
 from gobanfast._dataclass import dataclass
-from gobanfast._decision import Decision
-from gobanfast._engine import EngineCore, EngineState
 from gobanfast._errors import GobanError
 from gobanfast.bans import DEFAULT_DURATION
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
     from logging import Logger
 
-    from gobanfast._headers import HeaderPairs
+    from gobanfast._core.headers import HeaderPairs
     from gobanfast.asn import AsnTable
     from gobanfast.bans import Ban
     from gobanfast.batch.columns import Columns
@@ -201,7 +201,7 @@ class Engine(EngineCore):
             ValueError: neither 4 nor 16 bytes.
         Cost: that of `decide`, and of making the text that the decision shows: less than a microsecond.
         """
-        from gobanfast._address import format_address
+        from gobanfast._core.address import format_address
 
         if len(packed) not in {4, 16}:
             raise ValueError(f"a packed address has 4 or 16 bytes, not {len(packed)}")

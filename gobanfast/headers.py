@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gobanfast._headers import HeaderPlan, SomeHeaders
+from gobanfast._core.headers import HeaderPlan, SomeHeaders
 
 if TYPE_CHECKING:
-    from gobanfast._headers import HeaderPairs
+    from gobanfast._core.headers import HeaderPairs
 
 HTTP_VERSIONS = ("1.0", "1.1", "2", "3")
 

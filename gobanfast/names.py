@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gobanfast._name import literal_pattern, normalize_name
+from gobanfast._core.name_text import literal_pattern, normalize_name
 
 __all__ = ["Pattern", "normalize_name", "parse_pattern"]
 

@@ -78,11 +78,11 @@ def compiled(cls: type) -> bool:
 def good() -> Iterator[Any]:
     """Whole objects of the compiled classes, and what makes another: (object, arguments or None)."""
     from gobanfast import AsnTable, BanTable, Engine, NameTable, PrefixSet, PrefixTable, Ruleset, parse_client_hello
-    from gobanfast._asn import AsnRows
-    from gobanfast._headers import HeaderPlan, SomeHeaders
-    from gobanfast._http import AsgiGate, Budget, MarkedSend, RequestIds
-    from gobanfast._score import Scorer, ScoreWindow
-    from gobanfast._trackers import Exemption, Trackers
+    from gobanfast._core.asgi import AsgiGate, Budget, MarkedSend, RequestIds
+    from gobanfast._core.asn_table import AsnRows
+    from gobanfast._core.headers import HeaderPlan, SomeHeaders
+    from gobanfast._core.scorer import Scorer, ScoreWindow
+    from gobanfast._core.trackers import Exemption, Trackers
 
     engine = Engine(Ruleset.from_text(RULES))
     signals = {"headers": [(b"user-agent", b"curl/8")], "path": "/x/y", "method": "PUT", "sni": "a.bad.example"}

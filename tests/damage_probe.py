@@ -95,7 +95,7 @@ def of_names() -> tuple[bytes, Callable[[bytes], None]]:
 
 
 def of_networks() -> tuple[bytes, Callable[[bytes], None]]:
-    from gobanfast._block import Block
+    from gobanfast._core.block import Block
 
     def ask(data: bytes) -> None:
         table = AsnTable.of_block(Block.copy(data), source="x", verify=False)
@@ -107,7 +107,7 @@ def of_networks() -> tuple[bytes, Callable[[bytes], None]]:
 
 
 def of_rules() -> tuple[bytes, Callable[[bytes], None]]:
-    from gobanfast._tls import parse_client_hello
+    from gobanfast._core.client_hello import parse_client_hello
 
     folder = Path(tempfile.mkdtemp())
     ruleset_file.save(Ruleset.from_text(RULES, asn=AsnTable.starter()), folder / "good")

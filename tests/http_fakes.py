@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gobanfast import Ruleset
-from gobanfast._address import parse_address
+from gobanfast._core.address import parse_address
 from gobanfast.bans import Ban, ban_key
 
 

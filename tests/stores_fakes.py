@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import pytest
 
-from gobanfast._bans import BanTable
+from gobanfast._core.ban_table import BanTable
 from gobanfast.bans import ban_key
 from gobanfast.stores import attach
 

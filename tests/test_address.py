@@ -8,11 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gobanfast._address import format_address, parse_address, parse_prefix, parse_prefixes
-from gobanfast._block import cpu_levels
-from gobanfast._names import NameTable
-from gobanfast._prefix import PrefixTable
-from gobanfast._set import PrefixSet
+from gobanfast._core.address import format_address, parse_address, parse_prefix, parse_prefixes
+from gobanfast._core.block import cpu_levels
+from gobanfast._core.name_table import NameTable
+from gobanfast._core.prefix_set import PrefixSet
+from gobanfast._core.prefix_table import PrefixTable
 from oracle import prefix as oracle
 from strategies import addresses, networks
 

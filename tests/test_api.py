@@ -227,7 +227,7 @@ def test_public_functions_have_signatures(name):
 def test_compiled_classes_have_the_signature_of_their_stub(name):
     """What a compiled class is made from is told by `help`, too; it is written by hand there, so it is compared."""
     public = getattr(gobanfast, name)
-    stub = ast.parse((files("gobanfast") / f"{public.__module__.rpartition('.')[2]}.pyi").read_text())
+    stub = ast.parse((files("gobanfast._core") / f"{public.__module__.rpartition('.')[2]}.pyi").read_text())
     (made,) = [
         method.args
         for node in stub.body

@@ -189,7 +189,7 @@ def test_damaged_files_never_crash_unverified(table: AsnTable, tmp_path: Path) -
 
 def test_other_kinds_of_table_are_refused(tmp_path: Path) -> None:
     """A compiled prefix table is no AS table."""
-    from gobanfast._prefix import PrefixTable
+    from gobanfast._core.prefix_table import PrefixTable
 
     PrefixTable([("10.0.0.0/8", 1)]).save(tmp_path / "prefixes.gbf")
     with pytest.raises(FormatError, match=r"prefixes.gbf: holds another kind of table"):

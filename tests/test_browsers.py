@@ -12,7 +12,7 @@ import pytest
 
 from browsers import BROWSERS, record
 from gobanfast import Engine, fingerprint
-from gobanfast._headers import HeaderPlan
+from gobanfast._core.headers import HeaderPlan
 from gobanfast.frontends.challenge import Challenge
 from oracle import headers as oracle
 from servers import WAIT, certificate, listening, program, run  # noqa: F401

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gobanfast import Engine, Ruleset, fingerprint
-from gobanfast._headers import SomeHeaders
+from gobanfast._core.headers import SomeHeaders
 from gobanfast.batch.columns import ACTIONS, CAUSES, NO_RULE, Columns
 from oracle.rules import OracleNetworks, OracleRule
 from rules_fakes import FakeAsnTable

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gobanfast import Engine, RuleError, Ruleset
-from gobanfast._address import parse_address
-from gobanfast._block import cpu_levels
-from gobanfast._engine import EngineCore
-from gobanfast._rules import CompiledRules
+from gobanfast._core.address import parse_address
+from gobanfast._core.block import cpu_levels
+from gobanfast._core.compiled_rules import CompiledRules
+from gobanfast._core.engine_core import EngineCore
 from gobanfast.rules.settings import Settings
 from oracle.rules import OracleNetworks, OracleRule, decide
 from rules_fakes import FakeAsnTable

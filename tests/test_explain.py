@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from gobanfast import Engine, Ruleset
-from gobanfast._tls import parse_client_hello
+from gobanfast._core.client_hello import parse_client_hello
 from gobanfast.telemetry.log import DecisionLog
 
 RULES = """

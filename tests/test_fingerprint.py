@@ -9,11 +9,11 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gobanfast import _fingerprint
-from gobanfast._block import cpu_cap, cpu_levels
+from gobanfast._core import xxh3
+from gobanfast._core.block import cpu_cap, cpu_levels
 from oracle import xxh3 as oracle
 
-KERNELS = sorted({_fingerprint.kernel_name(cpu_cap(level)) for level in cpu_levels()})
+KERNELS = sorted({xxh3.kernel_name(cpu_cap(level)) for level in cpu_levels()})
 EVERY_KERNEL = pytest.mark.parametrize("kernel", KERNELS)
 SEEDS = st.integers(0, 2**64 - 1)
 # Ends of every length class, of a stripe (64) and of a block (1,024 with the default secret).
@@ -61,8 +61,8 @@ def test_every_length_equals_the_xxhash_package(kernel, seed):
     expected64 = [xxhash.xxh3_64_intdigest(data[:n], seed) for n in lengths]
     expected128 = [xxhash.xxh3_128_intdigest(data[:n], seed) for n in lengths]
 
-    assert expected64 == [_fingerprint.xxh3_64(data[:n], seed, kernel=kernel) for n in lengths]
-    assert expected128 == [_fingerprint.xxh3_128(data[:n], seed, kernel=kernel) for n in lengths]
+    assert expected64 == [xxh3.xxh3_64(data[:n], seed, kernel=kernel) for n in lengths]
+    assert expected128 == [xxh3.xxh3_128(data[:n], seed, kernel=kernel) for n in lengths]
 
 
 @EVERY_KERNEL
@@ -75,8 +75,8 @@ def test_long_inputs_equal_the_xxhash_package(kernel):
     for n in lengths:
         seed = source.getrandbits(64)
 
-        assert xxhash.xxh3_64_intdigest(data[:n], seed) == _fingerprint.xxh3_64(data[:n], seed, kernel=kernel)
-        assert xxhash.xxh3_128_intdigest(data[:n], seed) == _fingerprint.xxh3_128(data[:n], seed, kernel=kernel)
+        assert xxhash.xxh3_64_intdigest(data[:n], seed) == xxh3.xxh3_64(data[:n], seed, kernel=kernel)
+        assert xxhash.xxh3_128_intdigest(data[:n], seed) == xxh3.xxh3_128(data[:n], seed, kernel=kernel)
 
 
 @EVERY_KERNEL
@@ -84,13 +84,13 @@ def test_long_inputs_equal_the_xxhash_package(kernel):
 def test_alignment_changes_nothing(kernel, nbytes):
     """The same bytes hash to the same values at every offset from a 64-byte boundary."""
     data = random_bytes(nbytes)
-    expected = (_fingerprint.xxh3_64(data, kernel="scalar"), _fingerprint.xxh3_128(data, kernel="scalar"))
+    expected = (xxh3.xxh3_64(data, kernel="scalar"), xxh3.xxh3_128(data, kernel="scalar"))
     room = bytearray(nbytes + 64)
     for offset in range(64):
         room[offset : offset + nbytes] = data
         view = memoryview(room)[offset : offset + nbytes]
 
-        assert expected == (_fingerprint.xxh3_64(view, kernel=kernel), _fingerprint.xxh3_128(view, kernel=kernel))
+        assert expected == (xxh3.xxh3_64(view, kernel=kernel), xxh3.xxh3_128(view, kernel=kernel))
 
 
 @EVERY_KERNEL
@@ -104,8 +104,8 @@ def test_secret_equals_the_specification(kernel, nbytes, secret_bytes, seed, sec
     """A custom secret, alone or with a seed, gives what the specification gives."""
     data, secret = random_bytes(nbytes), random.Random(secret_seed).randbytes(secret_bytes)
 
-    assert oracle.xxh3_64(data, seed, secret) == _fingerprint.xxh3_64(data, seed, secret, kernel)
-    assert oracle.xxh3_128(data, seed, secret) == _fingerprint.xxh3_128(data, seed, secret, kernel)
+    assert oracle.xxh3_64(data, seed, secret) == xxh3.xxh3_64(data, seed, secret, kernel)
+    assert oracle.xxh3_128(data, seed, secret) == xxh3.xxh3_128(data, seed, secret, kernel)
 
 
 @EVERY_KERNEL
@@ -116,9 +116,9 @@ def test_secret_keys_every_length_class(kernel, seed):
     lengths = range(301)
     expected = [oracle.xxh3_128(data[:n], seed, secret) for n in lengths]
 
-    assert expected == [_fingerprint.xxh3_128(data[:n], seed, secret, kernel) for n in lengths]
+    assert expected == [xxh3.xxh3_128(data[:n], seed, secret, kernel) for n in lengths]
     assert [oracle.xxh3_64(data[:n], seed, secret) for n in lengths] == [
-        _fingerprint.xxh3_64(data[:n], seed, secret, kernel) for n in lengths
+        xxh3.xxh3_64(data[:n], seed, secret, kernel) for n in lengths
     ]
 
 
@@ -134,8 +134,8 @@ def test_oracle_equals_the_xxhash_package(nbytes, seed):
 @given(data=st.binary(max_size=2000), seed=SEEDS)
 def test_best_kernel_equals_the_scalar_one(data, seed):
     """Leaving the kernel open changes no value."""
-    assert _fingerprint.xxh3_64(data, seed, kernel="scalar") == _fingerprint.xxh3_64(data, seed)
-    assert _fingerprint.xxh3_128(data, seed, kernel="scalar") == _fingerprint.xxh3_128(data, seed)
+    assert xxh3.xxh3_64(data, seed, kernel="scalar") == xxh3.xxh3_64(data, seed)
+    assert xxh3.xxh3_128(data, seed, kernel="scalar") == xxh3.xxh3_128(data, seed)
 
 
 def test_secret_of_the_default_bytes_is_no_secret():
@@ -143,10 +143,10 @@ def test_secret_of_the_default_bytes_is_no_secret():
     for n in EDGES:
         data = random_bytes(n)
 
-        assert _fingerprint.xxh3_128(data) == _fingerprint.xxh3_128(data, secret=oracle.DEFAULT_SECRET)
+        assert xxh3.xxh3_128(data) == xxh3.xxh3_128(data, secret=oracle.DEFAULT_SECRET)
 
 
-@pytest.mark.parametrize("hash_of", [_fingerprint.xxh3_64, _fingerprint.xxh3_128])
+@pytest.mark.parametrize("hash_of", [xxh3.xxh3_64, xxh3.xxh3_128])
 def test_misuse_is_refused_by_name(hash_of):
     """A short secret, an unknown kernel and a seed that is no uint64 are errors that name the value."""
     with pytest.raises(ValueError, match=r"^secret has 135 bytes; give at least 136$"):

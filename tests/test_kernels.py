@@ -5,20 +5,20 @@ from __future__ import annotations
 import pytest
 
 import gobanfast
-from gobanfast import _kernels
-from gobanfast._block import cpu_cap, cpu_levels
+from gobanfast._core import kernels
+from gobanfast._core.block import cpu_cap, cpu_levels
 
 
 def test_unset_variable_caps_nothing():
     """Without GOBANFAST_KERNEL kernels may use all this machine has."""
-    assert cpu_cap(cpu_levels()[-1]) == _kernels.cpu_features(environ={})
+    assert cpu_cap(cpu_levels()[-1]) == kernels.cpu_features(environ={})
 
 
 @pytest.mark.parametrize("level", cpu_levels())
 def test_variable_caps_features(level):
     """GOBANFAST_KERNEL caps the features at the level it names; an argument outranks it."""
-    assert cpu_cap(level) == _kernels.cpu_features(environ={"GOBANFAST_KERNEL": level})
-    assert cpu_cap(level) == _kernels.cpu_features(level, environ={"GOBANFAST_KERNEL": "scalar"})
+    assert cpu_cap(level) == kernels.cpu_features(environ={"GOBANFAST_KERNEL": level})
+    assert cpu_cap(level) == kernels.cpu_features(level, environ={"GOBANFAST_KERNEL": "scalar"})
 
 
 @pytest.mark.parametrize("name", ["", "0", "SCALAR", "avx9", "scalar "])
@@ -27,9 +27,9 @@ def test_other_names_are_refused(name):
     listed = ", ".join(cpu_levels())
 
     with pytest.raises(ValueError, match=f"^GOBANFAST_KERNEL='{name}' is not one of {listed}$"):
-        _kernels.cpu_features(environ={"GOBANFAST_KERNEL": name})
+        kernels.cpu_features(environ={"GOBANFAST_KERNEL": name})
     with pytest.raises(ValueError, match=f"^kernel='{name}' is not one of {listed}$"):
-        _kernels.cpu_features(name)
+        kernels.cpu_features(name)
 
 
 def test_nouns_with_kernels():

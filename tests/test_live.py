@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from gobanfast import Decision, Engine, GobanError, Ruleset, fingerprint
-from gobanfast._headers import HeaderPlan
+from gobanfast._core.headers import HeaderPlan
 from oracle.live import OracleEngine
 from oracle.requests import OracleRequest
 from oracle.rules import OracleNetworks, OracleRule, OracleSignals

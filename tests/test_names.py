@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 import oracle.names as oracle
 from gobanfast import FormatError
-from gobanfast._block import cpu_levels
-from gobanfast._names import NameTable
+from gobanfast._core.block import cpu_levels
+from gobanfast._core.name_table import NameTable
 from gobanfast.names import normalize_name, parse_pattern, required_literal
 
 CASES: dict[str, list[dict[str, Any]]] = tomllib.loads((Path(__file__).parent / "cases/names.toml").read_text())
@@ -406,7 +406,7 @@ def test_literals_are_read_without_idna_or_re2() -> None:
     """A table of ASCII names needs no third-party module."""
     import subprocess
 
-    code = "import sys; from gobanfast._names import NameTable\n"
+    code = "import sys; from gobanfast._core.name_table import NameTable\n"
     code += "NameTable([('.a.example', 1), ('b*.c', 2)]).lookup('a.example')\n"
     code += "sys.exit(bool({'idna', 're2', 'numpy', 'pyarrow'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)

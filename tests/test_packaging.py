@@ -20,9 +20,10 @@ import pytest
 import gobanfast
 
 PACKAGE = Path(gobanfast.__file__).parent
+CORE = PACKAGE / "_core"
 ROOT = Path(__file__).parents[1]
-EXTENSIONS = sorted(path for path in PACKAGE.glob("_*") if path.name.endswith(EXTENSION_SUFFIXES[0]))
-SOURCES = list(PACKAGE.glob("*.pyx"))
+EXTENSIONS = sorted(path for path in CORE.iterdir() if path.name.endswith(EXTENSION_SUFFIXES[0]))
+SOURCES = list(CORE.glob("*.pyx"))
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 # What a compiler notes for "any CPU of this architecture"; it notes -march=native as the name of the CPU it found.
@@ -63,12 +64,12 @@ def test_every_extension_has_a_stub():
     """Type checkers see every extension module."""
     expected = [path.name.split(".")[0] for path in EXTENSIONS]
 
-    assert expected == sorted(path.stem for path in PACKAGE.glob("_*.pyi"))
+    assert expected == sorted(path.stem for path in CORE.glob("*.pyi"))
 
 
 def test_build_info_says_optimised_and_portable():
     """The compiler's own macros, read in the extension: optimised, and no instructions beyond the baseline."""
-    from gobanfast._block import build_info
+    from gobanfast._core.block import build_info
 
     info = build_info()
 
@@ -80,7 +81,7 @@ def test_build_info_says_optimised_and_portable():
 @every_extension
 def test_recorded_flags(path):
     """Every object in every extension was compiled with -O3, hidden symbols, and for no particular CPU."""
-    from gobanfast._block import build_info
+    from gobanfast._core.block import build_info
 
     lines = compile_lines(path)
     if not lines and "Clang" in build_info()["compiler"]:

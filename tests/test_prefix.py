@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gobanfast import FormatError
-from gobanfast._address import parse_address, parse_prefix
-from gobanfast._block import cpu_levels
-from gobanfast._prefix import PrefixTable
+from gobanfast._core.address import parse_address, parse_prefix
+from gobanfast._core.block import cpu_levels
+from gobanfast._core.prefix_table import PrefixTable
 from oracle import prefix as oracle
 from strategies import addresses, near, networks
 

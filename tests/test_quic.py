@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hellos
-from gobanfast._tls import parse_handshake
+from gobanfast._core.client_hello import parse_handshake
 from gobanfast.wire import quic
 
 pytest.importorskip("cryptography", reason="the cryptography package is not installed")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gobanfast import Engine, Ruleset
-from gobanfast._headers import SomeHeaders
+from gobanfast._core.headers import SomeHeaders
 from gobanfast.reload.canary import Trial
 from gobanfast.reload.decision_diff import Budget
 from gobanfast.telemetry.log import DecisionLog

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gobanfast import Engine, RuleError, Ruleset, fingerprint
-from gobanfast._headers import HeaderPlan
-from gobanfast._requests import RequestTable
+from gobanfast._core.headers import HeaderPlan
+from gobanfast._core.request_table import RequestTable
 from oracle.requests import OracleRequest
 from oracle.rules import OracleNetworks, OracleRule, OracleSignals, decide
 from rules_fakes import FakeAsnTable

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gobanfast import RuleError
-from gobanfast._engine import EngineCore
+from gobanfast._core.engine_core import EngineCore
 from gobanfast.rules import Ruleset
 from gobanfast.rules.check.explain import explain
 from gobanfast.rules.sources import Inputs

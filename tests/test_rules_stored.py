@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gobanfast import AsnTable, Engine, FormatError
-from gobanfast._block import Block
-from gobanfast._engine import EngineCore
+from gobanfast._core.block import Block
+from gobanfast._core.engine_core import EngineCore
 from gobanfast.rules import Ruleset, ruleset_file
 from gobanfast.rules.settings import Settings
 from oracle.rules import OracleRule

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gobanfast._score import Scorer, ScoreWindow
+from gobanfast._core.scorer import Scorer, ScoreWindow
 from gobanfast.rules.settings import ScoreSettings
 from oracle.score import PARTS, OracleScorer, OracleWindow
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gobanfast import FormatError, PrefixSet
-from gobanfast._address import parse_address
-from gobanfast._block import cpu_levels
+from gobanfast._core.address import parse_address
+from gobanfast._core.block import cpu_levels
 from oracle import prefix as oracle
 from strategies import addresses, near, networks
 

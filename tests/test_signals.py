@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gobanfast import Engine, RuleError, Ruleset
-from gobanfast._rules import CompiledRules
-from gobanfast._signals import SignalTable
-from gobanfast._tls import ClientHello, parse_client_hello
+from gobanfast._core.client_hello import ClientHello, parse_client_hello
+from gobanfast._core.compiled_rules import CompiledRules
+from gobanfast._core.connection_table import SignalTable
 from gobanfast.rules.text import fields
 from gobanfast.rules.text.name_lists import read_names
 from hellos import alpn, server_name, stream, versions
@@ -238,7 +238,7 @@ def test_misuse_raises() -> None:
 
 
 def _no_names() -> Any:
-    from gobanfast._names import NameTable
+    from gobanfast._core.name_table import NameTable
 
     return NameTable()
 

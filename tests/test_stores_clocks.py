@@ -10,7 +10,7 @@ import time
 import pytest
 
 import stores_fakes
-from gobanfast._bans import BanTable
+from gobanfast._core.ban_table import BanTable
 from gobanfast.bans import Ban
 from gobanfast.stores import Sync
 from gobanfast.stores.redis import RedisStore

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gobanfast import Engine, Ruleset
-from gobanfast._http import Budget, weigh
+from gobanfast._core.asgi import Budget, weigh
 from gobanfast.telemetry import lines as made
 from gobanfast.telemetry import log as log_module
 from gobanfast.telemetry import sinks

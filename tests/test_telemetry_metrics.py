@@ -20,7 +20,7 @@ from types import SimpleNamespace
 import pytest
 
 from gobanfast import Engine, FormatError, Ruleset
-from gobanfast._bans import BanTable
+from gobanfast._core.ban_table import BanTable
 from gobanfast.stores import attach
 from gobanfast.telemetry.log import DecisionLog
 from gobanfast.telemetry.metrics import SEPARATOR, TOP, Metrics, _add

@@ -15,8 +15,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import hellos
-from gobanfast import _tls
-from gobanfast._tls import ClientHello, parse_client_hello, parse_handshake
+from gobanfast._core import client_hello
+from gobanfast._core.client_hello import ClientHello, parse_client_hello, parse_handshake
 from oracle import hello as oracle
 
 CASES = Path(__file__).parent / "cases" / "hello"
@@ -54,7 +54,8 @@ def test_fields_equal_a_naive_reading(message):
 def test_hashes_of_every_length_equal_hashlib(level):
     """JA4 and JA3 of 1 to 140 ciphers and extensions agree with hashlib, whichever SHA-256 kernel runs."""
     program = (
-        "import hellos; from oracle import hello as oracle; from gobanfast._tls import parse_handshake, kernel\n"
+        "import hellos; from oracle import hello as oracle\n"
+        "from gobanfast._core.client_hello import parse_handshake, kernel\n"
         "for count in range(1, 141):\n"
         "    values = [0x9000 + 7 * i for i in range(count)]\n"
         "    message = hellos.message([(value, b'') for value in values[::-1]], ciphers=values[::-1])\n"
@@ -62,7 +63,7 @@ def test_hashes_of_every_length_equal_hashlib(level):
         "    assert (oracle.ja4(fields), oracle.ja3(fields)) == (hello.ja4, hello.ja3), count\n"
         "print(kernel())"
     )
-    paths = [str(Path(__file__).parent), str(Path(_tls.__file__).parents[1])]
+    paths = [str(Path(__file__).parent), str(Path(client_hello.__file__).parents[2])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     environment.pop("GOBANFAST_KERNEL", None)
     if level is not None:

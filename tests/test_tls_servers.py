@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import servers
-from gobanfast._tls import parse_client_hello
+from gobanfast._core.client_hello import parse_client_hello
 from gobanfast.frontends import tls
 from gobanfast.frontends.tls import (
     ACCESS_DENIED,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from gobanfast._trackers import Exemption, Trackers
+from gobanfast._core.trackers import Exemption, Trackers
 from gobanfast.rules.rule import PrefixList
 from gobanfast.rules.settings import Limit, Surge, TrackerSettings
 from oracle.trackers import OracleTrackers

@@ -39,14 +39,14 @@ def problems(path: Path) -> list[str]:
     with zipfile.ZipFile(path) as wheel:
         names = wheel.namelist()
         extensions = [name for name in names if name.endswith(".so")]
-        sources = {source.stem for source in (ROOT / "gobanfast").glob("_*.pyx")}
+        sources = {source.stem for source in (ROOT / "gobanfast" / "_core").glob("*.pyx")}
         stems = {Path(name).name.split(".")[0] for name in extensions}
         found += [f"extension {name} is missing" for name in sorted(sources - stems)]
         found += [f"{name} does not belong in a wheel" for name in names if name.endswith(FOREIGN)]
         for wanted in ("gobanfast/py.typed", f"gobanfast-{version}.dist-info/licenses/LICENSE"):
             if wanted not in names:
                 found.append(f"{wanted} is missing")
-        found += [f"stub of {name} is missing" for name in sorted(stems) if f"gobanfast/{name}.pyi" not in names]
+        found += [f"stub of {name} is missing" for name in sorted(stems) if f"gobanfast/_core/{name}.pyi" not in names]
         machine = platform.rsplit("linux_", 1)[-1].removeprefix("2_17_")
         machine = next((known for known in MACHINES if platform.endswith(known)), machine)
         for name in extensions:

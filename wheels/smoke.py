@@ -27,7 +27,7 @@ import gobanfast
 third = {name.partition(".")[0] for name in set(sys.modules) - before}
 assert not third & {"numpy", "pydantic", "yaml", "re2", "maxminddb", "pyroaring"}, third
 assert gobanfast.__file__.startswith(sys.argv[1]), gobanfast.__file__
-from gobanfast._block import build_info
+from gobanfast._core.block import build_info
 info = build_info()
 assert info["optimized"] and not info["beyond_baseline"], info
 if not os.path.exists("rules.gbf"):  # or another processor has made it
@@ -66,7 +66,7 @@ def run(*command: str | Path, cwd: Path, **variables: str) -> str:
 
 def every_kernel(python: list[str | Path], installed: Path, cwd: Path, **variables: str) -> list[str]:
     """The kernel levels that `python` reports, after the program has run with each of them."""
-    code = "from gobanfast._block import cpu_levels; print(*cpu_levels())"
+    code = "from gobanfast._core.block import cpu_levels; print(*cpu_levels())"
     levels = run(*python, "-c", code, cwd=cwd, **variables).split()
     for level in levels:
         run(*python, "-c", PROGRAM, installed, cwd=cwd, GOBANFAST_KERNEL=level, **variables)

@@ -7,7 +7,7 @@ from benchmarks.tables import Table
 
 
 def build(table: Table) -> list[Subject]:
-    from gobanfast._prefix import PrefixTable
+    from gobanfast._core.prefix_table import PrefixTable
 
     found = PrefixTable.from_packed(table.addresses, table.lengths, table.values)
     call = found.lookup

@@ -22,7 +22,7 @@ GOOGLE_RE2 = Path(__file__).parents[2] / "build" / "rivals" / "re2"  # `make ben
 
 
 def gobanfast(names: list[str]) -> Ask:
-    from gobanfast._names import NameTable
+    from gobanfast._core.name_table import NameTable
 
     return NameTable(("." + name, number) for number, name in enumerate(names)).lookup
 

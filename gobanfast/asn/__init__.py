@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Self
 
-from gobanfast._asn import AsnBlock, AsnRows
+from gobanfast._core.asn_table import AsnBlock, AsnRows
 from gobanfast._dataclass import dataclass
 from gobanfast._errors import FormatError, RuleError
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gobanfast._address import parse_address
+from gobanfast._core.address import parse_address
 from gobanfast._errors import Problem, RuleError
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gobanfast._address import parse_address, parse_prefix
-from gobanfast._asn import AsnRows
+from gobanfast._core.address import parse_address, parse_prefix
+from gobanfast._core.asn_table import AsnRows
 from gobanfast._errors import FormatError, Problem, RuleError
 from gobanfast.asn import columns as of_columns
 

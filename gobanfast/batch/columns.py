@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gobanfast._name import normalize_name
+from gobanfast._core.name_text import normalize_name
 
 if TYPE_CHECKING:
     from pyroaring import BitMap
 
-    from gobanfast._decision import Decision
-    from gobanfast._engine import EngineCore
-    from gobanfast._requests import RequestTable
-    from gobanfast._rules import CompiledRules
+    from gobanfast._core.compiled_rules import CompiledRules
+    from gobanfast._core.decision import Decision
+    from gobanfast._core.engine_core import EngineCore
+    from gobanfast._core.request_table import RequestTable
 
 ACTIONS = ("allow", "challenge", "ban")
 CAUSES = ("none", "rule", "ban", "tracker", "unparsable", "score", "outage")
@@ -87,7 +87,7 @@ def decide_columns(
     method: Any = None, path: Any = None, fingerprint: Any = None, shape: Any = None, mount: str = "",
 ) -> Columns:  # fmt: skip
     """`Engine.decide_many`, which see."""
-    from gobanfast import _columns
+    from gobanfast._core import columns as core_columns
 
     compiled = core.compiled
     for name, column in {"addresses": addresses, "sni": sni, "ja4": ja4, "method": method, "path": path}.items():
@@ -96,7 +96,7 @@ def decide_columns(
     if headers is not None and not isinstance(headers, Mapping):
         raise TypeError(f"headers is a {type(headers).__name__}, not a mapping of header names to columns")
     rows = count_rows(addresses)
-    records = _columns.address_records(compiled, addresses, rows)
+    records = core_columns.address_records(compiled, addresses, rows)
     given: dict[str, Any] = {":method": method, ":path": path, ":fingerprint": fingerprint, ":shape": shape}
     for name, column in (headers or {}).items():
         if name[:1] == ":" or name.lower() in given:
@@ -106,26 +106,26 @@ def decide_columns(
         if name not in _HASHES and hasattr(column, "__len__") and len(column) != rows:
             raise ValueError(f"{len(column)} items in column {name.strip(':')!r} for {rows} rows")
     columns = []
-    named = sni is not None and _columns.asks_names(compiled)
+    named = sni is not None and core_columns.asks_names(compiled)
     paired = compiled.requests is not None and ":names" in compiled.requests.names
     names: Distinct | None = None
     if paired and sni is not None:  # it is read twice, and a stream can be read once
         numbers, texts = _distinct("sni", sni, rows)
         names = numbers, [_text(text) for text in texts]
     if names is not None and named:
-        of_text, vectors = _columns.name_column(compiled, names[1], len(names[1]))
+        of_text, vectors = core_columns.name_column(compiled, names[1], len(names[1]))
         columns.append((np.take(np.frombuffer(of_text, np.uint32), names[0]).tobytes(), vectors))
     elif named:
-        columns.append(_columns.name_column(compiled, sni, rows))
-    told = ja4 is not None and _columns.asks_ja4(compiled)
+        columns.append(core_columns.name_column(compiled, sni, rows))
+    told = ja4 is not None and core_columns.asks_ja4(compiled)
     if told:
         columns.append(_ja4_column(compiled, ja4, rows))
-    base = _columns.absent_vector(compiled, names=named, ja4=told)
+    base = core_columns.absent_vector(compiled, names=named, ja4=told)
     if compiled.requests is not None:
         unknown, more = _request_columns(compiled.requests, given, names, rows, mount)
         base = _both(base, unknown)
         columns += more
-    action, rule, asn, cause = _columns.decide_rows(compiled, records, base, columns)
+    action, rule, asn, cause = core_columns.decide_rows(compiled, records, base, columns)
     return Columns(
         np.frombuffer(action, np.uint8), np.frombuffer(rule, np.uint32), np.frombuffer(asn, np.uint32),
         np.frombuffer(cause, np.uint8), None, compiled,
@@ -228,12 +228,12 @@ def _both_names(
 
 def _ja4_column(compiled: CompiledRules, column: Any, rows: int) -> tuple[bytes, bytes]:
     """Class of each row by its JA4, and the vectors of the classes."""
-    from gobanfast import _columns
+    from gobanfast._core import columns as core_columns
 
-    codes, values = _columns.text_column(column, rows)
+    codes, values = core_columns.text_column(column, rows)
     numbers, vectors = _numbered(
-        np.frombuffer(codes, np.uint32), values, [*_columns.ja4_states(compiled)],
-        lambda value: _columns.ja4_vector(compiled, _text(_checked_text("ja4", value)) or ""),
+        np.frombuffer(codes, np.uint32), values, [*core_columns.ja4_states(compiled)],
+        lambda value: core_columns.ja4_vector(compiled, _text(_checked_text("ja4", value)) or ""),
     )  # fmt: skip
     return numbers.tobytes(), b"".join(vectors)
 
@@ -285,15 +285,15 @@ def _numbered(
 
 
 def _distinct(name: str, column: Any, rows: int) -> Distinct:
-    from gobanfast import _columns
+    from gobanfast._core import columns as core_columns
 
     if name in _HASHES and _is_packed(column):
         if isinstance(column, np.ndarray):
             column = np.ascontiguousarray(column)
-        codes, prints = _columns.print_column(column, rows)
+        codes, prints = core_columns.print_column(column, rows)
         values = [None, None, *(prints[at : at + 16] for at in range(32, len(prints), 16))]
     else:
-        codes, values = _columns.text_column(column, rows)
+        codes, values = core_columns.text_column(column, rows)
     return np.frombuffer(codes, np.uint32), values
 
 
@@ -329,7 +329,7 @@ def replay_columns(
     headers: Iterable[Any] | None = None, method: Any = None, path: Any = None, mount: str = "",
 ) -> Columns:  # fmt: skip
     """`Engine.replay`, which see."""
-    from gobanfast import _columns
+    from gobanfast._core import columns as core_columns
 
     compiled = core.compiled
     rows = count_rows(addresses)
@@ -349,7 +349,7 @@ def replay_columns(
     decisions = _decide_each(
         partial(core.decide, mount=mount), when.tolist(), [column or [None] * rows for column in columns]
     )
-    action, rule, asn, cause, score = _columns.replay_rows(compiled, decisions, rows)
+    action, rule, asn, cause, score = core_columns.replay_rows(compiled, decisions, rows)
     return Columns(
         np.frombuffer(action, np.uint8), np.frombuffer(rule, np.uint32), np.frombuffer(asn, np.uint32),
         np.frombuffer(cause, np.uint8), np.frombuffer(score, np.float32), compiled,
@@ -372,7 +372,7 @@ def _address_texts(addresses: Any) -> list[str | None]:
 
 
 def _address_text(value: Any) -> str | None:
-    from gobanfast._address import format_address
+    from gobanfast._core.address import format_address
 
     if isinstance(value, int):
         return ".".join(map(str, value.to_bytes(4, "big")))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gobanfast._engine import EngineCore, stored_key
+from gobanfast._core.engine_core import EngineCore, stored_key
 from gobanfast.batch.judged import Judged, live_parts, needs, unheard
 from gobanfast.batch.log_fields import Request
 from gobanfast.batch.logs import Chunk
@@ -109,7 +109,7 @@ class _Pair:
         if chunk.requests is None:
             self._by_records(chunk, source)
             return
-        from gobanfast._address import parse_address
+        from gobanfast._core.address import parse_address
 
         for address, request in zip(chunk.addresses, chunk.requests, strict=True):
             if parse_address(address) is None:
@@ -137,7 +137,7 @@ class _Pair:
             self.example.setdefault(key, addresses[row])
 
     def replay(self, logs: Iterable[LogFile]) -> None:
-        from gobanfast._address import parse_address
+        from gobanfast._core.address import parse_address
 
         timeline = Timeline(logs)
         base = now = float("-inf")

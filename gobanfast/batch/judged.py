@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gobanfast._rules import CompiledRules
+    from gobanfast._core.compiled_rules import CompiledRules
     from gobanfast.batch.log_fields import Request
     from gobanfast.rules.rule import Rule
     from gobanfast.rules.settings import Settings

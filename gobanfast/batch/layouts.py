@@ -14,7 +14,7 @@ from gobanfast._errors import GobanError
 from gobanfast.batch import json_lines
 
 if TYPE_CHECKING:
-    from gobanfast._set import PrefixSet
+    from gobanfast._core.prefix_set import PrefixSet
 
 FORMATS = ("auto", "combined", "nginx-json", "jsonl", "csv")
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from gobanfast._headers import SomeHeaders
+from gobanfast._core.headers import SomeHeaders
 from gobanfast.batch import json_lines
 from gobanfast.batch.layouts import cells, delimiter_of
 from gobanfast.wire.target import read_target

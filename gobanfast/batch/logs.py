@@ -18,7 +18,7 @@ from gobanfast.batch.layouts import ADDRESS_KEYS, EMPTY, FORMATS, SAMPLE_LINES, 
 from gobanfast.batch.log_fields import Hear, Request, hear
 
 if TYPE_CHECKING:
-    from gobanfast._set import PrefixSet
+    from gobanfast._core.prefix_set import PrefixSet
 
 __all__ = ["ADDRESS_KEYS", "FORMATS", "Chunk", "LogError", "LogFile"]
 

@@ -16,7 +16,7 @@ from gobanfast.batch.logs import Chunk, LogFile
 from gobanfast.batch.timeline import Row, Timeline
 
 if TYPE_CHECKING:
-    from gobanfast._decision import Decision
+    from gobanfast._core.decision import Decision
     from gobanfast.engine import Engine
 
 Key = TypeVar("Key")
@@ -135,7 +135,7 @@ class Scan:
     @property
     def stores_bans(self) -> bool:
         """Whether some rule stores its ban: live, it would refuse later lines of a client; `read` asks rules alone."""
-        from gobanfast._engine import stored_key
+        from gobanfast._core.engine_core import stored_key
 
         return any(map(stored_key, self._engine.compiled.rules))
 
@@ -283,7 +283,7 @@ class Scan:
 
     def _count_requests(self, chunk: Chunk, requests: Sequence[Request], source: str) -> None:
         """Line by line, because each says something of its own."""
-        from gobanfast._address import parse_address
+        from gobanfast._core.address import parse_address
 
         peek = self._engine.peek
         for row, (address, said) in enumerate(zip(chunk.addresses, requests, strict=True)):
@@ -301,7 +301,7 @@ class Scan:
 
     def _decide_at(self, row: Row, seconds: float, now: float) -> None:
         """One line of a replay, at `seconds` of the engine's clock, which are `now` of the log's."""
-        from gobanfast._address import parse_address
+        from gobanfast._core.address import parse_address
 
         if parse_address(row.address) is None:
             self._skip(row.source, row.line, row.address, row.fault)

@@ -110,7 +110,7 @@ def check(
 
 def refuse_malformed(addresses: list[str]) -> None:
     """None if every text is an address; one usage error that names all that are not."""
-    from gobanfast._address import parse_address
+    from gobanfast._core.address import parse_address
 
     bad = [address for address in addresses if parse_address(address) is None]
     if bad:

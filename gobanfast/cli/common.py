@@ -17,8 +17,8 @@ from rich.text import Text
 from typer.core import TyperCommand
 
 if TYPE_CHECKING:
-    from gobanfast._decision import Decision
-    from gobanfast._set import PrefixSet
+    from gobanfast._core.decision import Decision
+    from gobanfast._core.prefix_set import PrefixSet
     from gobanfast.asn import AsnTable
     from gobanfast.engine import Engine
     from gobanfast.rules import Ruleset
@@ -189,7 +189,7 @@ def unasked_text(parts: list[str], store: str | None) -> str:
 
 def trusted(ruleset: Ruleset) -> PrefixSet:
     """The addresses that the rules' `trust:` covers."""
-    from gobanfast._set import PrefixSet
+    from gobanfast._core.prefix_set import PrefixSet
 
     return PrefixSet.from_packed(ruleset.trust.addresses, ruleset.trust.lengths)
 

@@ -15,7 +15,7 @@ from gobanfast.cli import captures
 from gobanfast.cli.common import AsJson, counted, output, table
 
 if TYPE_CHECKING:
-    from gobanfast._tls import ClientHello
+    from gobanfast._core.client_hello import ClientHello
 
 HEX_CHARACTERS = frozenset(b"0123456789abcdefABCDEF \t\r\n:")
 STREAM_LIMIT = 1 << 20  # bytes kept of one TCP stream
@@ -37,7 +37,7 @@ def hello(
     as_json: AsJson = False,
 ) -> None:
     """Show what the ClientHello in FILE says, or each one in a capture. QUIC needs the extra quic, captures pcap."""
-    from gobanfast._tls import parse_client_hello
+    from gobanfast._core.client_hello import parse_client_hello
 
     data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     found = list(captured(data)) if captures.is_capture(data) else [("", parse_client_hello(from_hex(data)))]
@@ -80,7 +80,7 @@ def from_hex(data: bytes) -> bytes:
 
 def captured(data: bytes) -> Iterator[tuple[str, ClientHello]]:
     """Each ClientHello in a capture, with the ends of its connection; one that never got whole is "incomplete"."""
-    from gobanfast._tls import parse_client_hello
+    from gobanfast._core.client_hello import parse_client_hello
     from gobanfast.wire.quic import InitialReader
 
     streams: dict[Address, dict[int, bytes]] = {}

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from gobanfast._http import AsgiGate
+from gobanfast._core.asgi import AsgiGate
 from gobanfast.frontends.http.guard import Gate, Mode
 from gobanfast.frontends.http.refusal import Answer
 from gobanfast.frontends.tls import CURRENT

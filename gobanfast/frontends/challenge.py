@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Literal
 
-from gobanfast._address import client_of
+from gobanfast._core.address import client_of
 from gobanfast.frontends.http.refusal import TITLES, Answer, details, html_answer, page
 
 Bind = Literal["client", "fingerprint", "client_fingerprint"]

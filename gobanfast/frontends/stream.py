@@ -23,12 +23,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from gobanfast._tls import ClientHello, parse_client_hello
+from gobanfast._core.client_hello import ClientHello, parse_client_hello
 from gobanfast.frontends.trust import Trust, as_trust
 from gobanfast.wire.proxy import V2_LIMIT, ProxyHeader, parse_proxy_header
 
 if TYPE_CHECKING:
-    from gobanfast._decision import Decision
+    from gobanfast._core.decision import Decision
     from gobanfast.engine import Engine
 
 log = logging.getLogger("gobanfast.stream")

@@ -40,11 +40,11 @@ from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
-from gobanfast._tls import ClientHello, parse_client_hello, parse_handshake
+from gobanfast._core.client_hello import ClientHello, parse_client_hello, parse_handshake
 from gobanfast.frontends.stream import Client, client_of
 
 if TYPE_CHECKING:
-    from gobanfast._decision import Decision
+    from gobanfast._core.decision import Decision
     from gobanfast.engine import Engine
 
 log = logging.getLogger("gobanfast.tls")

@@ -17,10 +17,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from gobanfast._address import format_address, parse_address, parse_prefix
-from gobanfast._http import RequestIds, pick
-from gobanfast._prefix import PrefixTable
-from gobanfast._set import PrefixSet
+from gobanfast._core.address import format_address, parse_address, parse_prefix
+from gobanfast._core.asgi import RequestIds, pick
+from gobanfast._core.prefix_set import PrefixSet
+from gobanfast._core.prefix_table import PrefixTable
 
 if TYPE_CHECKING:
     from gobanfast.rules import Ruleset

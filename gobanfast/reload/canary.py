@@ -6,7 +6,7 @@ import itertools
 import threading
 from typing import TYPE_CHECKING, Any
 
-from gobanfast._engine import EngineCore
+from gobanfast._core.engine_core import EngineCore
 from gobanfast.reload.decision_diff import Budget, Differences
 from gobanfast.rules.settings import Settings
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gobanfast._decision import Decision
+    from gobanfast._core.decision import Decision
 
 MOST_EXAMPLES = 20
 MOST_NETWORKS = 10_000  # ASes counted; later ones count as other

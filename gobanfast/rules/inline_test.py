@@ -9,7 +9,7 @@ from gobanfast._dataclass import dataclass
 from gobanfast._errors import Problem
 
 if TYPE_CHECKING:
-    from gobanfast._engine import EngineCore
+    from gobanfast._core.engine_core import EngineCore
 
 Expected = Literal["allow", "challenge", "ban"]
 SIGNALS = ("sni", "ja4", "headers", "method", "path", "mount")

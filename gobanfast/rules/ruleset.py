@@ -16,9 +16,9 @@ from gobanfast.rules.settings import Settings
 from gobanfast.rules.sources import Inputs
 
 if TYPE_CHECKING:
-    from gobanfast._block import Block
-    from gobanfast._rules import CompiledRules
-    from gobanfast._set import PrefixSet
+    from gobanfast._core.block import Block
+    from gobanfast._core.compiled_rules import CompiledRules
+    from gobanfast._core.prefix_set import PrefixSet
     from gobanfast.asn import AsnTable
     from gobanfast.rules.compile.address import Overlay
     from gobanfast.rules.text.includes import Tree
@@ -107,7 +107,7 @@ class Ruleset:
 
     @classmethod
     def _of(cls, tree: Tree, asn: AsnTable | None) -> Ruleset:
-        from gobanfast._rules import CompiledRules
+        from gobanfast._core.compiled_rules import CompiledRules
         from gobanfast.rules.check import lint
         from gobanfast.rules.compile.address import overlay
         from gobanfast.rules.compile.connection import signal_table
@@ -150,7 +150,7 @@ class Ruleset:
 
     def failures(self) -> list[Problem]:
         """A problem for every inline test that these rules fail."""
-        from gobanfast._engine import EngineCore
+        from gobanfast._core.engine_core import EngineCore
         from gobanfast.rules.inline_test import run
 
         return run(self.tests, EngineCore(self.compiled, Settings()))
@@ -166,7 +166,7 @@ class Ruleset:
     @cached_property
     def _trusted(self) -> PrefixSet:
         """The prefixes under `trust:`, to ask. Raises FormatError when they are those of a damaged file."""
-        from gobanfast._set import PrefixSet
+        from gobanfast._core.prefix_set import PrefixSet
 
         return PrefixSet.from_packed(self.trust.addresses, self.trust.lengths)
 

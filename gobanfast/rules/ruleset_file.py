@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from gobanfast._block import Block
+from gobanfast._core.block import Block
 from gobanfast._digest import blake2b
 from gobanfast._errors import FormatError, Problem
 from gobanfast._fork import importing
@@ -72,7 +72,7 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> Ruleset:
     Rule texts and every index are checked before the first decision, whatever `verify` says; with it the content hashes
     of the tables too. Raises OSError, or FormatError (path, offset): cut short, damaged, foreign or too new.
     """
-    from gobanfast._rules import CompiledRules
+    from gobanfast._core.compiled_rules import CompiledRules
     from gobanfast.asn import AsnTable
     from gobanfast.rules.compile.request import header_plan, request_table
     from gobanfast.rules.ruleset import Ruleset, facts

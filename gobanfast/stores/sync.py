@@ -54,7 +54,7 @@ PURGE = 60.0  # seconds
 
 
 class BanTable(Protocol):
-    """What a sync needs of `gobanfast._bans.BanTable`."""
+    """What a sync needs of `gobanfast._core.ban_table.BanTable`."""
 
     closed: bool
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from gobanfast._http import weigh
+from gobanfast._core.asgi import weigh
 
 if TYPE_CHECKING:
-    from gobanfast._decision import Decision
+    from gobanfast._core.decision import Decision
 
 Headers = Sequence[Sequence[bytes]] | Mapping[str, Any]
 Outcome = Literal["challenged", "solved", "passed", "refused"]

@@ -20,9 +20,9 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
-from gobanfast._decision import is_plain, without_environ
+from gobanfast._core.asgi import Budget, numbered
+from gobanfast._core.decision import is_plain, without_environ
 from gobanfast._fork import watch_forks
-from gobanfast._http import Budget, numbered
 from gobanfast.telemetry.lines import (
     KEEP,
     LEVELS,
@@ -39,7 +39,7 @@ from gobanfast.telemetry.lines import (
 from gobanfast.telemetry.sinks import Sink, open_sink
 
 if TYPE_CHECKING:
-    from gobanfast._decision import Decision, SignalDecision
+    from gobanfast._core.decision import Decision, SignalDecision
 
 log = logging.getLogger("gobanfast.telemetry")
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from prometheus_client.registry import CollectorRegistry
 
-    from gobanfast._decision import Decision
+    from gobanfast._core.decision import Decision
     from gobanfast.stores import Sync
     from gobanfast.telemetry.log import DecisionLog
 

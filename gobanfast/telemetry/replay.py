@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gobanfast._errors import FormatError, GobanError
 
 if TYPE_CHECKING:
-    from gobanfast._decision import Decision
+    from gobanfast._core.decision import Decision
     from gobanfast.rules import Ruleset
 
 COMPARED = ("action", "rule", "reason", "asn", "fingerprint", "shape", "shadow", "logged")
@@ -62,7 +62,7 @@ def replay(line: dict[str, Any], ruleset: Ruleset) -> Replay:
     Raises:
         GobanError: the line has pseudonyms in place of signals, or was decided by other rules.
     """
-    from gobanfast._tls import parse_handshake
+    from gobanfast._core.client_hello import parse_handshake
     from gobanfast.bans import Ban
     from gobanfast.engine import Engine
 

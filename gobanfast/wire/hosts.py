@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from gobanfast._address import parse_address
+from gobanfast._core.address import parse_address
 
 Agreement = Literal["agree", "coalesced", "differ", "unknown"]
 

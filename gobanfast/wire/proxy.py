@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from gobanfast._address import format_address, parse_address
+from gobanfast._core.address import format_address, parse_address
 
 Status = Literal["ok", "incomplete", "malformed", "absent"]
 Family = Literal["unspecified", "ipv4", "ipv6", "unix"]

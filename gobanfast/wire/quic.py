@@ -11,7 +11,7 @@ import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gobanfast._tls import ClientHello, parse_client_hello, parse_handshake
+from gobanfast._core.client_hello import ClientHello, parse_client_hello, parse_handshake
 
 SALT_1 = bytes.fromhex("38762cf7f55934b34d179ae6a4c80cadccbb7f0a")
 SALT_2 = bytes.fromhex("0dede3def700a6db819381be6e269dcbf9bd2ed9")

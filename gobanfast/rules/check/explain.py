@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from gobanfast._name import normalize_name
-from gobanfast._names import NameTable
+from gobanfast._core.name_table import NameTable
+from gobanfast._core.name_text import normalize_name
 from gobanfast._values import duration_text
 from gobanfast.headers import HTTP_VERSIONS, normalize_headers
 from gobanfast.rules.compile.request import holds, names_in, reading_of, text_of
@@ -17,7 +17,7 @@ from gobanfast.rules.text.fields import SNI_WORDS, TLS_VERSIONS
 from gobanfast.wire.hosts import Lookalikes, agreement
 
 if TYPE_CHECKING:
-    from gobanfast._decision import Decision
+    from gobanfast._core.decision import Decision
     from gobanfast.asn import AsnTable
 
 SHOWN_CHARS = 120
@@ -251,7 +251,7 @@ def _because_hello(rule: Rule, decision: Decision) -> Iterator[str]:
 
 
 def _entry(listed: PrefixList, address: str) -> str:
-    from gobanfast._prefix import PrefixTable
+    from gobanfast._core.prefix_table import PrefixTable
 
     table = PrefixTable.from_packed(listed.addresses, listed.lengths, bytes(4 * len(listed)))
     found = table.lookup_prefix(address)

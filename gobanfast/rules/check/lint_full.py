@@ -98,7 +98,7 @@ def _ours(rules: Sequence[Rule], overlay: Overlay, trust: PrefixList) -> Iterato
 
 
 def _packed(prefixes: Iterable[str]) -> PrefixList:
-    from gobanfast._address import parse_prefix
+    from gobanfast._core.address import parse_prefix
 
     pairs = [parse_prefix(prefix) for prefix in prefixes]
     return PrefixList(b"".join(address for address, _ in pairs), bytes(bits for _, bits in pairs))

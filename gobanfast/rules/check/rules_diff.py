@@ -139,7 +139,7 @@ def _entries(value: Any) -> set[Any]:
 
 
 def _text(entry: Any) -> str:
-    from gobanfast._address import format_address
+    from gobanfast._core.address import format_address
 
     if isinstance(entry, tuple) and isinstance(entry[0], bytes):
         address = format_address(entry[0])

@@ -18,8 +18,8 @@ from gobanfast.rules.rule import Rule
 from gobanfast.rules.text.fields import SNI_WORDS, TLS_VERSIONS
 
 if TYPE_CHECKING:
-    from gobanfast._names import NameTable
-    from gobanfast._signals import SignalTable
+    from gobanfast._core.connection_table import SignalTable
+    from gobanfast._core.name_table import NameTable
 
 Key = TypeVar("Key", str, bytes)
 Words = NDArray[np.uint64]
@@ -38,7 +38,7 @@ def signal_table(rules: Sequence[Rule]) -> SignalTable | None:
     """
     if not any(rule.when.on_connection for rule in rules):
         return None
-    from gobanfast._signals import SignalTable
+    from gobanfast._core.connection_table import SignalTable
 
     words = len(rules) // 64 + 1
     names, names_digest, name_rows = _names(rules, words)
@@ -69,7 +69,7 @@ def _names(rules: Sequence[Rule], words: int) -> tuple[NameTable, bytes, Words]:
 
     `sni` conditions are the first half of a row, `sni_file` conditions the second: those of one rule are ANDed.
     """
-    from gobanfast._names import NameTable
+    from gobanfast._core.name_table import NameTable
 
     second = 64 * words
     silent = _indexes(rule.when.sni is None for rule in rules)

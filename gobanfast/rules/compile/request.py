@@ -19,8 +19,8 @@ from gobanfast.rules.rule import HeaderTest, Rule
 from gobanfast.wire.target import readings
 
 if TYPE_CHECKING:
-    from gobanfast._headers import HeaderPlan
-    from gobanfast._requests import RequestTable
+    from gobanfast._core.headers import HeaderPlan
+    from gobanfast._core.request_table import RequestTable
     from gobanfast.rules.settings import FingerprintSettings
 
 CASE_SENSITIVE = (":method", ":path")
@@ -36,7 +36,7 @@ def header_plan(rules: Iterable[Rule], settings: FingerprintSettings) -> HeaderP
     Raises:
         ValueError: more names than there are slots.
     """
-    from gobanfast._headers import HeaderPlan
+    from gobanfast._core.headers import HeaderPlan
 
     asked = {test.name: None for rule in rules for test in rule.when.header or ()}
     if any(rule.when.on_names for rule in rules):
@@ -47,7 +47,7 @@ def header_plan(rules: Iterable[Rule], settings: FingerprintSettings) -> HeaderP
 
 def request_table(rules: Sequence[Rule], plan: HeaderPlan) -> RequestTable | None:
     """The matchers of `rules`, which are in decision order; None when no rule asks for any of this."""
-    from gobanfast._requests import RequestTable
+    from gobanfast._core.request_table import RequestTable
 
     words = len(rules) // 64 + 1
     asked: dict[str, dict[HeaderTest, int]] = {}
@@ -209,7 +209,7 @@ def holds(test: HeaderTest) -> Holds:
         match = compile_regex("|".join(map(glob_regex, test.values)), ignore_case=False).search
         return lambda text: match(text) is not None
     if test.operator == "family":
-        from gobanfast._headers import user_agent_family
+        from gobanfast._core.headers import user_agent_family
 
         return lambda text: user_agent_family(text.encode()) in test.values
     if test.operator == "crawler":
@@ -253,7 +253,7 @@ def _agrees(wanted: frozenset[str], certificate: tuple[str, ...]) -> Holds:
 
 def names_in(text: str) -> tuple[str, ...]:
     """The distinct names in a value of ":names": server name, line feed, host; addresses are none."""
-    from gobanfast._address import parse_address
+    from gobanfast._core.address import parse_address
     from gobanfast.wire.hosts import host_name
 
     sni, _, authority = text.partition("\n")

@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from gobanfast._address import parse_prefix
+from gobanfast._core.address import parse_prefix
 from gobanfast._errors import Problem
 from gobanfast._values import parse_asn, parse_duration
 from gobanfast.names import parse_pattern

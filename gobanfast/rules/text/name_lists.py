@@ -17,9 +17,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from gobanfast._address import parse_address
+from gobanfast._core.address import parse_address
+from gobanfast._core.name_text import literal_pattern
 from gobanfast._errors import Problem
-from gobanfast._name import literal_pattern
 from gobanfast.names import parse_pattern
 from gobanfast.rules.rule import NameList
 from gobanfast.rules.text.prefix_lists import read_bytes

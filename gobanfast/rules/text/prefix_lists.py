@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gobanfast._address import parse_prefixes
+from gobanfast._core.address import parse_prefixes
 from gobanfast._errors import Problem
 from gobanfast.rules.rule import PrefixList
 

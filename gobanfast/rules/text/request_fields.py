@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self, get_args
 from pydantic import Field, PlainValidator, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 from pydantic_core import PydanticCustomError
 
-from gobanfast._headers import UA_FAMILIES
+from gobanfast._core.headers import UA_FAMILIES
 from gobanfast.names import parse_pattern
 from gobanfast.rules.rule import HeaderTest, Operator
 from gobanfast.rules.text.fields import Model, Several, checked, listed, one_of, regex, schema, text_of

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from gobanfast._address import parse_prefix
+from gobanfast._core.address import parse_prefix
 from gobanfast._errors import Problem
 from gobanfast.rules.inline_test import Case, Expected
 from gobanfast.rules.rule import (

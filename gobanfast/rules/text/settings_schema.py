@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
-from gobanfast._headers import HeaderPlan
+from gobanfast._core.headers import HeaderPlan
 from gobanfast._values import parse_asn, parse_duration
 from gobanfast.rules.rule import PrefixList
 from gobanfast.rules.settings import (

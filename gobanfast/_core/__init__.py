@@ -1,0 +1,1 @@
+"""Compiled core: one module a class, C kernels underneath. What is public is exported above."""

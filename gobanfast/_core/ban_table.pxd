@@ -1,0 +1,50 @@
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from gobanfast._core.native.state cimport GBF_BAN_EPOCH, gbf_ban, gbf_ban_key, gbf_bans, gbf_bans_counts
+
+# Who made a ban; the order of BY in _core/ban_table.pyx.
+cdef enum ban_by:
+    BY_MANUAL
+    BY_RULE
+    BY_TRACKER
+    BY_IMPORT
+    BY_STORE
+
+
+# Table time of engine seconds: whole milliseconds, rounded to the nearest. Not for NaN or beyond +-2000 years.
+cdef inline uint64_t ban_time(double seconds) noexcept nogil:
+    return GBF_BAN_EPOCH + <uint64_t><int64_t>(seconds * 1000 + (0.5 if seconds >= 0 else -0.5))
+
+
+# The hot path asks `gbf_bans_find(table._bans, &address, asn, fingerprint, 0, &ban)`: no lock, no object, and at time 0
+# whatever is stored holds, so that only a hit has to read the clock: then it asks again at `ban_time(now)`. Only when
+# that returns 1 is there something for Python: `table.ban_of(&ban)`.
+cdef class BanTable:
+    cdef gbf_bans *_bans  # lives as long as the object
+    cdef object _clock  # None: time.monotonic
+    cdef object _lock  # a Python lock, held around every call that takes gbf_bans.lock; see gbf_lock.h, Fork
+    cdef int64_t _offset_ms  # Unix milliseconds at engine time 0
+    cdef uint64_t _seed
+    cdef list _texts  # reasons and rule ids by number; 0 is none
+    cdef dict _numbers
+    cdef list _spare  # numbers of texts that are free again
+    cdef uint64_t _texts_lost, _sweep_at
+    cdef object __weakref__
+
+    # Bans `key` for `duration` seconds (None: for good), longer by the policy when made by a rule or a tracker. `by` is
+    # a ban_by. Returns a gbf_ban_outcome; fills `out` unless that is GBF_BAN_REFUSED.
+    cdef int make(self, const gbf_ban_key *key, object duration, str reason, str rule, uint8_t by, uint64_t now,
+                  gbf_ban *out) except -1
+    # The Ban that callers see. Soon: once the last ban with some text is gone, its number may name another text.
+    cdef object ban_of(self, const gbf_ban *ban)
+    cdef double to_unix(self, uint64_t ms) noexcept
+    cdef uint64_t from_unix(self, double seconds) except? 0
+    cdef uint64_t moment(self, object now) except? 0
+    cdef uint32_t number(self, str text) except? 0
+    cdef int sweep(self) except -1
+    cdef gbf_bans_counts counts(self)
+    cdef tuple chunk(self, uint32_t cursor, uint64_t now)
+
+# The key of a canonical or other text form; ValueError for what is none.
+cdef int read_key(str text, gbf_ban_key *key) except -1
+cdef str key_text(const gbf_ban_key *key)

@@ -1,0 +1,71 @@
+from collections.abc import Callable, Mapping, Sequence
+from typing import Self, final
+
+from typing_extensions import Buffer
+
+from gobanfast._core.block import Block
+from gobanfast._core.connection_table import SignalTable
+from gobanfast._core.headers import HeaderPlan
+from gobanfast._core.request_table import RequestTable
+from gobanfast.asn import AsnTable
+from gobanfast.rules import Rule
+
+@final
+class CompiledRules:
+    def __new__(
+        cls,
+        rules: Sequence[Rule],
+        *,
+        unparsable: str,
+        starts4: Buffer,
+        records4: Buffer,
+        starts6: Buffer,
+        records6: Buffer,
+        record_asn: Buffer,
+        record_class: Buffer,
+        vectors: Buffer,
+        enforced: Buffer,
+        shadow: Buffer,
+        logged: Buffer,
+        actions: Buffer,
+        signals: SignalTable | None = None,
+        requests: RequestTable | None = None,
+        plan: HeaderPlan | None = None,
+        kernel: str | None = None,
+    ) -> Self: ...
+    @classmethod
+    def of_blocks(
+        cls,
+        rules: Sequence[Rule],
+        blocks: Mapping[str, Block],
+        *,
+        unparsable: str,
+        requests: RequestTable | None = None,
+        plan: HeaderPlan | None = None,
+        verify: bool = True,
+        kernel: str | None = None,
+    ) -> Self: ...
+    def blocks(self) -> dict[str, Block]: ...
+    @property
+    def rules(self) -> tuple[Rule, ...]: ...
+    @property
+    def unparsable(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def content_hash(self) -> str: ...
+    @property
+    def asn(self) -> AsnTable | None: ...
+    def complete(self, facts: Callable[[], bytes], asn: AsnTable | None = None, /) -> None: ...
+    @property
+    def record_count(self) -> int: ...
+    @property
+    def signals(self) -> SignalTable | None: ...
+    @property
+    def requests(self) -> RequestTable | None: ...
+    @property
+    def plan(self) -> HeaderPlan: ...
+    @property
+    def beyond_address(self) -> tuple[str, ...]: ...
+    @property
+    def kernel(self) -> str: ...

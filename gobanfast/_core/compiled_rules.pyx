@@ -1,0 +1,183 @@
+"""CompiledRules: rules as arrays, and the block that holds them."""
+
+cimport cython
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+
+from gobanfast._core.address cimport pick_kernel
+from gobanfast._core.block cimport Block, raise_for
+from gobanfast._core.headers cimport HeaderPlan
+from gobanfast._core.made cimport only_whole
+from gobanfast._core.request_table cimport RequestTable
+from gobanfast._core.connection_table cimport SignalTable
+from gobanfast._core.native.address cimport gbf_addr, gbf_addr_load, gbf_lpm_kernel, gbf_range
+from gobanfast._core.native.base cimport gbf_fault, gbf_status
+from gobanfast._core.native.rules cimport gbf_record, gbf_rules, gbf_rules_build, gbf_rules_open, gbf_rules_source
+
+from gobanfast._digest import blake2b
+from gobanfast._errors import FormatError
+
+cdef tuple UNPARSABLE = ("allow", "challenge", "ban")
+
+
+@cython.final
+cdef class CompiledRules:
+    """Rules as arrays: ranges of addresses -> records (AS, class) -> bit vectors. Frozen; any number of threads.
+
+    Args:
+        rules: objects with id, reason, duration (seconds or None), in decision order; bit i of a vector is rules[i].
+        unparsable: action for a signal that cannot be read (an address text that is none) when no rule decides.
+        signals: SignalTable of the rules that ask for a server name or a ClientHello; None when no rule does.
+        requests: RequestTable of the rules that ask for headers, method or path; None when no rule does.
+        plan: HeaderPlan that finds headers and makes fingerprints; None takes that of `requests` or the usual one.
+        starts4, records4: uint32 each, one item a range: ranges cover IPv4 from 0 on; the record of each.
+        starts6, records6: 16 bytes (network order) and uint32 a range; the same for IPv6.
+        record_asn, record_class: uint32 each, one item a record; AS 0 means none is known.
+        vectors: uint64, len(rules) // 64 + 1 words a class; class 0 is "no address", class 1 "not an address".
+        enforced, shadow, logged: uint64 masks of as many words: rules that may win, would win, are only noted.
+        actions: uint8 a rule: 0 allow, 1 challenge, 2 ban, 3 log.
+    Raises:
+        ValueError: arrays that do not fit each other.
+    Cost: one sweep over the ranges, about 0.1 us each.
+    """
+
+    @staticmethod
+    def _make(rules, *, str unparsable not None, starts4, records4, starts6, records6, record_asn, record_class,
+              vectors, enforced, shadow, logged, actions, SignalTable signals=None, RequestTable requests=None,
+              HeaderPlan plan=None, kernel=None):
+        cdef gbf_rules_source source
+        cdef gbf_fault fault
+        cdef void *data = NULL
+        cdef gbf_range *ranges4 = NULL
+        cdef gbf_range *ranges6 = NULL
+        cdef gbf_record *records = NULL
+        cdef bytes first4 = bytes(starts4), leaf4 = bytes(records4), first6 = bytes(starts6), leaf6 = bytes(records6)
+        cdef bytes asns = bytes(record_asn), classes = bytes(record_class), bits = bytes(vectors), acts = bytes(actions)
+        cdef bytes masks = bytes(enforced) + bytes(shadow) + bytes(logged)
+        cdef Py_ssize_t i, words = len(rules) // 64 + 1
+        if unparsable not in UNPARSABLE:
+            raise ValueError(f"unparsable={unparsable!r} is not one of allow, challenge, ban")
+        if (len(first4) != len(leaf4) or len(first6) != 4 * len(leaf6) or len(asns) != len(classes) or
+                len(bits) % (8 * words) or len(masks) != 24 * words or len(acts) != len(rules) or
+                len(bytes(enforced)) != 8 * words or len(bytes(shadow)) != 8 * words):
+            raise ValueError("arrays of compiled rules do not fit each other")
+        if signals is not None and signals.words != words:
+            raise ValueError(f"signals with {signals.words} words a vector do not fit rules with {words}")
+        source.range_count4, source.range_count6 = len(leaf4) // 4, len(leaf6) // 4
+        source.record_count, source.rule_count = len(asns) // 4, len(acts)
+        source.class_count = len(bits) // (8 * words)
+        try:
+            ranges4 = <gbf_range *>malloc((source.range_count4 + 1) * sizeof(gbf_range))
+            ranges6 = <gbf_range *>malloc((source.range_count6 + 1) * sizeof(gbf_range))
+            records = <gbf_record *>malloc((source.record_count + 1) * sizeof(gbf_record))
+            if ranges4 == NULL or ranges6 == NULL or records == NULL:
+                raise MemoryError()
+            for i in range(<Py_ssize_t>source.range_count4):
+                ranges4[i].start = gbf_addr(<uint64_t>(<const uint32_t *><const char *>first4)[i] << 32, 0)
+                ranges4[i].leaf = (<const uint32_t *><const char *>leaf4)[i]
+            for i in range(<Py_ssize_t>source.range_count6):
+                ranges6[i].start = gbf_addr_load((<const uint8_t *><const char *>first6) + 16 * i)
+                ranges6[i].leaf = (<const uint32_t *><const char *>leaf6)[i]
+            for i in range(<Py_ssize_t>source.record_count):
+                records[i] = gbf_record((<const uint32_t *><const char *>asns)[i],
+                                        (<const uint32_t *><const char *>classes)[i])
+            source.ranges4, source.ranges6, source.records = ranges4, ranges6, records
+            source.vectors = <const uint64_t *><const char *>bits
+            source.enforced = <const uint64_t *><const char *>masks
+            source.shadow = source.enforced + words
+            source.logged = source.shadow + words
+            source.actions = <const uint8_t *><const char *>acts
+            raise_for(gbf_rules_build(&source, &data, &fault), &fault, "")
+        finally:
+            free(ranges4)
+            free(ranges6)
+            free(records)
+        return compiled_of(Block.adopt(data), tuple(rules), unparsable, signals, requests, plan, False, kernel)
+
+    @classmethod
+    def of_blocks(cls, rules, blocks, *, str unparsable not None, RequestTable requests=None, HeaderPlan plan=None,
+                  bint verify=True, kernel=None):
+        """The rules whose `blocks` these are; `rules`, `requests` and `plan` as for the constructor.
+
+        Every index is checked, with `verify` the content hashes too. Raises FormatError for blocks that are damaged or
+        do not fit each other.
+        """
+        cdef Block block = blocks["RULE"]
+        cdef SignalTable signals = None
+        rules = tuple(rules)
+        if "SIGN" in blocks:
+            signals = SignalTable.of_blocks(blocks, verify=verify)
+        elif any([rule.when.on_connection for rule in rules]):
+            raise FormatError(block.path, 0, "rules ask for signals, and there are none")
+        return compiled_of(block, rules, unparsable, signals, requests, plan, verify, kernel)
+
+    def blocks(self):
+        """Dict of the blocks that `of_blocks` takes, by tag."""
+        return {"RULE": self._block, **({} if self.signals is None else self.signals.blocks())}
+
+    @property
+    def nbytes(self):
+        """Bytes of the compiled arrays."""
+        return (self._block.nbytes + (0 if self.signals is None else self.signals.nbytes) +
+                (0 if self.requests is None else self.requests.nbytes))
+
+    @property
+    def content_hash(self):
+        """32 hex digits over the compiled arrays and what `complete` added: equal hashes decide alike."""
+        if self._hash is None:
+            arrays = (self._block.content_hash() + ("" if self.signals is None else self.signals.content_hash) +
+                      ("" if self.requests is None else self.requests.content_hash))
+            facts = b"" if self._facts is None else self._facts()
+            self._hash = blake2b(arrays.encode() + facts, digest_size=16).hexdigest()
+            self._facts = None
+        return self._hash
+
+    def complete(self, facts, asn=None, /):
+        """Adds what the arrays do not hold: `facts` returns what else `content_hash` covers, as bytes, and is called at
+        most once; `asn` is the table that names the AS numbers of decisions."""
+        self._facts, self._hash, self.asn = facts, None, asn
+
+    @property
+    def record_count(self):
+        """Number of records; `Engine.records` gives numbers below it."""
+        return self._rules.record_count
+
+    @property
+    def beyond_address(self):
+        """Ids of the rules that ask for another signal than the address, in decision order."""
+        return tuple([rule.id for rule in self.rules if rule.when.on_signals])
+
+    @property
+    def kernel(self):
+        """Name of the instruction-set kernel in use."""
+        return self._rules.kernel.name.decode()
+
+
+only_whole(CompiledRules)
+
+
+cdef CompiledRules compiled_of(Block block, tuple rules, str unparsable, SignalTable signals, RequestTable requests,
+                               HeaderPlan plan, bint verify, object kernel):
+    cdef gbf_rules opened
+    cdef gbf_fault fault
+    cdef const gbf_lpm_kernel *wanted = pick_kernel(kernel)
+    cdef gbf_status status
+    cdef CompiledRules compiled
+    cdef int policy = UNPARSABLE.index(unparsable)
+    with nogil:  # milliseconds for large rules, in which requests can go on
+        status = gbf_rules_open(&opened, block.data, block.nbytes, verify, wanted, &fault)
+    raise_for(status, &fault, block.path)
+    if <Py_ssize_t>opened.rule_count != len(rules):
+        raise FormatError(block.path, 0, f"{opened.rule_count} compiled rules for {len(rules)} rules")
+    if signals is not None and signals.words != opened.words:
+        raise FormatError(block.path, 0, "signals do not fit the rules")
+    if requests is not None and requests.words != opened.words:
+        raise ValueError(f"requests with {requests.words} words a vector do not fit rules with {opened.words}")
+    if requests is not None:
+        plan = requests.plan
+    elif plan is None:
+        plan = HeaderPlan()
+    compiled = CompiledRules.__new__(CompiledRules)
+    compiled._rules, compiled._block, compiled.rules, compiled.unparsable = opened, block, rules, policy
+    compiled.signals, compiled.requests, compiled.plan = signals, requests, plan
+    return compiled

@@ -1,0 +1,443 @@
+"""Decision: the answer about one request, and how it is made of compiled rules."""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.unicode cimport PyUnicode_1BYTE_DATA, PyUnicode_1BYTE_KIND, PyUnicode_KIND
+from libc.math cimport NAN
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
+
+from gobanfast._core.ban_table cimport BanTable
+from gobanfast._core.headers cimport FINGERPRINT, SHAPE, SLOTS, scan_request, set_mount
+from gobanfast._core.made cimport only_whole
+from gobanfast._core.request_table cimport NOTHING, RequestTable
+from gobanfast._core.compiled_rules cimport CompiledRules
+from gobanfast._core.connection_table cimport SignalTable
+from gobanfast._core.client_hello cimport ClientHello
+from gobanfast._core.native.base cimport GBF_NONE
+from gobanfast._core.native.http cimport GBF_HEADERS_FINE, GBF_HEADERS_UNKNOWN, gbf_headers, gbf_headers_free
+from gobanfast._core.native.rules cimport (
+    GBF_CLASS_ABSENT, GBF_CLASS_MALFORMED, gbf_bits_and, gbf_rules, gbf_rules_next, gbf_rules_vector,
+)
+from gobanfast._core.native.state cimport (
+    GBF_CAUSE_BAN, GBF_CAUSE_NONE, GBF_CAUSE_OUTAGE, GBF_CAUSE_RULE, GBF_CAUSE_SCORE, GBF_CAUSE_TRACKER,
+    GBF_CAUSE_UNPARSABLE, gbf_ban,
+)
+
+cdef tuple ACTIONS = ("allow", "challenge", "ban", "log")
+cdef tuple CAUSES = ("none", "rule", "ban", "tracker", "unparsable", "score", "outage")
+cdef tuple TRIPS = ("distinct_fingerprints", "request_rate", "surge", "saturated", None)
+cdef tuple REASONS = (
+    None, "malformed-address", "malformed-hello", "malformed-sni", "malformed-headers", "malformed-method",
+    "malformed-path", "malformed-ja4",
+)
+
+
+@cython.final
+@cython.freelist(32)
+@cython.no_gc
+cdef class StoredBan:
+    """A ban as it stood when it decided, or was made; its key and times become Python objects when asked."""
+
+    _make = "a StoredBan comes from a decision"
+
+    cdef object whole(self):
+        return self.table.ban_of(&self.ban)
+
+
+cdef StoredBan stored_ban(BanTable table, const gbf_ban *ban):
+    cdef StoredBan stored = StoredBan.__new__(StoredBan)
+    stored.table, stored.ban = table, ban[0]
+    stored.reason, stored.rule = table._texts[ban.reason], table._texts[ban.rule]  # now: the numbers may be given away
+    return stored
+
+
+cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address, str sni, object tls,
+                            object headers, str method, str path, str http, str mount, int wanted):
+    """Decision for a record, for GBF_NONE (the address is not one), or for no address at all (`address` None).
+
+    `tls` is the ClientHello, or the str of a JA4 for want of one. What of the headers is `wanted` (Wanted) is
+    worked out now, else when someone asks for it.
+    """
+    cdef bint given = headers is not None or method is not None or path is not None
+    cdef bint wide = (compiled.signals is not None or compiled.requests is not None or sni is not None or
+                      tls is not None or given)
+    cdef Decision d = SignalDecision.__new__(SignalDecision) if wide else Decision.__new__(Decision)
+    cdef uint32_t klass
+    if address is None and record == GBF_NONE:
+        klass = GBF_CLASS_ABSENT
+    else:
+        klass = GBF_CLASS_MALFORMED if record == GBF_NONE else compiled._rules.records[record].klass
+    d._compiled = compiled
+    d._score = d._threshold = <float>NAN
+    d.address = address
+    d._record = record
+    d._unread = klass == GBF_CLASS_MALFORMED
+    d._vector = gbf_rules_vector(&compiled._rules, klass)
+    if wide:
+        (<SignalDecision>d).combine(sni, tls)
+        if compiled.requests is not None or given:
+            (<SignalDecision>d).combine_request(headers, method, path, http, mount, given, wanted)
+    d._rule = gbf_rules_next(&compiled._rules, d._vector, compiled._rules.enforced, 0)
+    if d._rule != GBF_NONE:
+        d._cause, d._action = GBF_CAUSE_RULE, compiled._rules.actions[d._rule]
+    elif d._unread:
+        d._cause, d._action = GBF_CAUSE_UNPARSABLE, <uint8_t>compiled.unparsable
+    else:
+        d._cause, d._action = GBF_CAUSE_NONE, 0
+    return d
+
+
+@cython.freelist(64)
+@cython.no_gc
+cdef class Decision:
+    """The engine's answer about one request: a small frozen object that reads the rest from the ruleset."""
+
+    _make = "a Decision comes from Engine.decide, .peek or .decision"
+
+    def __reduce__(self):
+        raise TypeError("a Decision is part of its engine, and not pickled or copied; keep the attributes that you "
+                        "need")
+
+    @property
+    def action(self):
+        """What to do: "allow", "challenge" or "ban"."""
+        return ACTIONS[self._action]
+
+    @property
+    def cause(self):
+        """What decided: "rule", "ban" (a stored one), "tracker", "unparsable", "score", "outage" (the store does not
+        answer and the policy then is "closed"), or "none": nothing spoke against the request."""
+        return CAUSES[self._cause]
+
+    @property
+    def rule(self):
+        """Id of the rule that decided, name of the tracker that did, or whichever made the ban that did; else None."""
+        if self._cause == GBF_CAUSE_RULE:
+            return self._compiled.rules[self._rule].id
+        if self._cause == GBF_CAUSE_TRACKER:
+            return TRIPS[self._trip]
+        return self._ban.rule or None if self._cause == GBF_CAUSE_BAN else None
+
+    @property
+    def reason(self):
+        """The reason of the rule or ban that decided; "malformed-" and address, hello, ja4, sni, headers, method or
+        path when policy `unparsable` did, because a signal that rules ask for could not be read; the name of the
+        tracker; "score"; "store outage"; else None."""
+        if self._cause == GBF_CAUSE_RULE:
+            return self._compiled.rules[self._rule].reason
+        if self._cause == GBF_CAUSE_BAN:
+            return self._ban.reason
+        if self._cause == GBF_CAUSE_TRACKER:
+            return TRIPS[self._trip]
+        if self._cause == GBF_CAUSE_OUTAGE:
+            return "store outage"
+        return "score" if self._cause == GBF_CAUSE_SCORE else REASONS[self._unread]
+
+    @property
+    def ban(self):
+        """Key of the stored ban that decided, or that this decision led to; None when there is none."""
+        return None if self._ban is None else self._ban.whole().key
+
+    @property
+    def expires(self):
+        """Unix seconds at which that ban ends; None: it is for good, or there is none."""
+        return None if self._ban is None else self._ban.whole().expires
+
+    @property
+    def score(self):
+        """How unusual the request is, 0 to 1; None when it was not scored."""
+        return None if self._score != self._score else self._score
+
+    @property
+    def threshold(self):
+        """The score from which on requests are challenged now; None when not scored, or not enough was seen yet."""
+        return None if self._threshold != self._threshold else self._threshold
+
+    @property
+    def coverage(self):
+        """Share of the weights of a score whose signals were there, 0 to 1."""
+        return self._coverage
+
+    @property
+    def sni(self):
+        """The server name as given, or as the hello has it (None there when it is not printable ASCII)."""
+        return None
+
+    @property
+    def hello(self):
+        """The ClientHello as given, or None."""
+        return None
+
+    @property
+    def ja4(self):
+        """The JA4 of the hello, or else as given; None when there is neither, or the hello cannot be read."""
+        return None
+
+    @property
+    def headers(self):
+        """The headers as given, or None."""
+        return None
+
+    @property
+    def method(self):
+        """The method as given, or None."""
+        return None
+
+    @property
+    def path(self):
+        """The path as given, or None."""
+        return None
+
+    @property
+    def mount(self):
+        """The mount as given, "" for none."""
+        return ""
+
+    @property
+    def http(self):
+        """The HTTP version as given, or None."""
+        return None
+
+    @property
+    def fingerprint(self):
+        """The gh2 fingerprint of the client, by its headers; None without headers, or when they cannot be read."""
+        return None
+
+    @property
+    def shape(self):
+        """The gs1 shape of this request, by its headers; None without headers, or when they cannot be read."""
+        return None
+
+    @property
+    def duration(self):
+        """Seconds for which the deciding rule's action holds (its `for`), or None: for good, or no rule decided."""
+        return self._compiled.rules[self._rule].duration if self._cause == GBF_CAUSE_RULE else None
+
+    @property
+    def asn(self):
+        """Origin AS of the address, or None when the AS table does not know it."""
+        if self._record == GBF_NONE:
+            return None
+        return self._compiled._rules.records[self._record].asn or None
+
+    @property
+    def shadow(self):
+        """Ids of the shadow rules that would each have won, were they enforced; in decision order."""
+        return self.ids(self._compiled._rules.shadow, self._rule)
+
+    @property
+    def logged(self):
+        """Ids of the `log` rules that matched, in decision order."""
+        return self.ids(self._compiled._rules.logged, GBF_NONE)
+
+    @property
+    def matched(self):
+        """Ids of all enforced rules that matched, in decision order: the first decided, the second would without it."""
+        return self.ids(self._compiled._rules.enforced, GBF_NONE)
+
+    cdef tuple ids(self, const uint64_t *mask, uint32_t before):
+        cdef uint32_t rule = gbf_rules_next(&self._compiled._rules, self._vector, mask, 0)
+        found = []
+        while rule < before:
+            found.append(self._compiled.rules[rule].id)
+            rule = gbf_rules_next(&self._compiled._rules, self._vector, mask, rule + 1)
+        return tuple(found)
+
+    @property
+    def compiled(self):
+        """The CompiledRules that decided: a later swap does not change what this decision says."""
+        return self._compiled
+
+    @property
+    def rule_index(self):
+        """Position of the deciding rule in decision order, or None."""
+        return self._rule if self._cause == GBF_CAUSE_RULE else None
+
+    def __repr__(self):
+        return (f"<Decision {self.action} address={self.address!r} cause={self.cause!r} rule={self.rule!r} "
+                f"reason={self.reason!r} asn={self.asn}>")
+
+
+@cython.final
+@cython.no_gc
+cdef class SignalDecision(Decision):
+    """A Decision that took other signals than the address in; it keeps them, and the vector they came to."""
+
+    cdef int combine(self, str sni, object tls) except -1:
+        """Takes the other signals in: the vector of the address becomes that of all of them."""
+        cdef SignalTable signals = self._compiled.signals
+        cdef uint32_t words = self._compiled._rules.words
+        cdef uint64_t few[2 * INLINE_WORDS]
+        cdef uint64_t *scratch = few
+        cdef uint64_t *vector = self._words
+        cdef int unread
+        self._sni, self._tls = sni, tls
+        if words > INLINE_WORDS:
+            self._spill = PyBytes_FromStringAndSize(NULL, 3 * 8 * words)
+            vector = <uint64_t *>PyBytes_AS_STRING(self._spill)
+            scratch = vector + words
+        memcpy(vector, self._vector, 8 * words)
+        self._vector = vector
+        if signals is None:
+            return 0
+        if sni is None and tls is None:
+            gbf_bits_and(vector, signals._signals.absent, words)
+            return 0
+        unread = signals.narrow(vector, scratch, sni, tls)
+        if unread and not self._unread:
+            self._unread = 1 + unread
+        return 0
+
+    cdef int combine_request(self, object headers, str method, str path, str http, str mount, bint given,
+                             int wanted) except -1:
+        """Takes in what the request says; after `combine`."""
+        cdef RequestTable requests = self._compiled.requests
+        cdef uint32_t words = self._compiled._rules.words
+        cdef uint64_t few[2 * INLINE_WORDS]
+        cdef uint64_t *scratch = few
+        cdef uint64_t *vector = self._words
+        cdef gbf_headers scanned
+        cdef int unread
+        if self._spill is not None:
+            vector = <uint64_t *>PyBytes_AS_STRING(self._spill)
+            scratch = vector + words
+        if mount is not None and len(mount) == 0:
+            mount = None
+        if http is not None or mount is not None:
+            self._http, self._mount = http, mount
+        if not given:
+            unread = requests.narrow(vector, scratch, NULL, self._sni, self._tls)
+            if unread and not self._unread:
+                self._unread = 1 + unread
+            return 0
+        if path is None and type(headers) is dict:
+            from gobanfast.wire.target import environ_target
+
+            path, mount = environ_target(headers, mount)
+            self._mount = mount
+        if mount is not None and path == "":
+            path = mount
+        self._headers, self._method, self._path = headers, method, path
+        if requests is not None and requests.asks > wanted:
+            wanted = requests.asks
+        if requests is None and wanted == SLOTS:
+            return 0
+        try:
+            scan_request(headers, method, path, http, &self._compiled.plan._plan, &scanned, wanted)
+            if mount is not None:
+                set_mount(mount, &scanned)
+            if (headers is not None and scanned.problem == GBF_HEADERS_FINE and
+                    not scanned.tally.flags & GBF_HEADERS_UNKNOWN):
+                self._has = wanted
+            self._print[0], self._print[1] = scanned.fingerprint.high, scanned.fingerprint.low
+            self._shape[0], self._shape[1] = scanned.shape.high, scanned.shape.low
+            unread = NOTHING
+            if requests is not None:
+                unread = requests.narrow(vector, scratch, &scanned, self._sni, self._tls)
+        finally:
+            gbf_headers_free(&scanned)
+        if unread and not self._unread:
+            self._unread = 1 + unread
+        return 0
+
+    @property
+    def headers(self):
+        return self._headers
+
+    @property
+    def method(self):
+        return self._method
+
+    @property
+    def path(self):
+        return self._path
+
+    @property
+    def mount(self):
+        return self._mount or ""
+
+    @property
+    def http(self):
+        return self._http
+
+    @property
+    def fingerprint(self):
+        if self._has >= FINGERPRINT:
+            return f"gh2:{self._print[0]:016x}{self._print[1]:016x}"
+        return self.hash_of(":fingerprint")
+
+    @property
+    def shape(self):
+        if self._has == SHAPE:
+            return f"gs1:{self._shape[0]:016x}{self._shape[1]:016x}"
+        return self.hash_of(":shape")
+
+    cdef str hash_of(self, str name):
+        if self._headers is None:
+            return None
+        value, _ = self._compiled.plan.signal(name, self._headers, None, None, self._http)
+        return None if value is None else value.decode()
+
+    @property
+    def sni(self):
+        return (<ClientHello>self._tls).sni if self._sni is None and type(self._tls) is ClientHello else self._sni
+
+    @property
+    def hello(self):
+        return self._tls if type(self._tls) is ClientHello else None
+
+    @property
+    def ja4(self):
+        return (<ClientHello>self._tls).ja4 if type(self._tls) is ClientHello else self._tls
+
+
+def is_plain(Decision decision not None, /):
+    """Whether a decision is an allow to which no `log` or shadow rule has anything to say."""
+    cdef const gbf_rules *rules = &decision._compiled._rules
+    return (decision._action == 0 and gbf_rules_next(rules, decision._vector, rules.logged, 0) == GBF_NONE and
+            gbf_rules_next(rules, decision._vector, rules.shadow, 0) >= decision._rule)
+
+
+def without_environ(SignalDecision decision not None, /):
+    """The decision with headers of its own in place of a WSGI environ, which holds the body and the socket of the
+    request, and goes on changing."""
+    cdef SignalDecision made = SignalDecision.__new__(SignalDecision)
+    cdef dict headers = {}
+    for name, value in (<dict?>decision._headers).items():
+        if type(name) is str and is_cgi_header(name):
+            headers[name] = value if type(value) is str else str(value)
+    made._compiled, made.address, made._ban = decision._compiled, decision.address, decision._ban
+    made._record, made._rule, made._unread = decision._record, decision._rule, decision._unread
+    made._action, made._cause, made._trip, made._vouched = (
+        decision._action, decision._cause, decision._trip, decision._vouched)
+    made._score, made._threshold, made._coverage = decision._score, decision._threshold, decision._coverage
+    made._sni, made._tls, made._headers = decision._sni, decision._tls, headers
+    made._method, made._path = decision._method, decision._path
+    made._http, made._mount = decision._http, decision._mount
+    made._has, made._spill = decision._has, decision._spill
+    memcpy(made._print, decision._print, sizeof(made._print))
+    memcpy(made._shape, decision._shape, sizeof(made._shape))
+    memcpy(made._words, decision._words, sizeof(made._words))
+    made._vector = decision._vector
+    if made._spill is None:
+        made._vector = made._words
+    return made
+
+
+cdef bint is_cgi_header(str name) noexcept:
+    """Whether a WSGI environ has a header under this name; the method, too, by which an environ is known."""
+    cdef Py_ssize_t n = len(name)
+    cdef const char *text
+    if PyUnicode_KIND(name) != PyUnicode_1BYTE_KIND:
+        return False
+    text = <const char *>PyUnicode_1BYTE_DATA(name)
+    if n > 5 and memcmp(text, b"HTTP_", 5) == 0:
+        return True
+    return ((n == 12 and memcmp(text, b"CONTENT_TYPE", 12) == 0) or
+            (n == 14 and (memcmp(text, b"CONTENT_LENGTH", 14) == 0 or memcmp(text, b"REQUEST_METHOD", 14) == 0)))
+
+
+only_whole(StoredBan)
+only_whole(Decision)
+only_whole(SignalDecision)

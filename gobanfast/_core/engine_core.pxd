@@ -1,0 +1,54 @@
+from libc.stdint cimport uint8_t, uint64_t
+
+from gobanfast._core.ban_table cimport BanTable
+from gobanfast._core.decision cimport Decision
+from gobanfast._core.compiled_rules cimport CompiledRules
+from gobanfast._core.scorer cimport Scorer
+from gobanfast._core.trackers cimport Exemption, Trackers
+from gobanfast._core.native.address cimport gbf_addr
+from gobanfast._core.native.state cimport gbf_ban_key, gbf_live, gbf_live_request
+
+
+cdef class EngineState:
+    cdef readonly CompiledRules compiled
+    cdef readonly object settings
+    cdef readonly object ruleset       # what all this came from; None where an EngineCore runs without one
+    cdef readonly uint64_t generation  # 1 for the first of an engine; 0 until it is in force
+    cdef readonly object trust         # made of the ruleset by the first frontend that asks; None: not yet
+    cdef readonly BanTable bans
+    cdef readonly Trackers trackers    # None: off
+    cdef readonly Scorer scorer        # None: off
+    cdef Exemption exemption
+    cdef gbf_live live
+    cdef bytes stores                  # stored_key of each rule
+    cdef bint any_stored
+    cdef bint timed                    # whether a decision needs the time even when nothing of it is banned
+    cdef uint64_t *hits                # decisions of each rule
+    cdef double *weighs                # what a match of each rule adds to the score; NULL: none does
+
+    cdef double added(self, Decision d) noexcept
+
+
+cdef class EngineCore:
+    cdef readonly EngineState snapshot  # what a swap replaces
+    cdef readonly BanTable ban_table
+    cdef public object candidate       # None, or what observes requests beside the rules in force: rules.trial.Trial
+    cdef readonly list on_ban          # called with each Ban that was made here
+    cdef readonly list on_unban        # called with the key of each ban that was lifted here
+    cdef readonly list on_swap         # called with a Swap once other rules are in force
+    cdef object _clock
+    cdef bytes _seed
+    cdef dict _hits_before             # decisions by rule, of rulesets that are gone
+    cdef dict _taught                  # client -> when the score last learned by vouch() of it
+    cdef uint64_t counts[21]           # decisions by cause (GBF_CAUSES of them) and action
+
+    cdef int keep_hits(self, EngineState state) except -1
+    cdef bint may_teach(self, tuple who, double seconds) except -1
+    cdef Decision answer(self, str address, str sni, object tls, object headers, str method, str path, str http,
+                         str mount, object now, bint peek)
+    cdef int ask_live(self, EngineState state, Decision d, const gbf_addr *address, str sni, object tls,
+                      object now, bint peek) except -1
+    cdef int ban_tripped(self, EngineState state, Decision d, const gbf_live_request *request) except -1
+    cdef int ban_matched(self, EngineState state, Decision d, const gbf_live_request *request) except -1
+    cdef int store(self, EngineState state, Decision d, const gbf_ban_key *key, object duration, str reason, str rule,
+                   uint8_t by, uint64_t now_ms) except -1

@@ -1,0 +1,119 @@
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Self, TypeVar, final
+
+from typing_extensions import Buffer
+
+from gobanfast._core.ban_table import BanTable
+from gobanfast._core.client_hello import ClientHello
+from gobanfast._core.compiled_rules import CompiledRules
+from gobanfast._core.decision import Decision
+from gobanfast._core.headers import HeaderPairs
+from gobanfast._core.scorer import Scorer
+from gobanfast._core.trackers import Trackers
+from gobanfast.bans import Ban
+from gobanfast.engine import Swap
+from gobanfast.rules import Rule, Ruleset
+from gobanfast.rules.settings import Settings
+
+ACTIONS: tuple[str, ...]
+CAUSES: tuple[str, ...]
+KEYS: tuple[str, ...]
+
+_Trust = TypeVar("_Trust")
+
+def stored_key(rule: Rule) -> int: ...
+
+@final
+class EngineState:
+    def __new__(
+        cls,
+        compiled: CompiledRules,
+        settings: Settings,
+        bans: BanTable,
+        before: EngineState | None = None,
+        seed: bytes | None = None,
+        ruleset: Ruleset | None = None,
+    ) -> Self: ...
+    @property
+    def compiled(self) -> CompiledRules: ...
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def ruleset(self) -> Ruleset: ...
+    @property
+    def generation(self) -> int: ...
+    @property
+    def trust(self) -> Any: ...
+    def keep_trust(self, trust: _Trust, /) -> _Trust: ...
+    @property
+    def bans(self) -> BanTable: ...
+    @property
+    def trackers(self) -> Trackers | None: ...
+    @property
+    def scorer(self) -> Scorer | None: ...
+
+class EngineCore:
+    def __new__(
+        cls,
+        compiled: CompiledRules,
+        settings: Settings,
+        clock: Callable[[], float] | None = None,
+        seed: bytes | None = None,
+        ruleset: Ruleset | None = None,
+    ) -> Self: ...
+    def _swap(
+        self, compiled: CompiledRules, settings: Settings, ruleset: Ruleset | None = None
+    ) -> tuple[EngineState, EngineState]: ...
+    @property
+    def compiled(self) -> CompiledRules: ...
+    @property
+    def ruleset(self) -> Ruleset: ...
+    @property
+    def snapshot(self) -> EngineState: ...
+    @property
+    def ban_table(self) -> BanTable: ...
+    @property
+    def generation(self) -> int: ...
+    candidate: object
+    @property
+    def on_ban(self) -> list[Callable[[Ban], object]]: ...
+    @property
+    def on_unban(self) -> list[Callable[[str], object]]: ...
+    @property
+    def on_swap(self) -> list[Callable[[Swap], object]]: ...
+    def decided(self) -> dict[tuple[str, str], int]: ...
+    def hits(self) -> dict[str, int]: ...
+    def decide(
+        self,
+        address: str | IPv4Address | IPv6Address | None,
+        /,
+        *,
+        sni: str | None = None,
+        hello: ClientHello | None = None,
+        headers: HeaderPairs | None = None,
+        method: str | None = None,
+        path: str | None = None,
+        http: str | None = None,
+        ja4: str | None = None,
+        now: float | None = None,
+        mount: str = "",
+    ) -> Decision: ...
+    def peek(
+        self,
+        address: str | IPv4Address | IPv6Address | None,
+        /,
+        *,
+        sni: str | None = None,
+        hello: ClientHello | None = None,
+        headers: HeaderPairs | None = None,
+        method: str | None = None,
+        path: str | None = None,
+        http: str | None = None,
+        ja4: str | None = None,
+        now: float | None = None,
+        mount: str = "",
+    ) -> Decision: ...
+    def vouch(self, decision: Decision, /, *, now: float | None = None) -> bool: ...
+    def records(self, addresses: Buffer | Sequence[str], out: Buffer, /, *, others_absent: bool = False) -> None: ...
+    def decision(self, record: int, /) -> Decision: ...

@@ -1,0 +1,504 @@
+"""EngineCore: the calls of the hot path, live state around the rules, and the swap of one ruleset for another."""
+
+cimport cython
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from gobanfast._core.address cimport gbf_ascii, leaves_many
+from gobanfast._core.ban_table cimport BY_RULE, BY_TRACKER, BanTable
+from gobanfast._core.headers cimport FINGERPRINT, SHAPE, SLOTS
+from gobanfast._core.decision cimport Decision, SignalDecision, decide_record, stored_ban
+from gobanfast._core.made cimport bare, newfunc, only_whole
+from gobanfast._core.compiled_rules cimport CompiledRules
+from gobanfast._core.scorer cimport Scorer
+from gobanfast._core.client_hello cimport ClientHello
+from gobanfast._core.trackers cimport Exemption, Trackers
+from gobanfast._core.native.address cimport gbf_addr, gbf_addr_client, gbf_addr_parse
+from gobanfast._core.native.base cimport GBF_NONE
+from gobanfast._core.native.hash cimport gbf_xxh3_64
+from gobanfast._core.native.name cimport gbf_name, gbf_name_fold_scalar, gbf_name_read
+from gobanfast._core.native.rules cimport gbf_rules, gbf_rules_next
+from gobanfast._core.native.state cimport (
+    GBF_BAN_EPOCH, GBF_BAN_REFUSED, GBF_CAUSE_BAN, GBF_CAUSE_RULE, GBF_TRIPS, gbf_ban, gbf_ban_client,
+    gbf_ban_fingerprint, gbf_ban_fingerprint_at, gbf_ban_key, gbf_bans_find, gbf_live_answer, gbf_live_decide,
+    gbf_live_idle, gbf_live_prints, gbf_live_request, gbf_live_vouch,
+)
+from gobanfast._core.native.tls cimport GBF_HELLO_OK
+
+cdef extern from *:
+    """
+    #include <time.h>
+    #ifdef __APPLE__
+    #define CLOCK_MONOTONIC_COARSE CLOCK_UPTIME_RAW /* stands still while the machine sleeps, as time.monotonic() */
+    #elif !defined(CLOCK_MONOTONIC_COARSE)
+    #define CLOCK_MONOTONIC_COARSE CLOCK_MONOTONIC
+    #endif
+    /* Milliseconds of the clock that time.monotonic() reads; up to 4 of them late, for a fifth of the cost. */
+    static inline uint64_t gbf_now_ms(void)
+    {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+        return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+    }
+    /* Adds one. Without the GIL two threads may be here at a time. */
+    #ifdef Py_GIL_DISABLED
+    #define gbf_count(p) __atomic_fetch_add((p), 1, __ATOMIC_RELAXED)
+    #else
+    #define gbf_count(p) (++*(p))
+    #endif
+    """
+    uint64_t gbf_now_ms() noexcept
+    void gbf_count(uint64_t *counter) noexcept
+
+CAUSES = ("none", "rule", "ban", "tracker", "unparsable", "score", "outage")
+ACTIONS = ("allow", "challenge", "ban")
+cdef tuple TRIP_NAMES = ("distinct_fingerprints", "request_rate", "surge", "saturated")
+KEYS = ("client", "fingerprint", "client_fingerprint")
+"""What a rule with `for:` bans."""
+cdef double TEACH_SECONDS = 300  # as long as a solved challenge may be shown again
+cdef Py_ssize_t TEACHERS = 10_000
+
+
+@cython.final
+cdef class EngineState:
+    """Immutable snapshot: compiled rules, their ruleset, and references to the bans, trackers and scorer they use.
+
+    One reference to it is read a decision, so that a swap changes all of it or nothing. Trackers and scores whose
+    settings a swap leaves as they were go on; bans always do. Making one changes nothing that is in force.
+    """
+
+    @staticmethod
+    def _make(CompiledRules compiled not None, settings not None, BanTable bans not None, EngineState before=None,
+              bytes seed=None, ruleset=None):
+        cdef EngineState made = EngineState.__new__(EngineState)  # whose fields nobody reads but an engine, later
+        made.compiled, made.settings, made.bans, made.ruleset = compiled, settings, bans, ruleset
+        if settings.bans.ipv6_client not in (48, 56, 64):
+            raise ValueError(f"ipv6_client={settings.bans.ipv6_client!r} is not one of 64, 56, 48")
+        kept = None if before is None else before.settings
+        client = settings.bans.ipv6_client
+        if settings.trackers is not None:
+            if kept is not None and (kept.trackers, kept.bans.ipv6_client) == (settings.trackers, client):
+                made.trackers = before.trackers
+            else:
+                made.trackers = Trackers(settings.trackers, ipv6_client=client, key=seed)
+        if settings.score is not None:
+            same = kept is not None and kept.score == settings.score
+            made.scorer = before.scorer if same else Scorer(settings.score, key=seed)
+        made.exemption = (Exemption() if settings.trackers is None else
+                          Exemption(settings.trackers.exempt_asn, settings.trackers.exempt_prefix))
+        made.stores = bytes([stored_key(rule) for rule in compiled.rules])
+        made.any_stored = any(made.stores)
+        made.hits = <uint64_t *>calloc(len(compiled.rules) + 1, sizeof(uint64_t))
+        if made.hits == NULL:
+            raise MemoryError()
+        if made.scorer is not None and any([rule.weigh for rule in compiled.rules]):
+            made.weighs = <double *>calloc(len(compiled.rules), sizeof(double))
+            if made.weighs == NULL:
+                raise MemoryError()
+            for i, rule in enumerate(compiled.rules):
+                made.weighs[<size_t>i] = rule.weigh or 0
+        memset(&made.live, 0, sizeof(made.live))
+        made.live.bans = bans._bans
+        made.live.exempt = &made.exemption.exempt
+        made.live.ipv6_bits = <uint32_t>client
+        made.live.print_bans = any([kind > 1 for kind in made.stores])
+        made.timed = settings.trackers is not None or settings.score is not None
+        if made.trackers is not None:
+            made.live.tracker = &made.trackers.tracker
+            for trip, limit in enumerate((settings.trackers.distinct_fingerprints, settings.trackers.request_rate,
+                                          settings.trackers.surge)):
+                made.live.trip_action[trip] = 0 if limit is None else <uint8_t>ACTIONS.index(limit.action)
+            made.live.trip_action[GBF_TRIPS - 1] = <uint8_t>ACTIONS.index(settings.trackers.on_saturated)
+        if made.scorer is not None:
+            made.live.score = made.scorer.score
+            made.live.score_enforced = settings.score.mode == "enforce"
+        return made
+
+    def keep_trust(self, trust not None, /):
+        """The trust of this snapshot: `trust`, unless another thread was first with one; see `trust_from_rules`."""
+        if self.trust is None:
+            self.trust = trust
+        return self.trust
+
+    def __dealloc__(self):
+        free(self.hits)
+        free(self.weighs)
+
+    cdef double added(self, Decision d) noexcept:
+        """What the `log` rules that match add to the score."""
+        cdef const gbf_rules *rules = &self.compiled._rules
+        cdef uint32_t rule = gbf_rules_next(rules, d._vector, rules.logged, 0)
+        cdef double total = 0
+        while rule != GBF_NONE:
+            total += self.weighs[rule]
+            rule = gbf_rules_next(rules, d._vector, rules.logged, rule + 1)
+        return total
+
+
+def stored_key(rule):
+    """0 when a match of this rule stores no ban, else one more than the index in KEYS of what it bans.
+
+    A rule about the address alone stays in force by itself; one that asks for more, and says for how long, is stored.
+    """
+    if rule.action != "ban" or rule.duration is None or rule.mode != "enforce" or not rule.when.on_signals:
+        return 0
+    return 1 + KEYS.index(rule.key)
+
+
+cdef str address_text(address):
+    """The text of an address that is no str; TypeError for what is no address object either."""
+    from ipaddress import IPv4Address, IPv6Address
+
+    if isinstance(address, (str, IPv4Address, IPv6Address)):
+        return "" + str(address)
+    raise TypeError(f"address is {address!r:.60}, {type(address).__name__} and not str; "
+                    "packed ones go to decide_packed")
+
+
+cdef int observe(object candidate, str address, str sni, ClientHello hello, str ja4, object headers, str method,
+                 str path, str http, str mount) except -1:
+    if candidate is not None:  # another thread may have ended the trial since the caller looked
+        candidate.observe(address, sni=sni, hello=hello, ja4=ja4, headers=headers, method=method, path=path, http=http,
+                          mount=mount)
+    return 0
+
+
+cdef class EngineCore:
+    """The hot half of `gobanfast.Engine`: one reference to a snapshot, and the calls that read it.
+
+    Args:
+        compiled: the rules.
+        settings: what they say about bans, trackers and score.
+        clock: seconds that do not go backwards, for decisions without `now=`; None: time.monotonic.
+        seed: stands for what is drawn at random in live state, so that a replay repeats; None draws it.
+        ruleset: what the rules came from, for whoever asks `snapshot` for it.
+    """
+
+    @classmethod
+    def _make(cls, CompiledRules compiled not None, settings not None, clock=None, bytes seed=None, ruleset=None):
+        cdef BanTable bans = BanTable(capacity=settings.bans.capacity, clock=clock,
+                                      seed=None if seed is None else int.from_bytes(seed, "little"))
+        cdef EngineState state = EngineState(compiled, settings, bans, None, seed, ruleset)
+        cdef EngineCore engine
+        on_ban, on_unban, on_swap, hits_before, taught = [], [], [], {}, {}
+        bans.configure(escalate=settings.bans.escalate, on_full=settings.bans.on_full)
+        state.generation = 1
+        engine = bare(allocate, cls)
+        engine._clock, engine._seed, engine.ban_table, engine.snapshot = clock, seed, bans, state
+        engine.on_ban, engine.on_unban, engine.on_swap = on_ban, on_unban, on_swap
+        engine._hits_before, engine._taught = hits_before, taught
+        return engine
+
+    @property
+    def compiled(self):
+        """The rules in force."""
+        return self.snapshot.compiled
+
+    @property
+    def ruleset(self):
+        """The ruleset in force, from the one reference that a swap replaces; None for a core made without one."""
+        return self.snapshot.ruleset
+
+    @property
+    def generation(self):
+        """Number of the snapshot in force: 1, and one more with each swap."""
+        return self.snapshot.generation
+
+    def _swap(self, CompiledRules compiled not None, settings not None, ruleset=None):
+        """Puts rules in force; (snapshot before, snapshot now). What raises does so before anything has changed."""
+        cdef EngineState before = self.snapshot
+        cdef EngineState made = EngineState(compiled, settings, self.ban_table, before, self._seed,
+                                            before.ruleset if ruleset is None else ruleset)
+        self.ban_table.configure(escalate=settings.bans.escalate, on_full=settings.bans.on_full)
+        before = self.snapshot  # another thread may have swapped meanwhile; from here to the next line none can
+        made.generation = before.generation + 1
+        self.snapshot = made
+        self.keep_hits(before)
+        return before, made
+
+    cdef int keep_hits(self, EngineState state) except -1:
+        """Adds what its rules decided to the figures that outlive it."""
+        cdef uint32_t i
+        for i in range(<uint32_t>len(state.compiled.rules)):
+            if state.hits[i] != 0:
+                rule = state.compiled.rules[i].id
+                self._hits_before[rule] = self._hits_before.get(rule, 0) + state.hits[i]
+        return 0
+
+    def decided(self):
+        """Dict of decisions since the engine was made: {(cause, action): count}; `peek` and columns are not counted."""
+        return {
+            (cause, action): self.counts[3 * i + j]
+            for i, cause in enumerate(CAUSES) for j, action in enumerate(ACTIONS) if self.counts[3 * i + j] != 0
+        }
+
+    def hits(self):
+        """Dict of decisions since the engine was made by the id of the rule that decided. Of decisions that other
+        threads make in the instant of a swap a few may not be counted."""
+        cdef EngineState state = self.snapshot
+        found = dict(self._hits_before)
+        for i, rule in enumerate(state.compiled.rules):
+            if state.hits[i] != 0:
+                found[rule.id] = found.get(rule.id, 0) + state.hits[i]
+        return found
+
+    def decide(self, address, /, *, str sni=None, ClientHello hello=None, headers=None, str method=None,
+               str path=None, str http=None, str ja4=None, now=None, str mount=""):
+        """Decision about a client address (text, or an object of the module ipaddress); None: it is not known.
+
+        Args:
+            sni: the server name the client asked for; None means absent, unless `hello` has one.
+            hello: the ClientHello, from `parse_client_hello`; gives the name, JA4, protocols, version and ECH.
+            headers: list of (name, value) bytes as ASGI has them, or a WSGI environ; None: not known, and no rule that
+                asks for a header decides, not even for an absent one.
+            method, path: of the request; without them pseudo headers or the environ say. The path is as it was sent,
+                percent-encoded (one that a server has decoded is another: `%` in it is %25); its query is ignored.
+                Rules ask all its readings (docs/rules.md).
+            http: the version, "1.0", "1.1", "2" or "3", when headers are as they were on the wire.
+            ja4: the JA4 as a proxy that ends TLS tells it. It stands in for that of a hello and for nothing else in
+                one: protocols, version and ECH stay absent. Where there is a hello it is not looked at.
+            now: engine seconds, for replay; None reads the engine's clock.
+            mount: prefix under which clients reach the application (root_path, SCRIPT_NAME), "" for none. The path may
+                begin with it or not: rules see it with the mount and without.
+        The first that decides: an `allow` rule, a stored ban or the closed flag of `ban_table`, another rule,
+        a tracker, policy `unparsable`, the score.
+        What cannot be read is no error. When nothing before it decides and a signal that some rule asks for cannot be
+        read (an address text that is none counts whatever rules ask), the ruleset's `unparsable` policy does: reason
+        "malformed-address", else "malformed-hello" (any status but "ok"), "malformed-ja4", "malformed-sni",
+        "malformed-headers", "malformed-method" or "malformed-path".
+        Cost: two to five cache lines and one small object, a line or two for each pattern that covers the name, and
+        what `hello.ja4` costs if a rule asks for it; a line for each kind of key that is banned, four for trackers,
+        about as many for the score. `re:` patterns run in RE2. Any number of threads.
+        Source: csrc/DESIGN.md, "What decides".
+        """
+        if type(address) is not str and address is not None:
+            return EngineCore.decide(self, address_text(address), sni=sni, hello=hello, headers=headers, method=method,
+                                     path=path, http=http, ja4=ja4, now=now, mount=mount)
+        if self.candidate is not None:
+            observe(self.candidate, <str>address, sni, hello, ja4, headers, method, path, http, mount)
+        return self.answer(<str>address, sni, ja4 if hello is None else hello, headers, method, path, http, mount,
+                           now, False)
+
+    def peek(self, address, /, *, str sni=None, ClientHello hello=None, headers=None, str method=None,
+             str path=None, str http=None, str ja4=None, now=None, str mount=""):
+        """What `decide` would answer, changing nothing: no ban is made, and neither trackers nor score take note."""
+        if type(address) is not str and address is not None:
+            return EngineCore.peek(self, address_text(address), sni=sni, hello=hello, headers=headers, method=method,
+                                   path=path, http=http, ja4=ja4, now=now, mount=mount)
+        return self.answer(<str>address, sni, ja4 if hello is None else hello, headers, method, path, http, mount,
+                           now, True)
+
+    def vouch(self, Decision decision not None, /, *, now=None):
+        """Tells the score that the client of a challenged request has passed its challenge.
+
+        The score then learns the request's name, fingerprint and score as of one that it would have let in, so that
+        what is only new becomes usual. True when it did: for a decision whose score reached the threshold, once, and
+        once for a client in five minutes, because a solution may be shown again. False and no effect otherwise,
+        whatever rules are in force by now. Call it for a challenge that was solved, not for every request that shows
+        the pass: whoever solves challenges teaches at the rate he solves them.
+
+        Args:
+            now: engine seconds, for replay; None reads the engine's clock.
+        Cost: that of a score, and a dict of at most 10,000 clients; while that is full, nobody is learned from.
+        Source: csrc/DESIGN.md, "Score".
+        """
+        cdef EngineState state = self.snapshot
+        cdef gbf_live_request request
+        cdef gbf_addr parsed, client
+        cdef const char *text
+        cdef size_t n
+        cdef uint32_t bits
+        cdef double seconds
+        if state.scorer is None or decision._vouched or not decision._score >= decision._threshold:
+            return False
+        if now is None and self._clock is None:
+            seconds = gbf_now_ms() / 1000.0
+        else:
+            seconds = self._clock() if now is None else now
+        memset(&request, 0, sizeof(request))
+        memset(&client, 0, sizeof(client))  # those without an address are one
+        if decision._record != GBF_NONE and gbf_ascii(decision.address, &text, &n) and gbf_addr_parse(text, n, &parsed):
+            client = gbf_addr_client(parsed, state.live.ipv6_bits, &bits)
+            request.address = &parsed
+            request.asn = decision._compiled._rules.records[decision._record].asn
+        who = (client.high, client.low)
+        if not self.may_teach(who, seconds):
+            return False
+        if type(decision) is SignalDecision:
+            name_hash(&request, (<SignalDecision>decision)._sni, (<SignalDecision>decision)._tls)
+            hashes_of(&request, <SignalDecision>decision)
+        if not gbf_live_vouch(&state.live, &request):
+            return False
+        decision._vouched = 1
+        self._taught[who] = seconds
+        return True
+
+    cdef bint may_teach(self, tuple who, double seconds) except -1:
+        last = self._taught.get(who)
+        if last is not None and seconds < last + TEACH_SECONDS:
+            return False
+        if last is None and len(self._taught) >= TEACHERS:
+            self._taught = {client: at for client, at in list(self._taught.items())
+                            if seconds < at + TEACH_SECONDS}
+        return last is not None or len(self._taught) < TEACHERS
+
+    cdef Decision answer(self, str address, str sni, object tls, object headers, str method, str path, str http,
+                         str mount, object now, bint peek):
+        cdef EngineState state = self.snapshot
+        cdef CompiledRules compiled = state.compiled
+        cdef const char *text
+        cdef size_t n
+        cdef uint32_t record = GBF_NONE
+        cdef gbf_addr parsed
+        cdef Decision d
+        if address is not None and gbf_ascii(address, &text, &n):
+            record = compiled._rules.kernel.find_text(&compiled._rules.lpm, text, n, &parsed)
+        d = decide_record(compiled, record, address, sni, tls, headers, method, path, http, mount,
+                          SLOTS if headers is None or not gbf_live_prints(&state.live) else
+                          FINGERPRINT if state.live.score == NULL else SHAPE)
+        if not gbf_live_idle(&state.live) or (state.any_stored and d._rule != GBF_NONE and state.stores[d._rule]):
+            self.ask_live(state, d, &parsed if record != GBF_NONE else NULL, sni, tls, now, peek)
+        if not peek:
+            gbf_count(&self.counts[d._cause * 3 + d._action])
+            if d._cause == GBF_CAUSE_RULE:
+                gbf_count(&state.hits[d._rule])
+        return d
+
+    cdef int ask_live(self, EngineState state, Decision d, const gbf_addr *address, str sni, object tls,
+                      object now, bint peek) except -1:
+        """Holds what the rules said against bans, trackers and score."""
+        cdef CompiledRules compiled = state.compiled
+        cdef gbf_live_request request
+        cdef gbf_live_answer said
+        cdef double seconds
+        request.address, request.fingerprint, request.shape = address, NULL, NULL
+        if type(d) is SignalDecision:
+            hashes_of(&request, <SignalDecision>d)
+        request.name = request.host = 0
+        request.added = 0
+        request.has_name = False
+        request.asn = 0 if d._record == GBF_NONE else compiled._rules.records[d._record].asn
+        request.decided = d._rule != GBF_NONE
+        if not state.timed and not (request.decided and state.stores[d._rule]):
+            if not gbf_bans_find(state.live.bans, address, request.asn, request.fingerprint, 0, &said.ban):
+                return 0  # no key of it is stored, whatever the time
+        if now is None and self._clock is None:
+            request.now_ms = gbf_now_ms()
+        else:
+            seconds = self._clock() if now is None else now
+            request.now_ms = <uint64_t>(seconds * 1000 + 0.5) if seconds > 0 else 0
+        request.rule_action = compiled._rules.actions[d._rule] if d._rule != GBF_NONE else 0
+        request.unread = d._unread != 0
+        request.unparsable = <uint8_t>compiled.unparsable
+        request.peek = peek
+        if state.live.score != NULL:
+            name_hash(&request, sni, tls)
+            if state.weighs != NULL:
+                request.added = state.added(d)
+        gbf_live_decide(&state.live, &request, &said)
+        d._cause, d._action, d._trip = said.cause, said.action, said.trip
+        d._score, d._threshold, d._coverage = said.score, said.threshold, said.coverage
+        if said.cause == GBF_CAUSE_BAN:
+            d._ban = stored_ban(state.bans, &said.ban)
+        elif not peek:
+            if said.trip_ban:
+                self.ban_tripped(state, d, &request)
+            elif said.cause == GBF_CAUSE_RULE and state.stores[d._rule]:
+                self.ban_matched(state, d, &request)
+        return 0
+
+    cdef int ban_tripped(self, EngineState state, Decision d, const gbf_live_request *request) except -1:
+        """Bans the client whose tracker tripped."""
+        cdef gbf_ban_key key = gbf_ban_client(request.address[0], state.live.ipv6_bits)
+        trackers = state.settings.trackers
+        limit = (trackers.distinct_fingerprints, trackers.request_rate, trackers.surge)[d._trip]
+        name = TRIP_NAMES[d._trip]
+        return self.store(state, d, &key, limit.duration, name, name, BY_TRACKER, request.now_ms)
+
+    cdef int ban_matched(self, EngineState state, Decision d, const gbf_live_request *request) except -1:
+        """Bans what the rule that decided says it bans; nothing when that is not known of this request."""
+        cdef gbf_ban_key key
+        cdef int what = state.stores[d._rule]
+        rule = state.compiled.rules[d._rule]
+        if what == 1 and request.address != NULL:
+            key = gbf_ban_client(request.address[0], state.live.ipv6_bits)
+        elif what == 2 and request.fingerprint != NULL:
+            key = gbf_ban_fingerprint(request.fingerprint)
+        elif what == 3 and request.address != NULL and request.fingerprint != NULL:
+            key = gbf_ban_fingerprint_at(request.fingerprint, request.address[0], state.live.ipv6_bits)
+        else:
+            return 0
+        return self.store(state, d, &key, rule.duration, rule.reason, rule.id, BY_RULE, request.now_ms)
+
+    cdef int store(self, EngineState state, Decision d, const gbf_ban_key *key, object duration, str reason, str rule,
+                   uint8_t by, uint64_t now_ms) except -1:
+        cdef gbf_ban made
+        if state.bans.make(key, duration, reason, rule, by, GBF_BAN_EPOCH + now_ms, &made) == GBF_BAN_REFUSED:
+            return 0
+        d._ban = stored_ban(state.bans, &made)
+        if self.on_ban:
+            ban = state.bans.ban_of(&made)
+            for told in self.on_ban:
+                told(ban)
+        return 0
+
+    def records(self, addresses, out, /, *, bint others_absent=False):
+        """Record index of each address into `out`; `decision(index)` says what a record means.
+
+        Args:
+            others_absent: True takes every signal besides the address as absent, for data that holds no other.
+            addresses: uint32 buffer (IPv4, host order), n x 16 bytes (network order), or a list of str.
+            out: writable buffer of n uint32; 0xFFFFFFFF where a text is not an address.
+        Raises:
+            ValueError: buffers that do not fit; or rules that ask for other signals, which the message names.
+        Cost: 2 to 20 ns an address; rows with one record share one decision, so count records, then ask.
+        """
+        cdef CompiledRules compiled = self.snapshot.compiled
+        if (compiled.signals is not None or compiled.requests is not None) and not others_absent:
+            raise ValueError(f"rules {', '.join(compiled.beyond_address)} ask for more than the address; "
+                             "others_absent=True takes other signals as absent")
+        leaves_many(&compiled._rules.lpm, compiled._rules.kernel, addresses, out)
+
+    def decision(self, uint32_t record, /):
+        """The decision that rules alone give every address of this record (0xFFFFFFFF: a text that is not an address),
+        other signals absent."""
+        cdef CompiledRules compiled = self.snapshot.compiled
+        if record != GBF_NONE and record >= compiled._rules.record_count:
+            raise ValueError(f"record {record} does not exist; there are {compiled._rules.record_count}")
+        return decide_record(compiled, record, None if record != GBF_NONE else "", None, None, None, None, None, None,
+                             None, SLOTS)
+
+
+cdef inline int hashes_of(gbf_live_request *request, SignalDecision d) noexcept:
+    """Fills in fingerprint and shape, as far as the decision has them."""
+    if d._has >= FINGERPRINT:
+        request.fingerprint = d._print
+    if d._has == SHAPE:
+        request.shape = d._shape
+    return 0
+
+
+only_whole(EngineState)
+cdef newfunc allocate = only_whole(EngineCore)
+
+
+cdef int name_hash(gbf_live_request *request, str sni, object tls) except -1:
+    """Fills in the hash of the server name, if there is one; all malformed names are one."""
+    cdef gbf_name name
+    cdef const char *text = NULL
+    cdef size_t nbytes = 0
+    if sni is not None:
+        gbf_ascii(sni, &text, &nbytes)
+    elif type(tls) is ClientHello and (<ClientHello>tls)._frame.status == GBF_HELLO_OK:
+        if (<ClientHello>tls)._hello.name.at == 0:
+            return 0
+        text = <const char *>(<ClientHello>tls)._hello.message + (<ClientHello>tls)._hello.name.at
+        nbytes = (<ClientHello>tls)._hello.name.nbytes
+    else:
+        return 0
+    request.has_name = True
+    if text != NULL and gbf_name_read(&name, text, nbytes, gbf_name_fold_scalar):
+        request.name = gbf_xxh3_64(name.text, name.nbytes, 0)
+    request.host = request.name
+    return 0

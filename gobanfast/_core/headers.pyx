@@ -1,0 +1,477 @@
+"""Header scan, fingerprint and shape: pairs of bytes or a WSGI environ in; slots, gh2 and gs1 out."""
+
+cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.dict cimport PyDict_Next
+from cpython.ref cimport PyObject
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp
+
+from functools import lru_cache
+
+from gobanfast._core.kernels import cpu_features
+
+from gobanfast._core.made cimport only_whole
+from gobanfast._core.native.base cimport GBF_BAD_INPUT, GBF_OK, gbf_fault, gbf_status
+from gobanfast._core.native.hash cimport gbf_xxh3_pick
+from gobanfast._core.native.http cimport (
+    GBF_HEADERS_BAD_METHOD, GBF_HEADERS_BAD_PATH, GBF_HEADERS_BAD_VALUE, GBF_HEADERS_CASE, GBF_HEADERS_FINE,
+    GBF_HEADERS_HTTP1, GBF_HEADERS_HTTP2, GBF_HEADERS_MOST, GBF_HEADERS_ORDER, GBF_HEADERS_PSEUDO, GBF_HEADERS_SECRET,
+    GBF_HEADERS_SHAPED, GBF_HEADERS_TOO_MANY, GBF_HEADERS_UNKNOWN, GBF_HEADER_COOKIE, GBF_HEADER_FIELDS,
+    GBF_HEADER_HOST, GBF_HEADER_METHOD, GBF_HEADER_NO_SLOT, GBF_HEADER_PATH, GBF_HEADER_PROTOCOL, GBF_HEADER_SCHEME,
+    GBF_HEADER_SLOTS, GBF_HEADER_USER_AGENT, GBF_PRINT_BYTES, gbf_header_path, gbf_header_plan, gbf_header_plan_build,
+    gbf_header_plan_free, gbf_header_slot, gbf_header_tally, gbf_header_text, gbf_header_ua, gbf_headers,
+    gbf_headers_add, gbf_headers_add_cgi, gbf_headers_finish, gbf_headers_free, gbf_headers_print, gbf_headers_set,
+    gbf_headers_settle, gbf_headers_start, gbf_headers_text,
+)
+
+cdef extern from *:
+    """
+    /* Borrowed parts of a pair, without a reference count touched: 0 when it is no pair of bytes. */
+    static inline int gbf_pair(PyObject *pair, const uint8_t **name, Py_ssize_t *name_bytes, const uint8_t **value,
+                               Py_ssize_t *value_bytes)
+    {
+        PyObject *first, *second;
+        if (PyTuple_Check(pair) && PyTuple_GET_SIZE(pair) == 2) {
+            first = PyTuple_GET_ITEM(pair, 0);
+            second = PyTuple_GET_ITEM(pair, 1);
+        } else if (PyList_Check(pair) && PyList_GET_SIZE(pair) == 2) {
+            first = PyList_GET_ITEM(pair, 0);
+            second = PyList_GET_ITEM(pair, 1);
+        } else {
+            return 0;
+        }
+        if (!PyBytes_Check(first) || !PyBytes_Check(second))
+            return 0;
+        *name = (const uint8_t *)PyBytes_AS_STRING(first);
+        *name_bytes = PyBytes_GET_SIZE(first);
+        *value = (const uint8_t *)PyBytes_AS_STRING(second);
+        *value_bytes = PyBytes_GET_SIZE(second);
+        return 1;
+    }
+    /* The characters of a str as Latin-1, borrowed; 0 when it has others. */
+    static inline int gbf_latin1(PyObject *text, const uint8_t **start, Py_ssize_t *n)
+    {
+        if (!PyUnicode_Check(text) || PyUnicode_KIND(text) != PyUnicode_1BYTE_KIND)
+            return 0;
+        *start = (const uint8_t *)PyUnicode_1BYTE_DATA(text);
+        *n = PyUnicode_GET_LENGTH(text);
+        return 1;
+    }
+    #define gbf_rows_of(rows) PySequence_Fast_ITEMS(rows)
+    #define gbf_row_count(rows) PySequence_Fast_GET_SIZE(rows)
+    """
+    int gbf_pair(PyObject *pair, const uint8_t **name, Py_ssize_t *name_bytes, const uint8_t **value,
+                 Py_ssize_t *value_bytes) noexcept
+    int gbf_latin1(PyObject *text, const uint8_t **start, Py_ssize_t *n) noexcept
+    PyObject **gbf_rows_of(object rows) noexcept
+    Py_ssize_t gbf_row_count(object rows) noexcept
+    const char *PyUnicode_AsUTF8AndSize(str text, Py_ssize_t *n) except NULL
+    str PyUnicode_New(Py_ssize_t size, Py_UCS4 most)
+    void *PyUnicode_DATA(object text) noexcept
+
+FIELDS = ("user-agent", "accept-language", "accept-encoding")
+"""The headers whose values are in a fingerprint when nothing else is asked for."""
+
+UA_FAMILIES = (
+    "bot", "edge", "opera", "firefox", "chrome", "safari", "curl", "wget", "python", "go", "java", "other",
+)
+"""What a user agent may claim to be; where it claims several, the first of these counts."""
+
+PROBLEMS = (
+    None, "more than 256 headers", "more than 65536 bytes of names and values", "a name that is no token",
+    "a control byte in a value", "a pseudo header out of place", "upper case in an HTTP/2 name",
+    "two hosts",
+)
+
+
+@cython.final
+cdef class HeaderPlan:
+    """Which headers are looked for, and what makes a fingerprint. Frozen; any number of threads.
+
+    Args:
+        names: headers that get a slot besides the fields; lower case, up to 64 bytes each.
+        fields: headers whose values are in the fingerprint; at most 32.
+        key: makes fingerprints and shapes private: who has not got it can neither make nor check one. None: shareable
+            ones.
+    Raises:
+        ValueError: a name that is not a lower-case token, too many, or a field that no fingerprint may have.
+    """
+
+    @staticmethod
+    def _make(names=(), fields=FIELDS, *, bytes key=None):
+        cdef gbf_header_text asked[GBF_HEADER_SLOTS]
+        cdef gbf_header_text wanted[GBF_HEADER_FIELDS]
+        cdef uint8_t slots[GBF_HEADER_SLOTS]
+        cdef gbf_fault fault
+        cdef gbf_status status
+        cdef bytes secret = None
+        cdef const uint8_t *secret_data = NULL
+        cdef uint32_t features = 0
+        cdef gbf_header_plan built
+        cdef HeaderPlan plan
+        names, fields = tuple(names), tuple(fields)
+        asked_texts = [name.encode() for name in names]
+        field_texts = [name.encode() for name in fields]
+        if len(asked_texts) > GBF_HEADER_SLOTS or len(field_texts) > GBF_HEADER_FIELDS:
+            raise ValueError(f"{len(asked_texts)} names and {len(field_texts)} fields; at most {GBF_HEADER_SLOTS} and "
+                             f"{GBF_HEADER_FIELDS} have room")
+        for i in range(len(asked_texts)):
+            asked[i] = text_span(asked_texts[i])
+        for i in range(len(field_texts)):
+            wanted[i] = text_span(field_texts[i])
+        if key is not None:
+            secret = secret_of(key)
+            secret_data = secret
+            features = <uint32_t>cpu_features(None)
+        status = gbf_header_plan_build(&built, asked, <uint32_t>len(asked_texts), wanted,
+                                       <uint32_t>len(field_texts), secret_data,
+                                       gbf_xxh3_pick(features), slots, &fault)
+        if status != GBF_OK:
+            if status == GBF_BAD_INPUT:
+                name = (asked_texts + field_texts)[fault.offset].decode()
+                raise ValueError(f"header {name!r} {fault.what.decode()}")
+            raise MemoryError()
+        numbers = tuple([slots[i] for i in range(len(asked_texts))])
+        plan = HeaderPlan.__new__(HeaderPlan)
+        plan._plan, plan.names, plan.fields, plan.slots, plan.keyed = built, names, fields, numbers, key is not None
+        return plan
+
+    def __dealloc__(self):
+        gbf_header_plan_free(&self._plan)
+
+    def fingerprint(self, headers, /):
+        """The gh2 fingerprint of headers, as `gobanfast.fingerprint`, by the fields and key of this plan."""
+        cdef gbf_headers scanned
+        try:
+            scan(headers, &self._plan, &scanned, FINGERPRINT, 0)
+            return print_of(&scanned)
+        finally:
+            gbf_headers_free(&scanned)
+
+    def shape(self, headers, str http=None, /):
+        """The gs1 shape of a request that came by this HTTP version (None: not known) with these headers."""
+        cdef gbf_headers scanned
+        try:
+            scan(headers, &self._plan, &scanned, SHAPE, 0 if http is None else version_flags(http))
+            return shape_of(&scanned)
+        finally:
+            gbf_headers_free(&scanned)
+
+    def value(self, headers, str name not None, /):
+        """Bytes that a header comes to (repeated values joined), None when it is not there or nothing can be read.
+
+        Raises:
+            KeyError: a name that the plan has no slot for.
+        """
+        cdef gbf_headers scanned
+        cdef bytes text = name.encode()
+        cdef uint32_t slot = gbf_header_slot(&self._plan, <const uint8_t *><const char *>text, <uint32_t>len(text))
+        if slot == GBF_HEADER_NO_SLOT:
+            raise KeyError(name)
+        try:
+            scan(headers, &self._plan, &scanned, SLOTS, 0)
+            return slot_bytes(&scanned, slot)
+        finally:
+            gbf_headers_free(&scanned)
+
+    def signal(self, str name not None, headers, str method, str path, str http, /):
+        """(bytes or None, whether it is malformed): what a header, ":method", ":path", ":fingerprint" or
+        ":shape" comes to."""
+        cdef gbf_headers scanned
+        cdef uint32_t slot
+        try:
+            scan_request(headers, method, path, http, &self._plan, &scanned, SHAPE)
+            if name == ":method" or name == ":path":
+                slot = GBF_HEADER_METHOD if name == ":method" else GBF_HEADER_PATH
+                if scanned.tally.seen >> slot & 1:
+                    return span_bytes(scanned.slots[slot]), False
+                return None, (scanned.tally.flags & (GBF_HEADERS_BAD_METHOD | GBF_HEADERS_BAD_PATH)) != 0
+            if scanned.problem != GBF_HEADERS_FINE:
+                return None, True
+            if name == ":fingerprint" or name == ":shape":
+                printed = print_of(&scanned) if name == ":fingerprint" else shape_of(&scanned)
+                return None if printed is None else printed.encode(), False
+            return slot_bytes(&scanned, self.slots[self.names.index(name)]), False
+        finally:
+            gbf_headers_free(&scanned)
+
+    def facts(self, headers, str http=None, /):
+        """Everything the scan finds, as a dict: what `normalize_headers` makes an object of."""
+        cdef gbf_headers scanned
+        try:
+            scan(headers, &self._plan, &scanned, SHAPE, 0 if http is None else version_flags(http))
+            path = slot_bytes(&scanned, GBF_HEADER_PATH)
+            if path is not None:
+                path = span_bytes(gbf_header_path(scanned.slots[GBF_HEADER_PATH])).partition(b"#")[0] or None
+            return {
+                "method": slot_bytes(&scanned, GBF_HEADER_METHOD),
+                "authority": slot_bytes(&scanned, GBF_HEADER_HOST),
+                "path": path,
+                "scheme": slot_bytes(&scanned, GBF_HEADER_SCHEME),
+                "protocol": slot_bytes(&scanned, GBF_HEADER_PROTOCOL),
+                "order_known": bool(scanned.tally.flags & GBF_HEADERS_ORDER),
+                "case_known": bool(scanned.tally.flags & GBF_HEADERS_CASE),
+                "pseudo_known": bool(scanned.tally.flags & GBF_HEADERS_PSEUDO),
+                "has_cookie": bool(scanned.tally.seen >> GBF_HEADER_COOKIE & 1),
+                "ua_family": family_of(&scanned),
+                "problem": PROBLEMS[scanned.problem],
+                "fingerprint": print_of(&scanned),
+                "shape": shape_of(&scanned),
+            }
+        finally:
+            gbf_headers_free(&scanned)
+
+
+@cython.final
+cdef class SomeHeaders:
+    """Headers of a source that keeps only some: `names` are known, absent where `pairs` has them not; others are
+    unknown, so that no condition on them holds. A decision takes them in the place of headers."""
+
+    @staticmethod
+    def _make(list pairs not None, tuple names not None):
+        cdef SomeHeaders made = SomeHeaders.__new__(SomeHeaders)
+        made.pairs, made.names = pairs, names
+        return made
+
+
+only_whole(HeaderPlan)
+only_whole(SomeHeaders)
+
+
+cdef inline gbf_header_text text_span(bytes text):
+    cdef gbf_header_text span
+    span.at, span.nbytes = text, <uint32_t>min(len(text), <Py_ssize_t>0xFFFF)
+    return span
+
+
+cdef bytes span_bytes(gbf_header_text span):
+    return PyBytes_FromStringAndSize(<const char *>span.at, span.nbytes)
+
+
+cdef bytes slot_bytes(const gbf_headers *scanned, uint32_t slot):
+    if scanned.problem != GBF_HEADERS_FINE or not scanned.tally.seen >> slot & 1:
+        return None
+    return span_bytes(scanned.slots[slot])
+
+
+cdef str family_of(const gbf_headers *scanned):
+    if scanned.problem != GBF_HEADERS_FINE or not scanned.tally.seen >> GBF_HEADER_USER_AGENT & 1:
+        return None
+    return UA_FAMILIES[gbf_header_ua(scanned.slots[GBF_HEADER_USER_AGENT])]
+
+
+cdef bytes secret_of(bytes key):
+    """The XXH3 secret of a key: SHAKE-256, so that no part of the secret says anything about another or the key."""
+    from hashlib import shake_256
+
+    return shake_256(b"gobanfast gh2\0" + key).digest(GBF_HEADERS_SECRET)
+
+
+cdef str print_of(const gbf_headers *scanned):
+    if scanned.problem != GBF_HEADERS_FINE or scanned.tally.flags & GBF_HEADERS_UNKNOWN:
+        return None
+    text = PyUnicode_New(GBF_PRINT_BYTES, 127)
+    gbf_headers_text(scanned.fingerprint, "gh2:", <char *>PyUnicode_DATA(text))
+    return text
+
+
+cdef str shape_of(const gbf_headers *scanned):
+    if scanned.problem != GBF_HEADERS_FINE or scanned.tally.flags & GBF_HEADERS_UNKNOWN:
+        return None
+    text = PyUnicode_New(GBF_PRINT_BYTES, 127)
+    gbf_headers_text(scanned.shape, "gs1:", <char *>PyUnicode_DATA(text))
+    return text
+
+
+cdef int scan(object headers, const gbf_header_plan *plan, gbf_headers *out, int wanted, uint32_t flags) except -1:
+    cdef gbf_status status
+    if wanted == SHAPE:
+        flags |= GBF_HEADERS_SHAPED
+    if isinstance(headers, (list, tuple)):
+        gbf_headers_start(out, flags | GBF_HEADERS_ORDER)
+        status = scan_rows(gbf_rows_of(headers), gbf_row_count(headers), plan, out)
+    elif isinstance(headers, SomeHeaders):
+        scan((<SomeHeaders>headers).pairs, plan, out, SLOTS, flags)
+        out.tally.flags |= GBF_HEADERS_UNKNOWN
+        for name in (<SomeHeaders>headers).names:
+            out.known |= known_bit(plan, name)
+        return 0
+    else:
+        gbf_headers_start(out, flags)
+        if not isinstance(headers, dict):
+            raise TypeError(f"headers is {type(headers).__name__}, not a list of (name, value) bytes or a WSGI environ")
+        status = scan_environ(headers, plan, out)
+    if status == GBF_OK:
+        status = gbf_headers_finish(plan, out)
+    if status == GBF_OK and wanted != SLOTS and out.problem == GBF_HEADERS_FINE:
+        status = gbf_headers_print(plan, out)
+    if status != GBF_OK:
+        raise MemoryError()
+    return 0
+
+
+cdef uint64_t known_bit(const gbf_header_plan *plan, str name) except? 0:
+    cdef bytes text = name.encode()
+    cdef uint32_t slot = gbf_header_slot(plan, <const uint8_t *><const char *>text, <uint32_t>len(text))
+    return 0 if slot == GBF_HEADER_NO_SLOT else <uint64_t>1 << slot
+
+
+cdef inline uint32_t version_flags(str http) except 0xFFFFFFFF:
+    """What a version says about the headers; nothing when there is none such, as servers pass on what they are sent."""
+    cdef Py_UCS4 first = http[0] if len(http) != 0 else 0
+    if first == u"1":
+        return GBF_HEADERS_HTTP1
+    return GBF_HEADERS_HTTP2 if first == u"2" or first == u"3" else 0
+
+
+cdef int scan_request(object headers, str method, str path, str http, const gbf_header_plan *plan, gbf_headers *out,
+                      int wanted) except -1:
+    cdef uint32_t flags = 0 if http is None else version_flags(http)
+    if headers is None:
+        gbf_headers_start(out, flags | GBF_HEADERS_UNKNOWN)
+    else:
+        scan(headers, plan, out, wanted, flags)
+        if out.problem != GBF_HEADERS_FINE:
+            out.tally.seen = 0
+    if method is not None:
+        set_text(method, GBF_HEADER_METHOD, out)
+    if path is not None:
+        set_text(path, GBF_HEADER_PATH, out)
+    gbf_headers_settle(out)
+    return 0
+
+
+cdef int set_text(str text, uint32_t slot, gbf_headers *out) except -1:
+    """A str as UTF-8 into a slot; what has no UTF-8 is as malformed as an empty text."""
+    cdef Py_ssize_t nbytes = 0
+    cdef const char *start
+    try:
+        start = PyUnicode_AsUTF8AndSize(text, &nbytes)
+    except UnicodeEncodeError:
+        start, nbytes = "", 0
+    gbf_headers_set(out, slot, <const uint8_t *>start, <uint32_t>min(nbytes, <Py_ssize_t>0xFFFFFFF))
+    return 0
+
+
+cdef int set_mount(str mount, gbf_headers *out) except -1:
+    cdef Py_ssize_t nbytes = 0
+    cdef const char *start
+    try:
+        start = PyUnicode_AsUTF8AndSize(mount, &nbytes)
+    except UnicodeEncodeError:
+        out.tally.flags |= GBF_HEADERS_BAD_PATH
+        out.tally.seen &= ~(<uint64_t>1 << GBF_HEADER_PATH)
+        return 0
+    out.mount.at, out.mount.nbytes = <const uint8_t *>start, <uint32_t>min(nbytes, <Py_ssize_t>0xFFFFFFF)
+    return 0
+
+
+cdef inline gbf_status scan_rows(PyObject **rows, Py_ssize_t count, const gbf_header_plan *plan,
+                                 gbf_headers *out) except *:
+    cdef const uint8_t *name = NULL
+    cdef const uint8_t *value = NULL
+    cdef Py_ssize_t name_bytes = 0, value_bytes = 0, i
+    cdef gbf_header_tally tally = out.tally
+    cdef gbf_status status = GBF_OK
+    if count > GBF_HEADERS_MOST:
+        out.problem = GBF_HEADERS_TOO_MANY
+        return GBF_OK
+    for i in range(count):
+        if not gbf_pair(rows[i], &name, &name_bytes, &value, &value_bytes):
+            raise TypeError(f"header {i} is {repr(<object>rows[i])[:80]}, not a pair of bytes (name, value)")
+        status = gbf_headers_add(plan, out, &tally, name, <uint64_t>name_bytes, value, <uint64_t>value_bytes)
+        if status != GBF_OK or out.problem != GBF_HEADERS_FINE:
+            break
+    out.tally = tally
+    return status
+
+
+cdef gbf_status scan_environ(dict environ, const gbf_header_plan *plan, gbf_headers *out) except *:
+    cdef const uint8_t *name = NULL
+    cdef const uint8_t *value = NULL
+    cdef Py_ssize_t name_bytes = 0, value_bytes = 0, at = 0, count = 0
+    cdef PyObject *key
+    cdef PyObject *held
+    cdef gbf_header_tally tally = out.tally
+    cdef gbf_status status = GBF_OK
+    cdef uint32_t slot
+    while status == GBF_OK and out.problem == GBF_HEADERS_FINE and PyDict_Next(environ, &at, &key, &held):
+        if not gbf_latin1(key, &name, &name_bytes):
+            continue
+        slot = cgi_slot(name, name_bytes)
+        if slot == GBF_HEADER_NO_SLOT:
+            continue
+        if not gbf_latin1(held, &value, &value_bytes):
+            if slot == GBF_HEADER_PATH:  # Django decodes it; no header is the worse for it
+                gbf_headers_set(out, slot, <const uint8_t *>"", 0)
+                tally.seen |= out.tally.seen
+            else:
+                out.problem = GBF_HEADERS_BAD_VALUE
+        elif slot != GBF_HEADER_SLOTS:
+            if value_bytes > 0:
+                gbf_headers_set(out, slot, value, <uint32_t>min(value_bytes, <Py_ssize_t>0xFFFFFFF))
+                tally.seen |= out.tally.seen
+        elif count == GBF_HEADERS_MOST:
+            out.problem = GBF_HEADERS_TOO_MANY
+        elif name[0] == 72:  # HTTP_
+            count += 1
+            status = gbf_headers_add_cgi(plan, out, &tally, name + 5, <uint64_t>(name_bytes - 5), value,
+                                         <uint64_t>value_bytes)
+        elif value_bytes > 0:  # CGI has CONTENT_LENGTH even where the request has none
+            count += 1
+            status = gbf_headers_add_cgi(plan, out, &tally, name, <uint64_t>name_bytes, value, <uint64_t>value_bytes)
+    if (count == 0 and tally.seen == 0 and out.problem == GBF_HEADERS_FINE and environ and
+            environ.keys().isdisjoint(("REQUEST_METHOD", "wsgi.version"))):
+        raise TypeError("headers is a dict and no WSGI environ; write pairs of bytes: [(b'user-agent', b'curl/8.5.0')]")
+    out.tally = tally
+    return status
+
+
+cdef uint32_t cgi_slot(const uint8_t *name, Py_ssize_t nbytes) noexcept:
+    """GBF_HEADER_SLOTS for a header, the slot of method and path, GBF_HEADER_NO_SLOT for everything else."""
+    if nbytes > 5 and memcmp(name, b"HTTP_", 5) == 0:
+        return GBF_HEADER_SLOTS
+    if nbytes == 12 and memcmp(name, b"CONTENT_TYPE", 12) == 0:
+        return GBF_HEADER_SLOTS
+    if nbytes == 14 and memcmp(name, b"CONTENT_LENGTH", 14) == 0:
+        return GBF_HEADER_SLOTS
+    if nbytes == 14 and memcmp(name, b"REQUEST_METHOD", 14) == 0:
+        return GBF_HEADER_METHOD
+    if nbytes == 9 and memcmp(name, b"PATH_INFO", 9) == 0:
+        return GBF_HEADER_PATH
+    return GBF_HEADER_NO_SLOT
+
+
+_default = HeaderPlan()
+
+
+def user_agent_family(bytes agent not None, /):
+    """The family that a user agent claims, one of UA_FAMILIES."""
+    return UA_FAMILIES[gbf_header_ua(text_span(agent))]
+
+
+@lru_cache(8)
+def plan_of(key, fields):
+    """A HeaderPlan for these; the last few are kept."""
+    return HeaderPlan((), fields, key=key)
+
+
+def fingerprint(headers, /, *, key=None, fields=None):
+    """"gh2:" and 32 hex digits that name the client these headers come from; None when they cannot be read.
+
+    It is the same for every request of one browser, and for lists and environs: it takes what a client says of itself
+    and nothing of what it asks for, see csrc/DESIGN.md.
+
+    Args:
+        headers: list of (name, value) bytes in the order received, or a WSGI environ.
+        key: bytes that make the fingerprint private; without it anyone can compute the same one.
+        fields: names of the headers whose values count; None takes FIELDS.
+    Raises:
+        TypeError: headers of another type. ValueError: a field that cannot be one.
+    Cost: about 10 ns a header. A key or fields cost a new HeaderPlan unless it was the last one used; keep your own.
+    Source: csrc/DESIGN.md, "Fingerprint gh2, shape gs1".
+    """
+    if key is None and fields is None:
+        return (<HeaderPlan>_default).fingerprint(headers)
+    return plan_of(key, FIELDS if fields is None else tuple(fields)).fingerprint(headers)

@@ -1,0 +1,1 @@
+# `cdef extern` declarations of the C kernels, one file a folder of csrc.

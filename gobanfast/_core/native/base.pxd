@@ -1,0 +1,65 @@
+# C declarations of csrc/base/: Status, block, CPU features, columns of strings.
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+
+cdef extern from "gbf_base.h" nogil:
+    const uint32_t GBF_NONE
+    ctypedef enum gbf_status:
+        GBF_OK
+        GBF_NO_MEMORY
+        GBF_BAD_FORMAT
+        GBF_BAD_INPUT
+    ctypedef struct gbf_fault:
+        const char *what
+        uint64_t offset
+
+
+cdef extern from "gbf_block.h" nogil:
+    uint32_t GBF_TAG(char a, char b, char c, char d)
+    ctypedef struct gbf_part:
+        uint32_t tag
+        uint32_t item_bytes
+        const void *data
+        uint64_t nbytes
+    ctypedef struct gbf_section:
+        uint32_t tag
+        uint32_t item_bytes
+        uint64_t offset
+        uint64_t nbytes
+    gbf_status gbf_block_build(const gbf_part *parts, uint32_t count, uint32_t kind, void **block)
+    gbf_status gbf_block_open(const void *data, uint64_t nbytes, uint32_t kind, int check_hash, gbf_fault *fault)
+    void *gbf_block_allocate(uint64_t nbytes)
+    uint64_t gbf_block_nbytes(const void *block)
+    const void *gbf_block_section(const void *block, uint32_t tag, uint32_t item_bytes, uint64_t *count)
+
+
+cdef extern from "gbf_cpu.h" nogil:
+    int gbf_cpu_cap(const char *level, uint32_t *features)
+
+
+cdef extern from "gbf_strings.h" nogil:
+    ctypedef struct ArrowSchema "struct ArrowSchema":
+        const char *format
+        void (*release)(ArrowSchema *) noexcept
+    ctypedef struct ArrowArray "struct ArrowArray":
+        int64_t length
+        int64_t offset
+        const void **buffers
+        void (*release)(ArrowArray *) noexcept
+    ctypedef struct ArrowArrayStream "struct ArrowArrayStream":
+        int (*get_schema)(ArrowArrayStream *, ArrowSchema *) noexcept
+        int (*get_next)(ArrowArrayStream *, ArrowArray *) noexcept
+        const char *(*get_last_error)(ArrowArrayStream *) noexcept
+    ctypedef enum gbf_string_form:
+        GBF_STRINGS_NONE
+        GBF_STRINGS_BYTES
+        GBF_STRINGS_UCS4
+    ctypedef struct gbf_strings:
+        gbf_string_form form
+        uint64_t count
+        uint64_t width
+        const uint8_t *bytes
+    gbf_string_form gbf_strings_arrow_form(const char *format)
+    gbf_strings gbf_strings_from_arrow(gbf_string_form form, const ArrowArray *array)
+    void gbf_strings_get(const gbf_strings *column, uint64_t first, uint64_t count, const uint8_t **texts,
+                         uint64_t *nbytes, uint8_t *scratch)

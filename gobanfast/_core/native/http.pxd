@@ -1,0 +1,91 @@
+# C declarations of csrc/http/: header scan and value classes.
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from gobanfast._core.native.base cimport gbf_fault, gbf_status
+from gobanfast._core.native.hash cimport gbf_hash128, gbf_xxh3_kernel
+
+
+cdef extern from "gbf_headers.h" nogil:
+    enum:
+        GBF_HEADERS_MOST
+        GBF_HEADERS_SECRET
+        GBF_PRINT_BYTES
+        GBF_HEADER_SLOTS
+        GBF_HEADER_NO_SLOT
+        GBF_HEADER_FIELDS
+        GBF_HEADER_AUTHORITY
+        GBF_HEADER_METHOD
+        GBF_HEADER_PATH
+        GBF_HEADER_SCHEME
+        GBF_HEADER_PROTOCOL
+        GBF_HEADER_HOST
+        GBF_HEADER_COOKIE
+        GBF_HEADER_USER_AGENT
+        GBF_HEADER_ACCEPT
+        GBF_HEADERS_ORDER
+        GBF_HEADERS_CASE
+        GBF_HEADERS_PSEUDO
+        GBF_HEADERS_HTTP1
+        GBF_HEADERS_HTTP2
+        GBF_HEADERS_UNKNOWN
+        GBF_HEADERS_BAD_METHOD
+        GBF_HEADERS_BAD_PATH
+        GBF_HEADERS_SHAPED
+    ctypedef enum gbf_headers_problem:
+        GBF_HEADERS_FINE
+        GBF_HEADERS_TOO_MANY
+        GBF_HEADERS_BAD_VALUE
+    ctypedef enum gbf_ua_family:
+        GBF_UA_OTHER
+    ctypedef struct gbf_header_text:
+        const uint8_t *at
+        uint32_t nbytes
+    ctypedef struct gbf_header_plan:
+        uint32_t slot_count
+    ctypedef struct gbf_header_tally:
+        uint64_t seen
+        uint32_t flags
+    ctypedef struct gbf_headers:
+        gbf_header_tally tally
+        uint64_t repeated
+        uint64_t known
+        gbf_hash128 fingerprint
+        gbf_hash128 shape
+        gbf_headers_problem problem
+        gbf_header_text *slots
+        gbf_header_text mount
+    gbf_status gbf_header_plan_build(gbf_header_plan *plan, const gbf_header_text *asked, uint32_t asked_count,
+                                     const gbf_header_text *fields, uint32_t field_count, const uint8_t *secret,
+                                     const gbf_xxh3_kernel *kernel, uint8_t *slots, gbf_fault *fault)
+    void gbf_header_plan_free(gbf_header_plan *plan)
+    uint32_t gbf_header_slot(const gbf_header_plan *plan, const uint8_t *name, uint32_t nbytes)
+    void gbf_headers_start(gbf_headers *h, uint32_t flags)
+    gbf_status gbf_headers_add(const gbf_header_plan *plan, gbf_headers *h, gbf_header_tally *t, const uint8_t *name,
+                               uint64_t name_bytes, const uint8_t *value, uint64_t value_bytes)
+    gbf_status gbf_headers_add_cgi(const gbf_header_plan *plan, gbf_headers *h, gbf_header_tally *t,
+                                   const uint8_t *name, uint64_t name_bytes, const uint8_t *value,
+                                   uint64_t value_bytes)
+    gbf_status gbf_headers_finish(const gbf_header_plan *plan, gbf_headers *h)
+    gbf_status gbf_headers_print(const gbf_header_plan *plan, gbf_headers *h)
+    void gbf_headers_set(gbf_headers *h, uint32_t slot, const uint8_t *text, uint32_t nbytes)
+    void gbf_headers_free(gbf_headers *h)
+    void gbf_headers_text(gbf_hash128 hash, const char *kind, char *text)
+    void gbf_headers_settle(gbf_headers *h)
+    gbf_header_text gbf_header_path(gbf_header_text text)
+    gbf_ua_family gbf_header_ua(gbf_header_text text)
+
+
+cdef extern from "gbf_values.h" nogil:
+    enum:
+        GBF_VALUES_SECRET
+    ctypedef struct gbf_values:
+        uint32_t words
+    gbf_status gbf_values_make(gbf_values *c, uint32_t words, uint64_t nbytes, const uint8_t *secret,
+                               const gbf_xxh3_kernel *kernel)
+    void gbf_values_free(gbf_values *c)
+    uint64_t gbf_values_nbytes(const gbf_values *c)
+    gbf_hash128 gbf_values_hash(const gbf_values *c, uint32_t slot, const uint8_t *value, uint32_t nbytes)
+    gbf_hash128 gbf_values_under(const gbf_values *c, gbf_hash128 hash, const uint8_t *mount, uint32_t nbytes)
+    int gbf_values_and(gbf_values *c, gbf_hash128 hash, uint64_t *vector, uint64_t *scratch)
+    void gbf_values_put(gbf_values *c, gbf_hash128 hash, const uint64_t *vector)
+    uint64_t gbf_values_missed(const gbf_values *c)

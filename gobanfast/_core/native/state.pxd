@@ -1,0 +1,253 @@
+# C declarations of csrc/state/: bans, trackers, windows, score, live decision.
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from gobanfast._core.native.address cimport gbf_addr
+from gobanfast._core.native.base cimport gbf_fault, gbf_status
+
+
+cdef extern from "gbf_bans.h" nogil:
+    const uint32_t GBF_BAN_IP4
+    const uint32_t GBF_BAN_ASN
+    const uint32_t GBF_BAN_FINGERPRINT
+    const uint32_t GBF_BAN_FINGERPRINT_AT4
+    const uint32_t GBF_BAN_FINGERPRINT_AT6
+    const uint64_t GBF_BAN_EPOCH
+    const uint32_t GBF_BAN_EVERYONE
+    const uint64_t GBF_BAN_FOREVER
+    const int GBF_BANS_COPY
+    ctypedef struct gbf_ban_key:
+        uint64_t word[3]
+        uint32_t kind
+    ctypedef struct gbf_ban:
+        gbf_ban_key key
+        uint64_t expires
+        uint64_t created
+        uint32_t count
+        uint16_t reason
+        uint16_t rule
+        uint8_t by
+    ctypedef struct gbf_bans_policy:
+        double factor
+        double jitter
+        uint64_t cap_ms
+        uint64_t memory_ms
+        uint64_t seed
+        uint32_t evict
+    ctypedef struct gbf_bans_counts:
+        uint64_t added
+        uint64_t extended
+        uint64_t lifted
+        uint64_t ended
+        uint64_t refused
+        uint64_t evicted
+        uint32_t active
+        uint32_t remembered
+    ctypedef struct gbf_bans:
+        uint32_t capacity
+    ctypedef enum gbf_ban_outcome:
+        GBF_BAN_REFUSED
+        GBF_BAN_ADDED
+        GBF_BAN_EXTENDED
+        GBF_BAN_KEPT
+    gbf_bans *gbf_bans_new(uint32_t capacity, const gbf_bans_policy *policy, const uint64_t *random)
+    void gbf_bans_free(gbf_bans *t)
+    gbf_ban_outcome gbf_bans_ban(gbf_bans *t, const gbf_ban_key *key, uint64_t duration_ms, const gbf_ban *why,
+                                 int escalate, uint64_t now, gbf_ban *out)
+    gbf_ban_outcome gbf_bans_put(gbf_bans *t, const gbf_ban *ban, uint64_t now)
+    int gbf_bans_lift(gbf_bans *t, const gbf_ban_key *key, uint64_t now, gbf_ban *out)
+    int gbf_bans_extend(gbf_bans *t, const gbf_ban_key *key, uint64_t expires, uint64_t now, gbf_ban *out)
+    uint32_t gbf_bans_purge(gbf_bans *t, uint64_t now, uint32_t limit, int *more)
+    int gbf_bans_copy(gbf_bans *t, uint32_t *cursor, gbf_ban *out, uint32_t *count, uint64_t now)
+    int gbf_bans_texts(gbf_bans *t, uint32_t *cursor, uint8_t *used)
+    void gbf_bans_configure(gbf_bans *t, const gbf_bans_policy *policy)
+    void gbf_bans_close(gbf_bans *t, int closed)
+    int gbf_bans_closed(const gbf_bans *t)
+    gbf_bans_counts gbf_bans_count(gbf_bans *t)
+    uint64_t gbf_bans_nbytes(gbf_bans *t)
+    gbf_ban_key gbf_ban_prefix(gbf_addr address, uint32_t bits)
+    gbf_ban_key gbf_ban_client(gbf_addr address, uint32_t bits6)
+    gbf_ban_key gbf_ban_asn(uint32_t asn)
+    gbf_ban_key gbf_ban_fingerprint(const uint64_t *fingerprint)
+    gbf_ban_key gbf_ban_fingerprint_at(const uint64_t *fingerprint, gbf_addr address, uint32_t bits6)
+    int gbf_bans_find(const gbf_bans *t, const gbf_addr *address, uint32_t asn, const uint64_t *fingerprint,
+                      uint64_t now, gbf_ban *best)
+    int gbf_bans_get(const gbf_bans *t, const gbf_ban_key *key, uint64_t now, gbf_ban *out)
+
+
+cdef extern from "gbf_exempt.h" nogil:
+    ctypedef struct gbf_addr_range:
+        gbf_addr first
+        gbf_addr last
+    ctypedef struct gbf_asn_range:
+        uint32_t first
+        uint32_t last
+    ctypedef struct gbf_exempt:
+        const gbf_addr_range *addresses
+        const gbf_asn_range *asns
+        uint32_t address_count
+        uint32_t asn_count
+    int gbf_exempt_covers(const gbf_exempt *e, gbf_addr address, uint32_t asn)
+
+
+cdef extern from "gbf_tracker.h" nogil:
+    const uint32_t GBF_TRACKER_WAYS
+    enum:
+        GBF_TRIP_DISTINCT
+        GBF_TRIP_RATE
+        GBF_TRIP_SURGE
+        GBF_TRIP_UNSURE
+    ctypedef struct gbf_tracker_limits:
+        uint32_t capacity
+        uint32_t distinct_limit
+        uint32_t distinct_window_ms
+        uint32_t rate_limit
+        uint32_t rate_window_ms
+        uint32_t surge_percent
+        uint32_t surge_min
+        uint32_t surge_baseline_ms
+    ctypedef struct gbf_tracker_answer:
+        uint32_t tripped
+        uint32_t tracked
+        uint32_t distinct
+        uint32_t distinct_most
+        uint32_t requests
+        uint32_t requests_most
+        uint32_t surge_now
+        uint32_t surge_base
+    ctypedef struct gbf_tracker_stats:
+        uint64_t clients
+        uint64_t admitted
+        uint64_t evicted
+        uint64_t refused
+        uint64_t unsure
+    ctypedef struct gbf_tracker_set:
+        pass
+    ctypedef struct gbf_tracker:
+        uint64_t set_count
+        uint64_t nbytes
+        gbf_tracker_set *sets
+    gbf_status gbf_tracker_open(gbf_tracker *t, const gbf_tracker_limits *limits, const uint8_t *key, gbf_fault *fault)
+    void gbf_tracker_close(gbf_tracker *t)
+    void gbf_tracker_note(gbf_tracker *t, gbf_addr client, uint64_t fingerprint, uint64_t now_ms,
+                          gbf_tracker_answer *out)
+    void gbf_tracker_peek(gbf_tracker *t, gbf_addr client, uint64_t fingerprint, uint64_t now_ms,
+                          gbf_tracker_answer *out)
+    int gbf_tracker_forget(gbf_tracker *t, gbf_addr client)
+    void gbf_tracker_read_stats(gbf_tracker *t, gbf_tracker_stats *out)
+    void gbf_tracker_mend(gbf_tracker *t)
+
+
+cdef extern from "gbf_window.h" nogil:
+    ctypedef struct gbf_window_rules:
+        uint32_t window
+        double percentile
+        double deviations
+        uint32_t naive
+        uint32_t learn_all
+        uint32_t min_samples
+        double floor
+        double ceiling
+        double max_step
+    ctypedef struct gbf_window:
+        uint32_t count
+    ctypedef struct gbf_window_answer:
+        double threshold
+        uint32_t flagged
+    uint64_t gbf_window_bytes(const gbf_window_rules *rules)
+    void gbf_window_set(gbf_window *w, const gbf_window_rules *rules, void *memory)
+    double gbf_window_score(const gbf_window_rules *rules, double score)
+    void gbf_window_rate(gbf_window *w, const gbf_window_rules *rules, double score, double held,
+                         gbf_window_answer *out)
+
+
+cdef extern from "gbf_score.h" nogil:
+    enum:
+        GBF_SCORE_SNI
+        GBF_SCORE_HEADER
+        GBF_SCORE_ASN
+        GBF_SCORE_SHAPE
+    ctypedef struct gbf_asn_risk:
+        uint32_t first
+        uint32_t last
+        double risk
+    ctypedef struct gbf_score_rules:
+        double weight[3]
+        gbf_window_rules window
+        uint32_t per_host
+        double unknown_asn
+        const gbf_asn_risk *risks
+        uint32_t risk_count
+    ctypedef struct gbf_score_input:
+        uint64_t name
+        uint64_t fingerprint
+        uint64_t shape
+        uint64_t host
+        uint64_t client
+        uint32_t asn
+        uint32_t present
+        double added
+    ctypedef struct gbf_score_answer:
+        double score
+        double threshold
+        double coverage
+        double part[3]
+        uint32_t flagged
+    ctypedef struct gbf_score:
+        uint64_t nbytes
+    gbf_score *gbf_score_new(const gbf_score_rules *rules, const uint8_t *key)
+    void gbf_score_free(gbf_score *s)
+    void gbf_score_rate(gbf_score *s, const gbf_score_input *input, gbf_score_answer *out)
+    int gbf_score_vouch(gbf_score *s, const gbf_score_input *input)
+    void gbf_score_peek(gbf_score *s, const gbf_score_input *input, gbf_score_answer *out)
+    double gbf_score_risk(const gbf_score *s, uint32_t asn)
+    void gbf_score_mend(gbf_score *s)
+
+
+cdef extern from "gbf_live.h" nogil:
+    const uint8_t GBF_CAUSE_NONE
+    const uint8_t GBF_CAUSE_RULE
+    const uint8_t GBF_CAUSE_BAN
+    const uint8_t GBF_CAUSE_TRACKER
+    const uint8_t GBF_CAUSE_UNPARSABLE
+    const uint8_t GBF_CAUSE_SCORE
+    const uint8_t GBF_CAUSE_OUTAGE
+    enum:
+        GBF_CAUSES
+        GBF_TRIPS
+    ctypedef struct gbf_live:
+        gbf_bans *bans
+        gbf_tracker *tracker
+        const gbf_exempt *exempt
+        gbf_score *score
+        uint32_t ipv6_bits
+        uint8_t *trip_action
+        uint8_t print_bans
+        uint8_t score_enforced
+    ctypedef struct gbf_live_request:
+        const gbf_addr *address
+        const uint64_t *fingerprint
+        const uint64_t *shape
+        uint64_t name
+        uint64_t host
+        uint64_t now_ms
+        double added
+        uint32_t asn
+        uint8_t has_name
+        uint8_t decided
+        uint8_t rule_action
+        uint8_t unread
+        uint8_t unparsable
+        uint8_t peek
+    ctypedef struct gbf_live_answer:
+        gbf_ban ban
+        float score
+        float threshold
+        float coverage
+        uint8_t action
+        uint8_t cause
+        uint8_t trip
+        uint8_t trip_ban
+    int gbf_live_idle(const gbf_live *live)
+    int gbf_live_prints(const gbf_live *live)
+    void gbf_live_decide(const gbf_live *live, const gbf_live_request *request, gbf_live_answer *answer)
+    int gbf_live_vouch(const gbf_live *live, const gbf_live_request *request)

@@ -1,0 +1,33 @@
+from libc.stdint cimport uint32_t, uint64_t
+
+from gobanfast._core.headers cimport HeaderPlan
+from gobanfast._core.native.http cimport gbf_values, gbf_headers
+
+
+cdef enum Unread:
+    NOTHING
+    HEADERS = 3  # goes on where the numbers of _signals end
+    METHOD
+    PATH
+
+
+cdef class RequestTable:
+    cdef readonly HeaderPlan plan
+    cdef readonly uint32_t words
+    cdef readonly int asks         # of a scan, beside the slots: Wanted
+    cdef readonly str content_hash
+    cdef tuple _matchers           # of the slots that rules ask for
+    cdef Py_ssize_t _both_names    # which of them is that of server name and host; -1: none
+    cdef bytes _slots              # uint32 each
+    cdef bytes _longest            # uint32 each: bytes of a value that are read
+    cdef bytes _rows               # uint64: for each matcher unknown, absent, malformed; then unknown of all the others
+    cdef gbf_values _cache
+
+    # ANDs into `vector` what headers, method and path satisfy, and the server name beside the host; `scratch` has as
+    # many words. `scanned` comes from scan_request() with this table's plan (and the fingerprint), NULL: nothing is
+    # known. It is not read any more once Python code runs. Says what could not be read.
+    cdef int narrow(self, uint64_t *vector, uint64_t *scratch, const gbf_headers *scanned, str sni,
+                    object tls) except -1
+
+    # 1: the value is a path that is malformed.
+    cdef int work_out(self, Py_ssize_t which, uint32_t slot, bytes value, bytes mount, uint64_t *vector) except -1

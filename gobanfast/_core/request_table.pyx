@@ -1,0 +1,340 @@
+"""RequestTable: which rules the headers, method and path of a request satisfy."""
+
+cimport cython
+from cpython.ref cimport Py_XDECREF, PyObject
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from gobanfast._core.headers cimport FINGERPRINT, SHAPE, SLOTS, HeaderPlan, scan_request, set_mount
+from gobanfast._core.made cimport only_whole
+from gobanfast._core.connection_table cimport HELLO, NAME, read_server_name
+from gobanfast._core.client_hello cimport ClientHello
+from gobanfast._core.native.base cimport GBF_OK
+from gobanfast._core.native.hash cimport gbf_hash128, gbf_xxh3_pick
+from gobanfast._core.native.http cimport (
+    GBF_VALUES_SECRET, GBF_HEADER_HOST, GBF_HEADER_METHOD, GBF_HEADER_PATH, GBF_HEADER_SLOTS, GBF_HEADERS_BAD_METHOD,
+    GBF_HEADERS_BAD_PATH, GBF_HEADERS_FINE, GBF_HEADERS_UNKNOWN, GBF_PRINT_BYTES, gbf_values, gbf_values_and,
+    gbf_values_free, gbf_values_hash, gbf_values_make, gbf_values_missed, gbf_values_nbytes, gbf_values_put,
+    gbf_values_under, gbf_header_text, gbf_headers, gbf_headers_free, gbf_headers_text,
+)
+from gobanfast._core.native.name cimport GBF_NAME_MAX, gbf_name, gbf_name_fold_scalar
+from gobanfast._core.native.rules cimport GBF_ROW_KNOWN, GBF_ROW_MALFORMED, gbf_bits_and
+from gobanfast._core.native.tls cimport GBF_HELLO_OK
+
+from gobanfast._core.kernels import cpu_features
+
+cdef extern from "Python.h":
+    PyObject *bytes_of "PyBytes_FromStringAndSize"(const char *text, Py_ssize_t nbytes) except NULL
+
+CACHE_BYTES = 1 << 20
+"""What remembered values may take in memory, whatever is sent."""
+
+cdef enum:
+    MOST = GBF_HEADER_SLOTS + 3  # slots that rules may ask for, these three among them
+    OF_CLIENT = GBF_HEADER_SLOTS  # the fingerprint
+    OF_REQUEST  # the shape
+    BOTH_NAMES
+    HOST_BYTES = GBF_NAME_MAX + 16  # of a host, which is longer than any with a port can be
+    UNKNOWN_ROW = 0
+    ABSENT_ROW
+    MALFORMED_ROW
+    ROWS
+
+
+cdef struct names_text:  # the server name and the host as one value
+    uint32_t nbytes
+    uint8_t text[GBF_NAME_MAX + 1 + HOST_BYTES]
+
+
+@cython.final
+cdef class RequestTable:
+    """Conditions of rules on headers, method, path, hashes and names. Rows are bit vectors, bit i for rule i.
+
+    A value is looked up in a cache of fixed size, keyed with a random secret; its matcher works it out when it is not
+    there. Any number of threads.
+
+    Args:
+        plan: finds the headers.
+        words: 64-bit words in one bit vector of the rules.
+        matchers: (name, unknown, absent, malformed, matcher) for every header that rules ask for: three rows, and a
+            callable from the value (bytes) to a row; its `longest`, where it has one, is how many bytes of a value it
+            reads: a request with a longer one has something that cannot be read. ":method", ":path", ":fingerprint"
+            and ":shape" are names, too, and ":names": the server name in its normal form, and a line feed and the host
+            if the headers are known. That of ":path" is called with the mount, too, where there is one, and sets the
+            last bit of the row, which is no rule's, when the path is malformed.
+        content_hash: digits that stand for the conditions.
+        cache_bytes: what remembered values may take.
+    """
+
+    @staticmethod
+    def _make(HeaderPlan plan not None, uint32_t words, matchers, str content_hash not None, *,
+              uint64_t cache_bytes=CACHE_BYTES):
+        import os
+
+        cdef bytes secret = os.urandom(GBF_VALUES_SECRET)
+        cdef gbf_values cache
+        cdef RequestTable table
+        matchers = list(matchers)
+        if words == 0 or len(matchers) > MOST or any([len(row) != 8 * words for item in matchers for row in item[1:4]]):
+            raise ValueError("rows of requests do not fit the rules")
+        slots = [slot_of(plan, item[0]) for item in matchers]
+        together = int.from_bytes(b"\xff" * (8 * words), "little")
+        for item in matchers:
+            if item[0] != ":names":
+                together &= int.from_bytes(item[1], "little")
+        rows = b"".join([row for item in matchers for row in item[1:4]])
+        rows += together.to_bytes(8 * words, "little")
+        numbers = b"".join([slot.to_bytes(4, "little") for slot in slots])
+        callables = tuple([item[4] for item in matchers])
+        longest = b"".join([
+            min(getattr(matcher, "longest", None) or 0xFFFFFFFF, 0xFFFFFFFF).to_bytes(4, "little")
+            for matcher in callables
+        ])
+        if gbf_values_make(&cache, words, cache_bytes, secret,
+                           gbf_xxh3_pick(<uint32_t>cpu_features(None))) != GBF_OK:
+            raise MemoryError()
+        table = RequestTable.__new__(RequestTable)
+        table._cache, table.plan, table.words, table.content_hash = cache, plan, words, content_hash
+        table.asks = SHAPE if OF_REQUEST in slots else FINGERPRINT if OF_CLIENT in slots else SLOTS
+        table._both_names = slots.index(BOTH_NAMES) if BOTH_NAMES in slots else -1
+        table._slots, table._rows, table._matchers = numbers, rows, callables
+        table._longest = longest
+        return table
+
+    def __dealloc__(self):
+        gbf_values_free(&self._cache)
+
+    @property
+    def nbytes(self):
+        """Bytes of the rows and of the cache; neither grows."""
+        return len(self._rows) + gbf_values_nbytes(&self._cache)
+
+    @property
+    def evaluations(self):
+        """How many values were worked out because the cache did not have them."""
+        return gbf_values_missed(&self._cache)
+
+    @property
+    def names(self):
+        """What rules ask for: names of headers, ":method", ":path", ":fingerprint", ":shape" and ":names"."""
+        cdef const uint32_t *slots = <const uint32_t *><const char *>self._slots
+        return tuple([name_of(self.plan, slots[i]) for i in range(len(self._matchers))])
+
+    def states(self, Py_ssize_t which, /):
+        """The rows (unknown, absent, malformed) of `names[which]`."""
+        cdef Py_ssize_t i, nbytes = 8 * <Py_ssize_t>self.words
+        if not 0 <= which < len(self._matchers):
+            raise IndexError(which)
+        return tuple([self._rows[i * nbytes:(i + 1) * nbytes] for i in range(ROWS * which, ROWS * (which + 1))])
+
+    def longest(self, Py_ssize_t which, /):
+        """Bytes of a value of `names[which]` that its tests read; None: all."""
+        return getattr(self._matchers[which], "longest", None)
+
+    def value_row(self, Py_ssize_t which, value not None, /, *, str mount=""):
+        """The row of one value of `names[which]`: bytes of a header, of the text of a hash or of ":names", str of
+        method or path (under `mount`); None: malformed. For columns, which keep what they were told: nothing is
+        remembered here."""
+        cdef uint32_t slot
+        matcher = self._matchers[which]
+        slot = (<const uint32_t *><const char *>self._slots)[which]
+        malformed = False
+        if slot == GBF_HEADER_METHOD:
+            value, malformed = self.plan.signal(":method", None, value, None, None)
+        elif slot == GBF_HEADER_PATH:
+            value, malformed = self.plan.signal(":path", None, None, value or mount, None)
+            if not malformed:
+                row = matcher(value, mount.encode()) if mount else matcher(value)
+                return None if row[len(row) - 1] & 0x80 else row
+        elif slot < GBF_HEADER_SLOTS:
+            name = name_of(self.plan, slot)
+            value, malformed = self.plan.signal(name, [(name.encode(), value)], None, None, None)
+        return None if malformed else matcher(value)
+
+    def row(self, headers, /, *, str method=None, str path=None, str sni=None, str mount=""):
+        """The row that a request satisfies, for tests and tools."""
+        cdef gbf_headers scanned
+        cdef bytes vector = b"\xff" * (8 * self.words)
+        cdef bytes scratch = bytes(8 * self.words)
+        vector = bytes(bytearray(vector))  # one of our own, because it is written to
+        scratch = bytes(bytearray(scratch))
+        try:
+            scan_request(headers, method, path, None, &self.plan._plan, &scanned, SHAPE)
+            if mount:
+                set_mount(mount, &scanned)
+            self.narrow(<uint64_t *><char *>vector, <uint64_t *><char *>scratch, &scanned, sni, None)
+        finally:
+            gbf_headers_free(&scanned)
+        return vector
+
+    cdef int narrow(self, uint64_t *vector, uint64_t *scratch, const gbf_headers *scanned, str sni,
+                    object tls) except -1:
+        cdef const uint64_t *rows = <const uint64_t *><const char *>self._rows
+        cdef const uint32_t *slots = <const uint32_t *><const char *>self._slots
+        cdef const uint32_t *longest = <const uint32_t *><const char *>self._longest
+        cdef Py_ssize_t i, first = 0, count = len(self._matchers), missed = 0
+        cdef uint32_t slot, words = self.words
+        cdef int row, unread = NOTHING, misread
+        cdef names_text both
+        cdef gbf_hash128 hash
+        cdef char printed[GBF_PRINT_BYTES]
+        cdef gbf_header_text value
+        cdef PyObject *values[MOST]
+        cdef Py_ssize_t which[MOST]
+        value.at, value.nbytes, row = NULL, 0, UNKNOWN_ROW
+        if scanned != NULL:
+            unread = unread_of(self._slots, scanned)
+        else:
+            gbf_bits_and(vector, rows + count * ROWS * words, words)
+            if self._both_names < 0:
+                return NOTHING
+            first, count = self._both_names, self._both_names + 1
+        for i in range(first, count):  # no Python code runs in here: what `scanned` borrows must stay
+            slot = slots[i]
+            if slot == BOTH_NAMES:
+                misread = write_names(&both, sni, tls, scanned, &row)
+                unread = misread if misread else unread
+                value.at, value.nbytes = both.text, both.nbytes
+            else:
+                row = state_of(scanned, slot)
+            if row >= 0:
+                gbf_bits_and(vector, rows + (i * ROWS + row) * words, words)
+                continue
+            if slot == OF_CLIENT or slot == OF_REQUEST:
+                if slot == OF_CLIENT:
+                    gbf_headers_text(scanned.fingerprint, "gh2:", printed)
+                else:
+                    gbf_headers_text(scanned.shape, "gs1:", printed)
+                value.at, value.nbytes = <const uint8_t *>printed, GBF_PRINT_BYTES
+            elif slot < GBF_HEADER_SLOTS:
+                value = scanned.slots[slot]
+            if value.nbytes > longest[i]:
+                unread = too_long(slot, unread)
+            hash = gbf_values_hash(&self._cache, slot, value.at, value.nbytes)
+            if slot == GBF_HEADER_PATH and scanned.mount.nbytes != 0:
+                hash = gbf_values_under(&self._cache, hash, scanned.mount.at, scanned.mount.nbytes)
+            if not gbf_values_and(&self._cache, hash, vector, scratch):
+                values[missed] = bytes_of(<const char *>value.at, value.nbytes)
+                which[missed] = i
+                missed += 1
+            elif slot == GBF_HEADER_PATH and scratch[words - 1] >> 63 and unread == NOTHING:
+                unread = PATH
+        if missed == 0:
+            return unread
+        i = 0
+        try:
+            mount = b""
+            if scanned != NULL and scanned.mount.nbytes != 0:
+                mount = (<const char *>scanned.mount.at)[:scanned.mount.nbytes]
+            for i in range(missed):
+                if self.work_out(which[i], slots[which[i]], <bytes>values[i], mount, vector) and unread == NOTHING:
+                    unread = PATH
+        finally:
+            for i in range(missed):
+                Py_XDECREF(values[i])
+        return unread
+
+    cdef int work_out(self, Py_ssize_t which, uint32_t slot, bytes value, bytes mount, uint64_t *vector) except -1:
+        cdef bint mounted = slot == GBF_HEADER_PATH and len(mount) != 0
+        cdef bytes row = self._matchers[which](value, mount) if mounted else self._matchers[which](value)
+        cdef const uint64_t *bits = <const uint64_t *><const char *>row
+        cdef gbf_hash128 hash = gbf_values_hash(&self._cache, slot, value, <uint32_t>len(value))
+        if mounted:
+            hash = gbf_values_under(&self._cache, hash, mount, <uint32_t>len(mount))
+        if len(row) != <Py_ssize_t>(8 * self.words):
+            raise ValueError("row of a value does not fit the rules")
+        gbf_bits_and(vector, bits, self.words)
+        gbf_values_put(&self._cache, hash, bits)
+        return slot == GBF_HEADER_PATH and bits[self.words - 1] >> 63 != 0
+
+
+cdef uint32_t slot_of(HeaderPlan plan, str name) except 0xFFFFFFFF:
+    if name == ":method":
+        return GBF_HEADER_METHOD
+    if name == ":path":
+        return GBF_HEADER_PATH
+    if name == ":names":
+        return BOTH_NAMES
+    if name == ":shape":
+        return OF_REQUEST
+    return OF_CLIENT if name == ":fingerprint" else plan.slots[plan.names.index(name)]
+
+
+cdef str name_of(HeaderPlan plan, uint32_t slot):
+    if slot == GBF_HEADER_METHOD:
+        return ":method"
+    if slot == GBF_HEADER_PATH:
+        return ":path"
+    if slot == BOTH_NAMES:
+        return ":names"
+    if slot == OF_REQUEST:
+        return ":shape"
+    return ":fingerprint" if slot == OF_CLIENT else plan.names[plan.slots.index(slot)]
+
+
+cdef int state_of(const gbf_headers *scanned, uint32_t slot) noexcept:
+    """The row that holds without looking at a value, or -1."""
+    cdef bint own = slot == GBF_HEADER_METHOD or slot == GBF_HEADER_PATH
+    cdef bint hashed = slot == OF_CLIENT or slot == OF_REQUEST
+    if not hashed and scanned.tally.seen >> slot & 1:
+        return -1
+    if own:
+        return UNKNOWN_ROW
+    if scanned.problem != GBF_HEADERS_FINE:
+        return MALFORMED_ROW
+    if scanned.tally.flags & GBF_HEADERS_UNKNOWN:
+        return ABSENT_ROW if not hashed and scanned.known >> slot & 1 else UNKNOWN_ROW
+    return -1 if hashed else ABSENT_ROW
+
+
+cdef int write_names(names_text *both, str sni, object tls, const gbf_headers *scanned, int *row) noexcept:
+    """Writes the value of server name and host, or their row that holds without one; says which name is malformed."""
+    cdef gbf_name name
+    cdef uint32_t kind = read_server_name(&name, sni, tls, gbf_name_fold_scalar), nbytes
+    cdef int host = UNKNOWN_ROW if scanned == NULL else state_of(scanned, GBF_HEADER_HOST)
+    both.nbytes = 0
+    if kind == GBF_ROW_KNOWN:
+        memcpy(both.text, name.text, name.nbytes)
+        both.nbytes = name.nbytes
+    row[0] = host if both.nbytes == 0 else -1
+    if host != UNKNOWN_ROW:
+        both.text[both.nbytes] = 10  # a line feed, which neither can have
+        both.nbytes += 1
+    if host < 0:
+        nbytes = min(scanned.slots[GBF_HEADER_HOST].nbytes, <uint32_t>HOST_BYTES)
+        memcpy(both.text + both.nbytes, scanned.slots[GBF_HEADER_HOST].at, nbytes)
+        both.nbytes += nbytes
+    if kind != GBF_ROW_MALFORMED:
+        return NOTHING
+    if sni is None and type(tls) is ClientHello and (<ClientHello>tls)._frame.status != GBF_HELLO_OK:
+        return HELLO
+    return NAME
+
+
+cdef int too_long(uint32_t slot, int unread) noexcept:
+    """What cannot be read, `unread` before, when the value of a slot is longer than what its rules read."""
+    if slot == GBF_HEADER_METHOD:
+        return METHOD if unread != HEADERS else unread
+    if slot == GBF_HEADER_PATH:
+        return PATH if unread == NOTHING else unread
+    return HEADERS
+
+
+cdef int unread_of(bytes slots, const gbf_headers *scanned) except -1:
+    """What rules ask for and could not be read."""
+    cdef const uint32_t *asked = <const uint32_t *><const char *>slots
+    cdef Py_ssize_t i
+    cdef int unread = NOTHING
+    for i in range(len(slots) // 4):
+        if asked[i] == GBF_HEADER_METHOD:
+            if scanned.tally.flags & GBF_HEADERS_BAD_METHOD and unread != HEADERS:
+                unread = METHOD
+        elif asked[i] == GBF_HEADER_PATH:
+            if scanned.tally.flags & GBF_HEADERS_BAD_PATH and unread == NOTHING:
+                unread = PATH
+        elif scanned.problem != GBF_HEADERS_FINE:
+            unread = HEADERS
+    return unread
+
+
+only_whole(RequestTable)
