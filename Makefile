@@ -18,8 +18,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # What pip, setuptools and Cython print is kept for when they fail; of a success only compiler warnings are shown.
 quietly = @mkdir -p build && { $(1) >build/$(@F)$(VENV).log 2>&1 || { cat build/$(@F)$(VENV).log; exit 1; }; } \
   && { grep -A3 'warning: ' build/$(@F)$(VENV).log || true; }
-CSRC := $(wildcard gobanfast/csrc/*.c)
-HEADERS := $(wildcard gobanfast/csrc/*.h)
+CSRC := $(wildcard gobanfast/csrc/*/*.c)
+HEADERS := $(wildcard gobanfast/csrc/*/*.h)
 GLUE := $(wildcard gobanfast/_core/*.pyx gobanfast/_core/*.pxd gobanfast/_core/native/*.pxd)
 STUBS := $(wildcard gobanfast/_core/*.pyi)
 FUZZERS := $(wildcard tests/fuzz/*.c)

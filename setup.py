@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-CSRC = "gobanfast/csrc"
-HEADERS = sorted(str(path) for path in Path(CSRC).glob("*.h"))
+CSRC = Path("gobanfast/csrc")
+SOURCES = {path.stem: path for path in CSRC.glob("*/*.c")}
+FOLDERS = ("state", "rules", "tls", "http", "name", "address", "base", "hash")  # as linked: each needs later ones
 # -DNDEBUG and -fwrapv are among Python's own flags, which a CFLAGS variable (as of a wheel's build) replaces.
 CFLAGS = [
     "-std=c11",
@@ -30,8 +32,8 @@ if sys.platform == "linux":
 SIGNATURES = {"binding": False, "embedsignature": True, "embedsignature.format": "clinic"}
 DIRECTIVES = {"language_level": 3, "auto_pickle": False, **SIGNATURES}
 
-# Extension name -> the C kernels it uses. All are compiled once, into a static library. They are small and hidden: each
-# extension links its own copy of those it needs, and no symbol crosses a shared-object border.
+# Extension name -> the C kernels it uses. All are compiled once, into a static library for each folder of csrc. They
+# are small and hidden: each extension links its own copy of those it needs; no symbol crosses a shared-object border.
 XXH3 = ["gbf_xxh3", "gbf_xxh3_avx512", "gbf_xxh3_avx2", "gbf_xxh3_neon"]
 BLOCK = ["gbf_block", "gbf_cpu", *XXH3]
 LPM = ["gbf_addr", "gbf_lpm", "gbf_lpm_avx512", "gbf_lpm_scalar", "gbf_lpm_v2"]
@@ -62,17 +64,31 @@ EXTENSIONS = {
 }
 
 
-def source(kernel: str) -> str:
-    return f"{CSRC}/{kernel}.c"
+def reads(*sources: Path) -> list[str]:
+    """C headers and `.pxd` files that sources read, directly or not: a change of one compiles them anew."""
+    found: set[Path] = set()
+    waiting = [*sources]
+    while waiting:
+        path = waiting.pop()
+        text = path.read_text()
+        named = {CSRC / name for name in re.findall(r'(?:#include|cdef extern from) "(\w+/\w+\.h)"', text)}
+        modules = re.findall(r"^from (gobanfast\._core\.[\w.]+) cimport", text, re.MULTILINE)
+        named |= {Path(f"{module.replace('.', '/')}.pxd") for module in modules}
+        if path.suffix == ".pyx" and path.with_suffix(".pxd").exists():
+            named.add(path.with_suffix(".pxd"))
+        waiting += named - found
+        found |= named
+    return sorted(map(str, found))
 
 
 def extension(name: str, kernels: list[str]) -> Extension:
     flags = " ".join(CFLAGS)
+    glue, sources = Path(f"gobanfast/_core/{name}.pyx"), [SOURCES[kernel] for kernel in kernels]
     return Extension(
         f"gobanfast._core.{name}",
-        [f"gobanfast/_core/{name}.pyx"],
-        include_dirs=[CSRC],
-        depends=[*HEADERS, *map(source, kernels)],
+        [str(glue)],
+        include_dirs=[str(CSRC)],
+        depends=[*reads(glue, *sources), *map(str, sources)],
         extra_compile_args=[*CFLAGS, f'-DGBF_CFLAGS="{flags}"'],
     )
 
@@ -89,16 +105,20 @@ class BuildExt(build_ext):
         super().run()
 
 
-KERNELS = {
-    "sources": sorted({source(kernel) for kernels in EXTENSIONS.values() for kernel in kernels}),
-    "include_dirs": [CSRC],
-    "cflags": CFLAGS,
-    "obj_deps": {"": HEADERS},
-}
+def library(folder: str) -> tuple[str, dict[str, object]]:
+    used = {SOURCES[kernel] for kernels in EXTENSIONS.values() for kernel in kernels}
+    sources = sorted(path for path in used if path.parent.name == folder)
+    return f"gbf_{folder}", {
+        "sources": [*map(str, sources)],
+        "include_dirs": [str(CSRC)],
+        "cflags": CFLAGS,
+        "obj_deps": {"": reads(*sources)},
+    }
+
 
 setup(
     cmdclass={"build_ext": BuildExt},
-    libraries=[("gbf", KERNELS)],
+    libraries=[library(folder) for folder in FOLDERS],
     ext_modules=cythonize(
         [extension(name, kernels) for name, kernels in EXTENSIONS.items()],
         compiler_directives=DIRECTIVES,

@@ -15,7 +15,7 @@ CFLAGS = ["-std=c11", "-O3", "-fvisibility=hidden"]
 
 def main() -> int:
     os.chdir(HERE.parent)
-    kernels = [f"gobanfast/csrc/{name}.c" for name in ("gbf_tracker", "gbf_score", "gbf_window")]
+    kernels = [f"gobanfast/csrc/state/{name}.c" for name in ("gbf_tracker", "gbf_score", "gbf_window")]
     extensions = [
         Extension("benchmarks.floor", ["benchmarks/floor.pyx"], extra_compile_args=CFLAGS),
         Extension(

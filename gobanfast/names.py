@@ -17,7 +17,7 @@ __all__ = ["Pattern", "normalize_name", "parse_pattern"]
 Kind = Literal["exact", "one", "many", "tree", "glob", "regex"]
 
 _SYMBOLS = "abcdefghijklmnopqrstuvwxyz0123456789-_."
-_BIT = {symbol: 1 << index for index, symbol in enumerate(_SYMBOLS, start=1)}  # as gbf_symbol in csrc/gbf_name.c
+_BIT = {symbol: 1 << index for index, symbol in enumerate(_SYMBOLS, start=1)}  # as gbf_symbol in csrc/name/gbf_name.c
 _ANY = sum(_BIT.values())
 _IN_LABEL = _ANY ^ _BIT["."]
 _META = re.compile(r"[*?\[\]{}+^!]")

@@ -1,4 +1,4 @@
-"""Text tables of prefixes or address ranges with their origin AS. The loop over rows is csrc/gbf_asn_csv.c."""
+"""Text tables of prefixes or address ranges with their origin AS. The loop over rows is csrc/address/gbf_asn_csv.c."""
 
 from __future__ import annotations
 

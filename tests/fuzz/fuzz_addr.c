@@ -2,8 +2,8 @@
  * parsed prints to a text that parses to the same address. */
 #include <stdio.h>
 
-#include "gbf_cpu.h"
-#include "gbf_trie.h"
+#include "address/gbf_trie.h"
+#include "base/gbf_cpu.h"
 #include "mend.h"
 
 static void expect(int fine, const char *what)

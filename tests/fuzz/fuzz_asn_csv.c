@@ -1,6 +1,6 @@
 /* libFuzzer: any text through the CSV scanner in every layout, then through the builder. First byte chooses. */
+#include "address/gbf_asn_build.h"
 #include "fuzz.h"
-#include "gbf_asn_build.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
 {

@@ -1,7 +1,7 @@
 /* Names of ASes that open answer for every number without leaving their block.
  *
  * Input: numbers and lengths of names to build a sound block from, then edits to it, then the numbers to ask. */
-#include "gbf_asn.h"
+#include "address/gbf_asn.h"
 #include "mend.h"
 
 enum { NAMES = 16 };

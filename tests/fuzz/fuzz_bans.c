@@ -3,7 +3,7 @@
  * Input: capacity, policy and secret, then calls. Keys are few, so that they meet; the secret is the input's, so that
  * chains and overflow buckets are reached, which a random secret would take very long to do. */
 #include "fuzz.h"
-#include "gbf_bans.h"
+#include "state/gbf_bans.h"
 
 #define KEYS 256
 

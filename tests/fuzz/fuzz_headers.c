@@ -2,9 +2,9 @@
  * what is read is what was there.
  *
  * Input: a byte of flags, then records: a byte of name length, two bytes of value length, name, value. */
+#include "base/gbf_cpu.h"
 #include "fuzz.h"
-#include "gbf_cpu.h"
-#include "gbf_headers.h"
+#include "http/gbf_headers.h"
 
 static gbf_header_text text(const char *name)
 {

@@ -1,8 +1,8 @@
 /* Any bytes may be given to the ClientHello reader, and whatever it accepts may be fingerprinted. Also: a hello split
  * over records reads as in one, no cut of a whole hello is refused, and `need` never asks for more than is left. */
+#include "base/gbf_cpu.h"
 #include "fuzz.h"
-#include "gbf_cpu.h"
-#include "gbf_ja.h"
+#include "tls/gbf_ja.h"
 
 static void fingerprint(const gbf_hello *hello)
 {

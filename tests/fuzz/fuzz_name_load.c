@@ -1,7 +1,7 @@
 /* A name table that opens may be asked anything. The input is a list of edits to a good table (with every section in use),
  * then the names to ask; the content hash is left out, so that mutation reaches the indices. */
 #include "fuzz.h"
-#include "gbf_name_build.h"
+#include "name/gbf_name_build.h"
 
 static void *good_table(void)
 {

@@ -2,8 +2,8 @@
  *
  * Input: a few prefixes to build a sound block from, then edits (offset, byte) to it, then a cut. Random bytes alone would
  * never get past the geometry checks. */
-#include "gbf_cpu.h"
-#include "gbf_prefix.h"
+#include "address/gbf_prefix.h"
+#include "base/gbf_cpu.h"
 #include "mend.h"
 
 #define KIND GBF_TAG('P', 'F', 'X', ' ')

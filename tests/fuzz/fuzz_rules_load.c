@@ -2,10 +2,10 @@
  * address has a record, and what wins has an action that can be counted.
  *
  * Input: ranges and masks to build a sound block from, then edits to it, then the addresses to decide. */
-#include "gbf_columns.h"
-#include "gbf_cpu.h"
-#include "gbf_rules.h"
+#include "base/gbf_cpu.h"
 #include "mend.h"
+#include "rules/gbf_columns.h"
+#include "rules/gbf_rules.h"
 
 enum { KIND = GBF_TAG('R', 'U', 'L', 'E'), RULES = 70, WORDS = 2, CLASSES = 4, RANGES = 6, RECORDS = 3, ROWS = 32 };
 

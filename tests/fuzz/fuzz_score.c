@@ -5,7 +5,7 @@
 #include <math.h>
 
 #include "fuzz.h"
-#include "gbf_score.h"
+#include "state/gbf_score.h"
 
 static void recount(const gbf_window *w, const gbf_window_rules *rules)
 {

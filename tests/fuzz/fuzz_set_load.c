@@ -3,8 +3,8 @@
  *
  * Input: a few prefixes to build a sound block from, then edits (section, offset, byte) to it, then a cut. Random bytes
  * alone would never get past the geometry checks, and random offsets would all fall into the index. */
-#include "gbf_cpu.h"
-#include "gbf_set.h"
+#include "address/gbf_set.h"
+#include "base/gbf_cpu.h"
 #include "mend.h"
 
 static gbf_addr any_address(input *in)

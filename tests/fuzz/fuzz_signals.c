@@ -1,8 +1,8 @@
 /* Signals that open, with a hash or without one, answer every call without leaving their block.
  *
  * Input: rows of bits to build a sound block from, then edits to it, then the JA4s and protocols to ask. */
-#include "gbf_signals.h"
 #include "mend.h"
+#include "rules/gbf_signals.h"
 
 enum { WORDS = 2, NAME_ROWS = 5, TERM_ROWS = 3, ROWS = GBF_HELLO_ROWS + 2 * NAME_ROWS + 2 * TERM_ROWS + 1 };
 

@@ -3,7 +3,7 @@
  *
  * Input: limits, then calls of (what, client, fingerprint, milliseconds passed). The model keeps every event. */
 #include "fuzz.h"
-#include "gbf_tracker.h"
+#include "state/gbf_tracker.h"
 
 #define EVENTS 2048
 #define CLIENTS 24

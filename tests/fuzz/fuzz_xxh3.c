@@ -1,7 +1,7 @@
 /* Every kernel gives what the scalar one gives, in every key mode, and reads nothing outside its input.
  *
  * libFuzzer:   clang -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -Igobanfast/csrc \
- *                  tests/fuzz/fuzz_xxh3.c gobanfast/csrc/gbf_xxh3*.c gobanfast/csrc/gbf_cpu.c
+ *                  tests/fuzz/fuzz_xxh3.c gobanfast/csrc/hash/gbf_xxh3*.c gobanfast/csrc/base/gbf_cpu.c
  * standalone:  add -DGBF_STANDALONE and leave `fuzzer` out; every length 0..1,100 and random longer ones, with any
  *              compiler, natively or cross-compiled and under an emulator. Exits 0 or aborts.
  *
@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "gbf_cpu.h"
-#include "gbf_xxh3.h"
+#include "base/gbf_cpu.h"
+#include "hash/gbf_xxh3.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 

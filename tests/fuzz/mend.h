@@ -3,9 +3,9 @@
 #ifndef MEND_H
 #define MEND_H
 
+#include "base/gbf_block.h"
 #include "fuzz.h"
-#include "gbf_block.h"
-#include "gbf_xxh3.h"
+#include "hash/gbf_xxh3.h"
 
 static inline void mend(uint8_t *block, uint64_t nbytes, uint32_t kind)
 {

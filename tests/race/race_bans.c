@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "gbf_bans.h"
+#include "state/gbf_bans.h"
 
 #define STEADY 300   /* keys banned for good from the start */
 #define CHURN 5000   /* keys that come and go */

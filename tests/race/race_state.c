@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "gbf_score.h"
-#include "gbf_tracker.h"
+#include "state/gbf_score.h"
+#include "state/gbf_tracker.h"
 
 #define THREADS 4
 #define ROUNDS 16000u

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "gbf_values.h"
+#include "http/gbf_values.h"
 
 enum { THREADS = 4, TURNS = 100000, VALUES = 500, WORDS = 9 };
 

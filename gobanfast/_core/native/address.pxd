@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from gobanfast._core.native.base cimport gbf_fault, gbf_part, gbf_status
 
 
-cdef extern from "gbf_addr.h" nogil:
+cdef extern from "address/gbf_addr.h" nogil:
     ctypedef struct gbf_addr:
         uint64_t high
         uint64_t low
@@ -24,7 +24,7 @@ cdef extern from "gbf_addr.h" nogil:
     size_t gbf_addr_format(gbf_addr address, char *text)
 
 
-cdef extern from "gbf_trie.h" nogil:
+cdef extern from "address/gbf_trie.h" nogil:
     ctypedef struct gbf_range:
         gbf_addr start
         uint32_t leaf
@@ -45,7 +45,7 @@ cdef extern from "gbf_trie.h" nogil:
     const gbf_lpm_kernel *gbf_lpm_pick(uint32_t features)
 
 
-cdef extern from "gbf_prefix.h" nogil:
+cdef extern from "address/gbf_prefix.h" nogil:
     ctypedef struct gbf_prefix_item:
         gbf_addr address
         uint32_t bits
@@ -69,7 +69,7 @@ cdef extern from "gbf_prefix.h" nogil:
     gbf_status gbf_prefix_ranges(const gbf_prefix *t, int family, gbf_range **ranges, uint64_t *count)
 
 
-cdef extern from "gbf_asn.h" nogil:
+cdef extern from "address/gbf_asn.h" nogil:
     uint32_t GBF_ASN_KIND
     uint32_t GBF_ASN_NUMBERS
     uint32_t GBF_ASN_OFFSETS
@@ -81,7 +81,7 @@ cdef extern from "gbf_asn.h" nogil:
     const char *gbf_asn_name(const gbf_asn_names *names, uint32_t asn, uint32_t *nbytes)
 
 
-cdef extern from "gbf_asn_build.h" nogil:
+cdef extern from "address/gbf_asn_build.h" nogil:
     int GBF_ASN_MAX_COLUMNS
     int GBF_ASN_MAX_PROBLEMS
     ctypedef struct gbf_asn_problem:
@@ -120,7 +120,7 @@ cdef extern from "gbf_asn_build.h" nogil:
     void gbf_asn_rows_free(gbf_asn_rows *rows)
 
 
-cdef extern from "gbf_set.h" nogil:
+cdef extern from "address/gbf_set.h" nogil:
     ctypedef struct gbf_set:
         uint64_t prefix4s
         uint64_t prefix6s

@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 
-cdef extern from "gbf_base.h" nogil:
+cdef extern from "base/gbf_base.h" nogil:
     const uint32_t GBF_NONE
     ctypedef enum gbf_status:
         GBF_OK
@@ -14,7 +14,7 @@ cdef extern from "gbf_base.h" nogil:
         uint64_t offset
 
 
-cdef extern from "gbf_block.h" nogil:
+cdef extern from "base/gbf_block.h" nogil:
     uint32_t GBF_TAG(char a, char b, char c, char d)
     ctypedef struct gbf_part:
         uint32_t tag
@@ -33,11 +33,11 @@ cdef extern from "gbf_block.h" nogil:
     const void *gbf_block_section(const void *block, uint32_t tag, uint32_t item_bytes, uint64_t *count)
 
 
-cdef extern from "gbf_cpu.h" nogil:
+cdef extern from "base/gbf_cpu.h" nogil:
     int gbf_cpu_cap(const char *level, uint32_t *features)
 
 
-cdef extern from "gbf_strings.h" nogil:
+cdef extern from "base/gbf_strings.h" nogil:
     ctypedef struct ArrowSchema "struct ArrowSchema":
         const char *format
         void (*release)(ArrowSchema *) noexcept

@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from gobanfast._core.native.base cimport gbf_status
 
 
-cdef extern from "gbf_xxh3.h" nogil:
+cdef extern from "hash/gbf_xxh3.h" nogil:
     # Wider than any C type Cython knows; it converts by sizeof, so the declared base does not matter.
     ctypedef unsigned long long gbf_uint128 "unsigned __int128"
     ctypedef struct gbf_hash128:
@@ -24,7 +24,7 @@ cdef extern from "gbf_xxh3.h" nogil:
     gbf_hash128 gbf_xxh3_128_keyed(const gbf_xxh3_key *key, const void *data, uint64_t nbytes)
 
 
-cdef extern from "gbf_sha256.h" nogil:
+cdef extern from "hash/gbf_sha256.h" nogil:
     ctypedef struct gbf_sha256_kernel:
         const char *name
     const gbf_sha256_kernel *gbf_sha256_pick(uint32_t features)

@@ -5,7 +5,7 @@ from gobanfast._core.native.base cimport gbf_fault, gbf_status
 from gobanfast._core.native.hash cimport gbf_hash128, gbf_xxh3_kernel
 
 
-cdef extern from "gbf_headers.h" nogil:
+cdef extern from "http/gbf_headers.h" nogil:
     enum:
         GBF_HEADERS_MOST
         GBF_HEADERS_SECRET
@@ -75,7 +75,7 @@ cdef extern from "gbf_headers.h" nogil:
     gbf_ua_family gbf_header_ua(gbf_header_text text)
 
 
-cdef extern from "gbf_values.h" nogil:
+cdef extern from "http/gbf_values.h" nogil:
     enum:
         GBF_VALUES_SECRET
     ctypedef struct gbf_values:

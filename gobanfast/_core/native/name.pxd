@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from gobanfast._core.native.base cimport gbf_fault, gbf_status
 
 
-cdef extern from "gbf_name.h" nogil:
+cdef extern from "name/gbf_name.h" nogil:
     enum:
         GBF_NAME_MAX
         GBF_NAME_EXACT
@@ -54,7 +54,7 @@ cdef extern from "gbf_name.h" nogil:
                                    uint64_t count, uint32_t *out)
 
 
-cdef extern from "gbf_name_build.h" nogil:
+cdef extern from "name/gbf_name_build.h" nogil:
     ctypedef struct gbf_name_builder:
         pass
     ctypedef struct gbf_glob_item:

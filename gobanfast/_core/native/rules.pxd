@@ -7,7 +7,7 @@ from gobanfast._core.native.name cimport gbf_name_table
 from gobanfast._core.native.tls cimport gbf_hello
 
 
-cdef extern from "gbf_rules.h" nogil:
+cdef extern from "rules/gbf_rules.h" nogil:
     const uint32_t GBF_CLASS_ABSENT
     const uint32_t GBF_CLASS_MALFORMED
     ctypedef struct gbf_record:
@@ -46,7 +46,7 @@ cdef extern from "gbf_rules.h" nogil:
                               const gbf_lpm_kernel *kernel, gbf_fault *fault)
 
 
-cdef extern from "gbf_columns.h" nogil:
+cdef extern from "rules/gbf_columns.h" nogil:
     enum: GBF_COLUMNS_MAX
     ctypedef struct gbf_classes:
         uint64_t *vectors
@@ -69,7 +69,7 @@ cdef extern from "gbf_columns.h" nogil:
                             const gbf_rows *out)
 
 
-cdef extern from "gbf_signals.h" nogil:
+cdef extern from "rules/gbf_signals.h" nogil:
     enum:
         GBF_ROW_ABSENT
         GBF_ROW_MALFORMED

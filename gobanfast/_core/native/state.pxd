@@ -5,7 +5,7 @@ from gobanfast._core.native.address cimport gbf_addr
 from gobanfast._core.native.base cimport gbf_fault, gbf_status
 
 
-cdef extern from "gbf_bans.h" nogil:
+cdef extern from "state/gbf_bans.h" nogil:
     const uint32_t GBF_BAN_IP4
     const uint32_t GBF_BAN_ASN
     const uint32_t GBF_BAN_FINGERPRINT
@@ -74,7 +74,7 @@ cdef extern from "gbf_bans.h" nogil:
     int gbf_bans_get(const gbf_bans *t, const gbf_ban_key *key, uint64_t now, gbf_ban *out)
 
 
-cdef extern from "gbf_exempt.h" nogil:
+cdef extern from "state/gbf_exempt.h" nogil:
     ctypedef struct gbf_addr_range:
         gbf_addr first
         gbf_addr last
@@ -89,7 +89,7 @@ cdef extern from "gbf_exempt.h" nogil:
     int gbf_exempt_covers(const gbf_exempt *e, gbf_addr address, uint32_t asn)
 
 
-cdef extern from "gbf_tracker.h" nogil:
+cdef extern from "state/gbf_tracker.h" nogil:
     const uint32_t GBF_TRACKER_WAYS
     enum:
         GBF_TRIP_DISTINCT
@@ -137,7 +137,7 @@ cdef extern from "gbf_tracker.h" nogil:
     void gbf_tracker_mend(gbf_tracker *t)
 
 
-cdef extern from "gbf_window.h" nogil:
+cdef extern from "state/gbf_window.h" nogil:
     ctypedef struct gbf_window_rules:
         uint32_t window
         double percentile
@@ -160,7 +160,7 @@ cdef extern from "gbf_window.h" nogil:
                          gbf_window_answer *out)
 
 
-cdef extern from "gbf_score.h" nogil:
+cdef extern from "state/gbf_score.h" nogil:
     enum:
         GBF_SCORE_SNI
         GBF_SCORE_HEADER
@@ -203,7 +203,7 @@ cdef extern from "gbf_score.h" nogil:
     void gbf_score_mend(gbf_score *s)
 
 
-cdef extern from "gbf_live.h" nogil:
+cdef extern from "state/gbf_live.h" nogil:
     const uint8_t GBF_CAUSE_NONE
     const uint8_t GBF_CAUSE_RULE
     const uint8_t GBF_CAUSE_BAN

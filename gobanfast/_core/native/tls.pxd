@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from gobanfast._core.native.hash cimport gbf_sha256_kernel
 
 
-cdef extern from "gbf_hello.h" nogil:
+cdef extern from "tls/gbf_hello.h" nogil:
     ctypedef enum gbf_hello_status:
         GBF_HELLO_OK
         GBF_HELLO_INCOMPLETE
@@ -52,7 +52,7 @@ cdef extern from "gbf_hello.h" nogil:
     uint32_t gbf_hello_name_flags(const uint8_t *name, uint32_t nbytes)
 
 
-cdef extern from "gbf_ja.h" nogil:
+cdef extern from "tls/gbf_ja.h" nogil:
     int GBF_JA3_BYTES
     int GBF_JA4_BYTES
     uint32_t gbf_ja_room(const gbf_hello *hello)

@@ -1,6 +1,0 @@
-/* The portable kernel: always compiled, runs everywhere, and what the others are compared with. */
-#include "gbf_set_body.h"
-
-const gbf_set_kernel gbf_set_scalar = {
-    "scalar", 0, covers_text, covers4_many, covers16_many, covers_text_many, verify,
-};

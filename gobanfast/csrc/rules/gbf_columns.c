@@ -1,0 +1,166 @@
+#include "rules/gbf_columns.h"
+
+#include <stdlib.h>
+
+enum { FIRST_BITS = 6, AHEAD = 16 /* records asked for before they are read */ };
+
+gbf_status gbf_classes_start(gbf_classes *c, uint32_t words, const uint64_t *absent, const uint64_t *malformed)
+{
+    *c = (gbf_classes){.words = words, .room = 16, .slot_bits = FIRST_BITS, .count = 2};
+    c->vectors = malloc(8ul * words * c->room);
+    c->slots = calloc(1ul << FIRST_BITS, sizeof *c->slots);
+    if (c->vectors == NULL || c->slots == NULL)
+        return GBF_NO_MEMORY;
+    memcpy(c->vectors, absent, 8ul * words);
+    memcpy(c->vectors + words, malformed, 8ul * words);
+    return GBF_OK;
+}
+
+void gbf_classes_free(gbf_classes *c)
+{
+    free(c->vectors);
+    free(c->slots);
+    *c = (gbf_classes){0};
+}
+
+static uint64_t slot_of(const gbf_classes *c, const uint64_t *vector)
+{
+    uint64_t h = 0;
+    for (uint32_t w = 0; w < c->words; w++)
+        h = (h ^ vector[w]) * UINT64_C(0x9E3779B97F4A7C15), h ^= h >> 29;
+    return h * UINT64_C(0x9E3779B97F4A7C15) >> (64 - c->slot_bits);
+}
+
+static void put(gbf_classes *c, uint32_t class)
+{
+    uint64_t mask = (UINT64_C(1) << c->slot_bits) - 1;
+    uint64_t at = slot_of(c, c->vectors + (uint64_t)class * c->words);
+    while (c->slots[at] != 0)
+        at = (at + 1) & mask;
+    c->slots[at] = class + 1;
+}
+
+static int grow(gbf_classes *c)
+{
+    uint64_t *vectors = realloc(c->vectors, 16ul * c->words * c->room);
+    if (vectors == NULL)
+        return 0;
+    c->vectors = vectors;
+    uint32_t *slots = calloc(UINT64_C(2) << c->slot_bits, sizeof *slots);
+    if (slots == NULL)
+        return 0;
+    free(c->slots);
+    c->slots = slots;
+    c->room *= 2;
+    c->slot_bits++;
+    for (uint32_t i = 2; i < c->count; i++)
+        put(c, i);
+    return 1;
+}
+
+uint32_t gbf_classes_of(gbf_classes *c, const uint64_t *vector)
+{
+    uint64_t mask = (UINT64_C(1) << c->slot_bits) - 1;
+    for (uint64_t at = slot_of(c, vector); c->slots[at] != 0; at = (at + 1) & mask) {
+        uint32_t class = c->slots[at] - 1;
+        if (memcmp(c->vectors + (uint64_t)class * c->words, vector, 8ul * c->words) == 0)
+            return class;
+    }
+    if (c->count == c->room && !grow(c))
+        return GBF_NONE;
+    memcpy(c->vectors + (uint64_t)c->count * c->words, vector, 8ul * c->words);
+    put(c, c->count);
+    return c->count++;
+}
+
+int gbf_columns_names(const gbf_signals *signals, const gbf_name_table *names, gbf_classes *classes,
+                      const uint8_t *const *texts, const uint64_t *nbytes, uint64_t count, uint64_t *scratch,
+                      uint32_t *out)
+{
+    const uint32_t width = 2 * signals->words;
+    const uint64_t *known = gbf_signals_name_row(signals, GBF_ROW_KNOWN);
+    for (uint64_t i = 0; i < count; i++) {
+        gbf_name name;
+        if (texts[i] == NULL || !gbf_name_read(&name, texts[i], nbytes[i], names->fold)) {
+            out[i] = texts[i] == NULL && nbytes[i] == 0 ? GBF_ROW_ABSENT : GBF_ROW_MALFORMED;
+            continue;
+        }
+        memcpy(scratch, known, 8ul * width);
+        gbf_name_union(names, &name, signals->name_rows, signals->name_row_count, width, scratch);
+        gbf_bits_and(scratch, scratch + signals->words, signals->words);
+        if ((out[i] = gbf_classes_of(classes, scratch)) == GBF_NONE)
+            return 0;
+    }
+    return 1;
+}
+
+int gbf_columns_prints(gbf_classes *classes, const uint8_t *prints, uint64_t count, uint32_t *out)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t halves[2];
+        memcpy(halves, prints + 16 * i, sizeof halves);
+        if ((out[i] = gbf_classes_of(classes, halves)) == GBF_NONE)
+            return 0;
+    }
+    return 1;
+}
+
+static uint32_t first_bit(const gbf_rules *r, const uint64_t *const *vectors, uint32_t count)
+{
+    for (uint32_t w = 0; w < r->words; w++) {
+        uint64_t bits = r->enforced[w];
+        for (uint32_t i = 0; i < count; i++)
+            bits &= vectors[i][w];
+        if (bits)
+            return w * 64 + (uint32_t)__builtin_ctzll(bits);
+    }
+    return GBF_NONE;
+}
+
+static void decide_addresses(const gbf_rules *r, const uint64_t *base, uint8_t unparsable, const uint32_t *records,
+                             uint64_t n, uint32_t *winners, const gbf_rows *out)
+{
+    for (uint32_t i = 0; i < (uint32_t)r->class_count; i++) {
+        const uint64_t *vectors[] = {gbf_rules_vector(r, i), base};
+        winners[i] = first_bit(r, vectors, 2);
+    }
+    const gbf_record unread = {0, GBF_CLASS_MALFORMED};
+    for (uint64_t i = 0; i < n; i++) {
+        if (i + AHEAD < n && records[i + AHEAD] != GBF_NONE)
+            GBF_PREFETCH(r->records + records[i + AHEAD]);
+        const gbf_record *record = records[i] == GBF_NONE ? &unread : r->records + records[i];
+        uint32_t rule = winners[record->class];
+        out->rules[i] = rule;
+        out->asns[i] = record->asn;
+        out->actions[i] = rule != GBF_NONE ? r->actions[rule] : records[i] == GBF_NONE ? unparsable : 0;
+    }
+}
+
+void gbf_columns_decide(const gbf_rules *r, const uint64_t *base, uint8_t unparsable, const uint32_t *records,
+                        uint64_t n, const gbf_column *columns, uint32_t column_count, uint32_t *winners,
+                        const gbf_rows *out)
+{
+    if (column_count == 0) {
+        decide_addresses(r, base, unparsable, records, n, winners, out);
+        return;
+    }
+    const uint64_t *vectors[GBF_COLUMNS_MAX + 2];
+    const gbf_record unread = {0, GBF_CLASS_MALFORMED};
+    vectors[0] = base;
+    for (uint64_t i = 0; i < n; i++) {
+        if (i + AHEAD < n && records[i + AHEAD] != GBF_NONE)
+            GBF_PREFETCH(r->records + records[i + AHEAD]);
+        const gbf_record *record = records[i] == GBF_NONE ? &unread : r->records + records[i];
+        int malformed = records[i] == GBF_NONE;
+        vectors[1] = gbf_rules_vector(r, record->class);
+        for (uint32_t c = 0; c < column_count; c++) {
+            uint32_t class = columns[c].classes[i];
+            malformed |= class == GBF_ROW_MALFORMED;
+            vectors[c + 2] = columns[c].vectors + (uint64_t)class * r->words;
+        }
+        uint32_t rule = first_bit(r, vectors, column_count + 2);
+        out->rules[i] = rule;
+        out->asns[i] = record->asn;
+        out->actions[i] = rule != GBF_NONE ? r->actions[rule] : malformed ? unparsable : 0;
+    }
+}

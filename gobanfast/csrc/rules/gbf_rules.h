@@ -1,0 +1,72 @@
+/* Compiled rules: which rules does a request satisfy, and which of them decides. Block kind "RULE".
+ *
+ * Every matcher turns its signal into a class; every class owns a bit vector of the rules it satisfies, bit i for rule i
+ * in decision order. A decision is the AND of the vectors and the first set bit. This is the address: its
+ * trie gives a record (origin AS, class). Class 0 is "no address", class 1 is "not an address". Other signals:
+ * gbf_signals.h. See DESIGN.md, "Rules". */
+#ifndef GBF_RULES_H
+#define GBF_RULES_H
+
+#include "address/gbf_trie.h"
+
+#define GBF_CLASS_ABSENT 0u
+#define GBF_CLASS_MALFORMED 1u
+
+typedef struct {
+    uint32_t asn;   /* 0: no AS known */
+    uint32_t class; /* index of a vector */
+} gbf_record;
+
+/* The rules a class satisfies, the parts of it that may win, would win, or are only noted, as masks of `words` words. */
+typedef struct {
+    gbf_lpm lpm;
+    const gbf_lpm_kernel *kernel;
+    const gbf_record *records;
+    const uint64_t *vectors;                    /* class_count x words */
+    const uint64_t *enforced, *shadow, *logged; /* words each */
+    const uint8_t *actions;                     /* one a rule: 0 allow, 1 challenge, 2 ban, 3 log */
+    uint64_t record_count, class_count, rule_count;
+    uint32_t words;
+} gbf_rules;
+
+GBF_INLINE const uint64_t *gbf_rules_vector(const gbf_rules *r, uint32_t class)
+{
+    return r->vectors + (uint64_t)class * r->words;
+}
+
+/* First rule at or after `from` that both `vector` and `mask` hold, or GBF_NONE. */
+GBF_INLINE uint32_t gbf_rules_next(const gbf_rules *r, const uint64_t *vector, const uint64_t *mask, uint32_t from)
+{
+    uint64_t keep = ~UINT64_C(0) << (from & 63);
+    for (uint32_t w = from >> 6; w < r->words; w++, keep = ~UINT64_C(0)) {
+        uint64_t bits = vector[w] & mask[w] & keep;
+        if (bits)
+            return w * 64 + (uint32_t)__builtin_ctzll(bits);
+    }
+    return GBF_NONE;
+}
+
+/* Record of an address text, or GBF_NONE when it is not an address. */
+GBF_INLINE uint32_t gbf_rules_record(const gbf_rules *r, const char *text, size_t n)
+{
+    gbf_addr address;
+    return r->kernel->find_text(&r->lpm, text, n, &address);
+}
+
+/* What rules compile to. Ranges cover each family whole and ascend from 0; a range's leaf is a record index. */
+typedef struct {
+    const gbf_range *ranges4, *ranges6;
+    const gbf_record *records;
+    const uint64_t *vectors, *enforced, *shadow, *logged;
+    const uint8_t *actions;
+    uint64_t range_count4, range_count6, record_count, class_count, rule_count;
+} gbf_rules_source;
+
+/* Builds a sealed block; on GBF_OK the caller frees *block. GBF_BAD_INPUT when an index points outside its array. */
+gbf_status gbf_rules_build(const gbf_rules_source *source, void **block, gbf_fault *fault);
+
+/* Binds `rules` to a block, which must outlive it. Every index is checked; with `verify` the content hash too. */
+gbf_status gbf_rules_open(gbf_rules *rules, const void *block, uint64_t nbytes, int verify,
+                          const gbf_lpm_kernel *kernel, gbf_fault *fault);
+
+#endif

@@ -1,0 +1,94 @@
+/* The live half of a decision: what the rules said is held against bans, trackers and score, in one fixed order.
+ *
+ *   1. an `allow` rule decides          not tracked, not scored
+ *   2. a ban on any key of the request  not tracked, not scored; while the table is closed everyone is banned
+ *   3. a rule                           tracked
+ *   4. a tracker
+ *   5. a signal that cannot be read     policy `unparsable`
+ *   6. the score, at or above its threshold: a challenge
+ *   7. otherwise the request may come in
+ *
+ * Source: DESIGN.md, "What decides". */
+#ifndef GBF_LIVE_H
+#define GBF_LIVE_H
+
+#include "state/gbf_bans.h"
+#include "state/gbf_exempt.h"
+#include "state/gbf_score.h"
+#include "state/gbf_tracker.h"
+
+typedef enum { GBF_ALLOW, GBF_CHALLENGE, GBF_BAN, GBF_ACTION_LOG } gbf_action;
+
+typedef enum {
+    GBF_CAUSE_NONE, /* nothing spoke against it */
+    GBF_CAUSE_RULE,
+    GBF_CAUSE_BAN,
+    GBF_CAUSE_TRACKER,
+    GBF_CAUSE_UNPARSABLE,
+    GBF_CAUSE_SCORE,
+    GBF_CAUSE_OUTAGE, /* the ban table is closed */
+    GBF_CAUSES,
+} gbf_cause;
+
+#define GBF_TRIPS 4u /* GBF_TRIP_DISTINCT, _RATE, _SURGE, _UNSURE: bits 0 to 3 */
+
+/* The live state of an engine. NULL: that part is off. All of it outlives the calls. */
+typedef struct {
+    gbf_bans *bans;
+    gbf_tracker *tracker;
+    const gbf_exempt *exempt; /* whom trackers leave alone */
+    gbf_score *score;
+    uint32_t ipv6_bits;             /* what counts as one IPv6 client */
+    uint8_t trip_action[GBF_TRIPS]; /* gbf_action when that trips */
+    uint8_t print_bans;             /* 1: some rule bans fingerprints */
+    uint8_t score_enforced;         /* 0: scored, and never challenged */
+} gbf_live;
+
+/* One request, and what the rules said of it. */
+typedef struct {
+    const gbf_addr *address;     /* NULL: not known, or not an address */
+    const uint64_t *fingerprint; /* two words; NULL: not known */
+    const uint64_t *shape;       /* two words, beside a fingerprint; NULL: not known; the score reads it */
+    uint64_t name;               /* hash of the server name, if has_name */
+    uint64_t host;               /* hash of the host whose scores it belongs to */
+    uint64_t now_ms;             /* engine time */
+    double added;                /* what `log` rules that match add to the score */
+    uint32_t asn;                /* 0: not known */
+    uint8_t has_name;
+    uint8_t decided;     /* 1: a rule decided, with rule_action */
+    uint8_t rule_action; /* gbf_action */
+    uint8_t unread;      /* 1: a signal that rules ask for cannot be read */
+    uint8_t unparsable;  /* gbf_action then */
+    uint8_t peek;        /* 1: change nothing */
+} gbf_live_request;
+
+typedef struct {
+    gbf_ban ban;                      /* cause GBF_CAUSE_BAN: the one that holds */
+    float score, threshold, coverage; /* NaN: not scored, no threshold yet */
+    uint8_t action, cause;
+    uint8_t trip;     /* index of the limit that tripped, of those with the hardest action; GBF_TRIPS: none */
+    uint8_t trip_ban; /* 1: the client is to be banned for it, whatever decided this request */
+} gbf_live_answer;
+
+/* 1 when no part of it would change any answer. */
+GBF_INLINE int gbf_live_idle(const gbf_live *live)
+{
+    return live->tracker == NULL && live->score == NULL &&
+           atomic_load_explicit(&live->bans->lengths4, memory_order_relaxed) == 0;
+}
+
+/* 1 when some part of it asks for the fingerprint. */
+GBF_INLINE int gbf_live_prints(const gbf_live *live)
+{
+    const uint64_t kinds = GBF_BANS_FINGERPRINT | 15 * GBF_BANS_FINGERPRINT_AT4;
+    return live->tracker != NULL || live->score != NULL || live->print_bans ||
+           (atomic_load_explicit(&live->bans->lengths4, memory_order_relaxed) & kinds) != 0;
+}
+
+void gbf_live_decide(const gbf_live *live, const gbf_live_request *request, gbf_live_answer *answer);
+
+/* Says that the client of a request which the score challenged has passed; reads of it what the score does. 1 when the
+ * score learned from it. */
+int gbf_live_vouch(const gbf_live *live, const gbf_live_request *request);
+
+#endif
