@@ -116,7 +116,7 @@ test-ft:
 	$(FT_PYTHON) -m venv .venv-ft
 	.venv-ft/bin/python -m pip install --quiet --only-binary=:all: 'setuptools>=77' 'cython>=3.3,<3.4' pytest hypothesis idna netaddr numpy xxhash
 	.venv-ft/bin/python setup.py --quiet build_ext --inplace
-	PYTHON_GIL=0 .venv-ft/bin/python -m pytest $(FT_TESTS:%=tests/test_%.py) $(ARGS)
+	PYTHON_GIL=0 .venv-ft/bin/python -m pytest $(FT_TESTS:%=tests/core/test_%.py) $(ARGS)
 
 bench: $(READY) $(VENV)/.group-bench build/rivals
 	$(BIN)/python -m benchmarks.build_floor

@@ -26,7 +26,7 @@ CFLAGS = [
     "-Wextra",
 ]
 if sys.platform == "linux":
-    CFLAGS.append("-frecord-gcc-switches")  # ELF section .GCC.command.line; tests/test_packaging.py reads it
+    CFLAGS.append("-frecord-gcc-switches")  # ELF section .GCC.command.line; tests/core/test_packaging.py reads it
 # Functions are of CPython's own kind, and `inspect.signature` reads their docstrings. Cython's kind is no faster, and a
 # tenth of an extension.
 SIGNATURES = {"binding": False, "embedsignature": True, "embedsignature.format": "clinic"}

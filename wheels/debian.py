@@ -124,9 +124,11 @@ def main() -> int:
         if not options.suite:
             return 0
         tests = suite_folder(folder)
-        serving = [path.name for path in (tests / "tests").glob("test_*.py") if "servers" in path.read_text()]
+        serving = [
+            path.relative_to(tests) for path in (tests / "tests").rglob("test_*.py") if "servers" in path.read_text()
+        ]
         code = f"import sys, pytest; sys.executable = {str(python)!r}; sys.exit(pytest.main(sys.argv[1:]))"
-        command = [python, "-c", code, "-q", *(f"--ignore=tests/{name}" for name in serving), *options.arguments]
+        command = [python, "-c", code, "-q", *(f"--ignore={name}" for name in serving), *options.arguments]
         return subprocess.run(command, cwd=tests, env={**os.environ, **where}, check=False).returncode
 
 

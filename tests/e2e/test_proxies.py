@@ -1,0 +1,202 @@
+"""The example configurations run by the proxies they are for: nginx and Caddy that ask the decision service, and nginx
+before HAProxy before an application."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from servers import program
+from stores_fakes import eventually
+from test_http_servers import BANNED, FAILING, GOOD, SERVERS, free_port, get, python, spawned
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def written(folder, name, changes):
+    """The example with other ports, as a file of this test."""
+    text = (EXAMPLES / name).read_text()
+    for old, new in changes.items():
+        assert old in text, f"{name} has no {old!r}"
+        text = text.replace(old, new)
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+@contextmanager
+def nginx(folder, changes):
+    """Port of nginx with the example configuration."""
+    path, port = program("nginx"), free_port()
+    user = "user root;" if os.geteuid() == 0 else ""  # for a folder that is ours alone
+    own = {"worker_processes auto;": f"{user} daemon off; pid {folder}/pid; error_log {folder}/error.log;",
+           "http {": f"http {{ access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; "
+           f"fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;",
+           "listen 8080;": f"listen 127.0.0.1:{port};"}  # fmt: skip
+    file = written(folder, "nginx.conf", own | changes)
+    with spawned(path, "-p", str(folder), "-c", str(file), "-e", f"{folder}/error.log", port=port):
+        yield port
+
+
+@contextmanager
+def application():
+    port = free_port()
+    with spawned(*SERVERS["uvicorn"](port), port=port, trust=["127.0.0.1"]):
+        yield port
+
+
+@contextmanager
+def decision_service():
+    port = free_port()
+    command = python("-m", "uvicorn", "http_app:service", "--port", f"{port}", "--no-proxy-headers")
+    with spawned(*command, port=port, trust=["127.0.0.1"]):
+        yield port
+
+
+@contextmanager
+def caddy(folder, changes):
+    """Port of Caddy with the example configuration."""
+    path, port = program("caddy"), free_port()
+    own = {"# Caddy asks": "{\n\tadmin off\n\tauto_https off\n}\n# Caddy asks", ":8080": f"http://127.0.0.1:{port}"}
+    file = written(folder, "Caddyfile", own | changes)
+    command = ["env", f"HOME={folder}", path, "run", "--adapter", "caddyfile", "--config", str(file)]
+    with spawned(*command, port=port):
+        yield port
+
+
+@pytest.fixture(scope="module", params=[nginx, caddy], ids=lambda proxy: proxy.__name__)
+def asking(request, tmp_path_factory):
+    """Port of a proxy that asks the decision service and hands on to the application."""
+    with application() as app, decision_service() as service:
+        changes = {"127.0.0.1:8787": f"127.0.0.1:{service}", "127.0.0.1:8000": f"127.0.0.1:{app}"}
+        with request.param(tmp_path_factory.mktemp("proxy"), changes) as port:
+            yield port
+
+
+def test_proxy_asks_for_every_request(asking):
+    """Through the proxy a good client reaches the application with one id, a banned one the reason in its own form."""
+    status, headers, body = get(asking, "/page?x=1", method="POST", body=b"x" * 100_000)
+    banned = get(asking, source=BANNED, method="POST", body=b"x" * 100_000)
+    page = get(asking, source=BANNED, Accept="text/html")
+
+    told = json.loads(body)
+    assert (200, GOOD, "ok", 100_000) == (status, told["address"], told["status"], told["length"])
+    assert told["request_id"] == headers["x-request-id"]
+    assert (403, "<probing>") == (banned[0], json.loads(banned[2])["reason"])
+    assert (403, True) == (page[0], page[2].startswith(b"<!doctype html>"))
+
+
+def test_proxy_hands_on_no_forged_words(asking):
+    """What a client writes into forwarding headers, request ids and the service's own headers changes nothing."""
+    forged = {"X-Forwarded-For": GOOD, "X-Real-IP": GOOD, "Forwarded": f"for={GOOD}", "X-Original-URI": "/health",
+              "X-Forwarded-Uri": "/health", "X-Forwarded-Method": "GET", "X-Request-ID": "mine"}  # fmt: skip
+
+    assert 403 == get(asking, source=BANNED, **forged)[0]
+    status, headers, _ = get(asking, source=GOOD, **forged | {"X-Forwarded-For": BANNED})
+    assert (200, False) == (status, headers["x-request-id"] == "mine")
+
+
+def test_proxy_answers_for_a_failing_service(asking):
+    """Where deciding fails the request does not go on."""
+    assert 500 <= get(asking, source=FAILING)[0] < 600
+
+
+RULES = """
+version: 1
+rules:
+- {id: secret-id, when: {prefix: 127.0.0.66/32}, action: ban, reason: secret-reason}
+- {id: rented, when: {prefix: 127.0.0.77/32}, action: challenge, reason: secret-reason}
+"""
+
+
+@pytest.fixture(scope="module", params=[nginx, caddy], ids=lambda proxy: proxy.__name__)
+def counting(request, tmp_path_factory):
+    """(port of the proxy, of the service, path of its log): `gobanfast serve` as the examples have it."""
+    folder, port = tmp_path_factory.mktemp("serve"), free_port()
+    (folder / "rules.yaml").write_text(RULES)
+    (folder / "keys").write_text("k" * 16)
+    command = python("-m", "gobanfast", "serve", "--rules", str(folder / "rules.yaml"), "--port", f"{port}")
+    command += ["--log", f"file:{folder}/log", "--challenge-keys", str(folder / "keys"), "--trust", "127.0.0.1"]
+    with application() as app, spawned(*command, port=port):
+        changes = {"127.0.0.1:8787": f"127.0.0.1:{port}", "127.0.0.1:8000": f"127.0.0.1:{app}"}
+        with request.param(tmp_path_factory.mktemp("proxy"), changes) as edge:
+            yield edge, port, folder / "log"
+
+
+def test_a_refusal_is_one_decision(counting):
+    """Of each refused request there is one decision, one line in the log with the client's request id, and one count;
+    the page says what /check decided, and nothing of rules, causes and reasons."""
+    edge, service, log = counting
+    browser = {"Accept": "text/html"}
+    answers = [get(edge, f"/{number}", source=BANNED) for number in range(3)]
+    answers += [get(edge, source="127.0.0.77", **browser), get(edge, source="127.0.0.77")]
+    forged = get(edge, source=BANNED, X_Gobanfast_Refusal="e30.0", X_Gobanfast_Action="allow")
+
+    def lines():
+        return [json.loads(line) for line in log.read_text().splitlines()]
+
+    assert eventually(lambda: log.exists() and len(lines()) >= 6)
+    metrics = get(service, "/metrics", source="127.0.0.1")[2].decode()
+    assert [403] * 6 == [status for status, _, _ in [*answers, forged]]
+    assert [headers["x-request-id"] for _, headers, _ in [*answers, forged]] == [line["request"] for line in lines()]
+    assert [None] * 3 + ["challenged", "refused", None] == [line["outcome"] for line in lines()]
+    assert "ban_total 4.0" in metrics.splitlines()
+    assert 'gobanfast_decisions_total{action="challenge",cause="rule"} 2.0' in metrics.splitlines()
+    for _, headers, body in [*answers, forged]:
+        assert not [name for name in headers if name.lower().startswith("x-gobanfast")]
+        assert b"secret" not in body
+        assert not {"code", "reason"} & (set() if body.startswith(b"<!") else json.loads(body).keys())
+    assert (b"data-task" in answers[3][2], "urn:gobanfast:challenge") == (True, json.loads(answers[4][2])["type"])
+
+
+def test_a_task_solved_behind_a_proxy_lets_in(counting):
+    """The page that the proxy shows has a task whose solution lets this client in; the log says so. nginx hands
+    the pass on; Caddy's forward_auth cannot, there the solution stands for five minutes."""
+    from gobanfast.frontends.http.refusal import Answer
+    from test_challenge import solve
+
+    edge, _, log = counting
+    page = get(edge, "/page", source="127.0.0.77", Accept="text/html")
+    status, headers, _ = get(
+        edge, "/page", source="127.0.0.77", Accept="text/html", Cookie=solve(Answer(403, [], page[2]))
+    )
+
+    assert 200 == status
+    assert "gobanfast-" in headers.get("set-cookie", "gobanfast-")
+    assert eventually(lambda: '"outcome":"solved"' in log.read_text())
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """(nginx port, HAProxy port): nginx before HAProxy before the application, which asks its own engine."""
+    haproxy, edge = program("haproxy"), free_port()
+    folder = tmp_path_factory.mktemp("chain")
+    with application() as app:
+        file = written(
+            folder, "haproxy.cfg", {"bind :8081": f"bind 127.0.0.1:{edge}", "127.0.0.1:8000": f"127.0.0.1:{app}"}
+        )
+        with spawned(haproxy, "-db", "-f", str(file), port=edge), decision_service() as service:
+            changes = {
+                "http://127.0.0.1:8787": f"http://127.0.0.1:{service}",
+                "http://127.0.0.1:8000": f"http://127.0.0.1:{edge}",
+            }
+            with nginx(folder, changes) as port:
+                yield port, edge
+
+
+def test_chain_keeps_one_id_and_the_true_client(chain):
+    """nginx, HAProxy and the application say one request id, and the application sees the client that nginx saw."""
+    port, edge = chain
+
+    status, headers, body = get(port, X_Forwarded_For="203.0.113.9")
+    told = json.loads(body)
+    straight = json.loads(get(edge, x_forwarded_for="203.0.113.9", x_request_id="mine")[2])
+
+    assert (200, GOOD, "ok") == (status, told["address"], told["status"])
+    assert [told["request_id"]] == headers.get_all("x-request-id")
+    assert (GOOD, False) == (straight["address"], straight["request_id"] == "mine")
+    assert 403 == get(edge, source=BANNED)[0]
