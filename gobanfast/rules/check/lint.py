@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gobanfast._errors import Problem
 from gobanfast.bans import WIDE_SHARE
+from gobanfast.rules.check.spelling import spelling
 
 if TYPE_CHECKING:
     from gobanfast.rules.compile.address import Overlay
@@ -18,7 +19,7 @@ def lint(
     documents: Sequence[Document], rules: Sequence[Rule], overlay: Overlay, *, starter: bool, scored: bool
 ) -> list[Problem]:  # fmt: skip
     """Warnings about loaded rules; `rules` and `overlay` share their order. `scored`: there is a section `score`."""
-    found = [*_founding_traps(documents), *wide(rules, overlay)]
+    found = [*_founding_traps(documents), *spelling(documents), *wide(rules, overlay)]
     if starter:
         found += _starter(rules)
     if not scored:

@@ -36,7 +36,8 @@ def header_name(value: Any) -> str:
     if text.startswith(":"):
         raise ValueError(f"header {value!r} is a pseudo header; write method: or path: under when:")
     if not _NAME.fullmatch(text):
-        raise ValueError(f"header {str(value)[:80]!r} is no header name; write user-agent, 1 to 64 characters")
+        better = re.sub("[^a-z0-9]+", "-", text[:64].removeprefix("http_")).strip("-") or "user-agent"
+        raise ValueError(f"header {str(value)[:80]!r} is no header name; write {better}, 1 to 64 characters")
     return text
 
 
