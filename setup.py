@@ -52,6 +52,7 @@ EXTENSIONS = {
     "connection_table": [*BLOCK, *NAME, "gbf_signals"],
     "decision": ["gbf_cpu", "gbf_headers", "gbf_headers_build", *XXH3],
     "engine_core": ["gbf_addr", "gbf_live", "gbf_score", "gbf_tracker", "gbf_window", *BLOCK, *NAME],
+    "enums": [],
     "headers": ["gbf_cpu", "gbf_headers", "gbf_headers_build", *XXH3],
     "name_table": [*BLOCK, *NAME, "gbf_name_build", "gbf_name_dfa"],
     "name_text": [*BLOCK, *NAME, "gbf_strings"],

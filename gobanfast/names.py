@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gobanfast._core.enums import NONE
 from gobanfast._core.name_text import literal_pattern, normalize_name
 
 __all__ = ["Pattern", "normalize_name", "parse_pattern"]
@@ -270,9 +271,7 @@ class Regexes:
 
     def first(self, name: str) -> int:
         """Value of the first regex that matches the normalised `name`, or 0xFFFFFFFF."""
-        return next(
-            (value for literal, fullmatch, value in self._steps if literal in name and fullmatch(name)), 0xFFFFFFFF
-        )
+        return next((value for literal, fullmatch, value in self._steps if literal in name and fullmatch(name)), NONE)
 
     def all(self, name: str) -> list[int]:
         """Values of every regex that matches the normalised `name`."""
@@ -313,9 +312,7 @@ def unpack_slow(data: bytes) -> tuple[list[str], list[tuple[str, int]]]:
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError("glob and regex texts are damaged") from None
     good = isinstance(globs, list) and all(isinstance(text, str) for text in globs)
-    good = good and all(
-        isinstance(text, str) and type(value) is int and 0 <= value < 0xFFFFFFFF for text, value in regexes
-    )
+    good = good and all(isinstance(text, str) and type(value) is int and 0 <= value < NONE for text, value in regexes)
     if not good:
         raise ValueError("glob and regex texts are damaged")
     return globs, regexes

@@ -13,15 +13,17 @@ from gobanfast._core.address cimport leaves_many
 from gobanfast._core.decision cimport Decision
 from gobanfast._core.name_text cimport run_strings
 from gobanfast._core.compiled_rules cimport CompiledRules
-from gobanfast._core.connection_table cimport JA4, SignalTable
-from gobanfast._core.native.base cimport GBF_NONE, GBF_OK, ArrowArray, ArrowArrayStream, ArrowSchema
+from gobanfast._core.connection_table cimport SignalTable
+from gobanfast._core.native.base cimport (
+    GBF_NONE, GBF_OK, GBF_CAUSE_NONE, GBF_CAUSE_RULE, GBF_CAUSE_UNPARSABLE, GBF_UNPARSABLE_JA4, ArrowArray,
+    ArrowArrayStream, ArrowSchema,
+)
 from gobanfast._core.native.name cimport gbf_name_table
 from gobanfast._core.native.rules cimport (
     GBF_ASKS_JA4, GBF_ASKS_NAME, GBF_COLUMNS_MAX, GBF_ROW_ABSENT, GBF_ROW_KNOWN, GBF_ROW_MALFORMED, gbf_bits_and,
     gbf_classes, gbf_classes_free, gbf_classes_start, gbf_column, gbf_columns_decide, gbf_columns_names,
     gbf_columns_prints, gbf_rows, gbf_rules, gbf_signals, gbf_signals_name_row,
 )
-from gobanfast._core.native.state cimport GBF_CAUSE_NONE, GBF_CAUSE_RULE, GBF_CAUSE_UNPARSABLE
 
 cdef struct names_context:
     const gbf_signals *signals
@@ -427,7 +429,7 @@ def ja4_vector(CompiledRules compiled not None, str ja4 not None):
     cdef SignalTable signals = compiled.signals
     cdef uint32_t words = signals._signals.words
     cdef bytes out = b"\xff" * (8 * words), scratch = PyBytes_FromStringAndSize(NULL, 8 * words)
-    if signals.narrow_told(<uint64_t *><char *>out, <uint64_t *><char *>scratch, ja4) == JA4:
+    if signals.narrow_told(<uint64_t *><char *>out, <uint64_t *><char *>scratch, ja4) == GBF_UNPARSABLE_JA4:
         return None
     return out
 

@@ -9,7 +9,7 @@ cdef class CompiledRules:
     cdef gbf_rules _rules
     cdef Block _block
     cdef readonly tuple rules
-    cdef readonly int unparsable         # index of the actions allow, challenge, ban
+    cdef readonly int unparsable         # gbf_action, never GBF_LIMIT
     cdef readonly SignalTable signals    # None when no rule asks for a server name or ClientHello
     cdef readonly RequestTable requests  # None when no rule asks for headers, method or path
     cdef readonly HeaderPlan plan        # never None

@@ -14,10 +14,9 @@ from gobanfast._core.native.address cimport gbf_addr, gbf_addr_load, gbf_lpm_ker
 from gobanfast._core.native.base cimport gbf_fault, gbf_status
 from gobanfast._core.native.rules cimport gbf_record, gbf_rules, gbf_rules_build, gbf_rules_open, gbf_rules_source
 
+from gobanfast._core import enums
 from gobanfast._digest import blake2b
 from gobanfast._errors import FormatError
-
-cdef tuple UNPARSABLE = ("allow", "challenge", "ban")
 
 
 @cython.final
@@ -35,7 +34,7 @@ cdef class CompiledRules:
         record_asn, record_class: uint32 each, one item a record; AS 0 means none is known.
         vectors: uint64, len(rules) // 64 + 1 words a class; class 0 is "no address", class 1 "not an address".
         enforced, shadow, logged: uint64 masks of as many words: rules that may win, would win, are only noted.
-        actions: uint8 a rule: 0 allow, 1 challenge, 2 ban, 3 log.
+        actions: uint8 a rule: its index in ACTIONS, never that of "limit".
     Raises:
         ValueError: arrays that do not fit each other.
     Cost: one sweep over the ranges, about 0.1 us each.
@@ -55,8 +54,8 @@ cdef class CompiledRules:
         cdef bytes asns = bytes(record_asn), classes = bytes(record_class), bits = bytes(vectors), acts = bytes(actions)
         cdef bytes masks = bytes(enforced) + bytes(shadow) + bytes(logged)
         cdef Py_ssize_t i, words = len(rules) // 64 + 1
-        if unparsable not in UNPARSABLE:
-            raise ValueError(f"unparsable={unparsable!r} is not one of allow, challenge, ban")
+        if unparsable not in enums.RULE_DECISIONS:
+            raise ValueError(f"unparsable={unparsable!r} is not one of {', '.join(enums.RULE_DECISIONS)}")
         if (len(first4) != len(leaf4) or len(first6) != 4 * len(leaf6) or len(asns) != len(classes) or
                 len(bits) % (8 * words) or len(masks) != 24 * words or len(acts) != len(rules) or
                 len(bytes(enforced)) != 8 * words or len(bytes(shadow)) != 8 * words):
@@ -163,7 +162,7 @@ cdef CompiledRules compiled_of(Block block, tuple rules, str unparsable, SignalT
     cdef const gbf_lpm_kernel *wanted = pick_kernel(kernel)
     cdef gbf_status status
     cdef CompiledRules compiled
-    cdef int policy = UNPARSABLE.index(unparsable)
+    cdef int policy = enums.ACTIONS.index(unparsable)
     with nogil:  # milliseconds for large rules, in which requests can go on
         status = gbf_rules_open(&opened, block.data, block.nbytes, verify, wanted, &fault)
     raise_for(status, &fault, block.path)

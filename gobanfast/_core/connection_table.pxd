@@ -6,13 +6,6 @@ from gobanfast._core.native.name cimport gbf_fold, gbf_name
 from gobanfast._core.native.rules cimport gbf_signals
 
 
-cdef enum Unread:
-    NOTHING  # every signal that rules ask for was absent or could be read
-    HELLO
-    NAME
-    JA4 = 6  # after the numbers of _requests
-
-
 # GBF_ROW_ABSENT, GBF_ROW_MALFORMED, or GBF_ROW_KNOWN: then `name` is the server name `sni`, or that of the hello.
 cdef uint32_t read_server_name(gbf_name *name, str sni, object tls, gbf_fold fold) noexcept
 
@@ -23,10 +16,11 @@ cdef class SignalTable:
     cdef NameTable _names
 
     # ANDs into `vector` what the name (None: that of the hello, else absent) and `tls` satisfy: a ClientHello, or the
-    # str of a JA4 for want of one, or None. `scratch` is twice as long. Says what could not be read.
+    # str of a JA4 for want of one, or None. `scratch` is twice as long. Gives the gbf_unparsable.
     cdef int narrow(self, uint64_t *vector, uint64_t *scratch, str sni, object tls) except -1
 
-    # ANDs into `vector` what this JA4 and no hello satisfy; `scratch` is as long. JA4: it has not the shape of one.
+    # ANDs into `vector` what this JA4 and no hello satisfy; `scratch` is as long. GBF_UNPARSABLE_JA4: it has not the
+    # shape of one.
     cdef int narrow_told(self, uint64_t *vector, uint64_t *scratch, str ja4) except -1
 
     # Kind of row for the name: absent, malformed, or known with the union of its rows in `scratch`.

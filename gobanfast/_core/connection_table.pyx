@@ -10,7 +10,9 @@ from gobanfast._core.made cimport only_whole
 from gobanfast._core.name_text cimport text_of
 from gobanfast._core.name_table cimport NameTable, names_of_block
 from gobanfast._core.client_hello cimport ClientHello
-from gobanfast._core.native.base cimport gbf_fault
+from gobanfast._core.native.base cimport (
+    GBF_UNPARSABLE_HELLO, GBF_UNPARSABLE_JA4, GBF_UNPARSABLE_NONE, GBF_UNPARSABLE_SNI, gbf_fault,
+)
 from gobanfast._core.native.name cimport gbf_fold, gbf_name, gbf_name_read, gbf_name_union
 from gobanfast._core.native.rules cimport (
     GBF_ASKS_ALPN, GBF_ASKS_HELLO, GBF_ASKS_JA4, GBF_ASKS_NAME, GBF_HELLO_ROWS, GBF_ROW_ABSENT, GBF_ROW_KNOWN,
@@ -126,7 +128,7 @@ cdef class SignalTable:
         cdef bint good = given and (<ClientHello>tls)._frame.status == GBF_HELLO_OK
         cdef uint32_t row
         cdef uint8_t computed[48]
-        cdef int unread = NOTHING
+        cdef int unread = GBF_UNPARSABLE_NONE
         if asks & GBF_ASKS_HELLO:
             if good:
                 gbf_signals_and_hello(&self._signals, &(<ClientHello>tls)._hello, vector)
@@ -140,15 +142,15 @@ cdef class SignalTable:
             else:
                 row = GBF_ROW_MALFORMED if given else GBF_ROW_ABSENT
                 gbf_bits_and(vector, self._signals.hello_rows + row * words, words)
-                unread = HELLO if given else NOTHING
+                unread = GBF_UNPARSABLE_HELLO if given else GBF_UNPARSABLE_NONE
         if asks & GBF_ASKS_NAME:
             row = self.name_row(scratch, sni, tls)
             if row == GBF_ROW_KNOWN:
                 gbf_signals_and_name(&self._signals, scratch, vector)
             else:
                 gbf_signals_and_name(&self._signals, gbf_signals_name_row(&self._signals, row), vector)
-            if row == GBF_ROW_MALFORMED and unread == NOTHING:
-                unread = HELLO if sni is None and not good else NAME
+            if row == GBF_ROW_MALFORMED and unread == GBF_UNPARSABLE_NONE:
+                unread = GBF_UNPARSABLE_HELLO if sni is None and not good else GBF_UNPARSABLE_SNI
         return unread
 
     cdef int narrow_told(self, uint64_t *vector, uint64_t *scratch, str ja4) except -1:
@@ -157,10 +159,10 @@ cdef class SignalTable:
         cdef size_t nbytes
         if not gbf_ascii(ja4, &text, &nbytes) or not gbf_ja4_shaped(text, nbytes):
             gbf_bits_and(vector, self._signals.hello_rows + GBF_ROW_MALFORMED * words, words)
-            return JA4
+            return GBF_UNPARSABLE_JA4
         gbf_bits_and(vector, self._signals.hello_rows + GBF_ROW_TOLD * words, words)
         gbf_signals_and_ja4(&self._signals, <const uint8_t *>text, vector, scratch)
-        return NOTHING
+        return GBF_UNPARSABLE_NONE
 
     cdef uint32_t name_row(self, uint64_t *scratch, str sni, object tls) except 0xFFFFFFFF:
         cdef gbf_name name

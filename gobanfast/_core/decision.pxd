@@ -25,9 +25,9 @@ cdef class Decision:
     cdef readonly str address
     cdef const uint64_t *_vector  # the rules that match: in the ruleset, or in a SignalDecision
     cdef uint32_t _record, _rule  # of the rules the first that matches, whatever decided in the end
-    cdef int _unread              # index of REASONS
+    cdef int _unread              # gbf_unparsable
     cdef uint8_t _action, _cause  # gbf_action, gbf_cause
-    cdef uint8_t _trip            # index of TRIPS
+    cdef uint8_t _trip            # gbf_trip
     cdef uint8_t _vouched         # 1: the score has learned it since
     cdef float _score, _threshold, _coverage  # NaN: none
     cdef StoredBan _ban           # that decided, or was made

@@ -10,27 +10,24 @@ from libc.string cimport memcmp, memcpy
 from gobanfast._core.ban_table cimport BanTable
 from gobanfast._core.headers cimport FINGERPRINT, SHAPE, SLOTS, scan_request, set_mount
 from gobanfast._core.made cimport only_whole
-from gobanfast._core.request_table cimport NOTHING, RequestTable
+from gobanfast._core.request_table cimport RequestTable
 from gobanfast._core.compiled_rules cimport CompiledRules
 from gobanfast._core.connection_table cimport SignalTable
 from gobanfast._core.client_hello cimport ClientHello
-from gobanfast._core.native.base cimport GBF_NONE
+from gobanfast._core.native.base cimport (
+    GBF_NONE, GBF_CAUSE_BAN, GBF_CAUSE_NONE, GBF_CAUSE_OUTAGE, GBF_CAUSE_RULE, GBF_CAUSE_SCORE, GBF_CAUSE_TRACKER,
+    GBF_CAUSE_UNPARSABLE, GBF_ALLOW, GBF_UNPARSABLE_ADDRESS, GBF_UNPARSABLE_NONE,
+)
 from gobanfast._core.native.http cimport GBF_HEADERS_FINE, GBF_HEADERS_UNKNOWN, gbf_headers, gbf_headers_free
 from gobanfast._core.native.rules cimport (
     GBF_CLASS_ABSENT, GBF_CLASS_MALFORMED, gbf_bits_and, gbf_rules, gbf_rules_next, gbf_rules_vector,
 )
-from gobanfast._core.native.state cimport (
-    GBF_CAUSE_BAN, GBF_CAUSE_NONE, GBF_CAUSE_OUTAGE, GBF_CAUSE_RULE, GBF_CAUSE_SCORE, GBF_CAUSE_TRACKER,
-    GBF_CAUSE_UNPARSABLE, gbf_ban,
-)
+from gobanfast._core.native.state cimport gbf_ban
 
-cdef tuple ACTIONS = ("allow", "challenge", "ban", "log")
-cdef tuple CAUSES = ("none", "rule", "ban", "tracker", "unparsable", "score", "outage")
-cdef tuple TRIPS = ("distinct_fingerprints", "request_rate", "surge", "saturated", None)
-cdef tuple REASONS = (
-    None, "malformed-address", "malformed-hello", "malformed-sni", "malformed-headers", "malformed-method",
-    "malformed-path", "malformed-ja4",
-)
+from gobanfast._core import enums
+
+cdef tuple ACTIONS = enums.ACTIONS, CAUSES = enums.CAUSES, TRIPS = enums.TRIPS
+cdef tuple REASONS = tuple([f"malformed-{signal}" if signal else None for signal in enums.UNPARSABLE])
 
 
 @cython.final
@@ -72,7 +69,7 @@ cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address
     d._score = d._threshold = <float>NAN
     d.address = address
     d._record = record
-    d._unread = klass == GBF_CLASS_MALFORMED
+    d._unread = GBF_UNPARSABLE_ADDRESS if klass == GBF_CLASS_MALFORMED else GBF_UNPARSABLE_NONE
     d._vector = gbf_rules_vector(&compiled._rules, klass)
     if wide:
         (<SignalDecision>d).combine(sni, tls)
@@ -84,7 +81,7 @@ cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address
     elif d._unread:
         d._cause, d._action = GBF_CAUSE_UNPARSABLE, <uint8_t>compiled.unparsable
     else:
-        d._cause, d._action = GBF_CAUSE_NONE, 0
+        d._cause, d._action = GBF_CAUSE_NONE, GBF_ALLOW
     return d
 
 
@@ -286,7 +283,7 @@ cdef class SignalDecision(Decision):
             return 0
         unread = signals.narrow(vector, scratch, sni, tls)
         if unread and not self._unread:
-            self._unread = 1 + unread
+            self._unread = unread
         return 0
 
     cdef int combine_request(self, object headers, str method, str path, str http, str mount, bint given,
@@ -309,7 +306,7 @@ cdef class SignalDecision(Decision):
         if not given:
             unread = requests.narrow(vector, scratch, NULL, self._sni, self._tls)
             if unread and not self._unread:
-                self._unread = 1 + unread
+                self._unread = unread
             return 0
         if path is None and type(headers) is dict:
             from gobanfast.wire.target import environ_target
@@ -332,13 +329,13 @@ cdef class SignalDecision(Decision):
                 self._has = wanted
             self._print[0], self._print[1] = scanned.fingerprint.high, scanned.fingerprint.low
             self._shape[0], self._shape[1] = scanned.shape.high, scanned.shape.low
-            unread = NOTHING
+            unread = GBF_UNPARSABLE_NONE
             if requests is not None:
                 unread = requests.narrow(vector, scratch, &scanned, self._sni, self._tls)
         finally:
             gbf_headers_free(&scanned)
         if unread and not self._unread:
-            self._unread = 1 + unread
+            self._unread = unread
         return 0
 
     @property
@@ -395,7 +392,7 @@ cdef class SignalDecision(Decision):
 def is_plain(Decision decision not None, /):
     """Whether a decision is an allow to which no `log` or shadow rule has anything to say."""
     cdef const gbf_rules *rules = &decision._compiled._rules
-    return (decision._action == 0 and gbf_rules_next(rules, decision._vector, rules.logged, 0) == GBF_NONE and
+    return (decision._action == GBF_ALLOW and gbf_rules_next(rules, decision._vector, rules.logged, 0) == GBF_NONE and
             gbf_rules_next(rules, decision._vector, rules.shadow, 0) >= decision._rule)
 
 

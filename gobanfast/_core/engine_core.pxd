@@ -6,6 +6,7 @@ from gobanfast._core.compiled_rules cimport CompiledRules
 from gobanfast._core.scorer cimport Scorer
 from gobanfast._core.trackers cimport Exemption, Trackers
 from gobanfast._core.native.address cimport gbf_addr
+from gobanfast._core.native.base cimport GBF_ACTIONS, GBF_CAUSES
 from gobanfast._core.native.state cimport gbf_ban_key, gbf_live, gbf_live_request
 
 
@@ -40,7 +41,7 @@ cdef class EngineCore:
     cdef bytes _seed
     cdef dict _hits_before             # decisions by rule, of rulesets that are gone
     cdef dict _taught                  # client -> when the score last learned by vouch() of it
-    cdef uint64_t counts[21]           # decisions by cause (GBF_CAUSES of them) and action
+    cdef uint64_t counts[GBF_CAUSES * GBF_ACTIONS]  # decisions by cause and action
 
     cdef int keep_hits(self, EngineState state) except -1
     cdef bint may_teach(self, tuple who, double seconds) except -1

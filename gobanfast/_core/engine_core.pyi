@@ -16,8 +16,6 @@ from gobanfast.engine import Swap
 from gobanfast.rules import Rule, Ruleset
 from gobanfast.rules.settings import Settings
 
-ACTIONS: tuple[str, ...]
-CAUSES: tuple[str, ...]
 KEYS: tuple[str, ...]
 
 _Trust = TypeVar("_Trust")

@@ -15,16 +15,19 @@ from gobanfast._core.scorer cimport Scorer
 from gobanfast._core.client_hello cimport ClientHello
 from gobanfast._core.trackers cimport Exemption, Trackers
 from gobanfast._core.native.address cimport gbf_addr, gbf_addr_client, gbf_addr_parse
-from gobanfast._core.native.base cimport GBF_NONE
+from gobanfast._core.native.base cimport (
+    GBF_NONE, GBF_CAUSE_BAN, GBF_CAUSE_RULE, GBF_ACTIONS, GBF_ALLOW, GBF_TRIP_UNSURE, GBF_UNPARSABLE_NONE,
+)
 from gobanfast._core.native.hash cimport gbf_xxh3_64
 from gobanfast._core.native.name cimport gbf_name, gbf_name_fold_scalar, gbf_name_read
 from gobanfast._core.native.rules cimport gbf_rules, gbf_rules_next
 from gobanfast._core.native.state cimport (
-    GBF_BAN_EPOCH, GBF_BAN_REFUSED, GBF_CAUSE_BAN, GBF_CAUSE_RULE, GBF_TRIPS, gbf_ban, gbf_ban_client,
-    gbf_ban_fingerprint, gbf_ban_fingerprint_at, gbf_ban_key, gbf_bans_find, gbf_live_answer, gbf_live_decide,
-    gbf_live_idle, gbf_live_prints, gbf_live_request, gbf_live_vouch,
+    GBF_BAN_EPOCH, GBF_BAN_REFUSED, gbf_ban, gbf_ban_client, gbf_ban_fingerprint, gbf_ban_fingerprint_at, gbf_ban_key,
+    gbf_bans_find, gbf_live_answer, gbf_live_decide, gbf_live_idle, gbf_live_prints, gbf_live_request, gbf_live_vouch,
 )
 from gobanfast._core.native.tls cimport GBF_HELLO_OK
+
+from gobanfast._core import enums
 
 cdef extern from *:
     """
@@ -51,9 +54,6 @@ cdef extern from *:
     uint64_t gbf_now_ms() noexcept
     void gbf_count(uint64_t *counter) noexcept
 
-CAUSES = ("none", "rule", "ban", "tracker", "unparsable", "score", "outage")
-ACTIONS = ("allow", "challenge", "ban")
-cdef tuple TRIP_NAMES = ("distinct_fingerprints", "request_rate", "surge", "saturated")
 KEYS = ("client", "fingerprint", "client_fingerprint")
 """What a rule with `for:` bans."""
 cdef double TEACH_SECONDS = 300  # as long as a solved challenge may be shown again
@@ -106,10 +106,11 @@ cdef class EngineState:
         made.timed = settings.trackers is not None or settings.score is not None
         if made.trackers is not None:
             made.live.tracker = &made.trackers.tracker
-            for trip, limit in enumerate((settings.trackers.distinct_fingerprints, settings.trackers.request_rate,
-                                          settings.trackers.surge)):
-                made.live.trip_action[trip] = 0 if limit is None else <uint8_t>ACTIONS.index(limit.action)
-            made.live.trip_action[GBF_TRIPS - 1] = <uint8_t>ACTIONS.index(settings.trackers.on_saturated)
+            for trip, name in enumerate(enums.LIMITS):
+                limit = getattr(settings.trackers, name)
+                if limit is not None:
+                    made.live.trip_action[trip] = <uint8_t>enums.ACTIONS.index(limit.action)
+            made.live.trip_action[GBF_TRIP_UNSURE] = <uint8_t>enums.ACTIONS.index(settings.trackers.on_saturated)
         if made.scorer is not None:
             made.live.score = made.scorer.score
             made.live.score_enforced = settings.score.mode == "enforce"
@@ -229,8 +230,9 @@ cdef class EngineCore:
     def decided(self):
         """Dict of decisions since the engine was made: {(cause, action): count}; `peek` and columns are not counted."""
         return {
-            (cause, action): self.counts[3 * i + j]
-            for i, cause in enumerate(CAUSES) for j, action in enumerate(ACTIONS) if self.counts[3 * i + j] != 0
+            (cause, action): self.counts[GBF_ACTIONS * i + j]
+            for i, cause in enumerate(enums.CAUSES) for j, action in enumerate(enums.DECISIONS)
+            if self.counts[GBF_ACTIONS * i + j] != 0
         }
 
     def hits(self):
@@ -360,7 +362,7 @@ cdef class EngineCore:
         if not gbf_live_idle(&state.live) or (state.any_stored and d._rule != GBF_NONE and state.stores[d._rule]):
             self.ask_live(state, d, &parsed if record != GBF_NONE else NULL, sni, tls, now, peek)
         if not peek:
-            gbf_count(&self.counts[d._cause * 3 + d._action])
+            gbf_count(&self.counts[GBF_ACTIONS * d._cause + d._action])
             if d._cause == GBF_CAUSE_RULE:
                 gbf_count(&state.hits[d._rule])
         return d
@@ -388,8 +390,8 @@ cdef class EngineCore:
         else:
             seconds = self._clock() if now is None else now
             request.now_ms = <uint64_t>(seconds * 1000 + 0.5) if seconds > 0 else 0
-        request.rule_action = compiled._rules.actions[d._rule] if d._rule != GBF_NONE else 0
-        request.unread = d._unread != 0
+        request.rule_action = compiled._rules.actions[d._rule] if d._rule != GBF_NONE else GBF_ALLOW
+        request.unread = d._unread != GBF_UNPARSABLE_NONE
         request.unparsable = <uint8_t>compiled.unparsable
         request.peek = peek
         if state.live.score != NULL:
@@ -411,9 +413,8 @@ cdef class EngineCore:
     cdef int ban_tripped(self, EngineState state, Decision d, const gbf_live_request *request) except -1:
         """Bans the client whose tracker tripped."""
         cdef gbf_ban_key key = gbf_ban_client(request.address[0], state.live.ipv6_bits)
-        trackers = state.settings.trackers
-        limit = (trackers.distinct_fingerprints, trackers.request_rate, trackers.surge)[d._trip]
-        name = TRIP_NAMES[d._trip]
+        name = enums.LIMITS[d._trip]
+        limit = getattr(state.settings.trackers, name)
         return self.store(state, d, &key, limit.duration, name, name, BY_TRACKER, request.now_ms)
 
     cdef int ban_matched(self, EngineState state, Decision d, const gbf_live_request *request) except -1:

@@ -1,7 +1,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, TypeAlias, final
 
-FIELDS: tuple[str, ...]
 UA_FAMILIES: tuple[str, ...]
 PROBLEMS: tuple[str | None, ...]
 

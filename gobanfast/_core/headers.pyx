@@ -9,6 +9,7 @@ from libc.string cimport memcmp
 
 from functools import lru_cache
 
+from gobanfast._core import enums
 from gobanfast._core.kernels import cpu_features
 
 from gobanfast._core.made cimport only_whole
@@ -70,8 +71,6 @@ cdef extern from *:
     str PyUnicode_New(Py_ssize_t size, Py_UCS4 most)
     void *PyUnicode_DATA(object text) noexcept
 
-FIELDS = ("user-agent", "accept-language", "accept-encoding")
-"""The headers whose values are in a fingerprint when nothing else is asked for."""
 
 UA_FAMILIES = (
     "bot", "edge", "opera", "firefox", "chrome", "safari", "curl", "wget", "python", "go", "java", "other",
@@ -99,7 +98,7 @@ cdef class HeaderPlan:
     """
 
     @staticmethod
-    def _make(names=(), fields=FIELDS, *, bytes key=None):
+    def _make(names=(), fields=enums.FIELDS, *, bytes key=None):
         cdef gbf_header_text asked[GBF_HEADER_SLOTS]
         cdef gbf_header_text wanted[GBF_HEADER_FIELDS]
         cdef uint8_t slots[GBF_HEADER_SLOTS]
@@ -466,7 +465,7 @@ def fingerprint(headers, /, *, key=None, fields=None):
     Args:
         headers: list of (name, value) bytes in the order received, or a WSGI environ.
         key: bytes that make the fingerprint private; without it anyone can compute the same one.
-        fields: names of the headers whose values count; None takes FIELDS.
+        fields: names of the headers whose values count; None takes the usual ones.
     Raises:
         TypeError: headers of another type. ValueError: a field that cannot be one.
     Cost: about 10 ns a header. A key or fields cost a new HeaderPlan unless it was the last one used; keep your own.
@@ -474,4 +473,4 @@ def fingerprint(headers, /, *, key=None, fields=None):
     """
     if key is None and fields is None:
         return (<HeaderPlan>_default).fingerprint(headers)
-    return plan_of(key, FIELDS if fields is None else tuple(fields)).fingerprint(headers)
+    return plan_of(key, enums.FIELDS if fields is None else tuple(fields)).fingerprint(headers)

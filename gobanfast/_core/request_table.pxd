@@ -4,13 +4,6 @@ from gobanfast._core.headers cimport HeaderPlan
 from gobanfast._core.native.http cimport gbf_values, gbf_headers
 
 
-cdef enum Unread:
-    NOTHING
-    HEADERS = 3  # goes on where the numbers of _signals end
-    METHOD
-    PATH
-
-
 cdef class RequestTable:
     cdef readonly HeaderPlan plan
     cdef readonly uint32_t words
@@ -25,7 +18,7 @@ cdef class RequestTable:
 
     # ANDs into `vector` what headers, method and path satisfy, and the server name beside the host; `scratch` has as
     # many words. `scanned` comes from scan_request() with this table's plan (and the fingerprint), NULL: nothing is
-    # known. It is not read any more once Python code runs. Says what could not be read.
+    # known. It is not read any more once Python code runs. Gives the gbf_unparsable.
     cdef int narrow(self, uint64_t *vector, uint64_t *scratch, const gbf_headers *scanned, str sni,
                     object tls) except -1
 

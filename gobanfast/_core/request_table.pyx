@@ -7,9 +7,12 @@ from libc.string cimport memcpy
 
 from gobanfast._core.headers cimport FINGERPRINT, SHAPE, SLOTS, HeaderPlan, scan_request, set_mount
 from gobanfast._core.made cimport only_whole
-from gobanfast._core.connection_table cimport HELLO, NAME, read_server_name
+from gobanfast._core.connection_table cimport read_server_name
 from gobanfast._core.client_hello cimport ClientHello
-from gobanfast._core.native.base cimport GBF_OK
+from gobanfast._core.native.base cimport (
+    GBF_OK, GBF_UNPARSABLE_HEADERS, GBF_UNPARSABLE_HELLO, GBF_UNPARSABLE_METHOD, GBF_UNPARSABLE_NONE,
+    GBF_UNPARSABLE_PATH, GBF_UNPARSABLE_SNI,
+)
 from gobanfast._core.native.hash cimport gbf_hash128, gbf_xxh3_pick
 from gobanfast._core.native.http cimport (
     GBF_VALUES_SECRET, GBF_HEADER_HOST, GBF_HEADER_METHOD, GBF_HEADER_PATH, GBF_HEADER_SLOTS, GBF_HEADERS_BAD_METHOD,
@@ -174,7 +177,7 @@ cdef class RequestTable:
         cdef const uint32_t *longest = <const uint32_t *><const char *>self._longest
         cdef Py_ssize_t i, first = 0, count = len(self._matchers), missed = 0
         cdef uint32_t slot, words = self.words
-        cdef int row, unread = NOTHING, misread
+        cdef int row, unread = GBF_UNPARSABLE_NONE, misread
         cdef names_text both
         cdef gbf_hash128 hash
         cdef char printed[GBF_PRINT_BYTES]
@@ -187,7 +190,7 @@ cdef class RequestTable:
         else:
             gbf_bits_and(vector, rows + count * ROWS * words, words)
             if self._both_names < 0:
-                return NOTHING
+                return GBF_UNPARSABLE_NONE
             first, count = self._both_names, self._both_names + 1
         for i in range(first, count):  # no Python code runs in here: what `scanned` borrows must stay
             slot = slots[i]
@@ -217,8 +220,8 @@ cdef class RequestTable:
                 values[missed] = bytes_of(<const char *>value.at, value.nbytes)
                 which[missed] = i
                 missed += 1
-            elif slot == GBF_HEADER_PATH and scratch[words - 1] >> 63 and unread == NOTHING:
-                unread = PATH
+            elif slot == GBF_HEADER_PATH and scratch[words - 1] >> 63 and unread == GBF_UNPARSABLE_NONE:
+                unread = GBF_UNPARSABLE_PATH
         if missed == 0:
             return unread
         i = 0
@@ -227,8 +230,9 @@ cdef class RequestTable:
             if scanned != NULL and scanned.mount.nbytes != 0:
                 mount = (<const char *>scanned.mount.at)[:scanned.mount.nbytes]
             for i in range(missed):
-                if self.work_out(which[i], slots[which[i]], <bytes>values[i], mount, vector) and unread == NOTHING:
-                    unread = PATH
+                if (self.work_out(which[i], slots[which[i]], <bytes>values[i], mount, vector) and
+                        unread == GBF_UNPARSABLE_NONE):
+                    unread = GBF_UNPARSABLE_PATH
         finally:
             for i in range(missed):
                 Py_XDECREF(values[i])
@@ -305,35 +309,35 @@ cdef int write_names(names_text *both, str sni, object tls, const gbf_headers *s
         memcpy(both.text + both.nbytes, scanned.slots[GBF_HEADER_HOST].at, nbytes)
         both.nbytes += nbytes
     if kind != GBF_ROW_MALFORMED:
-        return NOTHING
+        return GBF_UNPARSABLE_NONE
     if sni is None and type(tls) is ClientHello and (<ClientHello>tls)._frame.status != GBF_HELLO_OK:
-        return HELLO
-    return NAME
+        return GBF_UNPARSABLE_HELLO
+    return GBF_UNPARSABLE_SNI
 
 
 cdef int too_long(uint32_t slot, int unread) noexcept:
     """What cannot be read, `unread` before, when the value of a slot is longer than what its rules read."""
     if slot == GBF_HEADER_METHOD:
-        return METHOD if unread != HEADERS else unread
+        return GBF_UNPARSABLE_METHOD if unread != GBF_UNPARSABLE_HEADERS else unread
     if slot == GBF_HEADER_PATH:
-        return PATH if unread == NOTHING else unread
-    return HEADERS
+        return GBF_UNPARSABLE_PATH if unread == GBF_UNPARSABLE_NONE else unread
+    return GBF_UNPARSABLE_HEADERS
 
 
 cdef int unread_of(bytes slots, const gbf_headers *scanned) except -1:
     """What rules ask for and could not be read."""
     cdef const uint32_t *asked = <const uint32_t *><const char *>slots
     cdef Py_ssize_t i
-    cdef int unread = NOTHING
+    cdef int unread = GBF_UNPARSABLE_NONE
     for i in range(len(slots) // 4):
         if asked[i] == GBF_HEADER_METHOD:
-            if scanned.tally.flags & GBF_HEADERS_BAD_METHOD and unread != HEADERS:
-                unread = METHOD
+            if scanned.tally.flags & GBF_HEADERS_BAD_METHOD and unread != GBF_UNPARSABLE_HEADERS:
+                unread = GBF_UNPARSABLE_METHOD
         elif asked[i] == GBF_HEADER_PATH:
-            if scanned.tally.flags & GBF_HEADERS_BAD_PATH and unread == NOTHING:
-                unread = PATH
+            if scanned.tally.flags & GBF_HEADERS_BAD_PATH and unread == GBF_UNPARSABLE_NONE:
+                unread = GBF_UNPARSABLE_PATH
         elif scanned.problem != GBF_HEADERS_FINE:
-            unread = HEADERS
+            unread = GBF_UNPARSABLE_HEADERS
     return unread
 
 

@@ -8,25 +8,21 @@ from libc.string cimport memset
 
 from gobanfast._core.address cimport gbf_ascii
 from gobanfast._core.made cimport only_whole
-from gobanfast._core.native.address cimport gbf_addr_load, gbf_addr_parse
+from gobanfast._core.native.address cimport gbf_addr_load, gbf_addr_parse, gbf_addr
 from gobanfast._core.native.base cimport GBF_BAD_INPUT, GBF_OK, gbf_fault, gbf_status
 from gobanfast._core.native.state cimport (
-    GBF_TRACKER_WAYS, GBF_TRIP_DISTINCT, GBF_TRIP_RATE, GBF_TRIP_SURGE, GBF_TRIP_UNSURE, gbf_addr_range, gbf_asn_range,
-    gbf_exempt_covers, gbf_tracker_answer, gbf_tracker_close, gbf_tracker_forget, gbf_tracker_limits, gbf_tracker_mend,
-    gbf_tracker_note, gbf_tracker_open, gbf_tracker_peek, gbf_tracker_read_stats, gbf_tracker_stats,
+    GBF_TRACKER_WAYS, gbf_addr_range, gbf_asn_range, gbf_exempt_covers, gbf_tracker_answer, gbf_tracker_close,
+    gbf_tracker_forget, gbf_tracker_limits, gbf_tracker_mend, gbf_tracker_note, gbf_tracker_open, gbf_tracker_peek,
+    gbf_tracker_read_stats, gbf_tracker_stats,
 )
 
+from gobanfast._core import enums
 from gobanfast._digest import secret
 from gobanfast._fork import watch_forks
 
 TrackerAnswer = namedtuple(
     "TrackerAnswer",
     "tripped tracked distinct distinct_most requests requests_most surge_now surge_base",
-)
-
-cdef tuple TRIPS = (
-    (GBF_TRIP_DISTINCT, "distinct_fingerprints"), (GBF_TRIP_RATE, "request_rate"), (GBF_TRIP_SURGE, "surge"),
-    (GBF_TRIP_UNSURE, "saturated"),
 )
 
 
@@ -143,7 +139,7 @@ cdef inline uint64_t milliseconds(double now) noexcept nogil:
 
 
 cdef object answer_of(const gbf_tracker_answer *answer):
-    tripped = tuple([name for bit, name in TRIPS if answer.tripped & bit])
+    tripped = tuple([name for trip, name in enumerate(enums.TRIPS) if answer.tripped >> <int>trip & 1])
     return TrackerAnswer(
         tripped, bool(answer.tracked), answer.distinct, answer.distinct_most, answer.requests, answer.requests_most,
         answer.surge_now, answer.surge_base,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gobanfast._core import enums
 from gobanfast._core.name_text import normalize_name
 
 if TYPE_CHECKING:
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
     from gobanfast._core.engine_core import EngineCore
     from gobanfast._core.request_table import RequestTable
 
-ACTIONS = ("allow", "challenge", "ban")
-CAUSES = ("none", "rule", "ban", "tracker", "unparsable", "score", "outage")
-NO_RULE = 0xFFFFFFFF
+ACTIONS, CAUSES, NO_RULE = enums.DECISIONS, enums.CAUSES, enums.NONE
 
 _ABSENT, _MALFORMED, _FIRST = 0, 1, 2  # classes of every column; those of values come next
 _OWN = (":method", ":path")
@@ -39,7 +38,8 @@ class Columns:
     """One answer a row.
 
     Attributes:
-        action: uint8, 0 allow, 1 challenge, 2 ban: indexes of `gobanfast.batch.columns.ACTIONS`.
+        action: uint8, 0 allow, 1 challenge, 2 limit (no rule says it), 3 ban: indexes of
+            `gobanfast.batch.columns.ACTIONS`.
         rule: uint32, index of the deciding rule in `compiled.rules`; 0xFFFFFFFF when none decided.
         asn: uint32, origin AS; 0 when it is not known.
         cause: uint8, what decided: indexes of `gobanfast.batch.columns.CAUSES`.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gobanfast._core.engine_core import EngineCore, stored_key
+from gobanfast._core.enums import NONE
 from gobanfast.batch.judged import Judged, live_parts, needs, unheard
 from gobanfast.batch.log_fields import Request
 from gobanfast.batch.logs import Chunk
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from gobanfast.rules.rule import Rule
     from gobanfast.rules.ruleset import Ruleset
 
-MALFORMED = 0xFFFFFFFF
+MALFORMED = NONE
 
 
 @dataclass(slots=True)

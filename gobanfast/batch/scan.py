@@ -10,6 +10,7 @@ from json.encoder import encode_basestring_ascii as quoted
 from time import perf_counter
 from typing import TYPE_CHECKING, Generic, NamedTuple, TextIO, TypeVar
 
+from gobanfast._core.enums import LIMITS
 from gobanfast.batch.judged import Judged, live_parts, unheard
 from gobanfast.batch.log_fields import Request
 from gobanfast.batch.logs import Chunk, LogFile
@@ -24,7 +25,6 @@ Key = TypeVar("Key")
 MALFORMED = 0xFFFFFFFF  # what Engine.records writes for text that is no address
 MOST_CLIENTS = 1 << 18  # distinct clients counted at a time, about 40 MB
 FAULTS_KEPT = 5
-TRACKERS = ("distinct_fingerprints", "request_rate", "surge")
 
 
 class Fault(NamedTuple):
@@ -234,7 +234,7 @@ class Scan:
         by_tracker: dict[str, list[Stopped]] = {}
         for (tracker, address), (lines, first, asn) in self._stopped.items():
             by_tracker.setdefault(tracker, []).append(Stopped(tracker, address, asn, lines, first))
-        for tracker in TRACKERS:
+        for tracker in LIMITS:
             yield from heapq.nsmallest(
                 most, by_tracker.get(tracker, []), key=lambda row: (-row.lines, row.first, row.address)
             )
@@ -310,7 +310,7 @@ class Scan:
         decision = self._engine.decide(row.address, headers=row.request.headers, now=seconds, mount=self._mount)
         self.seconds_deciding += perf_counter() - start
         key = self._note(decision, row.address, row.request, row.source)
-        if decision.rule in TRACKERS and decision.cause in {"tracker", "ban"}:
+        if decision.rule in LIMITS and decision.cause in {"tracker", "ban"}:
             where = (decision.rule, row.address)
             lines, first, asn = self._stopped.get(where, (0, now, decision.asn))
             if lines or len(self._stopped) < MOST_CLIENTS:

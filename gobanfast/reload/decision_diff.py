@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gobanfast._core.enums import RULE_DECISIONS
+
 if TYPE_CHECKING:
     from gobanfast._core.decision import Decision
 
@@ -37,8 +39,8 @@ class Budget:
         shares = {"share": self.share, **self.actions}
         if not all(0 <= share <= 1 for share in shares.values()):
             raise ValueError(f"budget {shares} is not of parts; write 0.05 for 5 %")
-        if self.actions.keys() - {"allow", "challenge", "ban"}:
-            raise ValueError(f"budget for {', '.join(self.actions)}; actions are allow, challenge and ban")
+        if self.actions.keys() - set(RULE_DECISIONS):
+            raise ValueError(f"budget for {', '.join(self.actions)}; actions are {', '.join(RULE_DECISIONS)}")
         if self.requests < 1 or self.seconds <= 0 or self.sample < 1:
             raise ValueError("a budget is judged on at least one request, some seconds and every n-th request")
 

@@ -139,7 +139,11 @@ def boot(path: Path, *, networks: Networks, last_good: Path | None) -> tuple[Rul
         if last_good is None or not ruleset_file.is_stored(last_good):
             raise
         problems = error.problems if isinstance(error, RuleError) else (f"{os.fspath(path)}: {error}",)
-        ruleset = ruleset_file.load(last_good)
+        try:
+            ruleset = ruleset_file.load(last_good)
+        except FormatError as unusable:
+            _log().error("%s: cannot be used, and neither can the last good rules: %s", path, unusable)
+            raise error from unusable
         _log().error("%s: cannot be used, the last good rules are in force: %s", path, error)
         return ruleset, tuple(str(problem) for problem in problems)
 

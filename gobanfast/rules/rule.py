@@ -15,9 +15,6 @@ Operator = Literal[
     "equals", "contains", "prefix", "suffix", "regex", "glob", "family", "crawler", "lookalike", "sni_host"
 ]
 
-ACTIONS: tuple[Action, ...] = ("allow", "challenge", "ban", "log")
-"""The actions by the number the engine knows them by."""
-
 
 @dataclass(frozen=True, slots=True)
 class PrefixList:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gobanfast.rules.ruleset import Ruleset
 
 KIND = "RSET"
-FORMAT = 2  # of META
+FORMAT = 3  # of META; 2 had actions of other numbers
 
 
 def save(ruleset: Ruleset, path: str | os.PathLike[str]) -> None:
@@ -87,7 +87,8 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> Ruleset:
             raise FormatError(name, 0, "hash of the ruleset does not match")
         meta = json.loads(text.decode("utf-8", "surrogatepass"))
         if meta["format"] != FORMAT:
-            raise FormatError(name, 0, f"ruleset has format {meta['format']}, this gobanfast reads {FORMAT}")
+            which = f"ruleset has format {meta['format']}, this gobanfast reads {FORMAT}"
+            raise FormatError(name, 0, f"{which}; compile the rules again")
         lists = parts["LIST"]
         rules = tuple(_value(Rule, rule, lists) for rule in meta["rules"])
         unparsable: Unparsable = _value(Unparsable, meta["unparsable"], lists)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from gobanfast._core.enums import FIELDS
 from gobanfast._dataclass import dataclass
 from gobanfast.rules.rule import PrefixList
-
-FINGERPRINT_FIELDS = ("user-agent", "accept-language", "accept-encoding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ class FingerprintSettings:
     """Section `fingerprint:`. `fields` are the headers whose values are in a fingerprint; `key` makes fingerprints and
     shapes private."""
 
-    fields: tuple[str, ...] = FINGERPRINT_FIELDS
+    fields: tuple[str, ...] = FIELDS
     key: str | None = None
 
     def __repr__(self) -> str:

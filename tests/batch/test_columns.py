@@ -126,7 +126,7 @@ def test_answers_by_rule_and_action() -> None:
     assert {0} == set(columns.rows("bad"))
     assert {1, 3} == set(columns.rows("evil"))
     assert {2} == set(columns.rows(None))
-    assert {"allow": 0, "challenge": 3, "ban": 1} == columns.actions()
+    assert {"allow": 0, "challenge": 3, "limit": 0, "ban": 1} == columns.actions()
     with pytest.raises(KeyError):
         columns.rows("none such")
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gobanfast import fingerprint, normalize_headers
-from gobanfast._core.headers import FIELDS, PROBLEMS, UA_FAMILIES, HeaderPlan
+from gobanfast._core.enums import FIELDS
+from gobanfast._core.headers import PROBLEMS, UA_FAMILIES, HeaderPlan
 from oracle import headers as oracle
 from servers import WAIT, in_thread, listening, program, run
 

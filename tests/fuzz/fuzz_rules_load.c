@@ -14,7 +14,7 @@ static void *build(input *in)
     gbf_range ranges[RANGES] = {{{0, 0}, 0}};
     const gbf_record records[RECORDS] = {{0, 2}, {64500, 3}, {64501, 1}};
     uint64_t vectors[CLASSES * WORDS], masks[3][WORDS] = {{~UINT64_C(7), 0x0F}, {2, 0x10}, {4, 0x20}};
-    uint8_t actions[RULES] = {0, 1, 3};
+    uint8_t actions[RULES] = {GBF_ALLOW, GBF_CHALLENGE, GBF_ACTION_LOG};
     uint32_t count = 1;
     for (; count < RANGES; count++) { /* left-aligned, as both families have them; some hang far down */
         uint64_t step = take(in, 1) & 1 ? UINT64_C(1) << 63 >> take(in, 1) % 31 : UINT64_C(1) << 32;
@@ -25,7 +25,7 @@ static void *build(input *in)
     for (int i = 0; i < CLASSES * WORDS; i++)
         vectors[i] = take(in, 1) * UINT64_C(0x0101010101010101);
     for (int i = 3; i < RULES; i++)
-        actions[i] = (uint8_t)(i % 3);
+        actions[i] = (uint8_t[]){GBF_ALLOW, GBF_CHALLENGE, GBF_BAN}[i % 3];
     const gbf_rules_source source = {ranges,  ranges, records, vectors, masks[0], masks[1], masks[2],
                                      actions, count,  count,   RECORDS, CLASSES,  RULES};
     void *block = NULL;
@@ -50,7 +50,7 @@ static uint64_t decide(const gbf_rules *r, uint32_t record)
     for (int i = 0; i < 3; i++) {
         uint32_t rule = gbf_rules_next(r, vector, masks[i], 0);
         for (; rule != GBF_NONE; rule = gbf_rules_next(r, vector, masks[i], rule + 1)) {
-            must(rule < r->rule_count && r->actions[rule] < (i == 0 ? 3 : 4));
+            must(rule < r->rule_count && r->actions[rule] < (i == 0 ? GBF_ACTIONS : GBF_ACTION_LOG + 1));
             sum += r->actions[rule];
         }
     }
@@ -86,7 +86,7 @@ static uint64_t ask(const gbf_rules *r, input in)
     leaves16[0] = GBF_NONE; /* a text that is no address */
     gbf_columns_decide(r, base, 1, leaves16, ROWS, NULL, 0, winners, &out);
     for (uint32_t i = 0; i < ROWS; i++)
-        must(actions[i] < 3 && (rules[i] == GBF_NONE || rules[i] < r->rule_count));
+        must(actions[i] < GBF_ACTIONS && (rules[i] == GBF_NONE || rules[i] < r->rule_count));
     free(base);
     free(winners);
     return sum;

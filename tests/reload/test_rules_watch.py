@@ -22,7 +22,7 @@ from followed import RULES, TEST, action, put
 from gobanfast import AsnTable, Engine, RuleError
 from gobanfast.reload.loader import only_one
 from gobanfast.reload.watch import Watcher
-from gobanfast.rules import Ruleset
+from gobanfast.rules import Ruleset, ruleset_file
 from stores_fakes import eventually
 
 rules = followed.rules
@@ -202,6 +202,27 @@ def test_a_file_replaced_all_the_time_is_read_at_last(engine: Engine, rules: Pat
 
 
 # ---- the last good rules
+
+
+def test_last_good_rules_of_another_format(
+    rules: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What an older version kept is compiled anew; where the file is broken, its problems are raised, and the log says
+    that the kept rules are of no use."""
+    kept = tmp_path / "kept.gbf"
+    with monkeypatch.context() as patch:
+        patch.setattr(ruleset_file, "FORMAT", 2)
+        Engine.load(rules, last_good=kept)
+    good = rules.read_text()
+    rules.write_text("rules: [")
+    with pytest.raises(RuleError, match="not YAML"):
+        Engine.load(rules, last_good=kept)
+    rules.write_text(good)
+
+    assert action(Engine.load(rules)) == action(Engine.load(rules, last_good=kept))
+    assert "neither can the last good rules" in caplog.text
+    assert "has format 2, this gobanfast reads 3" in caplog.text
+    assert ruleset_file.load(kept).compiled.content_hash
 
 
 def test_a_restart_with_a_broken_file_boots_on_the_last_good_rules(rules: Path, tmp_path: Path) -> None:

@@ -176,10 +176,10 @@ def test_foreign_files_are_refused(full: Ruleset, tmp_path: Path) -> None:
 def test_newer_format_is_refused(full: Ruleset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of a later format says that it is one."""
     with monkeypatch.context() as patch:
-        patch.setattr(ruleset_file, "FORMAT", 3)
+        patch.setattr(ruleset_file, "FORMAT", 4)
         full.save(tmp_path / "rules.gbf")
 
-    with pytest.raises(FormatError, match="ruleset has format 3, this gobanfast reads 2"):
+    with pytest.raises(FormatError, match="ruleset has format 4, this gobanfast reads 3"):
         Ruleset.load(tmp_path / "rules.gbf")
 
 

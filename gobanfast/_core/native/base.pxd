@@ -2,8 +2,33 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 
-cdef extern from "base/gbf_base.h" nogil:
+cdef extern from "base/gbf_enums.h" nogil:
     const uint32_t GBF_NONE
+    const uint8_t GBF_ALLOW
+    const uint8_t GBF_CAUSE_NONE
+    const uint8_t GBF_CAUSE_RULE
+    const uint8_t GBF_CAUSE_BAN
+    const uint8_t GBF_CAUSE_TRACKER
+    const uint8_t GBF_CAUSE_UNPARSABLE
+    const uint8_t GBF_CAUSE_SCORE
+    const uint8_t GBF_CAUSE_OUTAGE
+    enum:
+        GBF_LIMIT
+        GBF_ACTIONS
+        GBF_CAUSES
+        GBF_TRIP_UNSURE
+        GBF_TRIPS
+        GBF_UNPARSABLE_NONE
+        GBF_UNPARSABLE_ADDRESS
+        GBF_UNPARSABLE_HELLO
+        GBF_UNPARSABLE_SNI
+        GBF_UNPARSABLE_HEADERS
+        GBF_UNPARSABLE_METHOD
+        GBF_UNPARSABLE_PATH
+        GBF_UNPARSABLE_JA4
+
+
+cdef extern from "base/gbf_base.h" nogil:
     ctypedef enum gbf_status:
         GBF_OK
         GBF_NO_MEMORY

@@ -91,11 +91,6 @@ cdef extern from "state/gbf_exempt.h" nogil:
 
 cdef extern from "state/gbf_tracker.h" nogil:
     const uint32_t GBF_TRACKER_WAYS
-    enum:
-        GBF_TRIP_DISTINCT
-        GBF_TRIP_RATE
-        GBF_TRIP_SURGE
-        GBF_TRIP_UNSURE
     ctypedef struct gbf_tracker_limits:
         uint32_t capacity
         uint32_t distinct_limit
@@ -204,16 +199,6 @@ cdef extern from "state/gbf_score.h" nogil:
 
 
 cdef extern from "state/gbf_live.h" nogil:
-    const uint8_t GBF_CAUSE_NONE
-    const uint8_t GBF_CAUSE_RULE
-    const uint8_t GBF_CAUSE_BAN
-    const uint8_t GBF_CAUSE_TRACKER
-    const uint8_t GBF_CAUSE_UNPARSABLE
-    const uint8_t GBF_CAUSE_SCORE
-    const uint8_t GBF_CAUSE_OUTAGE
-    enum:
-        GBF_CAUSES
-        GBF_TRIPS
     ctypedef struct gbf_live:
         gbf_bans *bans
         gbf_tracker *tracker

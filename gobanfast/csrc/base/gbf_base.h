@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/gbf_enums.h"
+
 #if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "gobanfast blocks are little-endian and this compiler targets a big-endian machine"
 #endif
@@ -17,9 +19,6 @@
 #define GBF_LIKELY(x) __builtin_expect(!!(x), 1)
 #define GBF_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define GBF_PREFETCH(p) __builtin_prefetch((p), 0, 3)
-
-/* "No match" of every table. Never a stored value. */
-#define GBF_NONE UINT32_C(0xFFFFFFFF)
 
 typedef enum {
     GBF_OK = 0,

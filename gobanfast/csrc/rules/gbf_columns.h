@@ -41,7 +41,7 @@ typedef struct {
     const uint64_t *vectors;
 } gbf_column;
 
-/* Where the answers go, an item a row: action (0 allow, 1 challenge, 2 ban), rule or GBF_NONE, AS or 0. */
+/* Where the answers go, an item a row: action (gbf_action), rule or GBF_NONE, AS or 0. */
 typedef struct {
     uint8_t *actions;
     uint32_t *rules, *asns;

@@ -24,7 +24,7 @@ typedef struct {
     const gbf_record *records;
     const uint64_t *vectors;                    /* class_count x words */
     const uint64_t *enforced, *shadow, *logged; /* words each */
-    const uint8_t *actions;                     /* one a rule: 0 allow, 1 challenge, 2 ban, 3 log */
+    const uint8_t *actions;                     /* gbf_action, one a rule; none is GBF_LIMIT */
     uint64_t record_count, class_count, rule_count;
     uint32_t words;
 } gbf_rules;

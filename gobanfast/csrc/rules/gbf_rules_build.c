@@ -9,7 +9,6 @@ enum {
     LOGD = GBF_TAG('L', 'O', 'G', 'D'),
     ACTN = GBF_TAG('A', 'C', 'T', 'N'),
     OWN_SECTIONS = 6,
-    LOG = 3, /* the action of rules that decide nothing */
 };
 
 static uint64_t words_for(uint64_t rules)
@@ -44,7 +43,8 @@ static gbf_status check_actions(const uint8_t *actions, uint64_t count, const ui
                                 gbf_fault *fault)
 {
     for (uint64_t i = 0; i < count; i++)
-        if (actions[i] > LOG || (actions[i] == LOG && enforced[i >> 6] >> (i & 63) & 1))
+        if (actions[i] > GBF_ACTION_LOG || actions[i] == GBF_LIMIT ||
+            (actions[i] == GBF_ACTION_LOG && enforced[i >> 6] >> (i & 63) & 1))
             return gbf_refuse(fault, bad, "rule has an action that it cannot have", i);
     return GBF_OK;
 }

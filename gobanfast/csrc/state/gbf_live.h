@@ -17,21 +17,6 @@
 #include "state/gbf_score.h"
 #include "state/gbf_tracker.h"
 
-typedef enum { GBF_ALLOW, GBF_CHALLENGE, GBF_BAN, GBF_ACTION_LOG } gbf_action;
-
-typedef enum {
-    GBF_CAUSE_NONE, /* nothing spoke against it */
-    GBF_CAUSE_RULE,
-    GBF_CAUSE_BAN,
-    GBF_CAUSE_TRACKER,
-    GBF_CAUSE_UNPARSABLE,
-    GBF_CAUSE_SCORE,
-    GBF_CAUSE_OUTAGE, /* the ban table is closed */
-    GBF_CAUSES,
-} gbf_cause;
-
-#define GBF_TRIPS 4u /* GBF_TRIP_DISTINCT, _RATE, _SURGE, _UNSURE: bits 0 to 3 */
-
 /* The live state of an engine. NULL: that part is off. All of it outlives the calls. */
 typedef struct {
     gbf_bans *bans;

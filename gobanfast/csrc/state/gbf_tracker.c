@@ -170,7 +170,7 @@ static uint32_t count_request(const gbf_tracker *t, entry_head *head, uint64_t f
     if (t->limits.distinct_limit != 0) {
         out->distinct = count_distinct(t, head, fingerprint, now);
         out->distinct_most = out->distinct + carried;
-        out->tripped |= out->distinct >= t->limits.distinct_limit ? GBF_TRIP_DISTINCT : 0;
+        out->tripped |= out->distinct >= t->limits.distinct_limit ? GBF_TRIPPED(GBF_TRIP_DISTINCT) : 0;
         standing = standing_of(out->distinct, t->distinct_scale);
     }
     if (t->limits.rate_limit != 0) {
@@ -178,7 +178,7 @@ static uint32_t count_request(const gbf_tracker *t, entry_head *head, uint64_t f
         count_rate(t, ring, now);
         out->requests = ring->sum;
         out->requests_most = out->requests + carried;
-        out->tripped |= out->requests >= t->limits.rate_limit ? GBF_TRIP_RATE : 0;
+        out->tripped |= out->requests >= t->limits.rate_limit ? GBF_TRIPPED(GBF_TRIP_RATE) : 0;
         standing = larger(standing, standing_of(out->requests, t->rate_scale));
     }
     if (t->limits.surge_min != 0) {
@@ -189,7 +189,7 @@ static uint32_t count_request(const gbf_tracker *t, entry_head *head, uint64_t f
         out->surge_base = whole ? ring->base : 0;
         if (whole && ring->now >= t->limits.surge_min &&
             (uint64_t)ring->now * 1000 > (uint64_t)t->limits.surge_percent * ring->base)
-            out->tripped |= GBF_TRIP_SURGE;
+            out->tripped |= GBF_TRIPPED(GBF_TRIP_SURGE);
         standing = larger(standing, standing_of(ring->now, t->surge_scale));
     }
     head->touched_ms = now;
@@ -374,7 +374,7 @@ GBF_INLINE void mark_unsure(const gbf_tracker *t, gbf_tracker_answer *out)
 {
     if (out->tripped == 0 && ((t->limits.distinct_limit != 0 && out->distinct_most >= t->limits.distinct_limit) ||
                               (t->limits.rate_limit != 0 && out->requests_most >= t->limits.rate_limit)))
-        out->tripped = GBF_TRIP_UNSURE;
+        out->tripped = GBF_TRIPPED(GBF_TRIP_UNSURE);
 }
 
 void gbf_tracker_note(gbf_tracker *t, gbf_addr client, uint64_t fingerprint, uint64_t now_ms, gbf_tracker_answer *out)
@@ -397,7 +397,7 @@ void gbf_tracker_note(gbf_tracker *t, gbf_addr client, uint64_t fingerprint, uin
     }
     gbf_lock_open(&set->lock);
     mark_unsure(t, out);
-    if (GBF_UNLIKELY(out->tripped == GBF_TRIP_UNSURE))
+    if (GBF_UNLIKELY(out->tripped == GBF_TRIPPED(GBF_TRIP_UNSURE)))
         atomic_fetch_add_explicit(&t->unsure, 1, memory_order_relaxed);
 }
 

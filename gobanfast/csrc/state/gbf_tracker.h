@@ -40,15 +40,10 @@ typedef struct {
     uint32_t surge_baseline_ms;
 } gbf_tracker_limits;
 
-enum {
-    GBF_TRIP_DISTINCT = 1, /* limit or more distinct fingerprints within the window */
-    GBF_TRIP_RATE = 2,     /* limit or more requests within the window */
-    GBF_TRIP_SURGE = 4,    /* more than percent of the baseline now */
-    GBF_TRIP_UNSURE = 8,   /* saturated: no limit is known to be reached, and one may be */
-};
+#define GBF_TRIPPED(trip) (1u << (trip)) /* the bit of a gbf_trip */
 
 typedef struct {
-    uint32_t tripped; /* GBF_TRIP_* */
+    uint32_t tripped; /* GBF_TRIPPED(trip) for each */
     uint32_t tracked; /* 1: the client has an entry */
     uint32_t distinct, distinct_most;
     uint32_t requests, requests_most;
@@ -61,7 +56,7 @@ typedef struct {
     uint64_t admitted; /* clients that got an entry */
     uint64_t evicted;  /* entries given away that were not idle */
     uint64_t refused;  /* requests of clients that got none */
-    uint64_t unsure;   /* answers with GBF_TRIP_UNSURE */
+    uint64_t unsure;   /* answers with GBF_TRIPPED(GBF_TRIP_UNSURE) */
 } gbf_tracker_stats;
 
 /* One cache line: all that a lookup needs before the entry, and all that chooses whom to forget. */

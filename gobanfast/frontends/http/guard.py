@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from gobanfast._core.enums import LIMITS
 from gobanfast.frontends.challenge import Challenge
 from gobanfast.frontends.http.refusal import Answer, Kind, Refused, refuse
 from gobanfast.frontends.trust import Origin, Trust, as_trust, trust_from_rules
@@ -216,7 +217,7 @@ def challengers(ruleset: Ruleset) -> list[str]:
     """What challenges clients by these rules: rules, trackers, the score."""
     found = [f"rule {rule.id}" for rule in ruleset.rules if rule.action == "challenge" and rule.mode == "enforce"]
     trackers, score = ruleset.settings.trackers, ruleset.settings.score
-    for name in ("distinct_fingerprints", "request_rate", "surge"):
+    for name in LIMITS:
         limit = getattr(trackers, name, None)
         if limit is not None and limit.action == "challenge":
             found.append(f"tracker {name}")

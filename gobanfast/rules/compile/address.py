@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gobanfast._core.enums import ACTIONS
 from gobanfast.rules.regex import compile_regex
-from gobanfast.rules.rule import ACTIONS, NamePattern, PrefixList, Rule
+from gobanfast.rules.rule import NamePattern, PrefixList, Rule
 
 if TYPE_CHECKING:
     from gobanfast.asn import AsnTable

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
+from gobanfast._core.enums import FIELDS
 from gobanfast._core.headers import HeaderPlan
 from gobanfast._values import parse_asn, parse_duration
 from gobanfast.rules.rule import PrefixList
 from gobanfast.rules.settings import (
-    FINGERPRINT_FIELDS,
     BanSettings,
     Escalation,
     FingerprintSettings,
@@ -282,7 +282,7 @@ class ScoreText(Model):
 class FingerprintText(Model):
     """Section `fingerprint:`."""
 
-    fields: Annotated[tuple[str, ...], PlainValidator(checked(fingerprint_fields))] = FINGERPRINT_FIELDS
+    fields: Annotated[tuple[str, ...], PlainValidator(checked(fingerprint_fields))] = FIELDS
     key: Annotated[str | None, PlainValidator(checked(secret))] = None
 
     def settings(self) -> FingerprintSettings:

@@ -1,0 +1,10 @@
+NONE: int
+ACTIONS: tuple[str, ...]
+DECISIONS: tuple[str, ...]
+RULE_ACTIONS: tuple[str, ...]
+RULE_DECISIONS: tuple[str, ...]
+CAUSES: tuple[str, ...]
+TRIPS: tuple[str, ...]
+LIMITS: tuple[str, ...]
+UNPARSABLE: tuple[str, ...]
+FIELDS: tuple[str, ...]

@@ -1,0 +1,59 @@
+"""Texts of the enumerations in csrc/base/gbf_enums.h, as tuples: a member's number is its index."""
+
+from sys import intern
+
+from gobanfast._core.native.base cimport GBF_ACTIONS, GBF_LIMIT, GBF_NONE, GBF_TRIP_UNSURE
+
+cdef extern from *:
+    """
+    #include "base/gbf_enums.h"
+    static const char *const gbf_action_texts[] = {GBF_ACTION_LIST(GBF_ENUM_TEXT) NULL};
+    static const char *const gbf_cause_texts[] = {GBF_CAUSE_LIST(GBF_ENUM_TEXT) NULL};
+    static const char *const gbf_trip_texts[] = {GBF_TRIP_LIST(GBF_ENUM_TEXT) NULL};
+    static const char *const gbf_unparsable_texts[] = {GBF_UNPARSABLE_LIST(GBF_ENUM_TEXT) NULL};
+    static const char *const gbf_fingerprint_fields[] = {GBF_FINGERPRINT_FIELDS, NULL};
+    """
+    const char *const *gbf_action_texts
+    const char *const *gbf_cause_texts
+    const char *const *gbf_trip_texts
+    const char *const *gbf_unparsable_texts
+    const char *const *gbf_fingerprint_fields
+
+
+cdef tuple texts(const char *const *listed):
+    """The texts up to NULL, interned, because they are compared with literals."""
+    cdef Py_ssize_t count = 0
+    while listed[count] != NULL:
+        count += 1
+    return tuple([intern(listed[i].decode()) for i in range(count)])
+
+
+NONE = GBF_NONE
+"""uint32 that stands for no match, no rule, and no address."""
+
+ACTIONS = texts(gbf_action_texts)
+"""By hardness; the last, "log", decides nothing."""
+
+DECISIONS = ACTIONS[:GBF_ACTIONS]
+"""Actions that a decision may have."""
+
+RULE_ACTIONS = ACTIONS[:GBF_LIMIT] + ACTIONS[GBF_LIMIT + 1:]
+"""Actions that a rule may name: "limit" is one of trackers."""
+
+RULE_DECISIONS = DECISIONS[:GBF_LIMIT] + DECISIONS[GBF_LIMIT + 1:]
+"""Actions that a rule, or policy `unparsable`, may decide."""
+
+CAUSES = texts(gbf_cause_texts)
+"""What decided."""
+
+TRIPS = texts(gbf_trip_texts)
+"""Why a tracker decides: a limit, or "saturated"."""
+
+LIMITS = TRIPS[:GBF_TRIP_UNSURE]
+"""Limits of a tracker, by the names of its settings."""
+
+UNPARSABLE = texts(gbf_unparsable_texts)
+"""The signal that cannot be parsed; "" when all can."""
+
+FIELDS = texts(gbf_fingerprint_fields)
+"""The headers whose values are in a fingerprint when nothing else is asked for."""

@@ -1,0 +1,62 @@
+/* Enumerations that C, Cython and Python share: their numbers and texts, and no other place has them.
+ *
+ * A list names each member with its text; the enum and the tuple of gobanfast._enums are made of it. Numbers are stored in
+ * compiled rules (FORMAT of rules/ruleset_file.py) and in columns: adding a member at the end is free, anything else is a
+ * new format. */
+#ifndef GBF_ENUMS_H
+#define GBF_ENUMS_H
+
+#include <stdint.h>
+
+#define GBF_ENUM_NUMBER(name, text) name,
+#define GBF_ENUM_TEXT(name, text) text,
+
+/* "No match" of every table. Never a stored value. */
+#define GBF_NONE UINT32_C(0xFFFFFFFF)
+
+/* What becomes of a request, ascending by hardness: numbers are compared. `limit` is an action of trackers, no rule has
+ * it; `log` is an action of rules that decide nothing, no decision has it. */
+#define GBF_ACTION_LIST(X)                                                                                             \
+    X(GBF_ALLOW, "allow")                                                                                              \
+    X(GBF_CHALLENGE, "challenge")                                                                                      \
+    X(GBF_LIMIT, "limit")                                                                                              \
+    X(GBF_BAN, "ban")                                                                                                  \
+    X(GBF_ACTION_LOG, "log")
+typedef enum { GBF_ACTION_LIST(GBF_ENUM_NUMBER) } gbf_action;
+enum { GBF_ACTIONS = GBF_ACTION_LOG }; /* those that a decision may have */
+
+/* What decided. */
+#define GBF_CAUSE_LIST(X)                                                                                              \
+    X(GBF_CAUSE_NONE, "none")                                                                                          \
+    X(GBF_CAUSE_RULE, "rule")                                                                                          \
+    X(GBF_CAUSE_BAN, "ban")                                                                                            \
+    X(GBF_CAUSE_TRACKER, "tracker")                                                                                    \
+    X(GBF_CAUSE_UNPARSABLE, "unparsable")                                                                              \
+    X(GBF_CAUSE_SCORE, "score")                                                                                        \
+    X(GBF_CAUSE_OUTAGE, "outage") /* the ban table is closed */
+typedef enum { GBF_CAUSE_LIST(GBF_ENUM_NUMBER) GBF_CAUSES } gbf_cause;
+
+/* Why a tracker decides: a limit, by the name of its setting, or that it is saturated. */
+#define GBF_TRIP_LIST(X)                                                                                               \
+    X(GBF_TRIP_DISTINCT, "distinct_fingerprints") /* limit or more within the window */                                \
+    X(GBF_TRIP_RATE, "request_rate")              /* limit or more within the window */                                \
+    X(GBF_TRIP_SURGE, "surge")                    /* more than percent of the baseline now */                          \
+    X(GBF_TRIP_UNSURE, "saturated")               /* no limit is known to be reached, one may be */
+typedef enum { GBF_TRIP_LIST(GBF_ENUM_NUMBER) GBF_TRIPS } gbf_trip;
+
+/* The signal that rules ask for and that cannot be parsed; the first is "all can". */
+#define GBF_UNPARSABLE_LIST(X)                                                                                         \
+    X(GBF_UNPARSABLE_NONE, "")                                                                                         \
+    X(GBF_UNPARSABLE_ADDRESS, "address")                                                                               \
+    X(GBF_UNPARSABLE_HELLO, "hello")                                                                                   \
+    X(GBF_UNPARSABLE_SNI, "sni")                                                                                       \
+    X(GBF_UNPARSABLE_HEADERS, "headers")                                                                               \
+    X(GBF_UNPARSABLE_METHOD, "method")                                                                                 \
+    X(GBF_UNPARSABLE_PATH, "path")                                                                                     \
+    X(GBF_UNPARSABLE_JA4, "ja4")
+typedef enum { GBF_UNPARSABLE_LIST(GBF_ENUM_NUMBER) } gbf_unparsable;
+
+/* Headers whose values are in a fingerprint when the rules name no others. */
+#define GBF_FINGERPRINT_FIELDS "user-agent", "accept-language", "accept-encoding"
+
+#endif
