@@ -55,7 +55,8 @@ class AsnTable(AsnBlock):
 
         Args:
             columns: what the columns hold, where that cannot be told: words of prefix, address, length, first, last,
-                asn, name and - (another), as in "address,length,asn".
+                asn, name and - (another), as in "address,length,asn"; with a number (from 1) where columns between are
+                passed over, as in "first,last,asn=24".
             names: a text file `asn,name`; its names take the place of those in `path`.
         Raises:
             RuleError: every row of both files that cannot be read (the first 100 are described), or columns that

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WORDS = ("prefix", "address", "length", "first", "last", "asn", "name", "-")
 SAMPLE_BYTES = 1 << 16
 LONGEST = 128  # bits of a prefix
-HINT = "say what the columns hold, as in --columns address,length,asn or --columns prefix,-,asn"
+HINT = "say what the columns hold, as in --columns address,length,asn, prefix,-,asn or first,last,asn=24"
 
 _ORIGINS = re.compile(r"(?:AS)?[0-9]+(?:[_,](?:AS)?[0-9]+)*|\{[0-9]+(?:,[0-9]+)*\}(?:_[0-9{},]+)?", re.IGNORECASE)
 
@@ -44,31 +44,52 @@ def sampled(text: bytes, layout: Layout) -> list[list[str]]:
 
 
 def told(columns: str, head: Head, source: str) -> Layout:
-    """The layout that `columns` names, such as "address,length,asn,name". A first row that does not fit is a header.
+    """The layout that `columns` names, such as "address,length,asn,name" or "first,last,asn=24". A first row that does
+    not fit is a header.
 
     Raises:
-        ValueError: words that are none, or that make no table.
+        ValueError: words that are none, or that make no table. RuleError: the first row has fewer columns.
     """
-    words = [word.strip() for word in columns.split(",")]
-    wrong = [word for word in words if word not in WORDS]
-    doubled = [word for word in WORDS[:-1] if words.count(word) > 1]
-    if wrong or doubled:
-        raise ValueError(f"columns {columns!r}: {(wrong or doubled)[0]!r} is {'none' if wrong else 'there twice'}; "
-                         f"write a list of {', '.join(WORDS)} (-: another)")  # fmt: skip
-    at = {word: words.index(word) for word in words if word != "-"}
+    at = _places(columns)
     keys = [{"prefix"}, {"address", "length"}, {"first", "last"}]
     if "asn" not in at or sum(key <= at.keys() for key in keys) != 1 or len(at.keys() - {"asn", "name"}) > 2:
         raise ValueError(f"columns {columns!r} make no table; write prefix, or address,length, or first,last; and asn")
+    furthest = max(at, key=at.__getitem__)
+    if at[furthest] >= len(head.fields) and (furthest != "name" or "=" in columns):  # rows may leave out a last name
+        count = f"{len(head.fields)} column{'s' * (len(head.fields) != 1)}"
+        _refuse(head, source, f"row has {count}, and columns {columns!r} have {furthest} in column {at[furthest] + 1}")
+    last = len(head.fields) if "=" in columns else columns.count(",") + 1
     layout = replace(
         head.layout, prefix=at.get("prefix", at.get("address", -1)), first=at.get("first", -1), last=at.get("last", -1),
         length=at.get("length", -1), asn=at["asn"], name=at.get("name", -1),
-        name_is_last=at.get("name", -1) == len(words) - 1,
+        name_is_last=at.get("name", -1) == last - 1,
     )  # fmt: skip
     key = max(layout.prefix, layout.first)
     cell = head.fields[key].partition("/")[0] if key < len(head.fields) else ""
     if parse_address(cell) is None:
         layout = replace(layout, start=head.after, line=head.layout.line + 1)
     return adjacent(layout, source)
+
+
+def _places(columns: str) -> dict[str, int]:
+    """Where each word is, from 0: where its number says, else after the word before it."""
+    at: dict[str, int] = {}
+    place = 0
+    for word, equals, number in (entry.strip().partition("=") for entry in columns.split(",")):
+        if equals:
+            if re.fullmatch("[0-9]{1,9}", number.strip(), re.ASCII) is None or not int(number):
+                raise ValueError(f"columns {columns!r}: {number.strip()!r} is no number of a column; count from 1")
+            place = int(number) - 1
+        if word.strip() not in WORDS or word in at:
+            wrong = "there twice" if word in at else "none"
+            hint = "(-: another), with a number where columns between are passed over: first,last,asn=24"
+            raise ValueError(f"columns {columns!r}: {word!r} is {wrong}; write a list of {', '.join(WORDS)} {hint}")
+        if place in at.values():
+            raise ValueError(f"columns {columns!r}: {word!r} and another are column {place + 1}; each has its own")
+        if word != "-":
+            at[word] = place
+        place += 1
+    return at
 
 
 def guessed(head: Head, rows: Sequence[Sequence[str]], source: str) -> Layout:
@@ -96,10 +117,13 @@ def ranged(head: Head, rows: Sequence[Sequence[str]], source: str, layout: Layou
     """`layout`, of ranges with the AS in the third column.
 
     Raises:
-        RuleError: that column looks like lengths of prefixes, with numbers after it.
+        RuleError: that column looks like lengths of prefixes, with numbers after it, or holds no AS numbers.
     """
     if _most(rows, lambda row: len(row) > 3 and _is_length(row, 2) and _ORIGINS.fullmatch(row[3]) is not None):
         _refuse(head, source, f"column 3 holds {_shown(rows, 2)}, which looks like a length of a prefix, not an AS")
+    if _most(rows, lambda row: len(row) > 3 and bool(row[2]) and _ORIGINS.fullmatch(row[2]) is None):
+        count = f"and there are {len(head.fields)} columns"
+        _refuse(head, source, f"column 3 holds {_shown(rows, 2)}, which is no AS number, {count}")
     return layout
 
 

@@ -17,6 +17,8 @@ from gobanfast.asn import columns as of_columns
 GZIP_MAGIC = b"\x1f\x8b"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
+MOST_COLUMNS = 256  # GBF_ASN_MAX_COLUMNS
+
 # Without a header a third column this short is a flag or a country code, not a name.
 SHORTEST_NAME = 3
 
@@ -188,6 +190,10 @@ def number_like(text: str) -> bool:
 
 
 def scan(rows: AsnRows, text: bytes, layout: Layout, source: str) -> list[Problem]:
+    furthest = max(layout.prefix, layout.last, layout.asn, layout.name) + 1
+    if furthest > MOST_COLUMNS:
+        hint = "cut the file down to the columns that are needed"
+        return [Problem(source, layout.line, 1, f"column {furthest} is past the {MOST_COLUMNS} that are read", hint)]
     found, count = rows.scan(
         text,
         delimiter=ord(layout.delimiter),

@@ -31,7 +31,8 @@ def build(
     columns: Annotated[
         str | None,
         typer.Option(
-            metavar="LIST", help="What the columns hold: prefix, address, length, first, last, asn, name, - (another)."
+            metavar="LIST",
+            help="What the columns hold: prefix, address, length, first, last, asn, name, - (another); or asn=24.",
         ),
     ] = None,
 ) -> None:

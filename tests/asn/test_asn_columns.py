@@ -86,6 +86,64 @@ def test_columns_can_be_told(tmp_path: Path, text: str, columns: str, expected: 
     assert expected == table(tmp_path, text, columns).lookup(A)
 
 
+FAR = "203.0.113.0,203.0.113.255," + "x," * 21 + "64500,One\n"  # the AS is in column 24
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "name"),
+    [
+        (FAR, "first,last,asn=24,name", "One"),
+        (FAR, "first=1,last=2,asn=24", None),
+        (FAR, "asn=24,first=1,last", None),
+        (FAR, "first,last," + "-," * 21 + "asn,name", "One"),
+        (FAR, "name=25,asn=24,first=1,last", "One"),
+        (FAR, "first,last,name,asn=24", "x"),  # the columns after it are no part of it
+        ("start_ip,end_ip," + "c," * 21 + "asn,as_name\n" + FAR, None, "One"),
+        ("x," * 200 + "203.0.113.0/24,64500\n", "prefix=201,asn", None),
+        ("x;y\n".replace(";", ",") + "64500,203.0.113.0/24\n", "prefix=2,asn=1", None),
+    ],
+)
+def test_columns_far_to_the_right(tmp_path: Path, text: str, columns: str | None, name: str | None) -> None:
+    """A word with a number is that column, one without the column after the word before it."""
+    made = table(tmp_path, text, columns)
+
+    assert (64500, name) == (made.lookup(A), made.name(64500))
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "words"),
+    [
+        (FAR, "first,last,asn=26", "row has 25 columns, and columns 'first,last,asn=26' have asn in column 26"),
+        (FAR, "first,last,asn=24,name=26", "row has 25 columns"),
+        ("203.0.113.0/24\n", "prefix,asn", "row has 1 column,"),
+        (FAR, None, "column 3 holds 'x', which is no AS number, and there are 25 columns"),
+        ("first,last," + "x," * 300 + "asn\n1.1.1.0,1.1.1.9," + "x," * 300 + "5\n", None, "column 303 is past the 256"),
+    ],
+)
+def test_columns_that_the_file_has_not(tmp_path: Path, text: str, columns: str | None, words: str) -> None:
+    """The error says how many there are, once and not for each row."""
+    with pytest.raises(RuleError) as caught:
+        table(tmp_path, text, columns)
+
+    assert (1, True) == (len(caught.value.problems), words in str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ("1,2,24", "'1' is none; write a list of prefix, .*first,last,asn=24"),
+        ("first,last,asn=0", "'0' is no number of a column; count from 1"),
+        ("first,last,asn=", "'' is no number"),
+        ("first,last,asn=-1", "'-1' is no number"),
+        ("first,last,asn=2", "'asn' and another are column 2"),
+    ],
+)
+def test_numbers_of_columns_that_are_none(tmp_path: Path, columns: str, words: str) -> None:
+    """They are a ValueError that quotes what is wrong."""
+    with pytest.raises(ValueError, match=words):
+        table(tmp_path, FAR, columns)
+
+
 @pytest.mark.parametrize("columns", ["", "asn", "prefix", "prefix,first,last,asn", "prefix,asn,asn", "address,asn"])
 def test_columns_that_make_no_table(tmp_path: Path, columns: str) -> None:
     """They are a ValueError with the value, and usage on the command line."""
@@ -127,7 +185,9 @@ def test_pfx2as_on_the_command_line(tmp_path: Path) -> None:
 
 @given(
     st.lists(st.text(st.sampled_from('0123456789./:,_{}\t\n"#Ax '), max_size=30), max_size=6),
-    st.sampled_from([None, "prefix,asn", "address,length,asn", "first,last,asn", "-,address,length,name,asn"]),
+    st.sampled_from(
+        [None, "prefix,asn", "address,length,asn", "first,last,asn", "-,address,length,name,asn", "first=2,last,asn=5"]
+    ),
 )
 def test_any_text_is_a_table_or_an_error(
     tmp_path_factory: pytest.TempPathFactory, rows: list[str], columns: str | None

@@ -6,7 +6,7 @@
 #include "address/gbf_asn.h"
 #include "address/gbf_prefix.h"
 
-#define GBF_ASN_MAX_COLUMNS 32   /* columns of a row that are looked at; the rest of the line may hold more */
+#define GBF_ASN_MAX_COLUMNS 256  /* columns of a row that are looked at; the rest of the line may hold more */
 #define GBF_ASN_MAX_PROBLEMS 100 /* bad rows described; later ones are only counted */
 #define GBF_ASN_MAX_NAME 1024    /* bytes of a name */
 
