@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from gobanfast.frontends.authz import TOKEN_BYTES, answer_json, plain
 from gobanfast.frontends.http.guard import ADDRESS_START, challengers
 from gobanfast.frontends.tls import CURRENT, handshake_of
-from gobanfast.frontends.trust import Trust, as_trust, read_for, read_forwarded, trust_from_rules
+from gobanfast.frontends.trust import Trust, as_trust, trust_from_rules
 from gobanfast.frontends.wsgi import native, socket_of, status_line
+from gobanfast.wire.forwarded import read_for, read_forwarded
 
 if TYPE_CHECKING:
     from gobanfast.engine import Engine

@@ -9,9 +9,8 @@ import socket
 import pytest
 
 from gobanfast import Engine, Ruleset
-from gobanfast.enrich.crawlers import CrawlerCheck
+from gobanfast.enrich.crawlers import CrawlerCheck, confirm_crawler, forward_addresses
 from gobanfast.frontends.asgi import Gobanfast
-from gobanfast.wire.hosts import confirm_crawler, forward_addresses
 from test_frontend_asgi import Application, ask, header
 
 GOOGLEBOT = b"Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import oracle.trust
 from gobanfast import PrefixSet, PrefixTable
-from gobanfast.frontends.trust import Origin, Trust, as_trust, mint_request_id, read_forwarded
+from gobanfast.frontends.trust import Origin, Trust, as_trust, mint_request_id
+from gobanfast.wire.forwarded import read_forwarded
 
 PEERS = ["10.0.0.0/8", "2001:db8:aaaa::/48", "unix"]
 CASES = tomllib.loads((Path(__file__).parents[1] / "cases" / "forwarded.toml").read_text())["case"]

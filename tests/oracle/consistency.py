@@ -6,7 +6,7 @@ import ipaddress
 import re
 import unicodedata
 
-from gobanfast.wire.hosts import skeleton
+from gobanfast.wire.lookalikes import skeleton
 
 LABELS = r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*"
 

@@ -10,15 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gobanfast.wire.hosts import (
-    Lookalikes,
-    agreement,
-    claimed_crawler,
-    confirm_crawler,
-    host_name,
-    one_edit_apart,
-    skeleton,
-)
+from gobanfast.enrich.crawlers import confirm_crawler
+from gobanfast.wire.crawlers import claimed_crawler
+from gobanfast.wire.hosts import agreement, host_name
+from gobanfast.wire.lookalikes import Lookalikes, one_edit_apart, skeleton
 from oracle.consistency import distance
 
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"

@@ -14,7 +14,8 @@ from gobanfast.rules.compile.request import holds, names_in, reading_of, text_of
 from gobanfast.rules.regex import compile_regex
 from gobanfast.rules.rule import HeaderTest, PrefixList, Rule
 from gobanfast.rules.text.fields import SNI_WORDS, TLS_VERSIONS
-from gobanfast.wire.hosts import Lookalikes, agreement
+from gobanfast.wire.hosts import agreement
+from gobanfast.wire.lookalikes import Lookalikes
 
 if TYPE_CHECKING:
     from gobanfast._core.decision import Decision

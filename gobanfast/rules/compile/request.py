@@ -225,7 +225,7 @@ def holds(test: HeaderTest) -> Holds:
 
 
 def _claims(names: frozenset[str]) -> Holds:
-    from gobanfast.wire.hosts import claimed_crawler
+    from gobanfast.wire.crawlers import claimed_crawler
 
     def claimed(text: str) -> bool:
         found = claimed_crawler(text)
@@ -235,7 +235,7 @@ def _claims(names: frozenset[str]) -> Holds:
 
 
 def _looks_like(protected: tuple[str, ...]) -> Holds:
-    from gobanfast.wire.hosts import Lookalikes
+    from gobanfast.wire.lookalikes import Lookalikes
 
     lookup = Lookalikes(protected).lookup
     return lambda text: any(lookup(name) is not None for name in names_in(text))

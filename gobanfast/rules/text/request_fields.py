@@ -14,7 +14,8 @@ from gobanfast._core.headers import UA_FAMILIES
 from gobanfast.names import parse_pattern
 from gobanfast.rules.rule import HeaderTest, Operator
 from gobanfast.rules.text.fields import Model, Several, checked, listed, one_of, regex, schema, text_of
-from gobanfast.wire.hosts import CRAWLERS, Agreement
+from gobanfast.wire.crawlers import CRAWLERS
+from gobanfast.wire.hosts import Agreement
 
 WORDS = ("absent", "present", "malformed")
 ABSENT_OR_EMPTY = "absent_or_empty"
