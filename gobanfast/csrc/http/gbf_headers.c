@@ -2,6 +2,31 @@
 
 #include <stdlib.h>
 
+/* Families of names that are left out whole. */
+static const char *const FAMILIES[] = {
+    "x-",
+    "cf-",
+    "cloudfront-",
+    "fastly-",
+    "fly-",
+    "akamai-",
+    "if-",
+    "proxy-",
+    "access-control-request-",
+    "sec-ch-",
+    "sec-websocket-",
+};
+
+int gbf_header_in_family(const uint8_t *name, uint32_t nbytes)
+{
+    for (size_t i = 0; i < sizeof FAMILIES / sizeof *FAMILIES; i++) {
+        size_t n = strlen(FAMILIES[i]);
+        if (nbytes >= n && memcmp(name, FAMILIES[i], n) == 0)
+            return 1;
+    }
+    return 0;
+}
+
 gbf_status gbf_headers_grow(gbf_headers *h, uint32_t nbytes)
 {
     uint32_t room = 2 * GBF_HEADERS_BYTES + GBF_HEADERS_MOST + 4 * GBF_HEADER_FIELDS + GBF_HEADERS_SLACK + 64;

@@ -138,7 +138,14 @@ void gbf_header_plan_free(gbf_header_plan *plan);
 uint32_t gbf_header_slot(const gbf_header_plan *plan, const uint8_t *name, uint32_t nbytes);
 
 /* 0: no byte of a token (RFC 9110 section 5.6.2); 1: one; 2: an upper-case letter. */
-uint8_t gbf_header_token(uint8_t byte);
+GBF_INLINE uint8_t gbf_header_token(uint8_t byte)
+{
+    if ((byte >= 'a' && byte <= 'z') || (byte >= '0' && byte <= '9'))
+        return 1;
+    if (byte >= 'A' && byte <= 'Z')
+        return 2;
+    return byte != 0 && memchr("!#$%&'*+-.^_`|~", byte, 15) != NULL;
+}
 
 /* Whether a lower-case name is of a family that is left out of fingerprints whole. */
 int gbf_header_in_family(const uint8_t *name, uint32_t nbytes);

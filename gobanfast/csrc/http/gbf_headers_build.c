@@ -91,40 +91,6 @@ static const builtin BUILTINS[] = {
 };
 enum { BUILTIN_COUNT = sizeof BUILTINS / sizeof *BUILTINS };
 
-/* Families of names that are left out whole. */
-static const char *const FAMILIES[] = {
-    "x-",
-    "cf-",
-    "cloudfront-",
-    "fastly-",
-    "fly-",
-    "akamai-",
-    "if-",
-    "proxy-",
-    "access-control-request-",
-    "sec-ch-",
-    "sec-websocket-",
-};
-
-uint8_t gbf_header_token(uint8_t byte)
-{
-    if ((byte >= 'a' && byte <= 'z') || (byte >= '0' && byte <= '9'))
-        return 1;
-    if (byte >= 'A' && byte <= 'Z')
-        return 2;
-    return byte != 0 && memchr("!#$%&'*+-.^_`|~", byte, 15) != NULL;
-}
-
-int gbf_header_in_family(const uint8_t *name, uint32_t nbytes)
-{
-    for (size_t i = 0; i < sizeof FAMILIES / sizeof *FAMILIES; i++) {
-        size_t n = strlen(FAMILIES[i]);
-        if (nbytes >= n && memcmp(name, FAMILIES[i], n) == 0)
-            return 1;
-    }
-    return 0;
-}
-
 static gbf_header_name *insert(gbf_header_plan *plan, uint32_t *text_bytes, const uint8_t *name, uint32_t nbytes,
                                uint8_t flags)
 {
