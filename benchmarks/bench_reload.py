@@ -34,7 +34,7 @@ def cases(data: Data) -> Iterator[Case]:
     def serve(verify: bool) -> None:
         from gobanfast.rules import ruleset_file
 
-        Engine(ruleset_file.load(compiled, verify=verify)).decide("192.0.2.1", sni="www.example.com")
+        Engine(ruleset_file.load(compiled, Ruleset, verify=verify)).decide("192.0.2.1", sni="www.example.com")
 
     yield _once("YAML and lists, compiled", lambda: Ruleset.load(rules))
     yield _once("rules.gbf, to the first decision", lambda: serve(True))

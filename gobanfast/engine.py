@@ -120,9 +120,10 @@ class Engine(EngineCore):
             RuleError: with every problem of the file, or every inline test that fails.
             FormatError: a compiled file, or an AS table, that cannot be used. OSError: an AS table cannot be opened.
         """
-        from gobanfast.reload.loader import Networks, boot
+        from gobanfast.asn.source import AsnSource
+        from gobanfast.reload.loader import boot
 
-        ruleset, problems = boot(path, networks=Networks(asn), last_good=last_good)
+        ruleset, problems = boot(path, networks=AsnSource(asn), last_good=last_good)
         engine = cls(ruleset)
         engine._boot_problems = problems
         if store is not None:

@@ -116,7 +116,7 @@ def of_rules() -> tuple[bytes, Callable[[bytes], None]]:
     def ask(data: bytes) -> None:
         damaged.unlink(missing_ok=True)  # the one before may be mapped
         damaged.write_bytes(data)
-        engine = Engine(ruleset_file.load(damaged, verify=False))
+        engine = Engine(ruleset_file.load(damaged, Ruleset, verify=False))
         for text in ASKED:
             _ = repr(engine.decide(text))
         for text in SLOTS:  # of the first level of the tries

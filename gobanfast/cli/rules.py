@@ -112,7 +112,7 @@ def write_compiled(
     asn: Asn = None,
 ) -> None:
     """Write the compiled ruleset, which loads in milliseconds and needs no other file; inline tests must pass."""
-    from gobanfast.reload.loader import tested
+    from gobanfast.reload.compile_now import tested
 
     ruleset = tested(_load(file, load_asn(asn)))
     ruleset.save(out)

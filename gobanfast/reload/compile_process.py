@@ -10,14 +10,12 @@ import json
 import os
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gobanfast._errors import GobanError, Problem, RuleError
 from gobanfast.rules import ruleset_file
+from gobanfast.rules.ruleset import Ruleset
 from gobanfast.rules.sources import Inputs
-
-if TYPE_CHECKING:
-    from gobanfast.rules.ruleset import Ruleset
 
 LARGE = 4 << 20  # bytes of rules, lists and AS table from which on it is worth starting a process
 TIMEOUT = 900.0  # seconds
@@ -64,20 +62,21 @@ def compile_apart(rules: str, *, asn: str | None, table: str | None, out: str, i
         raise RuleError([Problem(**problem) for problem in said["problems"]])
     if said["error"] is not None:
         raise GobanError(said["error"])
-    return ruleset_file.load(out)
+    return ruleset_file.load(out, Ruleset)
 
 
 def child(job: dict[str, Any]) -> None:
     """What the other process does: the job is done, and told on standard output."""
     from gobanfast.asn import AsnTable
-    from gobanfast.reload.loader import Networks, fresh
+    from gobanfast.asn.source import AsnSource
+    from gobanfast.reload.compile_now import compile_now
 
     inputs = Inputs()
     problems: list[dict[str, Any]] = []
     message: str | None = None
     try:
         table = job["asn"] if job["table"] is None else AsnTable.load(job["table"])
-        fresh(job["rules"], Networks(table), inputs).save(job["out"])
+        compile_now(job["rules"], AsnSource(table), inputs).save(job["out"])
     except RuleError as error:
         problems = [asdict(problem) for problem in error.problems]
     except (GobanError, OSError, ValueError, MemoryError) as error:

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gobanfast._errors import FormatError, GobanError, RuleError
-from gobanfast._fork import importing
+from gobanfast.asn.source import AsnSource
+from gobanfast.reload.compile_now import compile_now
 from gobanfast.rules import ruleset_file
 from gobanfast.rules.ruleset import Ruleset
 from gobanfast.rules.sources import Inputs
@@ -21,52 +22,11 @@ from gobanfast.rules.sources import Inputs
 if TYPE_CHECKING:
     from logging import Logger
 
-    from gobanfast.asn import AsnTable
-
 Path = str | os.PathLike[str]
 
 
-class Networks:
-    """The AS table that rules are compiled over: the one given, or what a file has, read again when it changes."""
-
-    def __init__(self, source: AsnTable | str | os.PathLike[str] | None) -> None:
-        self._digest: str | None = None
-        self._table: AsnTable | None = None
-        self.path: str | None = None
-        if isinstance(source, (str, os.PathLike)):
-            self.path = os.path.abspath(source)
-        else:
-            self._table = source
-
-    def table(self, inputs: Inputs) -> AsnTable | None:
-        """The table; its file is added to `inputs`. Raises what `asn.read` raises."""
-        from gobanfast.asn import read
-
-        if self.path is not None:
-            inputs.add(self.path)
-            if self._table is None or inputs.files[self.path] != self._digest:
-                self._table = read(self.path)
-                self._digest = inputs.files[self.path]
-        return self._table
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the table, or of its file."""
-        if self.path is not None:
-            return os.path.getsize(self.path) if os.path.isfile(self.path) else 0
-        return 0 if self._table is None else self._table.nbytes
-
-    def made(self, ruleset: Ruleset) -> bool:
-        """Whether a ruleset, whose files have not changed, was compiled over this table."""
-        from gobanfast.asn import AsnTable
-
-        if self.path is not None:
-            return self.path in ruleset.inputs.files
-        return ruleset.made_over == (self._table or AsnTable.starter()).content_hash
-
-
 def current(
-    path: Path, *, networks: Networks, last_good: Path | None, inputs: Inputs, apart: bool = False
+    path: Path, *, networks: AsnSource, last_good: Path | None, inputs: Inputs, apart: bool = False
 ) -> Ruleset:  # fmt: skip
     """The ruleset that `path` means now, its inline tests passed; compiled, or mapped from `last_good` if that is it.
 
@@ -86,29 +46,14 @@ def current(
         return ruleset
 
 
-def fresh(path: Path, networks: Networks, inputs: Inputs, *, apart: bool = False) -> Ruleset:
+def fresh(path: Path, networks: AsnSource, inputs: Inputs, *, apart: bool = False) -> Ruleset:
     """The ruleset in `path`, compiled now, its inline tests passed."""
     if apart and not ruleset_file.is_stored(path):
         return _fresh_apart(path, networks, inputs)
-    asn = None
-    if not ruleset_file.is_stored(path):
-        _import_reader()
-        asn = networks.table(inputs)
-    return tested(Ruleset.load(path, asn=asn, inputs=inputs))
+    return compile_now(path, networks, inputs)
 
 
-def _import_reader() -> None:
-    """Imports what reading rules needs, and a compiled ruleset did not."""
-    with importing:
-        import yaml  # noqa: F401
-
-        from gobanfast.rules import inline_test  # noqa: F401
-        from gobanfast.rules.check import lint  # noqa: F401
-        from gobanfast.rules.compile import address, connection, request  # noqa: F401
-        from gobanfast.rules.text import includes, schema  # noqa: F401
-
-
-def _fresh_apart(path: Path, networks: Networks, inputs: Inputs) -> Ruleset:
+def _fresh_apart(path: Path, networks: AsnSource, inputs: Inputs) -> Ruleset:
     """`fresh`, compiled by another process; the file it writes is gone from its directory when this returns."""
     import tempfile
 
@@ -131,7 +76,7 @@ def keep(ruleset: Ruleset, last_good: Path) -> None:
         _log().error("%s: the last good rules could not be kept: %s", last_good, error)
 
 
-def boot(path: Path, *, networks: Networks, last_good: Path | None) -> tuple[Ruleset, tuple[str, ...]]:
+def boot(path: Path, *, networks: AsnSource, last_good: Path | None) -> tuple[Ruleset, tuple[str, ...]]:
     """`current`, or the last good ruleset when that fails, with the reasons why it is that one."""
     try:
         return current(path, networks=networks, last_good=last_good, inputs=Inputs()), ()
@@ -140,7 +85,7 @@ def boot(path: Path, *, networks: Networks, last_good: Path | None) -> tuple[Rul
             raise
         problems = error.problems if isinstance(error, RuleError) else (f"{os.fspath(path)}: {error}",)
         try:
-            ruleset = ruleset_file.load(last_good)
+            ruleset = ruleset_file.load(last_good, Ruleset)
         except FormatError as unusable:
             _log().error("%s: cannot be used, and neither can the last good rules: %s", path, unusable)
             raise error from unusable
@@ -154,21 +99,17 @@ def _log() -> Logger:
     return logging.getLogger("gobanfast.rules")
 
 
-def tested(ruleset: Ruleset) -> Ruleset:
-    """The same ruleset. RuleError when it fails its inline tests."""
-    failures = ruleset.failures()
-    if failures:
-        raise RuleError(failures)
-    return ruleset
-
-
-def _kept(path: Path, networks: Networks, last_good: Path) -> Ruleset | None:
+def _kept(path: Path, networks: AsnSource, last_good: Path) -> Ruleset | None:
     """The ruleset in `last_good` if it was made from just these rules, lists and AS table."""
     try:
-        kept = ruleset_file.load(last_good)
+        kept = ruleset_file.load(last_good, Ruleset)
     except (OSError, FormatError):
         return None
-    fits = os.path.abspath(path) in kept.inputs.files and not kept.inputs.changed() and networks.made(kept)
+    fits = (
+        os.path.abspath(path) in kept.inputs.files
+        and not kept.inputs.changed()
+        and networks.made(kept.inputs.files, kept.made_over)
+    )
     return kept if fits else None
 
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from gobanfast._errors import GobanError, RuleError
 from gobanfast._fork import importing, watch_forks
+from gobanfast.asn.source import AsnSource
 from gobanfast.reload import compile_process
 from gobanfast.reload.canary import Trial
-from gobanfast.reload.loader import Networks, current, fresh, keep
+from gobanfast.reload.loader import current, fresh, keep
 from gobanfast.rules.sources import Inputs
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Watcher:
         self.problems: tuple[str, ...] = ()  # why the newest rules are not in force; empty when they are
         self.stale_since: float | None = None  # unix seconds
         self.report: dict[str, Any] | None = None  # of the last trial
-        self._engine, self._networks, self._last_good, self._budget = engine, Networks(asn), last_good, budget
+        self._engine, self._networks, self._last_good, self._budget = engine, AsnSource(asn), last_good, budget
         self._interval = interval
         self._inputs = Inputs()
         inputs = engine.ruleset.inputs

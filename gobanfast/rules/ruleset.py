@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gobanfast._dataclass import dataclass
-from gobanfast._digest import blake2b
-from gobanfast._errors import Problem, RuleError
+from gobanfast._errors import Problem
 from gobanfast.rules import ruleset_file
 from gobanfast.rules.inline_test import Case
 from gobanfast.rules.rule import PrefixList, Rule, Unparsable
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from gobanfast._core.prefix_set import PrefixSet
     from gobanfast.asn import AsnTable
     from gobanfast.rules.compile.address import Overlay
-    from gobanfast.rules.text.includes import Tree
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -82,12 +80,13 @@ class Ruleset:
             if asn is not None:
                 raise ValueError(f"{os.fspath(path)} is compiled, over an AS table of its own; asn= goes with YAML")
             inputs.add(path)
-            return ruleset_file.load(path)
+            return ruleset_file.load(path, cls)
+        from gobanfast.rules.build import build
         from gobanfast.rules.text.includes import Tree
 
         tree = Tree(inputs)
         tree.load(os.fspath(path))
-        return cls._of(tree, asn)
+        return build(tree, asn, cls)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the compiled ruleset to `path` through a temporary file, fsync and rename; `load` takes it.
@@ -99,54 +98,12 @@ class Ruleset:
     @classmethod
     def from_text(cls, text: str, *, source: str = "<string>", asn: AsnTable | None = None) -> Ruleset:
         """The ruleset in a YAML text; as `load`, with `source` as the name in messages."""
+        from gobanfast.rules.build import build
         from gobanfast.rules.text.includes import Tree
 
         tree = Tree()
         tree.parse(text, source)
-        return cls._of(tree, asn)
-
-    @classmethod
-    def _of(cls, tree: Tree, asn: AsnTable | None) -> Ruleset:
-        from gobanfast._core.compiled_rules import CompiledRules
-        from gobanfast.rules.check import lint
-        from gobanfast.rules.compile.address import overlay
-        from gobanfast.rules.compile.connection import signal_table
-        from gobanfast.rules.compile.request import header_plan, request_table
-        from gobanfast.rules.text import schema
-
-        if not tree.documents:
-            raise RuleError(tree.problems)
-        found = schema.check(tree.documents, tree.inputs)
-        problems = tree.problems + found.problems
-        if problems:
-            raise RuleError(_by_place(problems, tree))
-        starter = asn is None
-        if asn is None:
-            from gobanfast.asn import AsnTable
-
-            asn = AsnTable.starter()
-        rules = tuple(sorted((rule for rule in found.rules if rule.mode != "off"), key=lambda rule: rule.order))
-        arrays = overlay(rules, asn)
-        source = tree.documents[0].source
-        try:
-            signals = signal_table(rules)
-        except ValueError as error:
-            raise RuleError(_misfits(rules, source, str(error))) from None
-        try:
-            plan = header_plan(rules, found.settings.fingerprint)
-        except ValueError as error:
-            raise RuleError([Problem(source, 1, 1, str(error))]) from None
-        warnings = found.unused + lint.lint(
-            tree.documents, rules, arrays, starter=starter, scored=found.settings.score is not None
-        )
-        compiled = CompiledRules(rules, unparsable=found.unparsable, signals=signals, plan=plan,
-                                 requests=request_table(rules, plan), **arrays.arguments())  # fmt: skip
-        compiled.complete(partial(facts, rules, found.unparsable, found.settings, found.trust), asn)
-        return cls(
-            rules, found.unparsable, found.settings, found.trust, tuple(found.cases),
-            tuple(_by_place(warnings, tree)), compiled, arrays, source, asn, tree.inputs, asn.content_hash,
-            None,
-        )  # fmt: skip
+        return build(tree, asn, cls)
 
     def failures(self) -> list[Problem]:
         """A problem for every inline test that these rules fail."""
@@ -183,32 +140,3 @@ class Ruleset:
 
     def __repr__(self) -> str:
         return f"<Ruleset {self.source!r}: {len(self.rules)} rules, {self.nbytes} bytes>"
-
-
-def facts(rules: tuple[Rule, ...], unparsable: Unparsable, settings: Settings, trust: PrefixList) -> bytes:
-    """What a ruleset says besides its compiled arrays, as its content hash takes it in."""
-    from dataclasses import astuple
-
-    digest = blake2b(repr(astuple(settings)).encode(), digest_size=32)  # astuple, because repr hides the key
-    digest.update(unparsable.encode() + trust.addresses + trust.lengths)
-    for rule in rules:
-        told = (rule.id, rule.action, rule.mode, rule.duration, rule.key, rule.priority, rule.reason, rule.weigh)
-        digest.update(repr(told).encode())
-    return digest.digest()
-
-
-def _by_place(problems: list[Problem], tree: Tree) -> list[Problem]:
-    """The rules files in order, then the lists they name, each from the top."""
-    order = {document.source: index for index, document in enumerate(tree.documents)}
-    return sorted(problems, key=lambda item: (order.get(item.source, len(order)), item.source, item.line, item.column))
-
-
-def _misfits(rules: tuple[Rule, ...], source: str, text: str) -> list[Problem]:
-    """Name patterns that are fine alone and do not compile together, at the rules that have them."""
-    problems = []
-    for line in text.split("\n"):
-        message, _, hint = line.partition("; ")
-        owners = [rule for rule in rules if any(repr(pattern) in message for pattern in rule.when.sni or ())]
-        owners += [rule for rule in rules if rule.when.sni_file is not None]
-        problems.append(Problem(source, owners[0].line, owners[0].column, message, hint))
-    return problems

@@ -66,16 +66,16 @@ def save(ruleset: Ruleset, path: str | os.PathLike[str]) -> None:
     whole.save(path, mode=mode)
 
 
-def load(path: str | os.PathLike[str], *, verify: bool = True) -> Ruleset:
-    """The ruleset that `save` wrote to `path`, mapped read-only: processes share its pages.
+def load(path: str | os.PathLike[str], kind: type[Ruleset], *, verify: bool = True) -> Ruleset:
+    """The ruleset, a `kind`, that `save` wrote to `path`, mapped read-only: processes share its pages.
 
     Rule texts and every index are checked before the first decision, whatever `verify` says; with it the content hashes
     of the tables too. Raises OSError, or FormatError (path, offset): cut short, damaged, foreign or too new.
     """
     from gobanfast._core.compiled_rules import CompiledRules
     from gobanfast.asn import AsnTable
+    from gobanfast.rules.build import facts
     from gobanfast.rules.compile.request import header_plan, request_table
-    from gobanfast.rules.ruleset import Ruleset, facts
 
     name = os.fspath(path)
     whole = Block.map(path)
@@ -104,7 +104,7 @@ def load(path: str | os.PathLike[str], *, verify: bool = True) -> Ruleset:
             {str(file): digest for file, digest in meta["inputs"]["files"].items()},
             {(directory, pattern): tuple(found) for directory, pattern, found in meta["inputs"]["globs"]},
         )
-        return Ruleset(
+        return kind(
             rules=rules,
             unparsable=unparsable,
             settings=settings,

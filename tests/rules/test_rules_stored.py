@@ -111,7 +111,7 @@ def test_damaged_files_are_format_errors(full: Ruleset, tmp_path: Path, verify: 
         data[chosen.randrange(len(data))] ^= 1 << chosen.randrange(8)
         (tmp_path / "bad.gbf").write_bytes(data)
         try:
-            found = answers(ruleset_file.load(tmp_path / "bad.gbf", verify=verify))
+            found = answers(ruleset_file.load(tmp_path / "bad.gbf", Ruleset, verify=verify))
         except FormatError:
             refused += 1
         else:
@@ -160,7 +160,7 @@ def test_cut_files_are_format_errors(full: Ruleset, tmp_path: Path) -> None:
     for size in [0, 1, 63, 64, 100, *range(128, len(good), 997), len(good) - 1]:
         (tmp_path / "bad.gbf").write_bytes(good[:size])
         with pytest.raises(FormatError, match=r"bad\.gbf: "):
-            ruleset_file.load(tmp_path / "bad.gbf")
+            ruleset_file.load(tmp_path / "bad.gbf", Ruleset)
 
 
 def test_foreign_files_are_refused(full: Ruleset, tmp_path: Path) -> None:

@@ -1,0 +1,94 @@
+"""Compiles rules: texts that were read, through checks, overlay and tables, into a Ruleset."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from gobanfast._digest import blake2b
+from gobanfast._errors import Problem, RuleError
+
+if TYPE_CHECKING:
+    from gobanfast.asn import AsnTable
+    from gobanfast.rules.rule import PrefixList, Rule, Unparsable
+    from gobanfast.rules.ruleset import Ruleset
+    from gobanfast.rules.settings import Settings
+    from gobanfast.rules.text.includes import Tree
+
+
+def build(tree: Tree, asn: AsnTable | None, kind: type[Ruleset]) -> Ruleset:
+    """The ruleset, a `kind`, of the rules files in `tree` over an AS table; None takes the starter table.
+
+    Raises:
+        RuleError: every problem of the files, by place.
+    Cost: see `Ruleset.load`.
+    """
+    from gobanfast._core.compiled_rules import CompiledRules
+    from gobanfast.rules.check import lint
+    from gobanfast.rules.compile.address import overlay
+    from gobanfast.rules.compile.connection import signal_table
+    from gobanfast.rules.compile.request import header_plan, request_table
+    from gobanfast.rules.text import schema
+
+    if not tree.documents:
+        raise RuleError(tree.problems)
+    found = schema.check(tree.documents, tree.inputs)
+    problems = tree.problems + found.problems
+    if problems:
+        raise RuleError(_by_place(problems, tree))
+    starter = asn is None
+    if asn is None:
+        from gobanfast.asn import AsnTable
+
+        asn = AsnTable.starter()
+    rules = tuple(sorted((rule for rule in found.rules if rule.mode != "off"), key=lambda rule: rule.order))
+    arrays = overlay(rules, asn)
+    source = tree.documents[0].source
+    try:
+        signals = signal_table(rules)
+    except ValueError as error:
+        raise RuleError(_misfits(rules, source, str(error))) from None
+    try:
+        plan = header_plan(rules, found.settings.fingerprint)
+    except ValueError as error:
+        raise RuleError([Problem(source, 1, 1, str(error))]) from None
+    warnings = found.unused + lint.lint(
+        tree.documents, rules, arrays, starter=starter, scored=found.settings.score is not None
+    )
+    compiled = CompiledRules(rules, unparsable=found.unparsable, signals=signals, plan=plan,
+                             requests=request_table(rules, plan), **arrays.arguments())  # fmt: skip
+    compiled.complete(partial(facts, rules, found.unparsable, found.settings, found.trust), asn)
+    return kind(
+        rules, found.unparsable, found.settings, found.trust, tuple(found.cases),
+        tuple(_by_place(warnings, tree)), compiled, arrays, source, asn, tree.inputs, asn.content_hash,
+        None,
+    )  # fmt: skip
+
+
+def facts(rules: tuple[Rule, ...], unparsable: Unparsable, settings: Settings, trust: PrefixList) -> bytes:
+    """What a ruleset says besides its compiled arrays, as its content hash takes it in."""
+    from dataclasses import astuple
+
+    digest = blake2b(repr(astuple(settings)).encode(), digest_size=32)  # astuple, because repr hides the key
+    digest.update(unparsable.encode() + trust.addresses + trust.lengths)
+    for rule in rules:
+        told = (rule.id, rule.action, rule.mode, rule.duration, rule.key, rule.priority, rule.reason, rule.weigh)
+        digest.update(repr(told).encode())
+    return digest.digest()
+
+
+def _by_place(problems: list[Problem], tree: Tree) -> list[Problem]:
+    """The rules files in order, then the lists they name, each from the top."""
+    order = {document.source: index for index, document in enumerate(tree.documents)}
+    return sorted(problems, key=lambda item: (order.get(item.source, len(order)), item.source, item.line, item.column))
+
+
+def _misfits(rules: tuple[Rule, ...], source: str, text: str) -> list[Problem]:
+    """Name patterns that are fine alone and do not compile together, at the rules that have them."""
+    problems = []
+    for line in text.split("\n"):
+        message, _, hint = line.partition("; ")
+        owners = [rule for rule in rules if any(repr(pattern) in message for pattern in rule.when.sni or ())]
+        owners += [rule for rule in rules if rule.when.sni_file is not None]
+        problems.append(Problem(source, owners[0].line, owners[0].column, message, hint))
+    return problems
