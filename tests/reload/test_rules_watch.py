@@ -222,7 +222,7 @@ def test_last_good_rules_of_another_format(
     assert action(Engine.load(rules)) == action(Engine.load(rules, last_good=kept))
     assert "neither can the last good rules" in caplog.text
     assert "has format 2, this gobanfast reads 3" in caplog.text
-    assert ruleset_file.load(kept).compiled.content_hash
+    assert ruleset_file.load(kept, Ruleset).compiled.content_hash
 
 
 def test_a_restart_with_a_broken_file_boots_on_the_last_good_rules(rules: Path, tmp_path: Path) -> None:
