@@ -20,13 +20,13 @@ from gobanfast.batch.log_fields import Hear, Request, hear
 if TYPE_CHECKING:
     from gobanfast._core.prefix_set import PrefixSet
 
-__all__ = ["ADDRESS_KEYS", "FORMATS", "Chunk", "LogError", "LogFile"]
+__all__ = ["ADDRESS_KEYS", "FORMATS", "Chunk", "LogError", "LogFile", "unpacked_lines"]
 
 BLOCK_BYTES = 1 << 17  # read at once, small enough for the cache; a chunk holds the lines that end inside one block
 MOST_WAITING = 64  # blocks that are read before the layout is told by fewer lines
 
 BYTE_ORDER_MARK = "\xef\xbb\xbf"  # of UTF-8, as Latin-1
-_PACKED = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\3\4": "zip"}
+PACKED = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\3\4": "zip"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,21 @@ def _unpacked(stream: BufferedReader) -> Callable[[int], bytes]:
     return stream.read1
 
 
+def unpacked_lines(stream: BufferedReader, name: str) -> Iterator[str]:
+    """Whole lines of UTF-8 text, plain or gzip, as a decision log has them; other bytes are surrogates.
+
+    Raises:
+        LogError: the gzip stream is damaged.
+    """
+    packed = stream.peek(2)[:2] == b"\x1f\x8b"
+    plain = gzip.GzipFile(fileobj=stream) if packed else stream
+    try:
+        for line in plain:
+            yield line.decode("utf-8", "surrogateescape")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise LogError(f"{name}: gzip stream is damaged or cut short: {error}") from None
+
+
 def _lines(read: Callable[[int], bytes], name: str = "log") -> Iterator[list[str]]:
     """Lists of lines in order, without their ends; a line past BLOCK_BYTES is cut to that."""
     rest, number = "", 0
@@ -137,7 +152,7 @@ def _lines(read: Callable[[int], bytes], name: str = "log") -> Iterator[list[str
 
 def _refuse_foreign(block: bytes, name: str) -> None:
     """None if the text may be UTF-8, ASCII or Latin-1; LogError for UTF-16 and for what is packed."""
-    for magic, packer in _PACKED.items():
+    for magic, packer in PACKED.items():
         if block.startswith(magic):
             raise LogError(f"{name}: it is packed by {packer}; unpack it first, and give the plain log or - for stdin")
     even, odd = block[:200:2], block[1:200:2]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from enum import StrEnum
+from errno import EISDIR
+from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -113,6 +117,31 @@ def _pair(text: str) -> tuple[bytes, bytes]:
     if not colon or not name.strip():
         raise typer.BadParameter(f"--header {text!r} has no name; write 'user-agent: curl/8.5.0'")
     return name.strip().encode(), value.strip().encode()
+
+
+def log_streams(paths: Sequence[Path], stack: ExitStack) -> Iterator[tuple[str, BufferedReader]]:
+    """Name and bytes of each log, packed or not; `-` is standard input. Files are closed with `stack`.
+
+    Raises:
+        BadParameter: standard input is named twice. OSError: a file cannot be read.
+    """
+    if [str(path) for path in paths].count("-") > 1:
+        raise typer.BadParameter("- (standard input) can be read once; name it once")
+    for path in paths:
+        if str(path) == "-":
+            yield "<stdin>", standard_input()
+        elif path.is_dir():
+            raise IsADirectoryError(EISDIR, "it is a folder; name the logs in it", str(path))
+        else:
+            yield str(path), stack.enter_context(path.open("rb"))
+
+
+def standard_input() -> BufferedReader:
+    """The bytes of standard input."""
+    stream = sys.stdin.buffer
+    if isinstance(stream, BufferedReader):
+        return stream
+    return BufferedReader(cast(RawIOBase, stream))  # what a test put there reads the same
 
 
 def load_asn(path: Path | None) -> AsnTable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,7 @@ from gobanfast.cli.common import (
     ask_store,
     load_asn,
     load_engine,
+    log_streams,
     members,
     not_asked,
     request_signals,
@@ -49,7 +51,7 @@ def explain(
     mount: Mount = "",
     store: StoreUri = None,
     log: Annotated[
-        Path | None, typer.Option("--log", exists=True, dir_okay=False, help="Decision log that holds the decision.")
+        Path | None, typer.Option("--log", help="Decision log that holds the decision, plain or gzip; - is stdin.")
     ] = None,
     id: Annotated[str | None, typer.Option("--id", help="Id of the decision in the log.")] = None,  # noqa: A002
     rules_dir: Annotated[
@@ -89,10 +91,12 @@ def explain(
 
 def logged(rules: Path, asn: Path | None, log: Path, wanted: str, rules_dir: Path | None, *, as_json: bool) -> None:
     """Explains a line of a decision log."""
+    from gobanfast.batch.logs import unpacked_lines
     from gobanfast.telemetry.replay import find_line, replay
 
-    with log.open(encoding="utf-8", errors="surrogateescape") as lines:
-        line = find_line(lines, wanted, str(log))
+    with ExitStack() as stack:
+        ((name, stream),) = log_streams([log], stack)
+        line = find_line(unpacked_lines(stream, name), wanted, name)
     networks = load_asn(asn)
     engine = load_engine(rules, networks)
     if engine.ruleset.content_hash != line["ruleset"] and rules_dir is not None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gobanfast._errors import GobanError
+from gobanfast.batch.logs import PACKED
 from gobanfast.cli import captures
 from gobanfast.cli.common import AsJson, counted, output, table
 
@@ -18,6 +22,14 @@ if TYPE_CHECKING:
     from gobanfast._core.client_hello import ClientHello
 
 HEX_CHARACTERS = frozenset(b"0123456789abcdefABCDEF \t\r\n:")
+LIKE_HEX = re.compile(rb"\s*(?:0x)?16[\s:,]*(?:0x)?03[\s:,]*(?:0x)?0[0-4]", re.IGNORECASE)  # a handshake record
+EXPECTED = "give the first bytes that a TLS client sends, binary or hex, or a capture (pcap, pcapng)"
+FOREIGN = {
+    b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"\x7fELF": "a program", b"MZ": "a Windows program",
+    b"%PDF": "a PDF", b"SQLite format 3": "an SQLite database", b"\x30\x82": "DER, as of certificates and keys",
+    b"-----BEGIN": "PEM, as of certificates and keys", b"snoop\0": "a snoop capture",
+    b"\x89GBF": "a compiled table of gobanfast",
+}  # fmt: skip
 STREAM_LIMIT = 1 << 20  # bytes kept of one TCP stream
 NUMBERS = ("versions", "ciphers", "extensions", "groups", "signature_algorithms")
 SHOWN = (
@@ -39,16 +51,24 @@ def hello(
     """Show what the ClientHello in FILE says, or each one in a capture. QUIC needs the extra quic, captures pcap."""
     from gobanfast._core.client_hello import parse_client_hello
 
+    name = "<stdin>" if file == "-" else file
     data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    found = list(captured(data)) if captures.is_capture(data) else [("", parse_client_hello(from_hex(data)))]
-    for name, parsed in found:
+    is_capture = captures.is_capture(data)
+    if not is_capture:
+        refuse_foreign(data, name)
+        data = from_hex(data, name)
+    found = list(captured(data)) if is_capture else [("", parse_client_hello(data))]
+    for ends, parsed in found:
         if as_json:
-            typer.echo(json.dumps({"connection": name} | members(parsed)))
+            typer.echo(json.dumps({"connection": ends} | members(parsed)))
         else:
             rows = [(key, text(key, value)) for key, value in members(parsed).items() if value not in (None, [], False)]
-            output().print(table("", ["client hello", name or file], rows))
+            output().print(table("", ["client hello", ends or file], rows))
     if not found:
-        typer.echo(f"{file}: no client hello in {len(data)} bytes of capture", err=True)
+        hint = "capture from the first packets of a connection on, and whole packets (tcpdump -s 0)"
+        typer.echo(f"{name}: no client hello in {len(data)} bytes of capture; {hint}", err=True)
+    elif not is_capture and found[0][1].status == "not-tls":
+        typer.echo(f"{name}: no client hello: {found[0][1].problem}; {EXPECTED}", err=True)
     if not found or any(parsed.status != "ok" for _, parsed in found):
         raise typer.Exit(1)
 
@@ -68,14 +88,32 @@ def text(key: str, value: Any) -> str:
     return " ".join(value) if isinstance(value, list) else str(value)
 
 
-def from_hex(data: bytes) -> bytes:
-    """The bytes that `data` writes in hex; `data` itself if it holds anything else."""
-    if not data or not HEX_CHARACTERS.issuperset(data):
-        return data
-    try:
-        return bytes.fromhex(data.decode().replace(":", ""))
-    except ValueError:
-        return data
+def refuse_foreign(data: bytes, name: str) -> None:
+    """None if it may be the bytes of a connection; GobanError for an empty file and for what is of another kind."""
+    if not data.strip():
+        raise GobanError(f"{name}: it is empty; {EXPECTED}")
+    for magic, packer in {b"\x1f\x8b": "gzip", **PACKED}.items():
+        if data.startswith(magic):
+            raise GobanError(f"{name}: it is packed by {packer}; unpack it, and {EXPECTED}")
+    for magic, what in FOREIGN.items():
+        if data.startswith(magic):
+            raise GobanError(f"{name}: it is {what}; {EXPECTED}")
+
+
+def from_hex(data: bytes, name: str) -> bytes:
+    """The bytes that `data` writes in hex; `data` itself if it holds anything else.
+
+    Raises:
+        GobanError: it begins as the hex of a TLS record does, and goes on otherwise.
+    """
+    if HEX_CHARACTERS.issuperset(data):
+        with suppress(ValueError):
+            return bytes.fromhex(data.decode().replace(":", ""))
+    if LIKE_HEX.match(data):
+        odd = next((char for char in data if char not in HEX_CHARACTERS), None)
+        why = "it has an odd number of hex digits" if odd is None else f"{chr(odd)!r} is no hex digit"
+        raise GobanError(f"{name}: {why}; write two digits for each byte, with blanks, colons or nothing between")
+    return data
 
 
 def captured(data: bytes) -> Iterator[tuple[str, ClientHello]]:

@@ -25,6 +25,7 @@ from gobanfast.cli.common import (
     counted,
     listed,
     load_asn,
+    log_streams,
     not_asked,
     output,
     table,
@@ -126,7 +127,7 @@ def diff(
     new: Annotated[Path, typer.Argument(metavar="NEW", exists=True, dir_okay=False, help="Rules, YAML or compiled.")],
     logs: Annotated[
         list[Path] | None,
-        typer.Option("--log", "-l", exists=True, dir_okay=False, help="Access log; several may be given."),
+        typer.Option("--log", "-l", help="Access log, plain or gzip; several may be given; - is stdin (gzip too)."),
     ] = None,
     asn: Asn = None,
     budget: Annotated[
@@ -164,11 +165,11 @@ def diff(
         with ExitStack() as stack:
             opened = [
                 LogFile(
-                    stack.enter_context(path.open("rb")), str(path), layout=layout.value, field=field,
+                    stream, name, layout=layout.value, field=field,
                     requests=asks_requests(before, after), times=replay,
                     asked=asked_headers(before.compiled, after.compiled), trusted=trusted(after),
                 )
-                for path in logs
+                for name, stream in log_streams(logs, stack)
             ]  # fmt: skip
             compared = compare(before, after, opened, replay=replay, mount=mount)
         over = None if budget is None else compared.over(budget)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
-from io import BufferedReader, RawIOBase
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -33,6 +31,7 @@ from gobanfast.cli.common import (
     listed,
     load_asn,
     load_engine,
+    log_streams,
     network,
     output,
     share,
@@ -55,7 +54,7 @@ class FailOn(StrEnum):
 def scan(
     logs: Annotated[
         list[Path],
-        typer.Argument(metavar="LOG...", help="Plain or gzip; - is stdin."),
+        typer.Argument(metavar="LOG...", help="Plain or gzip; - is stdin (gzip too)."),
     ],
     rules: Rules,
     asn: Asn = None,
@@ -94,11 +93,7 @@ def scan(
         sink = None if out is None else stack.enter_context(out.open("w", encoding="ascii"))
         scanned = Scan(engine, out=sink, mount=mount)
         advance = stack.enter_context(_progress(logs))
-        for path in logs:
-            if str(path) == "-":
-                name, stream = "<stdin>", _standard_input()
-            else:
-                name, stream = str(path), stack.enter_context(path.open("rb"))
+        for name, stream in log_streams(logs, stack):
             opened.append(
                 LogFile(
                     stream, name, layout=layout.value, field=field, requests=scanned.asks_requests, times=replay,
@@ -127,13 +122,6 @@ def scan(
         raise typer.Exit(130)
     if fail_on is not None and any(key == fail_on.value for key, _, _ in scanned.by_action()):
         raise typer.Exit(1)
-
-
-def _standard_input() -> BufferedReader:
-    stream = sys.stdin.buffer
-    if isinstance(stream, BufferedReader):
-        return stream
-    return BufferedReader(cast(RawIOBase, stream))  # what a test put there reads the same
 
 
 @contextmanager

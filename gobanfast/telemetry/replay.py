@@ -41,8 +41,9 @@ def find_line(lines: Iterable[str], id: str, source: str = "log") -> dict[str, A
         FormatError: the line with it is not one of a decision, or of another version.
         GobanError: there is none.
     """
-    offset = 0
+    offset, objects = 0, 0
     for text in lines:
+        objects += text.startswith("{")
         if id in text:
             try:
                 line = json.loads(text)
@@ -53,6 +54,8 @@ def find_line(lines: Iterable[str], id: str, source: str = "log") -> dict[str, A
                     raise FormatError(source, offset, f"line of version {line.get('v')!r}, this release reads 1")
                 return line
         offset += len(text.encode("utf-8", "surrogateescape"))
+    if offset and not objects:
+        raise GobanError(f"{source}: no line is JSON; give a decision log, or what to explain: ADDRESS --path ...")
     raise GobanError(f"{source}: no decision has the id {id!r}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import struct
 from io import BytesIO
@@ -59,6 +60,49 @@ def test_what_is_not_whole_ends_with_status_1():
 def test_missing_file_is_wrong_usage():
     """A file that cannot be read is named, with status 2."""
     assert "no-such-file" in run("no-such-file", status=2).output
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "it is empty; give the first bytes that a TLS client sends, binary or hex, or a capture (pcap, pcapng)"),
+        (b" \n", "it is empty; "),
+        (gzip.compress(b"x"), "it is packed by gzip; unpack it, and give the first bytes"),
+        (b"\x28\xb5\x2f\xfdabc", "it is packed by zstd; unpack it"),
+        (b"PK\3\4abc", "it is packed by zip; unpack it"),
+        (b"\x7fELF\2\1\1", "it is a program; give"),
+        (b"-----BEGIN CERTIFICATE-----\n", "it is PEM, as of certificates and keys; give"),
+        (b"16 03 01 zz", "'z' is no hex digit; write two digits for each byte"),
+        (b"0x16, 0x03, 0x01", "'x' is no hex digit; "),
+        (b"16:03:01:0", "it has an odd number of hex digits; "),
+    ],
+)
+@pytest.mark.parametrize("file", [True, False])
+def test_another_kind_of_file_is_told(tmp_path, data, words, file):
+    """One line on standard error with what it is and what would be right, status 2; nothing else."""
+    path = tmp_path / "given"
+    path.write_bytes(data)
+    result = run(str(path), status=2) if file else run("-", stdin=data, status=2)
+
+    assert ("", 1) == (result.stdout, result.stderr.count("\n"))
+    assert result.stderr.startswith(f"{path if file else '<stdin>'}: {words}")
+
+
+@pytest.mark.parametrize(
+    "data", [b"GET / HTTP/1.1\r\n", b'{"a": 1}', b"\x15\x03\x01\0\2\2\x28", b"PROXY TCP4 1.1.1.1 "]
+)
+def test_what_is_no_tls_is_told_what_would_be_right(data):
+    """The table has the problem, and standard error what to give."""
+    result = run("-", stdin=data, status=1)
+
+    assert "not-tls" in result.stdout
+    assert "; give the first bytes that a TLS client sends" in result.stderr
+
+
+def test_a_folder_and_a_cut_capture(tmp_path):
+    """They are named, and how to make the capture is told."""
+    assert f"{tmp_path}: Is a directory\n" == run(str(tmp_path), status=2).stderr
+    assert "; capture from the first packets" in run("-", stdin=b"\xd4\xc3\xb2\xa1\2\0", status=1).stderr
 
 
 def frame(dpkt, payload, *, source_port, protocol="tcp", sequence=0, version=4):
