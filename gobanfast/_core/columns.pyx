@@ -429,7 +429,7 @@ def ja4_vector(CompiledRules compiled not None, str ja4 not None):
     cdef SignalTable signals = compiled.signals
     cdef uint32_t words = signals._signals.words
     cdef bytes out = b"\xff" * (8 * words), scratch = PyBytes_FromStringAndSize(NULL, 8 * words)
-    if signals.narrow_told(<uint64_t *><char *>out, <uint64_t *><char *>scratch, ja4) == GBF_UNPARSABLE_JA4:
+    if signals.and_ja4(<uint64_t *><char *>out, <uint64_t *><char *>scratch, ja4) == GBF_UNPARSABLE_JA4:
         return None
     return out
 

@@ -17,11 +17,11 @@ cdef class SignalTable:
 
     # ANDs into `vector` what the name (None: that of the hello, else absent) and `tls` satisfy: a ClientHello, or the
     # str of a JA4 for want of one, or None. `scratch` is twice as long. Gives the gbf_unparsable.
-    cdef int narrow(self, uint64_t *vector, uint64_t *scratch, str sni, object tls) except -1
+    cdef int and_rows(self, uint64_t *vector, uint64_t *scratch, str sni, object tls) except -1
 
     # ANDs into `vector` what this JA4 and no hello satisfy; `scratch` is as long. GBF_UNPARSABLE_JA4: it has not the
     # shape of one.
-    cdef int narrow_told(self, uint64_t *vector, uint64_t *scratch, str ja4) except -1
+    cdef int and_ja4(self, uint64_t *vector, uint64_t *scratch, str ja4) except -1
 
     # Kind of row for the name: absent, malformed, or known with the union of its rows in `scratch`.
     cdef uint32_t name_row(self, uint64_t *scratch, str sni, object tls) except 0xFFFFFFFF

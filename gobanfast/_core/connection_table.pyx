@@ -122,13 +122,13 @@ cdef class SignalTable:
         """64-bit words in one bit vector."""
         return self._signals.words
 
-    cdef int narrow(self, uint64_t *vector, uint64_t *scratch, str sni, object tls) except -1:
+    cdef int and_rows(self, uint64_t *vector, uint64_t *scratch, str sni, object tls) except -1:
         cdef uint32_t words = self._signals.words, asks = self._signals.asks
         cdef bint given = type(tls) is ClientHello
         cdef bint good = given and (<ClientHello>tls)._frame.status == GBF_HELLO_OK
         cdef uint32_t row
         cdef uint8_t computed[48]
-        cdef int unread = GBF_UNPARSABLE_NONE
+        cdef int unparsable = GBF_UNPARSABLE_NONE
         if asks & GBF_ASKS_HELLO:
             if good:
                 gbf_signals_and_hello(&self._signals, &(<ClientHello>tls)._hello, vector)
@@ -138,22 +138,22 @@ cdef class SignalTable:
                 if asks & GBF_ASKS_ALPN:
                     gbf_signals_and_alpn(&self._signals, &(<ClientHello>tls)._hello, vector, scratch)
             elif tls is not None and not given and asks & GBF_ASKS_JA4:
-                unread = self.narrow_told(vector, scratch, <str>tls)
+                unparsable = self.and_ja4(vector, scratch, <str>tls)
             else:
                 row = GBF_ROW_MALFORMED if given else GBF_ROW_ABSENT
                 gbf_bits_and(vector, self._signals.hello_rows + row * words, words)
-                unread = GBF_UNPARSABLE_HELLO if given else GBF_UNPARSABLE_NONE
+                unparsable = GBF_UNPARSABLE_HELLO if given else GBF_UNPARSABLE_NONE
         if asks & GBF_ASKS_NAME:
             row = self.name_row(scratch, sni, tls)
             if row == GBF_ROW_KNOWN:
                 gbf_signals_and_name(&self._signals, scratch, vector)
             else:
                 gbf_signals_and_name(&self._signals, gbf_signals_name_row(&self._signals, row), vector)
-            if row == GBF_ROW_MALFORMED and unread == GBF_UNPARSABLE_NONE:
-                unread = GBF_UNPARSABLE_HELLO if sni is None and not good else GBF_UNPARSABLE_SNI
-        return unread
+            if row == GBF_ROW_MALFORMED and unparsable == GBF_UNPARSABLE_NONE:
+                unparsable = GBF_UNPARSABLE_HELLO if sni is None and not good else GBF_UNPARSABLE_SNI
+        return unparsable
 
-    cdef int narrow_told(self, uint64_t *vector, uint64_t *scratch, str ja4) except -1:
+    cdef int and_ja4(self, uint64_t *vector, uint64_t *scratch, str ja4) except -1:
         cdef uint32_t words = self._signals.words
         cdef const char *text
         cdef size_t nbytes

@@ -25,7 +25,7 @@ cdef class Decision:
     cdef readonly str address
     cdef const uint64_t *_vector  # the rules that match: in the ruleset, or in a SignalDecision
     cdef uint32_t _record, _rule  # of the rules the first that matches, whatever decided in the end
-    cdef int _unread              # gbf_unparsable
+    cdef int _unparsable              # gbf_unparsable
     cdef uint8_t _action, _cause  # gbf_action, gbf_cause
     cdef uint8_t _trip            # gbf_trip
     cdef uint8_t _vouched         # 1: the score has learned it since
@@ -47,12 +47,12 @@ cdef class SignalDecision(Decision):
     cdef bytes _spill             # the combined vector and its scratch, when they do not fit below
     cdef uint64_t _words[INLINE_WORDS]
 
-    cdef int combine(self, str sni, object tls) except -1
-    cdef int combine_request(self, object headers, str method, str path, str http, str mount, bint given,
-                             int wanted) except -1
+    cdef int and_connection(self, str sni, object tls) except -1
+    cdef int and_request(self, object headers, str method, str path, str http, str mount, bint given,
+                         int wanted) except -1
     cdef str hash_of(self, str name)
 
 
 # Decision for a record, for GBF_NONE (the address is not one), or for no address at all (`address` None).
-cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address, str sni, object tls,
-                            object headers, str method, str path, str http, str mount, int wanted)
+cdef Decision decide_leaf(CompiledRules compiled, uint32_t record, str address, str sni, object tls,
+                          object headers, str method, str path, str http, str mount, int wanted)

@@ -49,8 +49,8 @@ cdef StoredBan stored_ban(BanTable table, const gbf_ban *ban):
     return stored
 
 
-cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address, str sni, object tls,
-                            object headers, str method, str path, str http, str mount, int wanted):
+cdef Decision decide_leaf(CompiledRules compiled, uint32_t record, str address, str sni, object tls,
+                          object headers, str method, str path, str http, str mount, int wanted):
     """Decision for a record, for GBF_NONE (the address is not one), or for no address at all (`address` None).
 
     `tls` is the ClientHello, or the str of a JA4 for want of one. What of the headers is `wanted` (Wanted) is
@@ -69,16 +69,16 @@ cdef Decision decide_record(CompiledRules compiled, uint32_t record, str address
     d._score = d._threshold = <float>NAN
     d.address = address
     d._record = record
-    d._unread = GBF_UNPARSABLE_ADDRESS if klass == GBF_CLASS_MALFORMED else GBF_UNPARSABLE_NONE
+    d._unparsable = GBF_UNPARSABLE_ADDRESS if klass == GBF_CLASS_MALFORMED else GBF_UNPARSABLE_NONE
     d._vector = gbf_rules_vector(&compiled._rules, klass)
     if wide:
-        (<SignalDecision>d).combine(sni, tls)
+        (<SignalDecision>d).and_connection(sni, tls)
         if compiled.requests is not None or given:
-            (<SignalDecision>d).combine_request(headers, method, path, http, mount, given, wanted)
+            (<SignalDecision>d).and_request(headers, method, path, http, mount, given, wanted)
     d._rule = gbf_rules_next(&compiled._rules, d._vector, compiled._rules.enforced, 0)
     if d._rule != GBF_NONE:
         d._cause, d._action = GBF_CAUSE_RULE, compiled._rules.actions[d._rule]
-    elif d._unread:
+    elif d._unparsable:
         d._cause, d._action = GBF_CAUSE_UNPARSABLE, <uint8_t>compiled.unparsable
     else:
         d._cause, d._action = GBF_CAUSE_NONE, GBF_ALLOW
@@ -129,7 +129,7 @@ cdef class Decision:
             return TRIPS[self._trip]
         if self._cause == GBF_CAUSE_OUTAGE:
             return "store outage"
-        return "score" if self._cause == GBF_CAUSE_SCORE else REASONS[self._unread]
+        return "score" if self._cause == GBF_CAUSE_SCORE else REASONS[self._unparsable]
 
     @property
     def ban(self):
@@ -261,14 +261,14 @@ cdef class Decision:
 cdef class SignalDecision(Decision):
     """A Decision that took other signals than the address in; it keeps them, and the vector they came to."""
 
-    cdef int combine(self, str sni, object tls) except -1:
-        """Takes the other signals in: the vector of the address becomes that of all of them."""
+    cdef int and_connection(self, str sni, object tls) except -1:
+        """ANDs what server name and hello satisfy into the vector of the address."""
         cdef SignalTable signals = self._compiled.signals
         cdef uint32_t words = self._compiled._rules.words
         cdef uint64_t few[2 * INLINE_WORDS]
         cdef uint64_t *scratch = few
         cdef uint64_t *vector = self._words
-        cdef int unread
+        cdef int unparsable
         self._sni, self._tls = sni, tls
         if words > INLINE_WORDS:
             self._spill = PyBytes_FromStringAndSize(NULL, 3 * 8 * words)
@@ -281,21 +281,21 @@ cdef class SignalDecision(Decision):
         if sni is None and tls is None:
             gbf_bits_and(vector, signals._signals.absent, words)
             return 0
-        unread = signals.narrow(vector, scratch, sni, tls)
-        if unread and not self._unread:
-            self._unread = unread
+        unparsable = signals.and_rows(vector, scratch, sni, tls)
+        if unparsable and not self._unparsable:
+            self._unparsable = unparsable
         return 0
 
-    cdef int combine_request(self, object headers, str method, str path, str http, str mount, bint given,
-                             int wanted) except -1:
-        """Takes in what the request says; after `combine`."""
+    cdef int and_request(self, object headers, str method, str path, str http, str mount, bint given,
+                         int wanted) except -1:
+        """ANDs what headers, method and path satisfy into the vector; after `and_connection`."""
         cdef RequestTable requests = self._compiled.requests
         cdef uint32_t words = self._compiled._rules.words
         cdef uint64_t few[2 * INLINE_WORDS]
         cdef uint64_t *scratch = few
         cdef uint64_t *vector = self._words
         cdef gbf_headers scanned
-        cdef int unread
+        cdef int unparsable
         if self._spill is not None:
             vector = <uint64_t *>PyBytes_AS_STRING(self._spill)
             scratch = vector + words
@@ -304,9 +304,9 @@ cdef class SignalDecision(Decision):
         if http is not None or mount is not None:
             self._http, self._mount = http, mount
         if not given:
-            unread = requests.narrow(vector, scratch, NULL, self._sni, self._tls)
-            if unread and not self._unread:
-                self._unread = unread
+            unparsable = requests.and_rows(vector, scratch, NULL, self._sni, self._tls)
+            if unparsable and not self._unparsable:
+                self._unparsable = unparsable
             return 0
         if path is None and type(headers) is dict:
             from gobanfast.wire.target import environ_target
@@ -329,13 +329,13 @@ cdef class SignalDecision(Decision):
                 self._has = wanted
             self._print[0], self._print[1] = scanned.fingerprint.high, scanned.fingerprint.low
             self._shape[0], self._shape[1] = scanned.shape.high, scanned.shape.low
-            unread = GBF_UNPARSABLE_NONE
+            unparsable = GBF_UNPARSABLE_NONE
             if requests is not None:
-                unread = requests.narrow(vector, scratch, &scanned, self._sni, self._tls)
+                unparsable = requests.and_rows(vector, scratch, &scanned, self._sni, self._tls)
         finally:
             gbf_headers_free(&scanned)
-        if unread and not self._unread:
-            self._unread = unread
+        if unparsable and not self._unparsable:
+            self._unparsable = unparsable
         return 0
 
     @property
@@ -405,7 +405,7 @@ def without_environ(SignalDecision decision not None, /):
         if type(name) is str and is_cgi_header(name):
             headers[name] = value if type(value) is str else str(value)
     made._compiled, made.address, made._ban = decision._compiled, decision.address, decision._ban
-    made._record, made._rule, made._unread = decision._record, decision._rule, decision._unread
+    made._record, made._rule, made._unparsable = decision._record, decision._rule, decision._unparsable
     made._action, made._cause, made._trip, made._vouched = (
         decision._action, decision._cause, decision._trip, decision._vouched)
     made._score, made._threshold, made._coverage = decision._score, decision._threshold, decision._coverage

@@ -45,8 +45,8 @@ cdef class EngineCore:
 
     cdef int keep_hits(self, EngineState state) except -1
     cdef bint may_teach(self, tuple who, double seconds) except -1
-    cdef Decision answer(self, str address, str sni, object tls, object headers, str method, str path, str http,
-                         str mount, object now, bint peek)
+    cdef Decision _decide(self, str address, str sni, object tls, object headers, str method, str path, str http,
+                          str mount, object now, bint peek)
     cdef int ask_live(self, EngineState state, Decision d, const gbf_addr *address, str sni, object tls,
                       object now, bint peek) except -1
     cdef int ban_tripped(self, EngineState state, Decision d, const gbf_live_request *request) except -1

@@ -8,7 +8,7 @@ from libc.string cimport memset
 from gobanfast._core.address cimport gbf_ascii, leaves_many
 from gobanfast._core.ban_table cimport BY_RULE, BY_TRACKER, BanTable
 from gobanfast._core.headers cimport FINGERPRINT, SHAPE, SLOTS
-from gobanfast._core.decision cimport Decision, SignalDecision, decide_record, stored_ban
+from gobanfast._core.decision cimport Decision, SignalDecision, decide_leaf, stored_ban
 from gobanfast._core.made cimport bare, newfunc, only_whole
 from gobanfast._core.compiled_rules cimport CompiledRules
 from gobanfast._core.scorer cimport Scorer
@@ -279,8 +279,8 @@ cdef class EngineCore:
                                      path=path, http=http, ja4=ja4, now=now, mount=mount)
         if self.candidate is not None:
             observe(self.candidate, <str>address, sni, hello, ja4, headers, method, path, http, mount)
-        return self.answer(<str>address, sni, ja4 if hello is None else hello, headers, method, path, http, mount,
-                           now, False)
+        return self._decide(<str>address, sni, ja4 if hello is None else hello, headers, method, path, http, mount,
+                            now, False)
 
     def peek(self, address, /, *, str sni=None, ClientHello hello=None, headers=None, str method=None,
              str path=None, str http=None, str ja4=None, now=None, str mount=""):
@@ -288,8 +288,8 @@ cdef class EngineCore:
         if type(address) is not str and address is not None:
             return EngineCore.peek(self, address_text(address), sni=sni, hello=hello, headers=headers, method=method,
                                    path=path, http=http, ja4=ja4, now=now, mount=mount)
-        return self.answer(<str>address, sni, ja4 if hello is None else hello, headers, method, path, http, mount,
-                           now, True)
+        return self._decide(<str>address, sni, ja4 if hello is None else hello, headers, method, path, http, mount,
+                            now, True)
 
     def vouch(self, Decision decision not None, /, *, now=None):
         """Tells the score that the client of a challenged request has passed its challenge.
@@ -345,8 +345,8 @@ cdef class EngineCore:
                             if seconds < at + TEACH_SECONDS}
         return last is not None or len(self._taught) < TEACHERS
 
-    cdef Decision answer(self, str address, str sni, object tls, object headers, str method, str path, str http,
-                         str mount, object now, bint peek):
+    cdef Decision _decide(self, str address, str sni, object tls, object headers, str method, str path, str http,
+                          str mount, object now, bint peek):
         cdef EngineState state = self.snapshot
         cdef CompiledRules compiled = state.compiled
         cdef const char *text
@@ -356,9 +356,9 @@ cdef class EngineCore:
         cdef Decision d
         if address is not None and gbf_ascii(address, &text, &n):
             record = compiled._rules.kernel.find_text(&compiled._rules.lpm, text, n, &parsed)
-        d = decide_record(compiled, record, address, sni, tls, headers, method, path, http, mount,
-                          SLOTS if headers is None or not gbf_live_prints(&state.live) else
-                          FINGERPRINT if state.live.score == NULL else SHAPE)
+        d = decide_leaf(compiled, record, address, sni, tls, headers, method, path, http, mount,
+                        SLOTS if headers is None or not gbf_live_prints(&state.live) else
+                        FINGERPRINT if state.live.score == NULL else SHAPE)
         if not gbf_live_idle(&state.live) or (state.any_stored and d._rule != GBF_NONE and state.stores[d._rule]):
             self.ask_live(state, d, &parsed if record != GBF_NONE else NULL, sni, tls, now, peek)
         if not peek:
@@ -391,8 +391,8 @@ cdef class EngineCore:
             seconds = self._clock() if now is None else now
             request.now_ms = <uint64_t>(seconds * 1000 + 0.5) if seconds > 0 else 0
         request.rule_action = compiled._rules.actions[d._rule] if d._rule != GBF_NONE else GBF_ALLOW
-        request.unread = d._unread != GBF_UNPARSABLE_NONE
-        request.unparsable = <uint8_t>compiled.unparsable
+        request.unparsable = d._unparsable != GBF_UNPARSABLE_NONE
+        request.policy = <uint8_t>compiled.unparsable
         request.peek = peek
         if state.live.score != NULL:
             name_hash(&request, sni, tls)
@@ -467,8 +467,8 @@ cdef class EngineCore:
         cdef CompiledRules compiled = self.snapshot.compiled
         if record != GBF_NONE and record >= compiled._rules.record_count:
             raise ValueError(f"record {record} does not exist; there are {compiled._rules.record_count}")
-        return decide_record(compiled, record, None if record != GBF_NONE else "", None, None, None, None, None, None,
-                             None, SLOTS)
+        return decide_leaf(compiled, record, None if record != GBF_NONE else "", None, None, None, None, None, None,
+                           None, SLOTS)
 
 
 cdef inline int hashes_of(gbf_live_request *request, SignalDecision d) noexcept:

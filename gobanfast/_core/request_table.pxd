@@ -19,8 +19,8 @@ cdef class RequestTable:
     # ANDs into `vector` what headers, method and path satisfy, and the server name beside the host; `scratch` has as
     # many words. `scanned` comes from scan_request() with this table's plan (and the fingerprint), NULL: nothing is
     # known. It is not read any more once Python code runs. Gives the gbf_unparsable.
-    cdef int narrow(self, uint64_t *vector, uint64_t *scratch, const gbf_headers *scanned, str sni,
-                    object tls) except -1
+    cdef int and_rows(self, uint64_t *vector, uint64_t *scratch, const gbf_headers *scanned, str sni,
+                      object tls) except -1
 
     # 1: the value is a path that is malformed.
     cdef int work_out(self, Py_ssize_t which, uint32_t slot, bytes value, bytes mount, uint64_t *vector) except -1

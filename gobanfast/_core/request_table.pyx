@@ -165,19 +165,19 @@ cdef class RequestTable:
             scan_request(headers, method, path, None, &self.plan._plan, &scanned, SHAPE)
             if mount:
                 set_mount(mount, &scanned)
-            self.narrow(<uint64_t *><char *>vector, <uint64_t *><char *>scratch, &scanned, sni, None)
+            self.and_rows(<uint64_t *><char *>vector, <uint64_t *><char *>scratch, &scanned, sni, None)
         finally:
             gbf_headers_free(&scanned)
         return vector
 
-    cdef int narrow(self, uint64_t *vector, uint64_t *scratch, const gbf_headers *scanned, str sni,
-                    object tls) except -1:
+    cdef int and_rows(self, uint64_t *vector, uint64_t *scratch, const gbf_headers *scanned, str sni,
+                      object tls) except -1:
         cdef const uint64_t *rows = <const uint64_t *><const char *>self._rows
         cdef const uint32_t *slots = <const uint32_t *><const char *>self._slots
         cdef const uint32_t *longest = <const uint32_t *><const char *>self._longest
         cdef Py_ssize_t i, first = 0, count = len(self._matchers), missed = 0
         cdef uint32_t slot, words = self.words
-        cdef int row, unread = GBF_UNPARSABLE_NONE, misread
+        cdef int row, unparsable = GBF_UNPARSABLE_NONE, misread
         cdef names_text both
         cdef gbf_hash128 hash
         cdef char printed[GBF_PRINT_BYTES]
@@ -186,7 +186,7 @@ cdef class RequestTable:
         cdef Py_ssize_t which[MOST]
         value.at, value.nbytes, row = NULL, 0, UNKNOWN_ROW
         if scanned != NULL:
-            unread = unread_of(self._slots, scanned)
+            unparsable = unparsable_of(self._slots, scanned)
         else:
             gbf_bits_and(vector, rows + count * ROWS * words, words)
             if self._both_names < 0:
@@ -196,7 +196,7 @@ cdef class RequestTable:
             slot = slots[i]
             if slot == BOTH_NAMES:
                 misread = write_names(&both, sni, tls, scanned, &row)
-                unread = misread if misread else unread
+                unparsable = misread if misread else unparsable
                 value.at, value.nbytes = both.text, both.nbytes
             else:
                 row = state_of(scanned, slot)
@@ -212,7 +212,7 @@ cdef class RequestTable:
             elif slot < GBF_HEADER_SLOTS:
                 value = scanned.slots[slot]
             if value.nbytes > longest[i]:
-                unread = too_long(slot, unread)
+                unparsable = too_long(slot, unparsable)
             hash = gbf_values_hash(&self._cache, slot, value.at, value.nbytes)
             if slot == GBF_HEADER_PATH and scanned.mount.nbytes != 0:
                 hash = gbf_values_under(&self._cache, hash, scanned.mount.at, scanned.mount.nbytes)
@@ -220,10 +220,10 @@ cdef class RequestTable:
                 values[missed] = bytes_of(<const char *>value.at, value.nbytes)
                 which[missed] = i
                 missed += 1
-            elif slot == GBF_HEADER_PATH and scratch[words - 1] >> 63 and unread == GBF_UNPARSABLE_NONE:
-                unread = GBF_UNPARSABLE_PATH
+            elif slot == GBF_HEADER_PATH and scratch[words - 1] >> 63 and unparsable == GBF_UNPARSABLE_NONE:
+                unparsable = GBF_UNPARSABLE_PATH
         if missed == 0:
-            return unread
+            return unparsable
         i = 0
         try:
             mount = b""
@@ -231,12 +231,12 @@ cdef class RequestTable:
                 mount = (<const char *>scanned.mount.at)[:scanned.mount.nbytes]
             for i in range(missed):
                 if (self.work_out(which[i], slots[which[i]], <bytes>values[i], mount, vector) and
-                        unread == GBF_UNPARSABLE_NONE):
-                    unread = GBF_UNPARSABLE_PATH
+                        unparsable == GBF_UNPARSABLE_NONE):
+                    unparsable = GBF_UNPARSABLE_PATH
         finally:
             for i in range(missed):
                 Py_XDECREF(values[i])
-        return unread
+        return unparsable
 
     cdef int work_out(self, Py_ssize_t which, uint32_t slot, bytes value, bytes mount, uint64_t *vector) except -1:
         cdef bint mounted = slot == GBF_HEADER_PATH and len(mount) != 0
@@ -315,30 +315,30 @@ cdef int write_names(names_text *both, str sni, object tls, const gbf_headers *s
     return GBF_UNPARSABLE_SNI
 
 
-cdef int too_long(uint32_t slot, int unread) noexcept:
-    """What cannot be read, `unread` before, when the value of a slot is longer than what its rules read."""
+cdef int too_long(uint32_t slot, int unparsable) noexcept:
+    """What cannot be read, `unparsable` before, when the value of a slot is longer than what its rules read."""
     if slot == GBF_HEADER_METHOD:
-        return GBF_UNPARSABLE_METHOD if unread != GBF_UNPARSABLE_HEADERS else unread
+        return GBF_UNPARSABLE_METHOD if unparsable != GBF_UNPARSABLE_HEADERS else unparsable
     if slot == GBF_HEADER_PATH:
-        return GBF_UNPARSABLE_PATH if unread == GBF_UNPARSABLE_NONE else unread
+        return GBF_UNPARSABLE_PATH if unparsable == GBF_UNPARSABLE_NONE else unparsable
     return GBF_UNPARSABLE_HEADERS
 
 
-cdef int unread_of(bytes slots, const gbf_headers *scanned) except -1:
+cdef int unparsable_of(bytes slots, const gbf_headers *scanned) except -1:
     """What rules ask for and could not be read."""
     cdef const uint32_t *asked = <const uint32_t *><const char *>slots
     cdef Py_ssize_t i
-    cdef int unread = GBF_UNPARSABLE_NONE
+    cdef int unparsable = GBF_UNPARSABLE_NONE
     for i in range(len(slots) // 4):
         if asked[i] == GBF_HEADER_METHOD:
-            if scanned.tally.flags & GBF_HEADERS_BAD_METHOD and unread != GBF_UNPARSABLE_HEADERS:
-                unread = GBF_UNPARSABLE_METHOD
+            if scanned.tally.flags & GBF_HEADERS_BAD_METHOD and unparsable != GBF_UNPARSABLE_HEADERS:
+                unparsable = GBF_UNPARSABLE_METHOD
         elif asked[i] == GBF_HEADER_PATH:
-            if scanned.tally.flags & GBF_HEADERS_BAD_PATH and unread == GBF_UNPARSABLE_NONE:
-                unread = GBF_UNPARSABLE_PATH
+            if scanned.tally.flags & GBF_HEADERS_BAD_PATH and unparsable == GBF_UNPARSABLE_NONE:
+                unparsable = GBF_UNPARSABLE_PATH
         elif scanned.problem != GBF_HEADERS_FINE:
-            unread = GBF_UNPARSABLE_HEADERS
-    return unread
+            unparsable = GBF_UNPARSABLE_HEADERS
+    return unparsable
 
 
 only_whole(RequestTable)

@@ -220,8 +220,8 @@ cdef extern from "state/gbf_live.h" nogil:
         uint8_t has_name
         uint8_t decided
         uint8_t rule_action
-        uint8_t unread
         uint8_t unparsable
+        uint8_t policy
         uint8_t peek
     ctypedef struct gbf_live_answer:
         gbf_ban ban

@@ -77,8 +77,8 @@ void gbf_live_decide(const gbf_live *live, const gbf_live_request *q, gbf_live_a
         say(a, GBF_CAUSE_RULE, q->rule_action);
     else if (a->trip != GBF_TRIPS)
         say(a, GBF_CAUSE_TRACKER, live->trip_action[a->trip]);
-    else if (q->unread)
-        say(a, GBF_CAUSE_UNPARSABLE, q->unparsable);
+    else if (q->unparsable)
+        say(a, GBF_CAUSE_UNPARSABLE, q->policy);
     else if (score(live, q, a))
         say(a, GBF_CAUSE_SCORE, GBF_CHALLENGE);
     else
