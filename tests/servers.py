@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -84,8 +86,8 @@ def server_context(certificate):
 
 
 def program(name):
-    """Path of a program; skips the test where there is none."""
-    path = shutil.which(name)
+    """Path of a program on PATH or in this environment; skips the test where there is none."""
+    path = shutil.which(name) or shutil.which(name, path=os.path.dirname(sys.executable))
     if path is None:
         pytest.skip(f"{name} is not on PATH")
     return path

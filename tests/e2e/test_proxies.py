@@ -1,5 +1,5 @@
-"""The example configurations run by the proxies they are for: nginx and Caddy that ask the decision service, and nginx
-before HAProxy before an application."""
+"""The example configurations run by the proxies they are for: nginx, Caddy, Traefik and Envoy that ask the decision
+service, and nginx before HAProxy before an application."""
 
 from __future__ import annotations
 
@@ -68,7 +68,39 @@ def caddy(folder, changes):
         yield port
 
 
-@pytest.fixture(scope="module", params=[nginx, caddy], ids=lambda proxy: proxy.__name__)
+@contextmanager
+def traefik(folder, changes):
+    """Port of Traefik with the example as its dynamic configuration."""
+    path, port, api = program("traefik"), free_port(), free_port()
+    file = written(folder, "traefik.yaml", changes)
+    command = [path, f"--entrypoints.web.address=127.0.0.1:{port}", f"--providers.file.filename={file}"]
+    command += ["--api.insecure=true", f"--entrypoints.traefik.address=127.0.0.1:{api}", "--log.level=ERROR"]
+    command += ["--global.checknewversion=false", "--global.sendanonymoususage=false"]
+    with spawned(*command, port=port):
+        assert eventually(lambda: get(api, "/api/http/routers/application@file")[0] == 200)  # it listens before that
+        yield port
+
+
+@contextmanager
+def envoy(folder, changes):
+    """Port of Envoy with the example configuration."""
+    path, port = program("envoy"), free_port()
+    own = {"{address: 0.0.0.0, port_value: 8080}": f"{{address: 127.0.0.1, port_value: {port}}}"}
+    apart = {f"127.0.0.1, port_value: {old.partition(':')[2]}": new.replace(":", ", port_value: ")
+             for old, new in changes.items()}  # fmt: skip
+    service = "http://127.0.0.1:8787"
+    file = written(
+        folder, "envoy.yaml", own | apart | {service: service.replace("127.0.0.1:8787", changes["127.0.0.1:8787"])}
+    )
+    command = [path, "-c", str(file), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
+    with spawned(*command, port=port):
+        yield port
+
+
+PROXIES = [nginx, caddy, traefik, envoy]
+
+
+@pytest.fixture(scope="module", params=PROXIES, ids=lambda proxy: proxy.__name__)
 def asking(request, tmp_path_factory):
     """Port of a proxy that asks the decision service and hands on to the application."""
     with application() as app, decision_service() as service:
@@ -113,7 +145,7 @@ rules:
 """
 
 
-@pytest.fixture(scope="module", params=[nginx, caddy], ids=lambda proxy: proxy.__name__)
+@pytest.fixture(scope="module", params=PROXIES, ids=lambda proxy: proxy.__name__)
 def counting(request, tmp_path_factory):
     """(port of the proxy, of the service, path of its log): `gobanfast serve` as the examples have it."""
     folder, port = tmp_path_factory.mktemp("serve"), free_port()
@@ -154,20 +186,23 @@ def test_a_refusal_is_one_decision(counting):
 
 
 def test_a_task_solved_behind_a_proxy_lets_in(counting):
-    """The page that the proxy shows has a task whose solution lets this client in; the log says so. nginx hands
-    the pass on; Caddy's forward_auth cannot, there the solution stands for five minutes."""
+    """The page that the proxy shows has a task whose solution lets this client in; the log says so. The pass reaches the
+    browser as a cookie of its own, and lets in without the solution."""
     from gobanfast.frontends.http.refusal import Answer
     from test_challenge import solve
 
     edge, _, log = counting
-    page = get(edge, "/page", source="127.0.0.77", Accept="text/html")
-    status, headers, _ = get(
-        edge, "/page", source="127.0.0.77", Accept="text/html", Cookie=solve(Answer(403, [], page[2]))
-    )
+    browser = {"source": "127.0.0.77", "Accept": "text/html"}
+    page = get(edge, "/page", **browser)
+    status, headers, _ = get(edge, "/page", **browser, Cookie=solve(Answer(403, [], page[2])))
+    passes = [text for text in headers.get_all("set-cookie", []) if text.startswith("gobanfast-pass=")]
 
-    assert 200 == status
-    assert "gobanfast-" in headers.get("set-cookie", "gobanfast-")
+    assert (200, 1) == (status, len(passes))
+    assert {"Max-Age=43200", "Path=/", "HttpOnly", "SameSite=Lax"} == set(passes[0].split("; ")[1:])
+    assert 200 == get(edge, "/page", **browser, Cookie=passes[0].partition(";")[0])[0]
+    assert 403 == get(edge, "/page", source="127.0.0.77")[0]
     assert eventually(lambda: '"outcome":"solved"' in log.read_text())
+    assert eventually(lambda: '"outcome":"passed"' in log.read_text())
 
 
 @pytest.fixture(scope="module")
