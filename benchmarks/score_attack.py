@@ -33,7 +33,7 @@ KEY = b"benchmarks.score_attack"
 ATTACKER = 1 << 32  # and the numbers after it
 HOSTING, HOSTILE, ACCESS = 64500, 64501, 64510
 RISKS = ((HOSTING, HOSTING, 0.6), (HOSTILE, HOSTILE, 0.9))
-PEACE, MIXED, SHARES = 20_000, 10_000, (0.02, 0.05, 0.10, 0.33, 0.67)
+PEACE, MIXED, FRACTIONS = 20_000, 10_000, (0.02, 0.05, 0.10, 0.33, 0.67)
 CLIENTS, ORDINARY = 2_000, 3_000  # addresses of ordinary clients, and their requests during a dilution
 
 FAMILIES, SHAPES = 5, 20
@@ -101,37 +101,37 @@ def flagged(scorer: Scorer, request: Request) -> bool:
 
 
 def peace(settings: ScoreSettings) -> float:
-    """Share of ordinary requests that are challenged, after as many to learn from."""
+    """Fraction of ordinary requests that are challenged, after as many to learn from."""
     traffic, scorer = Traffic(1), Scorer(settings, key=KEY)
     for _ in range(PEACE):
         flagged(scorer, traffic.benign())
     return sum(flagged(scorer, traffic.benign()) for _ in range(PEACE)) / PEACE
 
 
-def war(settings: ScoreSettings, kind: str, share: float) -> tuple[float, float]:
-    """Shares of the attack and of ordinary requests that are challenged while both come."""
+def war(settings: ScoreSettings, kind: str, fraction: float) -> tuple[float, float]:
+    """Fraction of the attack and of ordinary requests that are challenged while both come."""
     traffic, scorer = Traffic(2), Scorer(settings, key=KEY)
     for _ in range(PEACE):
         flagged(scorer, traffic.benign())
     attack, order = traffic.attack(kind), random.Random(3)
     caught, wrong = [], []
     for _ in range(MIXED):
-        if order.random() < share:
+        if order.random() < fraction:
             caught.append(flagged(scorer, next(attack)))
         else:
             wrong.append(flagged(scorer, traffic.benign()))
     return sum(caught) / len(caught), sum(wrong) / len(wrong)
 
 
-def dilution(settings: ScoreSettings, share: float, clients: int, *, rotate: bool) -> tuple[float, float]:
-    """Shares of ordinary requests that are challenged before and while `clients` send `share` of all requests."""
+def dilution(settings: ScoreSettings, fraction: float, clients: int, *, rotate: bool) -> tuple[float, float]:
+    """Fraction of ordinary requests that are challenged before and while `clients` send `fraction` of all requests."""
     traffic, scorer, order = Traffic(4), Scorer(settings, key=KEY), random.Random(5)
     for _ in range(PEACE):
         flagged(scorer, traffic.benign())
     before = [flagged(scorer, traffic.benign()) for _ in range(PEACE // 2)]
     during: list[bool] = []
     while len(during) < ORDINARY:
-        if order.random() < share:
+        if order.random() < fraction:
             fingerprint = traffic.fresh() if rotate else 9000
             flagged(scorer, Request(0, fingerprint, traffic.shape(0), ACCESS, ATTACKER + order.randrange(clients)))
         else:
@@ -140,7 +140,7 @@ def dilution(settings: ScoreSettings, share: float, clients: int, *, rotate: boo
 
 
 def warm_up(settings: ScoreSettings) -> float:
-    """Share of 100 clients that are challenged for an odd name after 1,000 requests each to the usual one."""
+    """Fraction of 100 clients that are challenged for an odd name after 1,000 requests each to the usual one."""
     traffic, scorer, count = Traffic(6), Scorer(settings, key=KEY), 0
     for _ in range(PEACE):
         flagged(scorer, traffic.benign())
@@ -188,18 +188,18 @@ def main() -> None:
     print("| peace: ordinary requests challenged | " + " | ".join(f"{peace(m):.2%}" for m in MODES.values()) + " |")
     print("| patient: highest score let through | " + " | ".join(f"{patience(m):.2f}" for m in MODES.values()) + " |")
     for kind in ("tool", "scan", "rotate", "rotate like a browser", "copy", "copy all"):
-        for share in SHARES:
-            cells = [war(settings, kind, share) for settings in MODES.values()]
+        for fraction in FRACTIONS:
+            cells = [war(settings, kind, fraction) for settings in MODES.values()]
             row = " | ".join(f"{caught:.1%} (ordinary {wrong:.2%})" for caught, wrong in cells)
-            print(f"| {kind}, {share:.0%} of requests: caught | {row} |")
+            print(f"| {kind}, {fraction:.0%} of requests: caught | {row} |")
     print(f"| warm-up: caught | {' | '.join(f'{warm_up(m):.0%}' for m in MODES.values())} |")
     for rotate in (False, True):
-        for share in (0.90, 0.99):
+        for fraction in (0.90, 0.99):
             for clients in (1, 20, 1000):
-                found = [dilution(settings, share, clients, rotate=rotate) for settings in MODES.values()]
+                found = [dilution(settings, fraction, clients, rotate=rotate) for settings in MODES.values()]
                 row = " | ".join(f"{before:.2%} -> {during:.2%}" for before, during in found)
                 kind = "new fingerprints" if rotate else "one fingerprint"
-                print(f"| dilute, {share:.0%}, {clients} clients, {kind}: ordinary | {row} |")
+                print(f"| dilute, {fraction:.0%}, {clients} clients, {kind}: ordinary | {row} |")
 
 
 if __name__ == "__main__":

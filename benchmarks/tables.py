@@ -1,4 +1,4 @@
-"""The routing table, the queries and the block list that every benchmark shares.
+"""The routing table, the queries and the block list that every benchmark uses.
 
 Real data comes from the folder named by GOBANFAST_DATA; without it a seeded synthetic table with the prefix
 lengths of the real one stands in. Everything is seeded: two runs ask the same questions of the same table.
@@ -25,7 +25,7 @@ ZIPF_POPULATION = 20_000
 ZIPF_EXPONENT = 1.1
 MAPPED = bytes(10) + b"\xff\xff"
 
-# Share of each prefix length in the global routing table, rounded; what is left of 1.0 goes to the first entry.
+# Fraction of each prefix length in the global routing table, rounded; what is left of 1.0 goes to the first entry.
 LENGTHS4 = {24: 0.0, 23: 0.10, 22: 0.115, 21: 0.055, 20: 0.046, 19: 0.027, 18: 0.015, 17: 0.009, 16: 0.014, 15: 0.002}
 LENGTHS6 = {48: 0.0, 32: 0.13, 44: 0.11, 40: 0.10, 36: 0.06, 29: 0.04, 47: 0.03, 46: 0.03, 33: 0.03, 45: 0.02, 64: 0.01}
 SYNTHETIC4 = 900_000
@@ -189,9 +189,11 @@ def synthetic_table() -> Table:
     )
 
 
-def _prefixes(random: np.random.Generator, count: int, shares: dict[int, float], width: int) -> list[tuple[int, int]]:
-    lengths = list(shares)
-    weights = list(shares.values())
+def _prefixes(
+    random: np.random.Generator, count: int, fractions: dict[int, float], width: int
+) -> list[tuple[int, int]]:
+    lengths = list(fractions)
+    weights = list(fractions.values())
     weights[0] = 1.0 - sum(weights)
     found: set[tuple[int, int]] = set()
     blocks = random.integers(0x2001, 0x2C10, 200).tolist()  # IPv6 clusters in what the registries hand out

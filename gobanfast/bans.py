@@ -20,10 +20,10 @@ _FORMS = "write an address, a prefix, AS64500, gh2:<32 hex> or gh2:<32 hex>@<cli
 DEFAULT_DURATION = "1h"
 """How long a ban lasts whose length is not said, at every door; "permanent" has to be."""
 
-WIDE_SHARE = 1 / 256
-"""Share of the IPv4 addresses (a /8), or of the IPv6 ones in use (a /11 of 2000::/3), above which a prefix is wide."""
+WIDE_FRACTION = 1 / 256
+"""Fraction of the IPv4 addresses (a /8), or of the used IPv6 ones (a /11 of 2000::/3), above which a prefix is wide."""
 
-_WIDEST = {4: 8, 6: 11}  # bits, by WIDE_SHARE
+_WIDEST = {4: 8, 6: 11}  # bits, by WIDE_FRACTION
 _SPECIAL = (  # what more depends on than clients: prefix, what it is, whether one IPv6 client (/64) of it counts, too
     ("0.0.0.0/8", "this network", False),
     ("10.0.0.0/8", "private", False),

@@ -38,7 +38,7 @@ class Fault(NamedTuple):
         return f"{self.source}:{self.line}: {self.why}"
 
 
-class Share(NamedTuple, Generic[Key]):
+class Tally(NamedTuple, Generic[Key]):
     """How many lines have one thing in common, `key`, and met the same action."""
 
     key: Key
@@ -179,29 +179,29 @@ class Scan:
         finally:
             self._engine.on_ban.remove(self._made)
 
-    def by_action(self) -> list[Share[str]]:
+    def by_action(self) -> list[Tally[str]]:
         """Lines per action, most first."""
-        return self._shares(lambda decision: [decision.action])
+        return self._tallies(lambda decision: [decision.action])
 
-    def by_rule(self) -> list[Share[str | None]]:
+    def by_rule(self) -> list[Tally[str | None]]:
         """Lines per rule that won; the key None is "no rule matched"."""
-        return self._shares(lambda decision: [decision.rule])
+        return self._tallies(lambda decision: [decision.rule])
 
-    def by_reason(self) -> list[Share[Reason]]:
+    def by_reason(self) -> list[Tally[Reason]]:
         """Lines per rule, cause and reason, most first."""
-        return self._shares(lambda decision: [Reason(decision.rule, decision.cause, decision.reason)])
+        return self._tallies(lambda decision: [Reason(decision.rule, decision.cause, decision.reason)])
 
-    def by_asn(self) -> list[Share[int | None]]:
+    def by_asn(self) -> list[Tally[int | None]]:
         """Lines per origin AS and action; the key None is "AS not known"."""
-        return self._shares(lambda decision: [decision.asn])
+        return self._tallies(lambda decision: [decision.asn])
 
-    def by_shadow(self) -> list[Share[str]]:
+    def by_shadow(self) -> list[Tally[str]]:
         """Lines per shadow rule that would have won; `action` is the one that stood."""
-        return self._shares(lambda decision: decision.shadow)
+        return self._tallies(lambda decision: decision.shadow)
 
-    def by_logged(self) -> list[Share[str]]:
+    def by_logged(self) -> list[Tally[str]]:
         """Lines per rule with action log that matched; `action` is the one that stood."""
-        return self._shares(lambda decision: decision.logged)
+        return self._tallies(lambda decision: decision.logged)
 
     def top_clients(self, most: int) -> Iterator[tuple[str, Decision, int]]:
         """(address, decision, lines) of the `most` busiest clients of every action, most lines first.
@@ -244,13 +244,13 @@ class Scan:
         """Distinct clients that each tracker stopped; of a replay."""
         return Counter(tracker for tracker, _ in self._stopped)
 
-    def _shares(self, keys: Callable[[Decision], Iterable[Key]]) -> list[Share[Key]]:
+    def _tallies(self, keys: Callable[[Decision], Iterable[Key]]) -> list[Tally[Key]]:
         counts: Counter[tuple[Key, str]] = Counter()
         for record, lines in self._records.items():
             decision = self._decisions[record]
             for key in keys(decision):
                 counts[key, decision.action] += lines
-        return [Share(key, action, lines) for (key, action), lines in counts.most_common()]
+        return [Tally(key, action, lines) for (key, action), lines in counts.most_common()]
 
     def _count(self, chunk: Chunk, source: str) -> None:
         import numpy as np

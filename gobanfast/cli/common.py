@@ -258,12 +258,12 @@ def moment(seconds: float, *, ahead: bool = False) -> str:
     return f"in {roughly(seconds - time.time())}" if ahead else f"{roughly(time.time() - seconds)} ago"
 
 
-def share(lines: int, total: int) -> str:
+def percent(lines: int, total: int) -> str:
     """`lines` of `total` in percent, one decimal."""
     return f"{100 * lines / total:.1f}%" if total else "-"
 
 
-NUMBERS = {"lines", "share", "times", "value"}
+NUMBERS = {"lines", "percent", "times", "value"}
 CUT = {"network", "reason"}  # columns that give way first on a terminal that is too narrow
 WRAPPED = {"advice", "shadow", "logged", "what", "when"}
 GAP, LEAST = 2, 10  # cells between columns; of a column that gives way

@@ -71,7 +71,7 @@ def lint(
         except RuleError as error:
             problems = list(error.problems)
         else:
-            problems = [*findings(ruleset, starter=asn is None, share=wide / 100), *ruleset.failures()]
+            problems = [*findings(ruleset, starter=asn is None, fraction=wide / 100), *ruleset.failures()]
             if not problems and not as_json:
                 typer.echo(f"{file}: {counted(len(ruleset.rules), 'rule')}, nothing to say")
         for problem in problems:

@@ -34,7 +34,7 @@ from gobanfast.cli.common import (
     log_streams,
     network,
     output,
-    share,
+    percent,
     table,
     trusted,
 )
@@ -152,17 +152,17 @@ def _print(
     console.print(
         table(
             "What would have happened",
-            ["action", "lines", "share"],
-            [(coloured(action), f"{lines:,}", share(lines, total)) for _, action, lines in scanned.by_action()],
+            ["action", "lines", "percent"],
+            [(coloured(action), f"{lines:,}", percent(lines, total)) for _, action, lines in scanned.by_action()],
         )
     )
     console.print()
     console.print(
         table(
             "By rule",
-            ["rule", "action", "lines", "share", "reason"],
+            ["rule", "action", "lines", "percent", "reason"],
             [
-                (_decider(key), coloured(action), f"{lines:,}", share(lines, total), key.reason or "")
+                (_decider(key), coloured(action), f"{lines:,}", percent(lines, total), key.reason or "")
                 for key, action, lines in scanned.by_reason()
             ],
         )
@@ -173,9 +173,9 @@ def _print(
     console.print(
         table(
             f"By network{hidden}",
-            ["network", "action", "lines", "share"],
+            ["network", "action", "lines", "percent"],
             [
-                (network(key, networks), coloured(action), f"{lines:,}", share(lines, total))
+                (network(key, networks), coloured(action), f"{lines:,}", percent(lines, total))
                 for key, action, lines in found[:top]
             ],
         )
@@ -209,14 +209,14 @@ def _print(
         ]
         columns = ["tracker", "address", "network", "first stopped at", "lines"]
         console.print(table(title, columns, stopped or [("none", "", "", "", "")]))
-    for title, shares in (
+    for title, tallies in (
         ("Shadow rules: matched, but only watched", scanned.by_shadow()),
         ("Rules that only log", scanned.by_logged()),
     ):
-        if shares:
+        if tallies:
             console.print()
-            rows = [(key, coloured(action), f"{lines:,}", share(lines, total)) for key, action, lines in shares]
-            console.print(table(title, ["rule", "what happened instead", "lines", "share"], rows))
+            rows = [(key, coloured(action), f"{lines:,}", percent(lines, total)) for key, action, lines in tallies]
+            console.print(table(title, ["rule", "what happened instead", "lines", "percent"], rows))
     if scanned.bad:
         console.print(f"\n[bold]{scanned.bad:,} lines without a usable address[/bold], the first of them:")
         for fault in scanned.faults:
@@ -289,7 +289,7 @@ def _meaning(scanned: Scan) -> str:
         return "In short: the logs are empty, so there was nothing to decide."
     lines = {action: lines for _, action, lines in scanned.by_action()}
     allowed, challenged, banned = (
-        f"{lines.get(action, 0):,} ({share(lines.get(action, 0), total)})" for action in ("allow", "challenge", "ban")
+        f"{lines.get(action, 0):,} ({percent(lines.get(action, 0), total)})" for action in ("allow", "challenge", "ban")
     )
     watched = sum(shadow.lines for shadow in scanned.by_shadow())
     shadow = f" Shadow rules matched {watched:,} times and changed nothing." if watched else ""

@@ -22,23 +22,23 @@ class Budget:
     """How much new rules may change before they are refused, and on how much traffic that is judged.
 
     Attributes:
-        share: part of the requests whose action may change.
+        max_changed: part of the requests whose action may change.
         actions: the same for single actions: part of the requests that may newly get it ({"ban": 0.01}).
         requests: this many are compared, or
         seconds: as many as come in this time; what is reached first ends it. No request at all is no objection.
         sample: every n-th request is compared.
     """
 
-    share: float = 0.05
+    max_changed: float = 0.05
     actions: Mapping[str, float] = field(default_factory=dict)
     requests: int = 1000
     seconds: float = 10.0
     sample: int = 1
 
     def __post_init__(self) -> None:
-        shares = {"share": self.share, **self.actions}
-        if not all(0 <= share <= 1 for share in shares.values()):
-            raise ValueError(f"budget {shares} is not of parts; write 0.05 for 5 %")
+        fractions = {"max_changed": self.max_changed, **self.actions}
+        if not all(0 <= part <= 1 for part in fractions.values()):
+            raise ValueError(f"budget {fractions} has a number outside 0 to 1; write 0.05 for 5 %")
         if self.actions.keys() - set(RULE_DECISIONS):
             raise ValueError(f"budget for {', '.join(self.actions)}; actions are {', '.join(RULE_DECISIONS)}")
         if self.requests < 1 or self.seconds <= 0 or self.sample < 1:
@@ -91,12 +91,13 @@ class Differences:
         compared = self.compared
         if not compared:
             return None
-        if self.differing / compared > budget.share:
-            return f"{self.differing / compared:.1%} of {compared} requests differ, the budget is {budget.share:.1%}"
-        for action, share in budget.actions.items():
+        if self.differing / compared > budget.max_changed:
+            changed = self.differing / compared
+            return f"{changed:.1%} of {compared} requests differ, the budget is {budget.max_changed:.1%}"
+        for action, most in budget.actions.items():
             newly = sum(count for (old, new), count in self.matrix.items() if new == action != old) / compared
-            if newly > share:
-                return f"{newly:.1%} of {compared} requests newly get {action}, the budget is {share:.1%}"
+            if newly > most:
+                return f"{newly:.1%} of {compared} requests newly get {action}, the budget is {most:.1%}"
         return None
 
     def report(self) -> dict[str, Any]:

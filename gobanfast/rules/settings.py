@@ -13,7 +13,7 @@ from gobanfast.rules.rule import PrefixList
 class Escalation:
     """How long the next ban of a key lasts: `factor` times the last one, up to `cap` seconds.
 
-    `jitter` is the share of the length that is random, so that nobody can wait for the minute. A key that was free for
+    `jitter` is the fraction of the length that is random, so that the end cannot be predicted. A key that was free for
     `memory` seconds starts again at one.
     """
 

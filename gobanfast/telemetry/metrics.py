@@ -1,7 +1,7 @@
-"""Metrics of an engine, for Prometheus: `Metrics(engine).register()`. docs/metrics.md has every name.
+"""Prometheus collector of an engine: `Metrics(engine).register()`. docs/metrics.md lists every metric.
 
-The counters are the engine's own; this reads them when asked. With `share=PATH` the workers of a host put theirs into
-one file, and whichever of them is scraped tells the sum of all: no multiprocess mode, no labels for workers.
+Engine counters are read at scrape time. With `shared_file=PATH` the workers of a host publish theirs in one file, and
+the worker that is scraped reports the sum over all: no multiprocess mode, no worker labels.
 """
 
 from __future__ import annotations
@@ -35,39 +35,39 @@ RULES = 1000  # rules counted apart
 BUCKETS = (2.5e-7, 5e-7, 1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 1e-3, 1e-2)  # seconds
 SEPARATOR = "\t"
 
-# Counters: name without _total -> help, labels. A series is the name and its labels, joined.
+# Counters: name without _total -> help, labels. A series key is the name and its label values, joined.
 COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ban": ("Requests that were banned.", ()),
-    "sni_match": ("Requests banned by a rule that asks for the server name.", ()),
-    "gobanfast_decisions": ("Decisions, by action and by what decided.", ("action", "cause")),
-    "gobanfast_rule_decisions": ("Decisions by rule; shadow and log rules: those they matched.", ("rule", "mode")),
+    "sni_match": ("Requests banned by a rule with a condition on the server name.", ()),
+    "gobanfast_decisions": ("Decisions by action and cause.", ("action", "cause")),
+    "gobanfast_rule_decisions": ("Decisions by rule; for shadow and log rules, requests that match.", ("rule", "mode")),
     "gobanfast_ban_changes": ("Changes of the ban table.", ("change",)),
-    "gobanfast_reloads": ("Changes of the rules files, by what came of them.", ("result",)),
-    "gobanfast_store_changes": ("Changes between table and store.", ("change",)),
-    "gobanfast_store_outages": ("Outages of the store.", ()),
-    "gobanfast_store_dropped": ("Changes that found the queue to the store full.", ()),
-    "gobanfast_log_lines": ("Lines of the decision log.", ()),
-    "gobanfast_log_dropped": ("Decisions that found the queue of the log full, or that its sink never took.", ()),
-    "gobanfast_log_failures": ("Failures of the log's sink.", ()),
+    "gobanfast_reloads": ("Reloads of the rules files, by result.", ("result",)),
+    "gobanfast_store_changes": ("Changes exchanged between the ban table and the store, by kind.", ("change",)),
+    "gobanfast_store_outages": ("Store outages.", ()),
+    "gobanfast_store_dropped": ("Ban changes dropped because the store queue was full.", ()),
+    "gobanfast_log_lines": ("Decision log lines written.", ()),
+    "gobanfast_log_dropped": ("Decisions dropped because the log queue was full or the sink never accepted them.", ()),
+    "gobanfast_log_failures": ("Decision log sink failures.", ()),
 }
-# Gauges: help, labels, and how those of several workers become one.
+# Gauges: name -> help, labels, and the function that aggregates over workers.
 GAUGES: dict[str, tuple[str, tuple[str, ...], Callable[[float, float], float]]] = {
-    "gobanfast_workers": ("Workers that tell of themselves.", (), float.__add__),
+    "gobanfast_workers": ("Worker processes reporting.", (), float.__add__),
     "gobanfast_ruleset_workers": ("Workers by the ruleset in force.", ("hash",), float.__add__),
-    "gobanfast_ruleset_stale": ("Workers whose rules are not those of the files.", (), float.__add__),
-    "gobanfast_ruleset_generation": ("Times rules were put in force, the lowest of all workers.", (), min),
-    "gobanfast_bans": ("Bans in force, the most of all workers.", (), max),
-    "gobanfast_ban_table_fill": ("Share of the ban table that is used, the most of all workers.", (), max),
-    "gobanfast_tracker_fill": ("Share of the trackers that is used, the most of all workers.", (), max),
-    "gobanfast_store_up": ("Workers that reach the store.", (), float.__add__),
-    "gobanfast_store_queue": ("Changes that wait for the store.", (), float.__add__),
-    "gobanfast_log_queue": ("Decisions that wait for the log.", (), float.__add__),
-    "gobanfast_log_queue_bytes": ("Bytes of memory that they keep alive.", (), float.__add__),
+    "gobanfast_ruleset_stale": ("Workers whose ruleset differs from the rules files.", (), float.__add__),
+    "gobanfast_ruleset_generation": ("Number of rulesets put in force, the minimum over workers.", (), min),
+    "gobanfast_bans": ("Bans in force, the maximum over workers.", (), max),
+    "gobanfast_ban_table_fill": ("Used fraction of the ban table, the maximum over workers.", (), max),
+    "gobanfast_tracker_fill": ("Used fraction of the trackers, the maximum over workers.", (), max),
+    "gobanfast_store_up": ("Workers connected to the store.", (), float.__add__),
+    "gobanfast_store_queue": ("Ban changes queued for the store.", (), float.__add__),
+    "gobanfast_log_queue": ("Decisions queued for the log.", (), float.__add__),
+    "gobanfast_log_queue_bytes": ("Bytes of memory held by queued decisions.", (), float.__add__),
 }
 
 
 class MeasuredEngine(Protocol):
-    """What metrics need of `Engine`."""
+    """The members of `Engine` that metrics read."""
 
     @property
     def generation(self) -> int: ...
@@ -83,11 +83,11 @@ class MeasuredEngine(Protocol):
 
 
 class Metrics:
-    """Counts of an engine, and of what hangs on it.
+    """Counters and gauges of an engine, its store connection and its decision log.
 
     Args:
-        sync, log: the tie to a store and the decision log, if there are any.
-        share: a file for all workers of the host, see `SharedCounters`; None: this process only.
+        sync, log: store synchronisation and decision log of the engine, where configured.
+        shared_file: a file for all workers of the host, see `SharedCounters`; None: this process only.
     Forks: a child counts from zero and takes a slot of its own.
     """
 
@@ -97,10 +97,10 @@ class Metrics:
         *,
         sync: Sync | None = None,
         log: DecisionLog | None = None,
-        share: str | PathLike[str] | None = None,
+        shared_file: str | PathLike[str] | None = None,
     ) -> None:
         self.engine, self.sync, self.log = engine, sync, log
-        self._shared = None if share is None else SharedCounters(share, _add)
+        self._shared = None if shared_file is None else SharedCounters(shared_file, _add)
         self._labels: dict[str, int] = {}  # AS numbers with a label -> what they counted before they had it
         self._at_fork: Snapshot = {}
         self._named: dict[int, tuple[Any, frozenset[str]]] = {}
@@ -117,7 +117,7 @@ class Metrics:
         return self
 
     def start(self) -> None:
-        """Begins to tell the other workers; nothing to do without `share`."""
+        """Start publishing counters to the other workers; does nothing without `shared_file`."""
         if self._shared is None or self._thread is not None:
             return
         self._publish()
@@ -126,7 +126,7 @@ class Metrics:
         atexit.register(self.close)
 
     def close(self) -> None:
-        """Leaves the counts to the other workers."""
+        """Publish the last counts for the other workers and stop."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(PERIOD)
@@ -196,10 +196,12 @@ class Metrics:
                     gauge.add_metric(series.split(SEPARATOR)[1:], value)
             yield gauge
         bans = counts.get("ban", 0)
-        share = counts.get("sni_match", 0) / bans if bans else 0.0
-        text = "Share of bans that rules with a server name made, since the start; better: rate(sni_match_total)."
-        yield GaugeMetricFamily("sni_match_rate", text, share)
-        by_asn = CounterMetricFamily("ban_by_asn", f"Bans by origin AS: {TOP} labels and other.", labels=("asn",))
+        fraction = counts.get("sni_match", 0) / bans if bans else 0.0
+        text = (
+            "Fraction of bans by rules on the server name since the start; for current values: rate(sni_match_total)."
+        )
+        yield GaugeMetricFamily("sni_match_rate", text, fraction)
+        by_asn = CounterMetricFamily("ban_by_asn", f"Banned requests by AS: {TOP} labels and other.", labels=("asn",))
         for asn, count in self._labelled(total["asns"]).items():
             by_asn.add_metric((asn,), count)
         yield by_asn
@@ -207,7 +209,7 @@ class Metrics:
         for bound, count in zip([*map(repr, BUCKETS), "+Inf"], total["times"], strict=True):
             passed += count
             sums.append((bound, passed))
-        text = "Seconds a decision took, of those that were timed."
+        text = "Latency of timed decisions in seconds."
         yield HistogramMetricFamily("gobanfast_decision_seconds", text, sums, total["seconds"])
 
     def total(self) -> Snapshot:

@@ -57,9 +57,9 @@ def counted(made: Scan) -> oracle.Counts:
     )
 
 
-def summed(shares: list[scan.Share[str]]) -> Counter[str]:
+def summed(tallies: list[scan.Tally[str]]) -> Counter[str]:
     counts: Counter[str] = Counter()
-    for key, _, lines in shares:
+    for key, _, lines in tallies:
         counts[key] += lines
     return counts
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gobanfast import Engine, GobanError, Ruleset
-from gobanfast.bans import WIDE_SHARE, ban_key, too_wide
+from gobanfast.bans import WIDE_FRACTION, ban_key, too_wide
 from gobanfast.stores import open_store
 from gobanfast.stores.formats import Imported, read_bans
 
@@ -74,7 +74,7 @@ def test_a_proxy_in_trust_is_not_banned_by_mistake(key):
 def test_the_limit_is_that_of_lint(number, bits):
     """A prefix is never fine when it covers more than 1/256 of its family; a single address always is."""
     key = ban_key(str(ipaddress.ip_network((number >> (32 - bits) << (32 - bits), bits))))
-    if 2.0**-bits > WIDE_SHARE:
+    if 2.0**-bits > WIDE_FRACTION:
         assert too_wide(key) is not None
     if bits == 32:
         assert too_wide(key) is None

@@ -40,7 +40,7 @@ from gobanfast.reload.decision_diff import Budget
 BUDGET = os.environ["TEST_BUDGET"]
 RULES = {"path": os.environ["TEST_RULES"], "last_good": "last_good.gbf"}
 engine = Engine.load(**RULES, store=os.environ["TEST_STORE"])
-engine.watch(**RULES, budget=Budget(share=0.05, requests=int(BUDGET), seconds=60) if BUDGET else None)
+engine.watch(**RULES, budget=Budget(max_changed=0.05, requests=int(BUDGET), seconds=60) if BUDGET else None)
 
 
 def application(environ, start_response):

@@ -69,7 +69,7 @@ def test_a_candidate_within_its_budget_is_promoted_and_one_above_is_rolled_back(
 def test_a_budget_may_be_set_per_action(rules: Path) -> None:
     """Few bans may be too many where challenges are not."""
     rules.write_text("rules: []")
-    engine, watcher = watched(rules, Budget(share=0.5, actions={"ban": 0.01}, requests=500))
+    engine, watcher = watched(rules, Budget(max_changed=0.5, actions={"ban": 0.01}, requests=500))
     rules.write_text(RULES.format(action="ban"))
     assert not with_traffic(engine, watcher, 4)
     assert "requests newly get ban, the budget is 1.0%" in watcher.problems[0]
@@ -100,6 +100,6 @@ def test_a_newer_change_ends_the_trial(rules: Path) -> None:
 
 def test_budgets_are_parts() -> None:
     """5 for five percent is refused, and so are actions that do not exist."""
-    for wrong in ({"share": 5}, {"actions": {"bann": 0.1}}, {"requests": 0}, {"seconds": 0}, {"sample": 0}):
+    for wrong in ({"max_changed": 5}, {"actions": {"bann": 0.1}}, {"requests": 0}, {"seconds": 0}, {"sample": 0}):
         with pytest.raises(ValueError, match="budget"):
             Budget(**wrong)

@@ -20,10 +20,10 @@ from rules_strategies import HOSTS, addresses, as_text, networks, signal_rules
 NETWORKS = AsnTable.from_arrays(b"", b"", b"")
 
 
-def findings(text: str, *, share: float = 1 / 256) -> list[tuple[str, str]]:
+def findings(text: str, *, fraction: float = 1 / 256) -> list[tuple[str, str]]:
     """Code and message of every finding."""
     ruleset = Ruleset.from_text(text, source="rules.yaml", asn=NETWORKS)
-    found = lint_full.findings(ruleset, starter=False, share=share)
+    found = lint_full.findings(ruleset, starter=False, fraction=fraction)
     return [(problem.code, problem.message) for problem in found]
 
 
@@ -221,7 +221,7 @@ def test_the_share_is_the_callers() -> None:
     text = rules("id: a, when: {prefix: 192.0.0.0/8}, action: ban, priority: 5")
 
     assert [] == [code for code, _ in findings(text) if code == "wide-rule"]
-    assert ["wide-rule"] == [code for code, _ in findings(text, share=0.001) if code == "wide-rule"]
+    assert ["wide-rule"] == [code for code, _ in findings(text, fraction=0.001) if code == "wide-rule"]
 
 
 def test_public_suffixes_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

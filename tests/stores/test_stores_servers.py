@@ -26,7 +26,7 @@ from gobanfast import Engine
 from gobanfast.telemetry.metrics import Metrics
 
 engine = Engine.load(os.environ["TEST_RULES"], store=os.environ["TEST_STORE"])
-metrics = Metrics(engine, sync=engine.sync, share=os.environ["TEST_METRICS"])
+metrics = Metrics(engine, sync=engine.sync, shared_file=os.environ["TEST_METRICS"])
 metrics.start()
 
 

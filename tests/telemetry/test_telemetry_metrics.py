@@ -184,7 +184,7 @@ def test_any_worker_tells_the_sum(tmp_path):
     """Forked workers count; each one's metrics are the sum, also after some were killed or ended, and never go down."""
     engine = Counted()
     engine.decide("198.51.100.7")  # before the fork: the parent's alone
-    metrics = Metrics(engine, share=tmp_path / "metrics")
+    metrics = Metrics(engine, shared_file=tmp_path / "metrics")
     metrics.start()
     children = []
     try:
@@ -213,7 +213,7 @@ def test_any_worker_tells_the_sum(tmp_path):
     assert (61, 1) == (exposed(metrics)["ban_total"], exposed(metrics)["gobanfast_workers"])
     metrics.close()
 
-    later = Metrics(Counted(), share=tmp_path / "metrics")
+    later = Metrics(Counted(), shared_file=tmp_path / "metrics")
     assert (61, 1) == (exposed(later)["ban_total"], exposed(later)["gobanfast_workers"])
     later.close()
 
@@ -222,7 +222,7 @@ def test_any_worker_tells_the_sum(tmp_path):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_no_counter_goes_down_with_several_engines_in_a_process(tmp_path, engines, how):
     """A worker with two or three engines leaves the counts of all behind, and so does each one after it."""
-    metrics = Metrics(Counted(), share=tmp_path / "metrics")
+    metrics = Metrics(Counted(), shared_file=tmp_path / "metrics")
     expected = 0
     for turn in range(3):
         read, write = os.pipe()
@@ -230,7 +230,7 @@ def test_no_counter_goes_down_with_several_engines_in_a_process(tmp_path, engine
         if child == 0:
             for number in range(engines):
                 own = Counted()
-                more = Metrics(own, share=tmp_path / "metrics")
+                more = Metrics(own, shared_file=tmp_path / "metrics")
                 for _ in range(number + turn + 2):
                     own.decide("198.51.100.7")
                 more.start()
@@ -248,10 +248,10 @@ def test_no_counter_goes_down_with_several_engines_in_a_process(tmp_path, engine
 
 def test_a_slot_that_one_process_takes_twice_counts_twice(tmp_path):
     """Metrics that are closed and made again in one process, in the same slot, leave both counts behind."""
-    watching = Metrics(Counted(), share=tmp_path / "metrics")
+    watching = Metrics(Counted(), shared_file=tmp_path / "metrics")
     for turn in range(4):
         engine = Counted()
-        metrics = Metrics(engine, share=tmp_path / "metrics")
+        metrics = Metrics(engine, shared_file=tmp_path / "metrics")
         engine.decide("198.51.100.7")
         metrics.start()
         metrics.close()
@@ -293,7 +293,7 @@ def end(child, how):
 def test_a_torn_slot_is_left_out(tmp_path, caplog):
     """What a killed worker wrote half is not read as numbers."""
     engine = Counted()
-    metrics = Metrics(engine, share=tmp_path / "metrics")
+    metrics = Metrics(engine, shared_file=tmp_path / "metrics")
     engine.decide("198.51.100.7")
     other = SharedCounters(tmp_path / "metrics", lambda one, two: one)
     other.publish({"counts": {"ban": 5}})
@@ -310,7 +310,7 @@ def test_another_file_is_refused(tmp_path):
     """A file that holds something else is named and left as it is."""
     (tmp_path / "x").write_bytes(b"something")
     with pytest.raises(FormatError, match="not counters of version 1"):
-        Metrics(Counted(), share=tmp_path / "x")
+        Metrics(Counted(), shared_file=tmp_path / "x")
     assert b"something" == (tmp_path / "x").read_bytes()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gobanfast._errors import Problem
-from gobanfast.bans import WIDE_SHARE
+from gobanfast.bans import WIDE_FRACTION
 from gobanfast.rules.check.spelling import spelling
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def _unscored(rules: Sequence[Rule]) -> Iterator[Problem]:
             yield _warning(rule.source, rule.line, rule.column, "weigh-without-score", message, hint)
 
 
-def wide(rules: Sequence[Rule], overlay: Overlay, share: float = WIDE_SHARE) -> list[Problem]:
-    """Warnings about rules that cover more than `share` of the addresses of a family."""
+def wide(rules: Sequence[Rule], overlay: Overlay, fraction: float = WIDE_FRACTION) -> list[Problem]:
+    """Warnings about rules that cover more than `fraction` of the addresses of a family."""
     import numpy as np
 
     from gobanfast.rules.compile.address import held
@@ -93,7 +93,7 @@ def wide(rules: Sequence[Rule], overlay: Overlay, share: float = WIDE_SHARE) -> 
             continue  # `outside` is, too
         for name, weights, total in families:
             covered = int(weights[held(vectors, bit)].sum())
-            if covered > share * total:
+            if covered > fraction * total:
                 message = f"rule '{rule.id}' covers {covered} {name}, {min(1.0, covered / total):.1%} of all"
                 hint = "check its prefixes and AS conditions"
                 found.append(_warning(rule.source, rule.line, rule.column, "wide-rule", message, hint))

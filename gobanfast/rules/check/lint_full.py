@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from gobanfast._errors import Problem
-from gobanfast.bans import WIDE_SHARE
+from gobanfast.bans import WIDE_FRACTION
 from gobanfast.rules.check.lint import wide
 from gobanfast.rules.check.unreachable import unreachable
 from gobanfast.rules.compile.address import sortable, spans
@@ -39,19 +39,19 @@ _SECOND_LEVEL = {
 }  # fmt: skip
 
 
-def findings(ruleset: Ruleset, *, starter: bool, share: float = WIDE_SHARE) -> list[Problem]:
+def findings(ruleset: Ruleset, *, starter: bool, fraction: float = WIDE_FRACTION) -> list[Problem]:
     """Every warning about a ruleset compiled from text, those of loading among them.
 
     Args:
         starter: the AS table is the starter table, which knows few ASes.
-        share: part of the IPv4 addresses, or of the IPv6 ones in use (2000::/3), that a rule may cover unremarked.
+        fraction: part of the IPv4 addresses, or of the IPv6 ones in use (2000::/3), that a rule may cover unremarked.
     Cost: rules x classes; seconds for thousands of rules over a whole-Internet table.
     """
     overlay = ruleset.overlay
     if overlay is None:
         raise ValueError(f"{ruleset.source} is compiled; lint the files it was made from")
     found = [problem for problem in ruleset.problems if problem.code != "wide-rule"]
-    found += wide(ruleset.rules, overlay, share)
+    found += wide(ruleset.rules, overlay, fraction)
     found += unreachable(ruleset.rules, overlay, starter=starter)
     found += _ours(ruleset.rules, overlay, ruleset.trust)
     for rule in ruleset.rules:
