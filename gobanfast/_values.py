@@ -43,7 +43,7 @@ def parse_duration(value: object) -> float | None:
         raise ValueError(f"duration '{value[:80]}' is negative; write permanent, 90s or 1h30m")
     steps = _STEP.findall(value)
     if not steps or "".join(number + unit for number, unit in steps) != value:
-        raise ValueError(f"duration '{value[:80]}' is not one; write 90s, 1h30m, 500ms, 7d, 2w or permanent")
+        raise ValueError(f"duration '{value[:80]}' is not valid; write 90s, 1h30m, 500ms, 7d, 2w or permanent")
     seconds = sum(float(number) * _UNITS[unit] for number, unit in steps)
     if seconds <= 0:
         raise ValueError(f"duration '{value[:80]}' is zero; write 90s, 1h30m or the like")
@@ -70,12 +70,12 @@ def parse_asn(value: object) -> tuple[int, int]:
         ValueError: not an AS number or a range of them; the message ends in a hint.
     """
     if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise ValueError(f"AS number {value!r} is not one; {_ASN_FORMS}")
+        raise ValueError(f"AS number {value!r} is not valid; {_ASN_FORMS}")
     match = _ASN.fullmatch(str(value).strip())
     if match is None:
         named = re.search(r"[A-Za-z]{3}", str(value))
         forms = f"for a name write asn_name: '{str(value)[:80]}'" if named else _ASN_FORMS
-        raise ValueError(f"AS number '{str(value)[:80]}' is not one; {forms}")
+        raise ValueError(f"AS number '{str(value)[:80]}' is not valid; {forms}")
     first = int(match[1])
     last = int(match[2]) if match[2] else first
     if last > MAX_ASN:
@@ -83,5 +83,5 @@ def parse_asn(value: object) -> tuple[int, int]:
     if first == 0:
         raise ValueError(f"AS number '{value}' is reserved (RFC 7607); {_ASN_FORMS}")
     if first > last:
-        raise ValueError(f"as range '{value}' ends before it starts; write {last}-{first}")
+        raise ValueError(f"AS range '{value}' ends before it starts; write {last}-{first}")
     return first, last

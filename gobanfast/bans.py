@@ -86,7 +86,7 @@ def ban_key(text: str) -> str:
             raise ValueError(f"ban key {text!r} has no AS number; write AS1 to AS4294967295")
         return f"AS{number}"
     if not text.isascii() or not set(text) & set(".:"):
-        raise ValueError(f"ban key {text!r} is no key; {_FORMS}")
+        raise ValueError(f"ban key {text!r} is not valid; {_FORMS}")
     if packed := parse_address(text):
         return format_address(packed)
     return _prefix(text)

@@ -187,7 +187,7 @@ def _repeat(text: str, label: str, at: int) -> tuple[int, int | None, int]:
     low = int(found[1])
     high = low if found[2] is None else None if found[3] is None else int(found[3])
     if high is not None and not max(low, 1) <= high <= 63:
-        raise ValueError(f"pattern {text!r}: quantifier {found[0]!r} counts badly; a label has 1 to 63 characters")
+        raise ValueError(f"pattern {text!r}: quantifier {found[0]!r} has invalid bounds; a label has 1 to 63 bytes")
     return low, high, found.end()
 
 

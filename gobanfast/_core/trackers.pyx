@@ -102,7 +102,7 @@ cdef class Trackers:
         cdef size_t n
         cdef gbf_addr parsed
         if not gbf_ascii(address, &start, &n) or not gbf_addr_parse(start, n, &parsed):
-            raise ValueError(f"address {address!r} is not one; write it like 192.0.2.1 or 2001:db8::1")
+            raise ValueError(f"address {address!r} is not valid; write it like 192.0.2.1 or 2001:db8::1")
         return tracked_client(parsed, self.ipv6_bits)
 
     def stats(self):

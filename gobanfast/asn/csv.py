@@ -227,9 +227,9 @@ def describe(wrong: str, value: str, layout: Layout) -> tuple[str, str]:
         "columns": (f"row {shown} has too few columns", f"expected {layout.columns}"),
         "open quote": (f"quote is not closed on its line: {shown}", 'write "" for a quote inside quotes'),
         "after quote": (f"text {shown} follows a closing quote", 'write "" for a quote inside quotes'),
-        "prefix": (f"prefix {shown} is not one", "write 192.0.2.0/24 or 2001:db8::/32"),
+        "prefix": (f"prefix {shown} is not valid", "write 192.0.2.0/24 or 2001:db8::/32"),
         "address": (f"address {shown} is not an IPv4 or IPv6 address", ""),
         "range": (f"last address {shown} is before the first or of the other family", ""),
-        "number": (f"AS number {shown} is not one", "write 13335 or AS13335, at most 4294967294; 0 for none"),
+        "number": (f"AS number {shown} is not valid", "write 13335 or AS13335, at most 4294967294; 0 for none"),
         "name": (f"name {shown} is not UTF-8, has control characters or is longer than 1024 bytes", ""),
     }[wrong]

@@ -58,4 +58,6 @@ def open_store(uri: str, *, create: bool = True) -> Store:
 
         return RedisStore(uri)
     shown = uri.rpartition("@")[2]  # a password is in front of it
-    raise ValueError(f"store {shown!r} is not one; write memory:, sqlite:PATH, redis://host:port/db or unix://PATH")
+    raise ValueError(
+        f"store {shown!r} is not a store address; write memory:, sqlite:PATH, redis://host:port/db or unix://PATH"
+    )

@@ -57,7 +57,7 @@ def decode_ban(text: str) -> Ban:
         ValueError: not a record, or one of a later version; says what is wrong.
     """
     if not isinstance(text, str):
-        raise ValueError(f"record {str(text)[:80]} is no text")
+        raise ValueError(f"record {str(text)[:80]} is not text")
     try:
         found, _ = _decode(text)
     except (ValueError, RecursionError) as error:
@@ -108,7 +108,7 @@ def write_record(key: str, ban: Ban) -> str:
 def check_key(key: str) -> None:
     """Raises ValueError for a key that is none, or not in its one form."""
     if not isinstance(key, str) or len(key) > LONGEST_KEY:
-        raise ValueError(f"ban key {str(key)[:80]!r} is no text of at most {LONGEST_KEY} characters")
+        raise ValueError(f"ban key {str(key)[:80]!r} is not text of at most {LONGEST_KEY} characters")
     if (canonical := ban_key(key)) != key:
         raise ValueError(f"ban key {key!r} is not in its one form; write {canonical}")
 

@@ -254,7 +254,7 @@ def _crowdsec_ban(decision: Any, now: float, found: Imported) -> Ban | None:
     else:
         match = _DURATION.fullmatch(str(duration))
         if match is None:
-            raise ValueError(f"duration {duration!r} of {value!r} is not one; write it like 4h or 3h59m10.5s")
+            raise ValueError(f"duration {duration!r} of {value!r} is not valid; write it like 4h or 3h59m10.5s")
         ends = now + (-1 if match[1] else 1) * (_seconds(match[2]))
     reason = decision.get("scenario") or decision.get("reason") or "crowdsec"
     return Ban(found.key(value), str(reason), None, now, ends, 1, "import")

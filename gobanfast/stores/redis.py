@@ -154,7 +154,7 @@ class RedisStore:
         try:
             redis.ConnectionPool.from_url(self._url)
         except ValueError as error:
-            raise ValueError(f"store {self.uri!r} is not one: {error}") from None
+            raise ValueError(f"store {self.uri!r} is not a store address: {error}") from None
         self._clock = clock
         self.ahead = 0.0
         self._looked = self._offset = -math.inf  # when at the server's clock, and our time of day then less that
@@ -449,12 +449,12 @@ class RedisStore:
         try:
             return key_of_name(name[len(self.prefix) :])
         except ValueError as error:
-            self._passed.note(f"{name[:80]!r} is no name of a ban: {error}")
+            self._passed.note(f"{name[:80]!r} is not the name of a ban: {error}")
             return None
 
     def _look_at_type(self, name: str) -> None:
         if (kind := self._ask("TYPE", name)) not in {"none", "string"}:
-            self._passed.note(f"{name!r} has a value of type {kind}, which is no ban")
+            self._passed.note(f"{name!r} has a value of type {kind}, which is not a ban")
 
     def _ban(self, key: str, record: str) -> Ban | None:
         """The ban in a record, in this host's time; None for one that cannot be read, which is counted and logged."""

@@ -256,8 +256,8 @@ def open_sink(uri: str) -> Sink:
     if scheme == "logging" and rest:
         return LoggingSink(rest)
     raise ValueError(
-        f"sink {uri!r} is not one; write stdout:, file:PATH, tcp://host:port, udp://host:port, unix:PATH, syslog: or "
-        "logging:NAME"
+        f"sink {uri!r} is not a sink address; write stdout:, file:PATH, tcp://host:port, udp://host:port, unix:PATH, "
+        "syslog: or logging:NAME"
     )
 
 

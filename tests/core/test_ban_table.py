@@ -407,7 +407,7 @@ MISUSE = [
         "by='me' is not one of manual, rule, tracker, import, store",
     ),
     (lambda: table().ban("10.0.0.1/8", duration=1), "prefix '10.0.0.1/8' has host bits set; write 10.0.0.0/8"),
-    (lambda: table().get("nobody"), "ban key 'nobody' is no key"),
+    (lambda: table().get("nobody"), "ban key 'nobody' is not valid"),
     (lambda: table().get("10.0.0.1", now=float("nan")), "now=nan is no time in seconds"),
 ]
 

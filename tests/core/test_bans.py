@@ -80,10 +80,10 @@ def test_other_keys_are_canonical(text: str, key: str) -> None:
 
 FORMS = "write an address, a prefix, AS64500, gh2:<32 hex> or gh2:<32 hex>@<client>"
 BAD_KEYS = [
-    ("", f"ban key '' is no key; {FORMS}"),
-    ("AS0", f"ban key 'AS0' is no key; {FORMS}"),
+    ("", f"ban key '' is not valid; {FORMS}"),
+    ("AS0", f"ban key 'AS0' is not valid; {FORMS}"),
     ("AS4294967296", "ban key 'AS4294967296' has no AS number; write AS1 to AS4294967295"),
-    ("AS٣", f"ban key 'AS٣' is no key; {FORMS}"),
+    ("AS٣", f"ban key 'AS٣' is not valid; {FORMS}"),
     ("gh2:12", f"ban key 'gh2:12' has no fingerprint of 32 hex digits; {FORMS}"),
     ("10.0.0.1/8", "prefix '10.0.0.1/8' has host bits set; write 10.0.0.0/8"),
     ("10.0.0.0/33", "prefix '10.0.0.0/33' has a bad length; IPv4 has 0..32 bits, IPv6 0..128"),
@@ -109,7 +109,7 @@ BAD_KEYS = [
 
 @pytest.mark.parametrize(("text", "message"), BAD_KEYS)
 def test_bad_key_says_what_to_write(text: str, message: str) -> None:
-    """What is no key is refused with its text and a hint."""
+    """A text that is no key is refused with its text and a hint."""
     with pytest.raises(ValueError, match=r"^(ban key|prefix) ") as caught:
         ban_key(text)
 

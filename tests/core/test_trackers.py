@@ -301,7 +301,7 @@ def test_settings_that_do_not_fit_are_refused() -> None:
         Trackers(TrackerSettings(8, Limit(60.0, 2000, "ban", 1.0)))
     with pytest.raises(ValueError, match="ipv6_client=65"):
         Trackers(DISTINCT, ipv6_client=65)
-    with pytest.raises(ValueError, match="address 'x' is not one"):
+    with pytest.raises(ValueError, match="address 'x' is not valid"):
         fixed(DISTINCT).note("x", now=1)
 
 

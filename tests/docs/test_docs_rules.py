@@ -36,7 +36,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", ["rules.yaml", "main.yaml", "founding.yaml", "requests.yaml", "weighed.yaml", "consistency.yaml"]
+    "name", ["rules.yaml", "main.yaml", "legacy.yaml", "requests.yaml", "weighed.yaml", "consistency.yaml"]
 )
 def test_examples_load_and_pass_their_tests(written: Path, name: str) -> None:
     """Every file of the page that is loaded alone is good."""

@@ -238,7 +238,7 @@ def test_columns_without_one_of_the_names() -> None:
     ("text", "message"),
     [
         ("rules: [{id: a, when: {lookalike: '*.a.example'}, action: ban}]",
-         "1:35: lookalike '*.a.example' is a pattern; write the name, what is below it is meant too"),
+         "1:35: lookalike '*.a.example' is a pattern; write a plain name, its subdomains are included"),
         ("rules: [{id: a, when: {lookalike: 192.0.2.1}, action: ban}]", "is a number, as in an address"),
         ("rules: [{id: a, when: {lookalike: []}, action: ban}]", "1:35: an empty list matches nothing"),
         ("rules: [{id: a, when: {lookalike: 7}, action: ban}]", "1:35: lookalike 7 is not text; quote it"),
@@ -246,7 +246,8 @@ def test_columns_without_one_of_the_names() -> None:
          "1:34: sni_host 'same' is not one of agree, coalesced, differ, unknown"),
         ("rules: [{id: a, when: {crawler: altavista}, action: ban}]",
          "1:33: crawler 'altavista' is not one of googlebot, bingbot, applebot, yandexbot, duckduckbot, any"),
-        ("names: [.example.com]\nrules: []", "1:9: name '.example.com' is in no certificate; write example.com or"),
+        ("names: [.example.com]\nrules: []",
+         "1:9: name '.example.com' is not a certificate name; write example.com or"),
     ],
 )  # fmt: skip
 def test_errors(text: str, message: str) -> None:

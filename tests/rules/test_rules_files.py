@@ -211,7 +211,7 @@ def test_trust_is_a_list_of_prefixes(tmp_path: Path) -> None:
     both = rules + "trust: {prefix: ['10.0.0.0/8', '2001:db8::/32'], prefix_file: list}"
     assert bytes([104, 32, 120]) == Ruleset.from_text(both, source=source, **ANY).trust.lengths
     (tmp_path / "list").write_text("10.0.0.0/8\n0.0.0.0/0\n")
-    with pytest.raises(RuleError, match="a prefix of no bits lets anyone name any client"):
+    with pytest.raises(RuleError, match="a prefix of length 0 lets any peer claim any client address"):
         Ruleset.from_text(both, source=source, **ANY)
 
 

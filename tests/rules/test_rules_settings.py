@@ -127,5 +127,5 @@ def test_trust_says_whether_a_chain_is_owed(tmp_path: Path) -> None:
     assert 3 == len({ruleset.content_hash for ruleset in made.values()})
     with pytest.raises(RuleError, match="chain"):
         Ruleset.from_text("trust: {prefix: 10.0.0.0/8, chain: always}\nrules: []\n")
-    chain_of = json_schema()["$defs"]["TrustText"]["properties"]["chain"]
+    chain_of = json_schema()["$defs"]["TrustModel"]["properties"]["chain"]
     assert {"required", "optional"} == set(chain_of["anyOf"][0]["enum"])

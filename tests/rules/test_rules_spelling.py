@@ -125,7 +125,7 @@ tests:
 @pytest.mark.parametrize("name", ["User Agent", "user-agent:", "HTTP_USER AGENT", "(user agent)"])
 def test_no_header_name_is_told_the_right_one(name: str) -> None:
     """What is no token is an error, and the hint is the name that was meant."""
-    with pytest.raises(RuleError, match="is no header name; write user-agent, 1 to 64"):
+    with pytest.raises(RuleError, match="is not a header name; write user-agent, 1 to 64"):
         loaded(f"rules:\n- {{id: a, when: {{header: {{'{name}': absent}}}}, action: log}}\n")
 
 

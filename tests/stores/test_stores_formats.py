@@ -50,9 +50,9 @@ def test_plain_lists(tmp_path):
     got, found = read(tmp_path / "list.txt", text)
 
     assert ["203.0.113.7", "203.0.113.8", "AS64500"] == [ban.key for ban in got]
-    assert [(5, "10.0.0.0/8"), (7, "no key")] == [
+    assert [(5, "10.0.0.0/8"), (7, "not valid")] == [
         (problem.line, words)
-        for problem, words in zip(found.problems, ("10.0.0.0/8", "no key"), strict=True)
+        for problem, words in zip(found.problems, ("10.0.0.0/8", "not valid"), strict=True)
         if words in str(problem)
     ]
 
@@ -84,7 +84,7 @@ def test_crowdsec_decisions(tmp_path):
     ] == [(ban.key, ban.reason, ban.expires) for ban in got]
     assert (3, 3, 2) == (found.bans, found.skipped, found.wrong)
     assert "scope 'country' of 'XX' is not one of ip, range, as" in str(found.problems[0])
-    assert "duration 'soon' of '192.0.2.1' is not one" in str(found.problems[1])
+    assert "duration 'soon' of '192.0.2.1' is not valid" in str(found.problems[1])
 
 
 def test_crowdsec_stream_and_import_forms(tmp_path):
@@ -224,7 +224,7 @@ def test_import_and_export(run, tmp_path):
     (tmp_path / "plain.txt").write_text("192.0.2.77\nx y\n")
     result = run("import", *(str(tmp_path / name) for name in ("f2b.sqlite3", "cscli.json", "plain.txt")),
                  "--for", "1h", status=1)  # fmt: skip
-    assert "plain.txt:2:1: ban key 'x y' is no key" in result.output
+    assert "plain.txt:2:1: ban key 'x y' is not valid" in result.output
     store = open_store(f"sqlite:{tmp_path / 'bans.db'}")
     stored = {ban.key for ban in store.scan()}
     assert {"192.0.2.77", "203.0.113.7", "198.51.100.0/24", "AS64500", "2001:db8::1"} == stored

@@ -143,7 +143,7 @@ def test_changes_that_cannot_be_written_hold_up_no_other(place):
         store.apply([item for pair in zip(bad, good, strict=True) for item in pair])
 
     assert {key for key, _ in bad} == set(caught.value.problems)
-    assert "'nonsense' is not stored: ban key 'nonsense' is no key" in str(caught.value)
+    assert "'nonsense' is not stored: ban key 'nonsense' is not valid" in str(caught.value)
     assert GOOD == {ban.key for ban in store.scan()}
     store.set(Ban("10.3.0.7", "half \ud800 of a pair, \0 and all", expires=1e14))
     assert "half ? of a pair, \0 and all" == store.get("10.3.0.7").reason

@@ -206,7 +206,7 @@ def test_wrong_arguments_are_refused(kept):
     with pytest.raises(ValueError, match="sample_allow=-1 is negative"):
         DecisionLog(kept, sample_allow=-1)
     for uri in ("", "stdout", "file:", "tcp://host", "kafka:x"):
-        with pytest.raises(ValueError, match="is not one; write stdout:, file:PATH"):
+        with pytest.raises(ValueError, match="is not a sink address; write stdout:, file:PATH"):
             open_sink(uri)
 
 

@@ -19,7 +19,7 @@ def lint(
     documents: Sequence[Document], rules: Sequence[Rule], overlay: Overlay, *, starter: bool, scored: bool
 ) -> list[Problem]:  # fmt: skip
     """Warnings about loaded rules; `rules` and `overlay` share their order. `scored`: there is a section `score`."""
-    found = [*_founding_traps(documents), *spelling(documents), *wide(rules, overlay)]
+    found = [*_legacy_traps(documents), *spelling(documents), *wide(rules, overlay)]
     if starter:
         found += _starter(rules)
     if not scored:
@@ -31,7 +31,7 @@ def _warning(source: str, line: int, column: int, code: str, message: str, hint:
     return Problem(source, line, column, message, hint, "warning", code)
 
 
-def _founding_traps(documents: Sequence[Document]) -> list[Problem]:
+def _legacy_traps(documents: Sequence[Document]) -> list[Problem]:
     found = []
     for document in documents:
         for index, entry in enumerate(document.root.value.get("ban_rules", [])):

@@ -36,10 +36,11 @@ ECH_WORDS = ("outer", "inner", "none")
 TLS_VERSIONS = {"1.0": 0x0301, "1.1": 0x0302, "1.2": 0x0303, "1.3": 0x0304}
 
 _JA4_FORM = re.compile(r"[tqd](?:1[0-3]|[sd][0-9]|00)[di][0-9]{4}[0-9A-Za-z]{2}_[0-9a-f]{12}_[0-9a-f]{12}", re.ASCII)
+_JA4_EXAMPLE = "t13d1516h2_8daaf6152771_02713d6af862"
 
 
 @dataclass(slots=True)
-class Reading:
+class ValidationContext:
     """What the validators of one file share: where list files are, and the problems found inside them."""
 
     directory: Path
@@ -52,13 +53,13 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Members:
+class SetValues:
     """The values of a set, in the place where "@name" stands."""
 
     values: list[Any]
 
 
-def checked(parse: Callable[[Any], T]) -> Callable[[Any], T]:
+def validator(parse: Callable[[Any], T]) -> Callable[[Any], T]:
     """`parse` for pydantic: its ValueError "what; hint" becomes the message of the problem."""
 
     def validate(value: Any) -> T:
@@ -70,42 +71,42 @@ def checked(parse: Callable[[Any], T]) -> Callable[[Any], T]:
     return validate
 
 
-def listed(parse: Callable[[Any], T]) -> Callable[[Any, ValidationInfo], T | Members]:
-    """`checked(parse)` for the values of a condition that sets can list too: "@name" stands for those of a set."""
-    validate_one = checked(parse)
+def set_validator(parse: Callable[[Any], T]) -> Callable[[Any, ValidationInfo], T | SetValues]:
+    """`validator(parse)` for the values of a condition that sets can list too: "@name" stands for those of a set."""
+    validate_one = validator(parse)
 
-    def validate(value: Any, info: ValidationInfo) -> T | Members:
+    def validate(value: Any, info: ValidationInfo) -> T | SetValues:
         if isinstance(value, str) and value.startswith("@"):
-            return checked(lambda text: members(text[1:], info))(value)
+            return validator(lambda text: set_values(text[1:], info))(value)
         return validate_one(value)
 
     return validate
 
 
-_LISTED_AS = {"outside": "prefix", "outside_file": "prefix_file"}
+_SET_KEYS = {"outside": "prefix", "outside_file": "prefix_file"}
 
 
-def members(name: str, info: ValidationInfo) -> Members:
+def set_values(name: str, info: ValidationInfo) -> SetValues:
     """What the set `name` lists under the key being validated, or under the one that is the opposite of.
 
     Raises:
         ValueError: no such set, or it lists nothing there.
     """
-    key, reading = str(info.field_name), info.context
-    key = _LISTED_AS.get(key, key)
-    if not isinstance(reading, Reading):
-        raise TypeError("rules are validated with a Reading as context")
-    if reading.sets is None:
+    key, context = str(info.field_name), info.context
+    key = _SET_KEYS.get(key, key)
+    if not isinstance(context, ValidationContext):
+        raise TypeError("rules are validated with a ValidationContext as context")
+    if context.sets is None:
         raise ValueError(f"'@{name}' inside a set; a set lists values, not other sets")
-    if name not in reading.sets:
-        known = ", ".join(sorted(reading.sets)) or "there are none"
+    if name not in context.sets:
+        known = ", ".join(sorted(context.sets)) or "there are none"
         raise ValueError(f"no set is called '{name}'; sets: {known}")
-    found = reading.sets[name]
-    reading.used.add((name, key))
+    found = context.sets[name]
+    context.used.add((name, key))
     if found is not None and not found.get(key):
         keys = ", ".join(key for key, values in found.items() if values)
         raise ValueError(f"set '{name}' has no {key}; it has {keys}, write '@{name}' there")
-    return Members([] if found is None else list(found[key]))
+    return SetValues([] if found is None else list(found[key]))
 
 
 def one_or_more(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -118,7 +119,7 @@ def one_or_more(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         value = [value]
     flat: list[Any] = []
     for item in handler(value):
-        flat += item.values if isinstance(item, Members) else [item]
+        flat += item.values if isinstance(item, SetValues) else [item]
     return flat
 
 
@@ -152,16 +153,18 @@ def regex(value: Any) -> str:
     try:
         compile_regex(text)
     except ValueError as error:
-        raise ValueError(f"regex '{text}' is not one: {error}; RE2 has no look-around and no back-references") from None
+        raise ValueError(
+            f"regex '{text}' is not valid: {error}; RE2 has no look-around and no back-references"
+        ) from None
     return text
 
 
 def identifier(value: Any) -> str:
     text = text_of("id", value)
     if not text or len(text) > 100 or not text.isprintable() or text != text.strip():
-        raise ValueError(f"id {text[:100]!r} is not one; use 1 to 100 printable characters")
+        raise ValueError(f"id {text[:100]!r} is not valid; use 1 to 100 printable characters")
     if text.startswith("ban_rules["):
-        raise ValueError(f"id '{text}' is the form that entries of ban_rules: get; choose another")
+        raise ValueError(f"id '{text}' is reserved for entries of ban_rules:; choose another")
     return text
 
 
@@ -172,16 +175,15 @@ def sni(value: Any) -> str:
 
 def ja4(value: Any) -> str:
     if not isinstance(value, str) or not _JA4_FORM.fullmatch(value):
-        hint = "; for its first part write ja4_prefix" if isinstance(value, str) and len(value) < 36 else ""
-        raise ValueError(
-            f"ja4 {str(value)[:80]!r} is not one{hint or '; it looks like t13d1516h2_8daaf6152771_02713d6af862'}"
-        )
+        short = isinstance(value, str) and len(value) < 36
+        hint = "for its first part write ja4_prefix" if short else f"expected for example {_JA4_EXAMPLE}"
+        raise ValueError(f"ja4 {str(value)[:80]!r} is not a JA4 fingerprint; {hint}")
     return value
 
 
 def ja4_prefix(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[tqd][0-9A-Za-z_]{0,35}", value, re.ASCII):
-        raise ValueError(f"ja4_prefix {str(value)[:80]!r} begins no JA4; write t13d1516h2, or less or more of it")
+        raise ValueError(f"ja4_prefix {str(value)[:80]!r} is not a JA4 prefix; expected for example t13d1516h2")
     return value
 
 
@@ -196,14 +198,14 @@ def weight(value: Any) -> float:
 def alpn(value: Any) -> str:
     text = text_of("alpn", value)
     if not text or len(text) > 255 or any(ord(char) > 255 for char in text):
-        raise ValueError(f"alpn {text[:80]!r} is no protocol name; write h2 or http/1.1, 1 to 255 characters")
+        raise ValueError(f"alpn {text[:80]!r} is not a protocol name; write h2 or http/1.1, 1 to 255 characters")
     return text
 
 
 def tls_version(value: Any) -> int:
     text = str(value).upper().removeprefix("TLS").strip() if isinstance(value, (str, float, int)) else ""
     if text not in TLS_VERSIONS:
-        raise ValueError(f"tls version {str(value)[:80]!r} is not one; write 1.0, 1.1, 1.2 or 1.3")
+        raise ValueError(f"tls version {str(value)[:80]!r} is not valid; write 1.0, 1.1, 1.2 or 1.3")
     return TLS_VERSIONS[text]
 
 
@@ -216,115 +218,115 @@ def ech(value: Any) -> str:
 L = TypeVar("L", PrefixList, NameList)
 
 
-def list_file(value: Any, info: ValidationInfo, known: Callable[[Reading], dict[Path, L]],
-              read: Callable[[Path], tuple[L, list[Problem]]]) -> L | Members:  # fmt: skip
-    """What `read` finds in the list file `value`, once per file; problems inside it go to the Reading."""
-    reading = info.context
-    if not isinstance(reading, Reading):
-        raise TypeError("rules are validated with a Reading as context")
+def list_file(value: Any, info: ValidationInfo, known: Callable[[ValidationContext], dict[Path, L]],
+              read: Callable[[Path], tuple[L, list[Problem]]]) -> L | SetValues:  # fmt: skip
+    """What `read` finds in the list file `value`, once per file; problems inside it go to the ValidationContext."""
+    context = info.context
+    if not isinstance(context, ValidationContext):
+        raise TypeError("rules are validated with a ValidationContext as context")
     if isinstance(value, str) and value.startswith("@"):
-        return checked(lambda text: members(text[1:], info))(value)
+        return validator(lambda text: set_values(text[1:], info))(value)
     if not isinstance(value, str) or not value or "\0" in value:
         raise PydanticCustomError("value", "{text}", {"text": f"list file {value!r} is not a path"})
-    path, lists = reading.directory / value, known(reading)
+    path, lists = context.directory / value, known(context)
     if path not in lists:
-        reading.inputs.add(path)
+        context.inputs.add(path)
         try:
             lists[path], problems = read(path)
         except ListError as error:
             text = f"list file '{value}' cannot be read: {error}; paths are relative to the rules file"
             raise PydanticCustomError("value", "{text}", {"text": text}) from None
-        reading.problems += problems
+        context.problems += problems
     return lists[path]
 
 
-def prefix_list(value: Any, info: ValidationInfo) -> PrefixList | Members:
-    return list_file(value, info, lambda reading: reading.lists, read_list)
+def prefix_list(value: Any, info: ValidationInfo) -> PrefixList | SetValues:
+    return list_file(value, info, lambda context: context.lists, read_list)
 
 
-def name_list(value: Any, info: ValidationInfo) -> NameList | Members:
-    return list_file(value, info, lambda reading: reading.names, read_names)
+def name_list(value: Any, info: ValidationInfo) -> NameList | SetValues:
+    return list_file(value, info, lambda context: context.names, read_names)
 
 
-def schema(description: str, item: dict[str, Any] | None = None, *, several: bool = True) -> WithJsonSchema:
+def schema(description: str, item: dict[str, Any] | None = None, *, many: bool = True) -> WithJsonSchema:
     """What editors are told of a field: an item, text if not said otherwise, or a list of them."""
     item = {"type": "string"} if item is None else item
-    forms = {"anyOf": [item, {"type": "array", "items": item, "minItems": 1}]} if several else item
+    forms = {"anyOf": [item, {"type": "array", "items": item, "minItems": 1}]} if many else item
     return WithJsonSchema({**forms, "description": description})
 
 
-Several = WrapValidator(one_or_more)
+OneOrMany = WrapValidator(one_or_more)
 AsnRanges = Annotated[
-    list[Annotated[tuple[int, int], PlainValidator(listed(parse_asn))]],
-    Several,
+    list[Annotated[tuple[int, int], PlainValidator(set_validator(parse_asn))]],
+    OneOrMany,
     schema("AS numbers: 15169, AS15169, or a range 64512-65534; '@set'", {"type": ["integer", "string"]}),
 ]
 Regexes = Annotated[
-    list[Annotated[str, PlainValidator(listed(regex))]],
-    Several,
+    list[Annotated[str, PlainValidator(set_validator(regex))]],
+    OneOrMany,
     schema("RE2 patterns, case ignored, searched in 'AS<number> <name>'; '@set'"),
 ]
 Prefixes = Annotated[
-    list[Annotated[tuple[bytes, int], PlainValidator(listed(prefix))]],
-    Several,
+    list[Annotated[tuple[bytes, int], PlainValidator(set_validator(prefix))]],
+    OneOrMany,
     schema("IPv4 or IPv6 prefixes or addresses; '@set'"),
 ]
 PrefixLists = Annotated[
     list[Annotated[PrefixList, PlainValidator(prefix_list)]],
-    Several,
+    OneOrMany,
     schema("files with a prefix a line, or the JSON that search engines publish, relative to this file; '@set'"),
 ]
 Snis = Annotated[
-    list[Annotated[str, PlainValidator(listed(sni))]],
-    Several,
+    list[Annotated[str, PlainValidator(set_validator(sni))]],
+    OneOrMany,
     schema("name patterns, or the words absent and malformed; '@set'"),
 ]
 NameLists = Annotated[
     list[Annotated[NameList, PlainValidator(name_list)]],
-    Several,
+    OneOrMany,
     schema("files with name patterns, hosts, AdBlock or dnsmasq lines, relative to this file; '@set'"),
 ]
 Ja4s = Annotated[
-    list[Annotated[str, PlainValidator(listed(ja4))]],
-    Several,
+    list[Annotated[str, PlainValidator(set_validator(ja4))]],
+    OneOrMany,
     schema("whole JA4 fingerprints; '@set'"),
 ]
 Ja4Prefixes = Annotated[
-    list[Annotated[str, PlainValidator(listed(ja4_prefix))]],
-    Several,
+    list[Annotated[str, PlainValidator(set_validator(ja4_prefix))]],
+    OneOrMany,
     schema("beginnings of JA4 fingerprints; '@set'"),
 ]
 Protocols = Annotated[
-    list[Annotated[str, PlainValidator(listed(alpn))]],
-    Several,
+    list[Annotated[str, PlainValidator(set_validator(alpn))]],
+    OneOrMany,
     schema("protocols that the client offers (ALPN): h2, http/1.1; '@set'"),
 ]
 TlsVersion = Annotated[
     int | None,
-    PlainValidator(checked(tls_version)),
+    PlainValidator(validator(tls_version)),
     schema("1.0, 1.1, 1.2 or 1.3: nothing from this version on is offered", {"type": ["string", "number"]},
-           several=False),
+           many=False),
 ]  # fmt: skip
 Echs = Annotated[
-    list[Annotated[str, PlainValidator(checked(ech))]],
-    Several,
+    list[Annotated[str, PlainValidator(validator(ech))]],
+    OneOrMany,
     schema("encrypted ClientHello", {"enum": list(ECH_WORDS)}),
 ]
 Identifier = Annotated[
     str,
-    PlainValidator(checked(identifier)),
-    schema("name of the rule, one of a kind", {"type": "string", "minLength": 1, "maxLength": 100}, several=False),
+    PlainValidator(validator(identifier)),
+    schema("name of the rule, one of a kind", {"type": "string", "minLength": 1, "maxLength": 100}, many=False),
 ]
 Weight = Annotated[
     float | None,
-    PlainValidator(checked(weight)),
+    PlainValidator(validator(weight)),
     schema("what a match of a log rule adds to the score", {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-           several=False),
+           many=False),
 ]  # fmt: skip
 Duration = Annotated[
     float | None,
-    PlainValidator(checked(parse_duration)),
-    schema("90s, 1h30m, 500ms, 7d, 2w or permanent", several=False),
+    PlainValidator(validator(parse_duration)),
+    schema("90s, 1h30m, 500ms, 7d, 2w or permanent", many=False),
 ]
 
 

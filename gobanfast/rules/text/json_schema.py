@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from gobanfast.rules.text.schema import RulesFile, SetText
+from gobanfast.rules.text.schema import RulesFile, SetModel
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -20,13 +20,13 @@ def json_schema() -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about defaults that are no JSON; they are left out
         _, made = models_json_schema(
-            [(RulesFile, "validation"), (SetText, "validation")], by_alias=True, ref_template="#/$defs/{model}"
+            [(RulesFile, "validation"), (SetModel, "validation")], by_alias=True, ref_template="#/$defs/{model}"
         )
     definitions = made["$defs"]
     for name in ("PrefixList", "NameList"):  # what a file is read into
         definitions.pop(name, None)
     definitions["When"]["minProperties"] = 1
-    definitions["RuleText"]["properties"]["when"] = {
+    definitions["RuleModel"]["properties"]["when"] = {
         "anyOf": [{"const": "any"}, {"$ref": "#/$defs/When"}],
         "description": "the conditions, all of which must hold; any: always",
     }
@@ -35,11 +35,11 @@ def json_schema() -> dict[str, Any]:
     properties["sets"] = {
         "type": "object",
         "propertyNames": {"pattern": "^[A-Za-z0-9_.-]{1,64}$"},
-        "additionalProperties": {"$ref": "#/$defs/SetText"},
+        "additionalProperties": {"$ref": "#/$defs/SetModel"},
         "description": "named lists; '@name' in a condition stands for what the set lists under the same key",
     }
-    one_or_more = definitions["TrustText"]["properties"]["prefix"]
-    properties["trust"] = {"anyOf": [*one_or_more["anyOf"], {"$ref": "#/$defs/TrustText"}]}
+    one_or_more = definitions["TrustModel"]["properties"]["prefix"]
+    properties["trust"] = {"anyOf": [*one_or_more["anyOf"], {"$ref": "#/$defs/TrustModel"}]}
     for section in ("bans", "fingerprint"):
         properties[section] = {"anyOf": [properties[section], {"type": "null"}]}
     schema = {"$schema": DIALECT, "title": "gobanfast rules, version 1", **root, "$defs": definitions}

@@ -16,7 +16,7 @@ from gobanfast.rules.rule import Conditions, NamePattern, Rule
 from gobanfast.rules.text.fields import AsnRanges, Duration, Model, Regexes
 
 
-class FoundingRule(Model):
+class LegacyRuleModel(Model):
     """One entry of `ban_rules:`."""
 
     asn_prefix: AsnRanges = Field(default_factory=list)

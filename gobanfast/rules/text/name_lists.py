@@ -69,12 +69,12 @@ def _patterns(entry: str) -> Iterable[str]:
     words = entry.split()
     if len(words) > 1:
         if parse_address(words[0].partition("%")[0]) is None:
-            raise ValueError(f"entry '{entry}' is of no known format; write one pattern a line, or address and names")
+            raise ValueError(f"entry '{entry}' has no known format; write one pattern a line, or address and names")
         return [_exact(name) for name in words[1:] if name.lower() not in _MACHINE]
     if entry.startswith("||"):
         name, end, rest = entry[2:].partition("^")
         if not end or rest:
-            raise ValueError(f"AdBlock rule '{entry}' is not one for whole domains; only ||name^ is read")
+            raise ValueError(f"AdBlock rule '{entry}' does not block whole domains; only ||name^ is read")
         return (_below(name),)
     if entry.startswith("@@"):
         raise ValueError(f"AdBlock exception '{entry}' cannot be part of a list; write an allow rule for the name")

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from gobanfast._core.headers import UA_FAMILIES
 from gobanfast.names import parse_pattern
 from gobanfast.rules.rule import HeaderTest, Operator
-from gobanfast.rules.text.fields import Model, Several, checked, listed, one_of, regex, schema, text_of
+from gobanfast.rules.text.fields import Model, OneOrMany, one_of, regex, schema, set_validator, text_of, validator
 from gobanfast.wire.crawlers import CRAWLERS
 from gobanfast.wire.hosts import Agreement
 
@@ -24,7 +24,7 @@ AGREEMENTS: tuple[str, ...] = get_args(Agreement)
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,64}", re.ASCII)  # RFC 9110 section 5.6.2, lower case
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}", re.ASCII)
-_PRINT = re.compile(r"gh2:[0-9a-f]{32}", re.ASCII)
+_FINGERPRINT = re.compile(r"gh2:[0-9a-f]{32}", re.ASCII)
 _SHAPE = re.compile(r"gs1:[0-9a-f]{32}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _METHODS = ("get", "head", "post", "put", "delete", "connect", "options", "trace", "patch")
@@ -38,7 +38,7 @@ def header_name(value: Any) -> str:
         raise ValueError(f"header {value!r} is a pseudo header; write method: or path: under when:")
     if not _NAME.fullmatch(text):
         better = re.sub("[^a-z0-9]+", "-", text[:64].removeprefix("http_")).strip("-") or "user-agent"
-        raise ValueError(f"header {str(value)[:80]!r} is no header name; write {better}, 1 to 64 characters")
+        raise ValueError(f"header {str(value)[:80]!r} is not a header name; write {better}, 1 to 64 characters")
     return text
 
 
@@ -49,10 +49,10 @@ def value_text(value: Any) -> str:
             "value '' is not a valid header value; to match an empty or missing header write absent_or_empty"
         )
     if _CONTROL.search(text):
-        raise ValueError(f"value {text[:80]!r} has a control character, and a header has none; leave it out")
+        raise ValueError(f"value {text[:80]!r} has a control character, which is not valid in a header; remove it")
     if text != text.strip(" \t"):
         raise ValueError(
-            f"value {text[:80]!r} has blanks around it, and they are no part of it; write {text.strip()!r}"
+            f"value {text[:80]!r} has surrounding blanks, which are not part of a header value; write {text.strip()!r}"
         )
     return text
 
@@ -60,7 +60,7 @@ def value_text(value: Any) -> str:
 def part_text(value: Any) -> str:
     text = text_of("value", value)
     if not text or _CONTROL.search(text):
-        raise ValueError(f"value {text[:80]!r} is in no header or in every one; write text")
+        raise ValueError(f"value {text[:80]!r} is empty or has a control character; write text")
     return text
 
 
@@ -70,7 +70,7 @@ def path_text(value: Any) -> str:
         hint = "write /admin or /admin/**"
         if re.search(r"[\\^$()|+]|\.\*", text):
             hint = f"for a regex write path: {{regex: {text[:80]!r}}}"
-        raise ValueError(f"path {text[:80]!r} begins no path; {hint}")
+        raise ValueError(f"path {text[:80]!r} is not a path; {hint}")
     if ("?" in text[1:] and "=" in text) or "#" in text:
         raise ValueError(f"path {text[:80]!r} has a query; rules see the path without it")
     return text
@@ -78,29 +78,29 @@ def path_text(value: Any) -> str:
 
 def method(value: Any) -> str:
     if not isinstance(value, str) or not _TOKEN.fullmatch(value):
-        raise ValueError(f"method {str(value)[:80]!r} is not one; write GET or POST")
+        raise ValueError(f"method {str(value)[:80]!r} is not an HTTP method; write GET or POST")
     if value in _METHODS:
-        raise ValueError(f"method '{value}' is in lower case, and methods are not; write {value.upper()}")
+        raise ValueError(f"method '{value}' is in lower case, and methods are case-sensitive; write {value.upper()}")
     return value
 
 
-def printed(value: Any) -> str:
-    if not isinstance(value, str) or not _PRINT.fullmatch(value):
-        raise ValueError(f"fingerprint {str(value)[:80]!r} is not one; it looks like gh2: and 32 hex digits")
+def fingerprint_text(value: Any) -> str:
+    if not isinstance(value, str) or not _FINGERPRINT.fullmatch(value):
+        raise ValueError(f"fingerprint {str(value)[:80]!r} is not a fingerprint; expected gh2: and 32 hex digits")
     return value
 
 
-def shaped(value: Any) -> str:
+def shape_text(value: Any) -> str:
     if not isinstance(value, str) or not _SHAPE.fullmatch(value):
-        raise ValueError(f"shape {str(value)[:80]!r} is not one; it looks like gs1: and 32 hex digits")
+        raise ValueError(f"shape {str(value)[:80]!r} is not a shape; expected gs1: and 32 hex digits")
     return value
 
 
-def protected(value: Any) -> str:
+def protected_name(value: Any) -> str:
     text = text_of("lookalike", value)
     parsed = parse_pattern(text)
     if parsed.kind != "exact":
-        raise ValueError(f"lookalike {text!r} is a pattern; write the name, what is below it is meant too")
+        raise ValueError(f"lookalike {text!r} is a pattern; write a plain name, its subdomains are included")
     return parsed.text
 
 
@@ -108,16 +108,16 @@ def certificate_name(value: Any) -> str:
     text = text_of("name", value)
     parsed = parse_pattern(text)
     if parsed.kind not in ("exact", "one"):
-        raise ValueError(f"name {text!r} is in no certificate; write example.com or *.example.com")
+        raise ValueError(f"name {text!r} is not a certificate name; write example.com or *.example.com")
     return parsed.text
 
 
-Values = Annotated[list[Annotated[str, PlainValidator(checked(value_text))]], Several, schema("whole values")]
-Parts = Annotated[list[Annotated[str, PlainValidator(checked(part_text))]], Several, schema("parts of values")]
+Values = Annotated[list[Annotated[str, PlainValidator(validator(value_text))]], OneOrMany, schema("whole values")]
+Parts = Annotated[list[Annotated[str, PlainValidator(validator(part_text))]], OneOrMany, schema("parts of values")]
 Patterns = Annotated[
-    list[Annotated[str, PlainValidator(checked(regex))]], Several, schema("RE2 patterns, searched in the value")
+    list[Annotated[str, PlainValidator(validator(regex))]], OneOrMany, schema("RE2 patterns, searched in the value")
 ]
-PathTexts = Annotated[list[Annotated[str, PlainValidator(checked(path_text))]], Several, schema("paths")]
+PathTexts = Annotated[list[Annotated[str, PlainValidator(validator(path_text))]], OneOrMany, schema("paths")]
 
 
 def _written(name: str, model: Model, operators: tuple[Operator, ...]) -> Iterator[HeaderTest]:
@@ -128,7 +128,7 @@ def _written(name: str, model: Model, operators: tuple[Operator, ...]) -> Iterat
             yield HeaderTest(name, operator, tuple(values))
 
 
-class HeaderText(Model):
+class HeaderModel(Model):
     """What must hold for one header: every operator that is written, for any of its values."""
 
     equals: Values = Field(default_factory=list)
@@ -144,13 +144,13 @@ class HeaderText(Model):
     def says_something(self) -> Self:
         gone = self.absent or self.present is False
         if not self.model_fields_set:
-            raise _refuse("header has no condition; write present: true for any value")
+            raise _model_error("header has no condition; write present: true for any value")
         if self.absent_or_empty is False:
-            raise _refuse("absent_or_empty is false; for a header with any value write present: true, regex: '.'")
+            raise _model_error("absent_or_empty is false; for a header with any value write present: true, regex: '.'")
         if self.absent_or_empty and self.model_fields_set != {"absent_or_empty"}:
-            raise _refuse("header is to be absent or empty, and more; remove one of them")
+            raise _model_error("absent_or_empty is combined with another operator; remove one of them")
         if gone and (self.model_fields_set - {"absent", "present"} or self.present or self.absent is False):
-            raise _refuse("header is to be absent and to have a value; remove one of them")
+            raise _model_error("absent is combined with an operator on the value; remove one of them")
         return self
 
     def tests(self, name: str) -> Iterator[HeaderTest]:
@@ -163,7 +163,7 @@ class HeaderText(Model):
             yield HeaderTest(name, "equals", ("",), ("absent",))
 
 
-class PathText(Model):
+class PathModel(Model):
     """What must hold for the path: every operator that is written, for any of its values."""
 
     equals: PathTexts = Field(default_factory=list)
@@ -174,7 +174,7 @@ class PathText(Model):
     @model_validator(mode="after")
     def says_something(self) -> Self:
         if not self.model_fields_set:
-            raise _refuse("path has no condition; write path: /admin/**")
+            raise _model_error("path has no condition; write path: /admin/**")
         return self
 
     def tests(self, name: str) -> Iterator[HeaderTest]:
@@ -183,7 +183,7 @@ class PathText(Model):
 
 
 @dataclass(frozen=True, slots=True)
-class Short:
+class Shorthand:
     """`user-agent: curl`, `user-agent: [absent, curl]`, `path: /admin/**`: any of these."""
 
     operator: Operator
@@ -201,74 +201,78 @@ def short_header(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
     texts = handler({"equals": value}).equals
     if ABSENT_OR_EMPTY in texts:  # the empty value, and the word absent
         texts = ["", *(text for text in texts if text not in (ABSENT_OR_EMPTY, "absent")), "absent"]
-    return Short("equals", tuple(t for t in texts if t not in WORDS), tuple(t for t in texts if t in WORDS))
+    return Shorthand("equals", tuple(t for t in texts if t not in WORDS), tuple(t for t in texts if t in WORDS))
 
 
 def short_path(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
     if isinstance(value, dict):
         return handler(value)
-    return Short("glob", tuple(handler({"glob": value}).glob))
+    return Shorthand("glob", tuple(handler({"glob": value}).glob))
 
 
-def some(value: Any) -> Any:
+def non_empty(value: Any) -> Any:
     """A mapping of headers must have one."""
     if value == {}:
-        raise _refuse("header names none; write header: {user-agent: {contains: bot}}")
+        raise _model_error("header has no header name; write header: {user-agent: {contains: bot}}")
     return value
 
 
-def _refuse(text: str) -> PydanticCustomError:
+def _model_error(text: str) -> PydanticCustomError:
     return PydanticCustomError("value", "{text}", {"text": text})
 
 
 _OPERATORS = {
     "type": "object",
-    "properties": {name: {} for name in HeaderText.model_fields},
+    "properties": {name: {} for name in HeaderModel.model_fields},
     "additionalProperties": False,
 }
-_PATH_OPERATORS = {**_OPERATORS, "properties": {name: {} for name in PathText.model_fields}}
+_PATH_OPERATORS = {**_OPERATORS, "properties": {name: {} for name in PathModel.model_fields}}
 _TEXT = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
 
 HeaderTexts = Annotated[
-    dict[Annotated[str, PlainValidator(checked(header_name))], Annotated[HeaderText, WrapValidator(short_header)]],
+    dict[Annotated[str, PlainValidator(validator(header_name))], Annotated[HeaderModel, WrapValidator(short_header)]],
     schema(
         "by header name: a value, several, or operators (equals, contains, prefix, suffix, regex, absent, present, "
         "absent_or_empty)",
         {"type": "object", "additionalProperties": {"anyOf": [*_TEXT["anyOf"], _OPERATORS]}, "minProperties": 1},
-        several=False,
+        many=False,
     ),
 ]
 Path = Annotated[
-    PathText,
+    PathModel,
     WrapValidator(short_path),
     schema("globs, or operators (equals, prefix, glob, regex)", {"anyOf": [*_TEXT["anyOf"], _PATH_OPERATORS]},
-           several=False),
+           many=False),
 ]  # fmt: skip
-Methods = Annotated[list[Annotated[str, PlainValidator(checked(method))]], Several, schema("methods: GET, POST")]
-Prints = Annotated[list[Annotated[str, PlainValidator(checked(printed))]], Several, schema("gh2 fingerprints")]
-Shapes = Annotated[list[Annotated[str, PlainValidator(checked(shaped))]], Several, schema("gs1 shapes of requests")]
+Methods = Annotated[list[Annotated[str, PlainValidator(validator(method))]], OneOrMany, schema("methods: GET, POST")]
+Fingerprints = Annotated[
+    list[Annotated[str, PlainValidator(validator(fingerprint_text))]], OneOrMany, schema("gh2 fingerprints")
+]
+Shapes = Annotated[
+    list[Annotated[str, PlainValidator(validator(shape_text))]], OneOrMany, schema("gs1 shapes of requests")
+]
 Families = Annotated[
-    list[Annotated[str, PlainValidator(checked(one_of("ua_family", UA_FAMILIES)))]],
-    Several,
+    list[Annotated[str, PlainValidator(validator(one_of("ua_family", UA_FAMILIES)))]],
+    OneOrMany,
     schema("what the user agent claims to be", {"enum": list(UA_FAMILIES)}),
 ]
 Crawlers = Annotated[
-    list[Annotated[str, PlainValidator(checked(one_of("crawler", CRAWLER_WORDS)))]],
-    Several,
+    list[Annotated[str, PlainValidator(validator(one_of("crawler", CRAWLER_WORDS)))]],
+    OneOrMany,
     schema("the crawler that the user agent says it is", {"enum": list(CRAWLER_WORDS)}),
 ]
 Lookalikes = Annotated[
-    list[Annotated[str, PlainValidator(listed(protected))]],
-    Several,
+    list[Annotated[str, PlainValidator(set_validator(protected_name))]],
+    OneOrMany,
     schema("names of yours that server name or host may be made to look like; '@set'"),
 ]
 SniHosts = Annotated[
-    list[Annotated[str, PlainValidator(checked(one_of("sni_host", AGREEMENTS)))]],
-    Several,
+    list[Annotated[str, PlainValidator(validator(one_of("sni_host", AGREEMENTS)))]],
+    OneOrMany,
     schema("how server name and host go together", {"enum": list(AGREEMENTS)}),
 ]
 CertificateNames = Annotated[
-    list[Annotated[str, PlainValidator(checked(certificate_name))]],
-    Several,
+    list[Annotated[str, PlainValidator(validator(certificate_name))]],
+    OneOrMany,
     schema("DNS names of your certificates, *.example.com too; for sni_host"),
 ]

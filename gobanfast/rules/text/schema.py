@@ -37,37 +37,37 @@ from gobanfast.rules.text.fields import (
     Ja4s,
     Model,
     NameLists,
+    OneOrMany,
     Prefixes,
     PrefixLists,
     Protocols,
-    Reading,
     Regexes,
-    Several,
     Snis,
     TlsVersion,
+    ValidationContext,
     Weight,
-    checked,
     schema,
+    validator,
 )
 from gobanfast.rules.text.includes import Document
-from gobanfast.rules.text.legacy import FoundingRule
+from gobanfast.rules.text.legacy import LegacyRuleModel
 from gobanfast.rules.text.problems import problem
 from gobanfast.rules.text.request_fields import (
     CertificateNames,
     Crawlers,
     Families,
-    HeaderText,
+    Fingerprints,
+    HeaderModel,
     HeaderTexts,
     Lookalikes,
     Methods,
     Path,
-    PathText,
-    Prints,
+    PathModel,
     Shapes,
     SniHosts,
-    some,
+    non_empty,
 )
-from gobanfast.rules.text.settings_schema import SECTIONS, SettingsText, refuse
+from gobanfast.rules.text.settings_schema import SECTIONS, SettingsModel, model_error
 from gobanfast.rules.text.yaml_nodes import Node
 
 
@@ -93,7 +93,7 @@ def joined(lists: Iterable[PrefixList]) -> PrefixList:
     return PrefixList(b"".join(item.addresses for item in lists), b"".join(item.lengths for item in lists))
 
 
-class SetText(Model):
+class SetModel(Model):
     """One entry of `sets:`; `@name` under a condition stands for what the set lists under the same key.
 
     `outside` and `outside_file` take the prefixes and files of a set."""
@@ -110,26 +110,28 @@ class SetText(Model):
     lookalike: Lookalikes = Field(default_factory=list)
 
 
-class When(SetText):
+class When(SetModel):
     """The conditions of a rule; all must hold. Those that a set may list, and more."""
 
     outside: Prefixes = Field(default_factory=list)
     outside_file: PrefixLists = Field(default_factory=list)
     tls_version_below: TlsVersion = None
     ech: Echs = Field(default_factory=list)
-    header: Annotated[HeaderTexts, BeforeValidator(some)] = Field(default_factory=dict)
+    header: Annotated[HeaderTexts, BeforeValidator(non_empty)] = Field(default_factory=dict)
     ua_family: Families = Field(default_factory=list)
     crawler: Crawlers = Field(default_factory=list)
-    fingerprint: Prints = Field(default_factory=list)
+    fingerprint: Fingerprints = Field(default_factory=list)
     shape: Shapes = Field(default_factory=list)
     method: Methods = Field(default_factory=list)
     path: Path | None = None
     sni_host: SniHosts = Field(default_factory=list)
 
     @model_validator(mode="after")
-    def outside_of_something(self) -> When:
+    def outside_has_prefixes(self) -> When:
         if not all(map(len, self.outside_file)):
-            raise refuse("a file under outside_file has no prefixes, so all addresses are outside; fill or remove it")
+            raise model_error(
+                "a file under outside_file has no prefixes, so all addresses are outside; fill or remove it"
+            )
         return self
 
     def conditions(self, names: tuple[str, ...]) -> Conditions:
@@ -166,7 +168,7 @@ class When(SetText):
         return tuple(tests)
 
 
-class RuleText(Model):
+class RuleModel(Model):
     """One entry of `rules:`."""
 
     id: Identifier
@@ -188,7 +190,7 @@ class RuleText(Model):
 
 def set_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
-        raise ValueError(f"set name '{name[:80]}' is not one; use 1 to 64 of A-Z a-z 0-9 _ . -")
+        raise ValueError(f"set name '{name[:80]}' is not valid; use 1 to 64 of A-Z a-z 0-9 _ . -")
     return name
 
 
@@ -202,12 +204,12 @@ def raw_headers(value: Any) -> list[tuple[str, str]]:
             if not isinstance(text, str):
                 raise ValueError(f"header {name} is {text!r}, not text; quote it")
             if not (name + text).isprintable() or any(ord(char) > 255 for char in name + text):
-                raise ValueError(f"header {name} has characters that no header has")
+                raise ValueError(f"header {name} has characters that are not valid in a header")
             pairs.append((name, text))
     return pairs
 
 
-class CaseText(Model):
+class CaseModel(Model):
     """One entry of `tests:`."""
 
     address: str | None = None
@@ -215,8 +217,8 @@ class CaseText(Model):
     ja4: str | None = None
     headers: Annotated[
         list[tuple[str, str]] | None,
-        PlainValidator(checked(raw_headers)),
-        schema("header names and values", {"type": "object"}, several=False),
+        PlainValidator(validator(raw_headers)),
+        schema("header names and values", {"type": "object"}, many=False),
     ] = None
     method: str | None = None
     path: str | None = None
@@ -225,7 +227,7 @@ class CaseText(Model):
     rule: str | None = Field(default=None, description="id of the rule that must decide; null: that none does")
 
     @model_validator(mode="after")
-    def asks_something(self) -> CaseText:
+    def has_request(self) -> CaseModel:
         if not self.model_fields_set - {"expect", "rule", "mount"}:
             text = "test describes no request; give it an address, sni, ja4, headers, method or path"
             raise PydanticCustomError("value", "{text}", {"text": text})
@@ -240,17 +242,17 @@ class CaseText(Model):
         )  # fmt: skip
 
 
-NOT_EVERYONE = "lets anyone name any client; write the prefixes of your proxies"
+NOT_EVERYONE = "lets any peer claim any client address; write the prefixes of your proxies"
 
 
-def trusted(value: Any) -> Any:
+def trust_shorthand(value: Any) -> Any:
     """`trust: [10.0.0.0/8]` is short for `trust: {prefix: [10.0.0.0/8]}`."""
     if value == "*" or (isinstance(value, list) and "*" in value):
-        raise refuse(f"trust '*' {NOT_EVERYONE}")
+        raise model_error(f"trust '*' {NOT_EVERYONE}")
     return {"prefix": value} if isinstance(value, (str, list)) else value
 
 
-class TrustText(Model):
+class TrustModel(Model):
     """`trust:`, the peers whose word about the client is believed, and whether they owe it with every request."""
 
     prefix: Prefixes = Field(default_factory=list)
@@ -258,19 +260,19 @@ class TrustText(Model):
     chain: Literal["required", "optional"] | None = None
 
     @model_validator(mode="after")
-    def believes_not_everyone(self) -> TrustText:
+    def not_everyone(self) -> TrustModel:
         named = self.prefixes()
         of_no_bits = parse_prefix("0.0.0.0/0")[0]
         for index, bits in enumerate(named.lengths):
             if not bits or (bits == 96 and named.addresses[16 * index : 16 * index + 16] == of_no_bits):
-                raise refuse(f"a prefix of no bits {NOT_EVERYONE}")
+                raise model_error(f"a prefix of length 0 {NOT_EVERYONE}")
         return self
 
     def prefixes(self) -> PrefixList:
         return joined([packed(self.prefix), *self.prefix_file])
 
 
-Includes = Annotated[list[str], Several, schema("files or globs, relative to this file")]
+Includes = Annotated[list[str], OneOrMany, schema("files or globs, relative to this file")]
 
 
 class RulesPart(Model):
@@ -279,16 +281,16 @@ class RulesPart(Model):
     version: Literal[1] = 1
     include: Includes = Field(default_factory=list)
     sets: dict[str, Any] = Field(default_factory=dict)
-    rules: list[RuleText] = Field(default_factory=list)
-    ban_rules: list[FoundingRule] = Field(default_factory=list)
-    tests: list[CaseText] = Field(default_factory=list)
+    rules: list[RuleModel] = Field(default_factory=list)
+    ban_rules: list[LegacyRuleModel] = Field(default_factory=list)
+    tests: list[CaseModel] = Field(default_factory=list)
 
 
-class RulesFile(RulesPart, SettingsText):
+class RulesFile(RulesPart, SettingsModel):
     """The rules file: what a part has, and what is said once for all."""
 
     unparsable: Unparsable = "challenge"
-    trust: Annotated[TrustText, BeforeValidator(trusted)] = Field(default_factory=TrustText)
+    trust: Annotated[TrustModel, BeforeValidator(trust_shorthand)] = Field(default_factory=TrustModel)
     names: CertificateNames = Field(default_factory=list)
 
     def settings(self) -> Settings:
@@ -299,9 +301,9 @@ class RulesFile(RulesPart, SettingsText):
 
 
 _MODELS: dict[tuple[str, ...], type[Model]] = {
-    (): RulesPart, ("rules",): RuleText, ("rules", "when"): When, ("ban_rules",): FoundingRule, ("tests",): CaseText,
-    ("rules", "when", "header"): HeaderText, ("rules", "when", "path"): PathText,
-    ("trust",): TrustText, ("root",): RulesFile, **SECTIONS,
+    (): RulesPart, ("rules",): RuleModel, ("rules", "when"): When, ("ban_rules",): LegacyRuleModel,
+    ("tests",): CaseModel, ("rules", "when", "header"): HeaderModel, ("rules", "when", "path"): PathModel,
+    ("trust",): TrustModel, ("root",): RulesFile, **SECTIONS,
 }  # fmt: skip
 
 
@@ -325,7 +327,7 @@ class Checked:
 def check(documents: list[Document], inputs: Inputs) -> Checked:
     """What `documents` say, the first being the rules file, and every problem of theirs."""
     found = Checked()
-    first = Reading(FilePath(documents[0].source).parent, found.problems, inputs=inputs)
+    first = ValidationContext(FilePath(documents[0].source).parent, found.problems, inputs=inputs)
     sets: dict[str, dict[str, Any] | None] = {}
     places: dict[str, Problem] = {}
     for document in documents:
@@ -340,7 +342,7 @@ def check(documents: list[Document], inputs: Inputs) -> Checked:
 
 
 def _read_sets(
-    document: Document, reading: Reading, sets: dict[str, dict[str, Any] | None], places: dict[str, Problem]
+    document: Document, context: ValidationContext, sets: dict[str, dict[str, Any] | None], places: dict[str, Problem]
 ) -> None:
     """Adds the sets of one document; a set that is wrong is None, so that it is known to exist."""
     root, source = document.root, document.source
@@ -350,30 +352,30 @@ def _read_sets(
         place = Problem(source, line, column, f"set '{name}' is not used", "name it in a condition: '@" + name + "'")
         if name in places:
             where = f"{places[name].source}:{places[name].line}"
-            reading.problems.append(replace(place, message=f"duplicate set '{name}'", hint=f"first at {where}"))
+            context.problems.append(replace(place, message=f"duplicate set '{name}'", hint=f"first at {where}"))
             continue
         places[name] = replace(place, severity="warning", code="unused-set")
         sets[name] = None
         try:
             checked_name = set_name(name)
-            text = SetText.model_validate(value, context=reading)
+            text = SetModel.model_validate(value, context=context)
         except ValidationError as error:
-            models: dict[tuple[str, ...], type[Model]] = {**_MODELS, ("sets", name): SetText}
-            reading.problems += [
+            models: dict[tuple[str, ...], type[Model]] = {**_MODELS, ("sets", name): SetModel}
+            context.problems += [
                 problem(root, source, details, models, ("sets", name)) for details in error.errors(include_url=False)
             ]
         except ValueError as error:
             message, _, hint = str(error).partition("; ")
-            reading.problems.append(replace(place, message=message, hint=hint))
+            context.problems.append(replace(place, message=message, hint=hint))
         else:
-            given = [key for key in SetText.model_fields if key in text.model_fields_set]
+            given = [key for key in SetModel.model_fields if key in text.model_fields_set]
             sets[checked_name] = {key: getattr(text, key) for key in given}
 
 
-def _read(document: Document, reading: Reading, found: Checked, is_root: bool) -> None:
+def _read(document: Document, context: ValidationContext, found: Checked, is_root: bool) -> None:
     root, source = document.root, document.source
     try:
-        part = (RulesFile if is_root else RulesPart).model_validate(root.value, context=reading)
+        part = (RulesFile if is_root else RulesPart).model_validate(root.value, context=context)
     except ValidationError as error:
         models: dict[tuple[str, ...], type[Model]] = {**_MODELS, (): RulesFile if is_root else RulesPart}
         found.problems += [problem(root, source, details, models) for details in error.errors(include_url=False)]
@@ -382,9 +384,9 @@ def _read(document: Document, reading: Reading, found: Checked, is_root: bool) -
         found.unparsable, found.settings = part.unparsable, part.settings()
         found.trust, found.names = part.trust.prefixes(), tuple(part.names)
     rules = [text.rule(source, *root.place(("rules", index)), found.names) for index, text in enumerate(part.rules)]
-    founding = sum(rule.id.startswith("ban_rules[") for rule in found.rules)  # earlier files count on
+    legacy = sum(rule.id.startswith("ban_rules[") for rule in found.rules)  # earlier files count on
     for index, entry in enumerate(part.ban_rules):
-        rules.append(entry.rule(source, *root.place(("ban_rules", index)), founding + index))
+        rules.append(entry.rule(source, *root.place(("ban_rules", index)), legacy + index))
     found.rules += sorted(rules, key=lambda rule: (rule.line, rule.column))
     found.cases += [case.case(source, *root.place(("tests", index))) for index, case in enumerate(part.tests)]
 

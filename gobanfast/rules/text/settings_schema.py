@@ -24,7 +24,7 @@ from gobanfast.rules.settings import (
     Surge,
     TrackerSettings,
 )
-from gobanfast.rules.text.fields import AsnRanges, Model, Prefixes, checked
+from gobanfast.rules.text.fields import AsnRanges, Model, Prefixes, validator
 
 MAX_CLIENTS = 10_000_000
 MAX_BANS = 100_000_000
@@ -36,15 +36,15 @@ _FIELD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}", re.ASCII)  # RFC 9110 t
 _PRIVATE = ("x-forwarded-for", "forwarded", "x-real-ip", "cf-connecting-ip", "referer", "cookie", "authorization")
 
 
-def whole(name: str, low: int, high: int) -> Callable[[Any], int]:
+def integer(name: str, low: int, high: int) -> Callable[[Any], int]:
     """Validator of a whole number from `low` to `high`."""
 
     def parse(value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise ValueError(f"{name} {_shown(value)} is out of range; write a whole number from {low} to {high}")
+            raise ValueError(f"{name} {_quoted(value)} is out of range; write a whole number from {low} to {high}")
         return value
 
-    return checked(parse)
+    return validator(parse)
 
 
 def number(name: str, low: float, high: float) -> Callable[[Any], float]:
@@ -52,10 +52,10 @@ def number(name: str, low: float, high: float) -> Callable[[Any], float]:
 
     def parse(value: Any) -> float:
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
-            raise ValueError(f"{name} {_shown(value)} is out of range; write a number from {low:g} to {high:g}")
+            raise ValueError(f"{name} {_quoted(value)} is out of range; write a number from {low:g} to {high:g}")
         return float(value)
 
-    return checked(parse)
+    return validator(parse)
 
 
 def seconds(name: str, low: float, high: float) -> Callable[[Any], float]:
@@ -64,13 +64,13 @@ def seconds(name: str, low: float, high: float) -> Callable[[Any], float]:
     def parse(value: Any) -> float:
         duration = parse_duration(value)
         if duration is None or not low <= duration <= high:
-            raise ValueError(f"{name} {_shown(value)} is out of range; write {_span(low)} to {_span(high)}")
+            raise ValueError(f"{name} {_quoted(value)} is out of range; write {_span(low)} to {_span(high)}")
         return duration
 
-    return checked(parse)
+    return validator(parse)
 
 
-def _shown(value: Any) -> str:
+def _quoted(value: Any) -> str:
     if isinstance(value, (list, dict)):
         return "of several values"
     return repr(value)[:80] if isinstance(value, str) else "nothing" if value is None else str(value).lower()
@@ -84,7 +84,7 @@ def _span(duration: float) -> str:
 
 def header_name(value: Any) -> str:
     if not isinstance(value, str) or not _FIELD.fullmatch(value):
-        raise ValueError(f"field {_shown(value)} is no header name; write user-agent, accept or the like")
+        raise ValueError(f"field {_quoted(value)} is not a header name; write user-agent, accept or the like")
     if value.lower() in _PRIVATE:
         raise ValueError(f"field '{value}' is different for each client or request; leave it out")
     return value.lower()
@@ -114,7 +114,7 @@ def risks(value: Any) -> tuple[tuple[int, int, float], ...]:
     for text, risk in value.items():
         first, last = parse_asn(text)
         if not isinstance(risk, (int, float)) or isinstance(risk, bool) or not 0 <= risk <= 1:
-            raise ValueError(f"risk {_shown(risk)} of '{text}' is out of range; write a number from 0 to 1")
+            raise ValueError(f"risk {_quoted(risk)} of '{text}' is out of range; write a number from 0 to 1")
         found.append((first, last, float(risk)))
     found.sort()
     for before, after in pairwise(found):
@@ -123,12 +123,12 @@ def risks(value: Any) -> tuple[tuple[int, int, float], ...]:
     return tuple(found)
 
 
-def refuse(text: str) -> PydanticCustomError:
+def model_error(text: str) -> PydanticCustomError:
     """The error of a model whose values do not fit each other."""
     return PydanticCustomError("value", "{text}", {"text": text})
 
 
-def an_empty_section(value: Any) -> Any:
+def empty_as_defaults(value: Any) -> Any:
     """A key with nothing after it is a section of defaults."""
     return {} if value is None else value
 
@@ -138,19 +138,19 @@ BanSeconds = Annotated[float | None, PlainValidator(seconds("for", 1, 366 * 8640
 Action = Literal["ban", "challenge"]
 
 
-class EscalateText(Model):
+class EscalateModel(Model):
     factor: Annotated[float, PlainValidator(number("factor", 1, 100))] = 2.0
     cap: Annotated[float, PlainValidator(seconds("cap", 1, 100 * 366 * 86400))] = 7 * 86400.0
     jitter: Annotated[float, PlainValidator(number("jitter", 0, 1))] = 0.1
     memory: Annotated[float, PlainValidator(seconds("memory", 1, 366 * 86400))] = 86400.0
 
 
-class BansText(Model):
+class BansModel(Model):
     """Section `bans:`."""
 
-    capacity: Annotated[int, PlainValidator(whole("capacity", 1, MAX_BANS))] = 1_000_000
+    capacity: Annotated[int, PlainValidator(integer("capacity", 1, MAX_BANS))] = 1_000_000
     on_full: Literal["refuse", "evict"] = "refuse"
-    escalate: Annotated[EscalateText | None, BeforeValidator(an_empty_section)] = None
+    escalate: Annotated[EscalateModel | None, BeforeValidator(empty_as_defaults)] = None
     ipv6_client: Literal[64, 56, 48] = 64
 
     def settings(self) -> BanSettings:
@@ -158,16 +158,16 @@ class BansText(Model):
         return BanSettings(self.capacity, self.on_full, steps, self.ipv6_client)
 
 
-class Acting(Model):
+class ActionModel(Model):
     """What every tracker says it does. A ban without `for` lasts ten minutes."""
 
     action: Action = "challenge"
     lasts: BanSeconds = Field(default=None, alias="for")
 
     @model_validator(mode="after")
-    def only_a_ban_lasts(self) -> Self:
+    def duration_needs_ban(self) -> Self:
         if self.action == "challenge" and self.lasts is not None:
-            raise refuse("'for' on action 'challenge'; only a ban lasts, remove it")
+            raise model_error("'for' on action 'challenge'; only a ban lasts, remove it")
         return self
 
     @property
@@ -176,42 +176,44 @@ class Acting(Model):
         return (self.lasts or DEFAULT_BAN) if self.action == "ban" else None
 
 
-class DistinctText(Acting):
+class DistinctModel(ActionModel):
     window: Window = 60.0
-    limit: Annotated[int, PlainValidator(whole("limit", 1, MAX_FINGERPRINTS))] = 50
+    limit: Annotated[int, PlainValidator(integer("limit", 1, MAX_FINGERPRINTS))] = 50
     action: Action = "ban"
 
 
-class RateText(Acting):
+class RateModel(ActionModel):
     window: Window = 10.0
-    limit: Annotated[int, PlainValidator(whole("limit", 1, MAX_COUNT - 1))]
+    limit: Annotated[int, PlainValidator(integer("limit", 1, MAX_COUNT - 1))]
 
 
-class SurgeText(Acting):
-    over: Annotated[int, PlainValidator(whole("over", 101, 100_000))] = 300
+class SurgeModel(ActionModel):
+    over: Annotated[int, PlainValidator(integer("over", 101, 100_000))] = 300
     baseline: Annotated[float, PlainValidator(seconds("baseline", 60, 86400))] = 600.0
-    min_requests: Annotated[int, PlainValidator(whole("min_requests", 2, MAX_COUNT))] = 100
+    min_requests: Annotated[int, PlainValidator(integer("min_requests", 2, MAX_COUNT))] = 100
 
 
-class ExemptText(Model):
+class ExemptModel(Model):
     asn: AsnRanges = Field(default_factory=list)
     prefix: Prefixes = Field(default_factory=list)
 
 
-class TrackersText(Model):
+class TrackersModel(Model):
     """Section `trackers:`; a tracker is on when it is named."""
 
-    capacity: Annotated[int, PlainValidator(whole("capacity", 8, MAX_CLIENTS))] = 10_000
-    distinct_fingerprints: Annotated[DistinctText | None, BeforeValidator(an_empty_section)] = None
-    request_rate: Annotated[RateText | None, BeforeValidator(an_empty_section)] = None
-    surge: Annotated[SurgeText | None, BeforeValidator(an_empty_section)] = None
-    exempt: ExemptText = ExemptText()
+    capacity: Annotated[int, PlainValidator(integer("capacity", 8, MAX_CLIENTS))] = 10_000
+    distinct_fingerprints: Annotated[DistinctModel | None, BeforeValidator(empty_as_defaults)] = None
+    request_rate: Annotated[RateModel | None, BeforeValidator(empty_as_defaults)] = None
+    surge: Annotated[SurgeModel | None, BeforeValidator(empty_as_defaults)] = None
+    exempt: ExemptModel = ExemptModel()
     on_saturated: Literal["challenge", "allow"] = "allow"
 
     @model_validator(mode="after")
-    def one_at_least(self) -> Self:
+    def has_tracker(self) -> Self:
         if self.distinct_fingerprints is None and self.request_rate is None and self.surge is None:
-            raise refuse("trackers names none; write distinct_fingerprints: {limit: 50}, request_rate or surge")
+            raise model_error(
+                "trackers has no tracker; write distinct_fingerprints: {limit: 50}, request_rate or surge"
+            )
         return self
 
     def settings(self) -> TrackerSettings:
@@ -227,11 +229,11 @@ class TrackersText(Model):
         )  # fmt: skip
 
 
-def _limit(text: DistinctText | RateText | None) -> Limit | None:
+def _limit(text: DistinctModel | RateModel | None) -> Limit | None:
     return None if text is None else Limit(text.window, text.limit, text.action, text.duration)
 
 
-class WeightsText(Model):
+class WeightsModel(Model):
     sni: Annotated[float, PlainValidator(number("weight", 0, 1))] = 0.40
     header: Annotated[float, PlainValidator(number("weight", 0, 1))] = 0.35
     asn: Annotated[float, PlainValidator(number("weight", 0, 1))] = 0.25
@@ -240,37 +242,39 @@ class WeightsText(Model):
     def sum_is_one(self) -> Self:
         total = self.sni + self.header + self.asn
         if abs(total - 1) > 1e-9:
-            raise refuse(f"weights sum to {total:g}, not 1; write sni: 0.40, header: 0.35, asn: 0.25 or the like")
+            raise model_error(f"weights sum to {total:g}, not 1; write sni: 0.40, header: 0.35, asn: 0.25 or the like")
         return self
 
 
-class ScoreText(Model):
+class ScoreModel(Model):
     """Section `score:`."""
 
-    weights: WeightsText = WeightsText()
-    window: Annotated[int, PlainValidator(whole("window", 10, 10_000))] = 300
+    weights: WeightsModel = WeightsModel()
+    window: Annotated[int, PlainValidator(integer("window", 10, 10_000))] = 300
     percentile: Annotated[float, PlainValidator(number("percentile", 0, 100))] = 95.0
     deviations: Annotated[float, PlainValidator(number("deviations", 0, 10))] = 0.05
     floor: Annotated[float, PlainValidator(number("floor", 0, 1))] = 0.60
     ceiling: Annotated[float, PlainValidator(number("ceiling", 0, 1))] = 0.80
-    min_samples: Annotated[int, PlainValidator(whole("min_samples", 1, 10_000))] = 100
+    min_samples: Annotated[int, PlainValidator(integer("min_samples", 1, 10_000))] = 100
     max_step: Annotated[float, PlainValidator(number("max_step", 0.0001, 1))] = 0.001
     learn: Literal["unflagged", "all"] = "unflagged"
     naive: bool = False
     scope: Literal["global", "host"] = "global"
-    asn_risk: Annotated[tuple[tuple[int, int, float], ...], PlainValidator(checked(risks))] = ()
+    asn_risk: Annotated[tuple[tuple[int, int, float], ...], PlainValidator(validator(risks))] = ()
     unknown_asn: Annotated[float, PlainValidator(number("unknown_asn", 0, 1))] = 0.25
     mode: Literal["enforce", "shadow"] = "enforce"
 
     @model_validator(mode="after")
-    def fits(self) -> Self:
+    def bounds_agree(self) -> Self:
         if self.floor > self.ceiling:
-            raise refuse(f"floor {self.floor:g} is above ceiling {self.ceiling:g}; swap them")
+            raise model_error(f"floor {self.floor:g} is above ceiling {self.ceiling:g}; swap them")
         if self.min_samples > self.window:
-            raise refuse(f"min_samples {self.min_samples} is more than window {self.window}; the score would stay cold")
+            raise model_error(
+                f"min_samples {self.min_samples} is more than window {self.window}; the score would stay cold"
+            )
         guards = sorted(self.model_fields_set & {"floor", "ceiling", "min_samples", "max_step", "learn"})
         if self.naive and guards:
-            raise refuse(f"naive has no guards, and {guards[0]} is one; remove one of them")
+            raise model_error(f"naive has no guards, and {guards[0]} is one; remove one of them")
         return self
 
     def settings(self) -> ScoreSettings:
@@ -279,23 +283,23 @@ class ScoreText(Model):
         return ScoreSettings(**dict(weights), **values)
 
 
-class FingerprintText(Model):
+class FingerprintModel(Model):
     """Section `fingerprint:`."""
 
-    fields: Annotated[tuple[str, ...], PlainValidator(checked(fingerprint_fields))] = FIELDS
-    key: Annotated[str | None, PlainValidator(checked(secret))] = None
+    fields: Annotated[tuple[str, ...], PlainValidator(validator(fingerprint_fields))] = FIELDS
+    key: Annotated[str | None, PlainValidator(validator(secret))] = None
 
     def settings(self) -> FingerprintSettings:
         return FingerprintSettings(self.fields, self.key)
 
 
-class SettingsText(Model):
+class SettingsModel(Model):
     """The sections, as keys of the whole file."""
 
-    bans: Annotated[BansText, BeforeValidator(an_empty_section)] = BansText()
-    trackers: Annotated[TrackersText | None, BeforeValidator(an_empty_section)] = None
-    score: Annotated[ScoreText | None, BeforeValidator(an_empty_section)] = None
-    fingerprint: Annotated[FingerprintText, BeforeValidator(an_empty_section)] = FingerprintText()
+    bans: Annotated[BansModel, BeforeValidator(empty_as_defaults)] = BansModel()
+    trackers: Annotated[TrackersModel | None, BeforeValidator(empty_as_defaults)] = None
+    score: Annotated[ScoreModel | None, BeforeValidator(empty_as_defaults)] = None
+    fingerprint: Annotated[FingerprintModel, BeforeValidator(empty_as_defaults)] = FingerprintModel()
 
     def settings(self) -> Settings:
         return Settings(
@@ -307,9 +311,9 @@ class SettingsText(Model):
 
 
 SECTIONS: dict[tuple[str, ...], type[Model]] = {
-    ("bans",): BansText, ("bans", "escalate"): EscalateText, ("trackers",): TrackersText,
-    ("trackers", "distinct_fingerprints"): DistinctText, ("trackers", "request_rate"): RateText,
-    ("trackers", "surge"): SurgeText, ("trackers", "exempt"): ExemptText, ("score",): ScoreText,
-    ("score", "weights"): WeightsText, ("fingerprint",): FingerprintText,
+    ("bans",): BansModel, ("bans", "escalate"): EscalateModel, ("trackers",): TrackersModel,
+    ("trackers", "distinct_fingerprints"): DistinctModel, ("trackers", "request_rate"): RateModel,
+    ("trackers", "surge"): SurgeModel, ("trackers", "exempt"): ExemptModel, ("score",): ScoreModel,
+    ("score", "weights"): WeightsModel, ("fingerprint",): FingerprintModel,
 }  # fmt: skip
 """Where a model is in the file, for hints about unknown keys."""
