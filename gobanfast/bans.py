@@ -63,6 +63,25 @@ class Ban:
     by: str = "manual"
 
 
+@dataclass(frozen=True, slots=True)
+class BanChange:
+    """One change of a ban table, from `BanTable.changes`.
+
+    `event` is "add", "extend", "lift" or "evict" (a full table dropped it for another one). `ban` is the ban as it then
+    stood, with its end; a lifted or evicted one as it was before. `maker` is who made the change: a person ("manual"),
+    a rule, a tracker, an import, or a store that brought in what another process or host did; `ban.by` and `ban.rule`
+    say who made the ban at first. Of an eviction it is the maker of the ban that took the place. `at` is when, in Unix
+    seconds; `position` the cursor of a reader that has seen everything up to this change.
+    """
+
+    event: Literal["add", "extend", "lift", "evict"]
+    ban: Ban
+    maker: str
+    at: float
+    kind: Literal["ban"]
+    position: int
+
+
 def ban_key(text: str) -> str:
     """The canonical form of a ban key.
 

@@ -1,6 +1,8 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from gobanfast._core.native.state cimport GBF_BAN_EPOCH, gbf_ban, gbf_ban_key, gbf_bans, gbf_bans_counts
+from gobanfast._core.native.state cimport (
+    GBF_BAN_EPOCH, gbf_ban, gbf_ban_change, gbf_ban_key, gbf_bans, gbf_bans_counts,
+)
 
 # Who made a ban; the order of BY in _core/ban_table.pyx.
 cdef enum ban_by:
@@ -29,6 +31,8 @@ cdef class BanTable:
     cdef dict _numbers
     cdef list _spare  # numbers of texts that are free again
     cdef uint64_t _texts_lost, _sweep_at
+    cdef list _waiters  # locks that readers of the feed wait on, all for a change after _waited
+    cdef uint64_t _waited
     cdef object __weakref__
 
     # Bans `key` for `duration` seconds (None: for good), longer by the policy when made by a rule or a tracker. `by` is
@@ -42,6 +46,9 @@ cdef class BanTable:
     cdef uint64_t moment(self, object now) except? 0
     cdef uint32_t number(self, str text) except? 0
     cdef int sweep(self) except -1
+    cdef int notify(self) except -1  # after a write, with the lock held
+    cdef int wake_all(self) except -1
+    cdef object change_of(self, const gbf_ban_change *change)
     cdef gbf_bans_counts counts(self)
     cdef tuple chunk(self, uint32_t cursor, uint64_t now)
 

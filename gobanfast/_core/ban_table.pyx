@@ -1,4 +1,4 @@
-"""BanTable: bans in a fixed budget, read without a lock."""
+"""BanTable: bans in a fixed budget, read without a lock. Long because one class has bans, texts and the change feed."""
 
 import os
 import time
@@ -8,7 +8,7 @@ cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.time cimport monotonic
 from libc.math cimport ceil, isfinite
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from gobanfast._core.address cimport gbf_ascii, pick_kernel, prefix_text, read_prefix, text_of
@@ -16,20 +16,23 @@ from gobanfast._core.made cimport only_whole
 from gobanfast._core.native.address cimport gbf_addr, gbf_lpm_kernel
 from gobanfast._core.native.state cimport (
     GBF_BAN_ASN, GBF_BAN_EPOCH, GBF_BAN_EVERYONE, GBF_BAN_FINGERPRINT, GBF_BAN_FINGERPRINT_AT4,
-    GBF_BAN_FINGERPRINT_AT6, GBF_BAN_FOREVER, GBF_BAN_IP4, GBF_BAN_REFUSED, GBF_BANS_COPY, gbf_ban, gbf_ban_asn,
-    gbf_ban_fingerprint, gbf_ban_key, gbf_ban_prefix, gbf_bans_ban, gbf_bans_close, gbf_bans_closed,
-    gbf_bans_configure, gbf_bans_copy, gbf_bans_count, gbf_bans_counts, gbf_bans_extend, gbf_bans_find, gbf_bans_free,
-    gbf_bans_get, gbf_bans_lift, gbf_bans_nbytes, gbf_bans_new, gbf_bans_policy, gbf_bans_purge, gbf_bans_put,
+    GBF_BAN_FINGERPRINT_AT6, GBF_BAN_FOREVER, GBF_BAN_IP4, GBF_BAN_REFUSED, GBF_BANS_COPY, GBF_FEED_SLOTS, gbf_ban,
+    gbf_ban_asn, gbf_ban_change, gbf_ban_fingerprint, gbf_ban_key, gbf_ban_prefix, gbf_bans_ban, gbf_bans_changes,
+    gbf_bans_close, gbf_bans_closed, gbf_bans_configure, gbf_bans_copy, gbf_bans_count, gbf_bans_counts,
+    gbf_bans_extend, gbf_bans_find, gbf_bans_follow, gbf_bans_free, gbf_bans_get, gbf_bans_head, gbf_bans_holds,
+    gbf_bans_lift, gbf_bans_nbytes, gbf_bans_new, gbf_bans_policy, gbf_bans_purge, gbf_bans_put, gbf_bans_restart,
     gbf_bans_texts,
 )
 
 from gobanfast._fork import watch_forks
-from gobanfast.bans import Ban, ban_key
+from gobanfast.bans import Ban, BanChange, ban_key
 
 BY = ("manual", "rule", "tracker", "import", "store")
+cdef tuple EVENTS = ("", "add", "extend", "lift", "evict"), KINDS = ("", "ban")  # by number, as in gbf_bans.h
 cdef uint32_t MOST_BANS = (1 << 24) - 1
 cdef Py_ssize_t MOST_TEXTS = 65536, TEXT_CHARACTERS = 200
 cdef const gbf_lpm_kernel *KERNEL = pick_kernel(None)
+cdef double LONGEST_WAIT = 1e6  # seconds
 cdef double TIME_LIMIT = 6e10  # seconds either way: 1,900 years
 
 
@@ -126,13 +129,14 @@ cdef class BanTable:
         offset_ms = round(1000 * offset)
         read_policy(escalate, on_full, jitter, &policy)
         memcpy(random, <const char *>secret, sizeof(random))
-        texts, numbers, spare, lock = [""], {}, [], allocate_lock()
+        texts, numbers, spare, waiters, lock = [""], {}, [], [], allocate_lock()
         bans = gbf_bans_new(capacity, &policy, random)
         if bans == NULL:
             raise MemoryError()
         table = BanTable.__new__(BanTable)
         table._bans, table._clock, table._offset_ms, table._seed = bans, clock, offset_ms, jitter
         table._texts, table._numbers, table._spare, table._lock = texts, numbers, spare, lock
+        table._waiters = waiters
         watch_forks(table)
         return table
 
@@ -289,12 +293,15 @@ cdef class BanTable:
     cdef int make(self, const gbf_ban_key *key, object duration, str reason, str rule, uint8_t by, uint64_t now,
                   gbf_ban *out) except -1:
         cdef gbf_ban why
+        cdef int outcome = GBF_BAN_REFUSED
         cdef uint64_t duration_ms = span(duration, "duration")
         memset(&why, 0, sizeof(why))
         why.by = by
         with self._lock:
             why.reason, why.rule = self.number(reason), self.number(rule)
-            return gbf_bans_ban(self._bans, key, duration_ms, &why, by == BY_RULE or by == BY_TRACKER, now, out)
+            outcome = gbf_bans_ban(self._bans, key, duration_ms, &why, by == BY_RULE or by == BY_TRACKER, now, out)
+            self.notify()
+        return outcome
 
     def ban(self, str key not None, *, duration, str reason="", str rule=None, str by="manual", now=None):
         """The ban of `key` as it now stands; None when the table is full and refuses.
@@ -313,14 +320,19 @@ cdef class BanTable:
             return None
         return self.ban_of(&ban)
 
-    def put(self, ban not None, *, now=None):
+    def put(self, ban not None, *, str maker not None="store", now=None):
         """Takes over a Ban made elsewhere; False when the table is full and refuses.
+
+        Args:
+            maker: whose doing this is, for readers of `changes`; what `ban.by` says stays as it is.
 
         Of two about one key the later expiry wins, with its reason, rule, `by` and `created`, and the higher count. One
         that is over is dropped. Nothing escalates.
         """
         cdef gbf_ban entry
         cdef uint64_t moment = self.moment(now)
+        cdef uint8_t by = by_number(maker)
+        cdef int outcome = GBF_BAN_REFUSED
         read_key(ban.key, &entry.key)
         entry.expires = GBF_BAN_FOREVER if ban.expires is None else self.from_unix(ban.expires)
         entry.created = self.from_unix(ban.created)
@@ -328,30 +340,37 @@ cdef class BanTable:
         entry.by = by_number(ban.by)
         with self._lock:
             entry.reason, entry.rule = self.number(ban.reason), self.number(ban.rule)
-            return gbf_bans_put(self._bans, &entry, moment) != GBF_BAN_REFUSED
+            outcome = gbf_bans_put(self._bans, &entry, by, moment)
+            self.notify()
+        return outcome != GBF_BAN_REFUSED
 
-    def unban(self, str key not None, *, now=None):
-        """The ban of exactly this key, which is lifted and does not count any more; None when there was none."""
+    def unban(self, str key not None, *, str maker not None="manual", now=None):
+        """The ban of exactly this key, which is lifted and does not count any more; None when there was none. `maker`
+        is who lifts it, for readers of `changes`."""
         cdef gbf_ban_key wanted
         cdef gbf_ban ban
         cdef uint64_t moment = self.moment(now)
+        cdef uint8_t by = by_number(maker)
         cdef int lifted
         read_key(key, &wanted)
         with self._lock:
-            lifted = gbf_bans_lift(self._bans, &wanted, moment, &ban)
+            lifted = gbf_bans_lift(self._bans, &wanted, by, moment, &ban)
+            self.notify()
         return self.ban_of(&ban) if lifted else None
 
-    def extend(self, str key not None, *, expires, now=None):
+    def extend(self, str key not None, *, expires, str maker not None="manual", now=None):
         """The ban of exactly this key, in force until Unix time `expires` at least (None: for good); None when there
-        is none."""
+        is none. `maker` is who extends it, for readers of `changes`."""
         cdef gbf_ban_key wanted
         cdef gbf_ban ban
         cdef uint64_t until = GBF_BAN_FOREVER if expires is None else self.from_unix(expires)
         cdef uint64_t moment = self.moment(now)
+        cdef uint8_t by = by_number(maker)
         cdef int extended
         read_key(key, &wanted)
         with self._lock:
-            extended = gbf_bans_extend(self._bans, &wanted, until, moment, &ban)
+            extended = gbf_bans_extend(self._bans, &wanted, until, by, moment, &ban)
+            self.notify()
         return self.ban_of(&ban) if extended else None
 
     def purge(self, *, now=None):
@@ -387,6 +406,93 @@ cdef class BanTable:
         with self._lock:
             gbf_bans_close(self._bans, closed)
 
+    # ---- the change feed
+
+    def changes(self, since=None, /, *, uint32_t limit=1024, str skip=None):
+        """What changed after cursor `since`, and the cursor to go on from: (list of BanChange, oldest first; int).
+
+        None in place of the list means that changes after `since` are not known: there is no cursor yet, the reader is
+        more than 65,535 changes behind, or this is a child made by fork since. Then read all of `bans()`, and go on
+        from the cursor that came with it: nothing is missed, and what is told twice is told in order.
+
+        Args:
+            limit: the longest list; the cursor is that of the last change in it.
+            skip: leaves out changes of this maker, such as "store".
+        Changes are bans added, extended, lifted and evicted, whoever made them. That a ban is over is no change: each
+        says when it ends. Readers are independent of each other, and take no lock.
+        Cost: 2 us a change. The first call starts the feed: from then on a ban costs one cache line more, and the table
+        up to 4 MiB (in `nbytes`), whatever number of readers there is.
+        Source: csrc/DESIGN.md, "Change feed".
+        """
+        cdef uint64_t first, cursor, head
+        cdef int32_t count, i
+        cdef int skipped = -1 if skip is None else by_number(skip)
+        cdef gbf_ban_change *found
+        cdef list told = []
+        if since is None:
+            with self._lock:
+                return None, gbf_bans_follow(self._bans)
+        first = cursor = since
+        head = gbf_bans_head(self._bans)
+        if cursor == head and head:
+            return told, since
+        limit = <uint32_t>min(<uint64_t>limit, head - cursor, <uint64_t>GBF_FEED_SLOTS)
+        found = <gbf_ban_change *>PyMem_Malloc((limit + 1) * sizeof(gbf_ban_change))
+        if found == NULL:
+            raise MemoryError()
+        try:
+            count = gbf_bans_changes(self._bans, &cursor, found, limit)
+            for i in range(count):
+                if found[i].maker != skipped:
+                    told.append(self.change_of(&found[i]))
+        finally:
+            PyMem_Free(found)
+        if count < 0 or not gbf_bans_holds(self._bans, first):  # else its texts may be those of other bans by now
+            with self._lock:
+                return None, gbf_bans_follow(self._bans)
+        return told, cursor
+
+    cdef object change_of(self, const gbf_ban_change *change):
+        return BanChange(EVENTS[change.event], self.ban_of(&change.ban), BY[change.maker], self.to_unix(change.at),
+                         KINDS[change.kind], change.sequence)
+
+    def wait(self, uint64_t since, /, timeout=None):
+        """True once something has changed after cursor `since`; False after `timeout` seconds (None: however long it
+        takes) or a call of `wake`. Sleeps meanwhile."""
+        cdef uint64_t head = gbf_bans_head(self._bans)
+        if head != since or head == 0:
+            return True
+        woken = allocate_lock()
+        woken.acquire()
+        with self._lock:  # which every writer holds
+            if gbf_bans_head(self._bans) != since:
+                return True
+            self._waiters.append(woken)
+            self._waited = since
+        try:
+            woken.acquire(True, -1 if timeout is None else min(max(timeout, 0), LONGEST_WAIT))
+        finally:
+            with self._lock:
+                if woken in self._waiters:
+                    self._waiters.remove(woken)
+        return gbf_bans_head(self._bans) != since
+
+    def wake(self):
+        """Ends every `wait` that is under way."""
+        with self._lock:
+            self.wake_all()
+
+    cdef int notify(self) except -1:
+        if self._waiters and gbf_bans_head(self._bans) != self._waited:
+            self.wake_all()
+        return 0
+
+    cdef int wake_all(self) except -1:
+        for woken in self._waiters:
+            woken.release()
+        self._waiters.clear()
+        return 0
+
     # ---- fork: whoever writes or counts has the lock, so while it is held the table is whole
 
     def before_fork(self):
@@ -395,6 +501,9 @@ cdef class BanTable:
 
     def after_fork(self, child):
         """See `ForkAware`."""
+        if child:
+            self._waiters.clear()  # their threads are the parent's
+            gbf_bans_restart(self._bans)
         self._lock.release()
 
     # ---- figures

@@ -22,6 +22,7 @@ SURFACE: dict[str, set[str]] = {
         "bans",
         "before_fork",
         "capacity",
+        "changes",
         "closed",
         "configure",
         "extend",
@@ -34,6 +35,8 @@ SURFACE: dict[str, set[str]] = {
         "saturated",
         "stats",
         "unban",
+        "wait",
+        "wake",
     },
     "ClientHello": {
         "alpn",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import random
 import re
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -53,12 +52,6 @@ def whole(seconds: float) -> float:
     return round(seconds * 1000) / 1000
 
 
-def rounded(ban: Ban | None) -> Ban | None:
-    """Sums of floats made whole milliseconds, as the table keeps them."""
-    expires = None if ban is None or ban.expires is None else whole(ban.expires)
-    return None if ban is None else replace(ban, created=whole(ban.created), expires=expires)
-
-
 class Agreement(RuleBasedStateMachine):
     """Whatever is called in whatever order, the table answers as the dict does, at the millisecond."""
 
@@ -69,6 +62,8 @@ class Agreement(RuleBasedStateMachine):
         self.model = oracle.Table()
         if escalate:
             self.model = oracle.Table(escalate.factor, escalate.cap, escalate.memory)
+        _, self.first = self.table.changes()
+        self.cursors = [self.first] * 3
 
     @rule(by=TIMES | st.just(0.0))
     def wait(self, by: float) -> None:
@@ -76,31 +71,48 @@ class Agreement(RuleBasedStateMachine):
 
     @rule(key=KEYS, duration=TIMES | st.none(), reason=st.sampled_from(["", "a", "b"]), by=BY)
     def ban(self, key: str, duration: float | None, reason: str, by: str) -> None:
-        expected = rounded(self.model.ban(key, duration, reason, reason or None, by, self.now))
-        self.model.stored[key] = expected
+        expected = self.model.ban(key, duration, reason, reason or None, by, self.now)
 
         assert expected == self.table.ban(
             key, duration=duration, reason=reason, rule=reason or None, by=by, now=self.now
         )
 
-    @rule(key=KEYS, after=st.integers(-5_000, 20_000), count=st.integers(1, 9), permanent=st.booleans(), by=BY)
-    def put(self, key: str, after: int, count: int, permanent: bool, by: str) -> None:
+    @rule(
+        key=KEYS, after=st.integers(-5_000, 20_000), count=st.integers(1, 9), permanent=st.booleans(), by=BY, maker=BY
+    )
+    def put(self, key: str, after: int, count: int, permanent: bool, by: str, maker: str) -> None:
         expires = None if permanent else whole(self.now + after / 1000)
         ban = Ban(key, "put", "there", whole(self.now - 7.5), expires, count, by)
-        self.model.put(ban, self.now)
+        self.model.put(ban, maker, self.now)
 
-        assert self.table.put(ban, now=self.now)
+        assert self.table.put(ban, maker=maker, now=self.now)
 
-    @rule(key=KEYS, after=TIMES | st.none())
-    def extend(self, key: str, after: float | None) -> None:
+    @rule(key=KEYS, after=TIMES | st.none(), maker=BY)
+    def extend(self, key: str, after: float | None, maker: str) -> None:
         expires = None if after is None else whole(self.now + after)
-        expected = self.model.extend(key, expires, self.now)
+        expected = self.model.extend(key, expires, maker, self.now)
 
-        assert expected == self.table.extend(key, expires=expires, now=self.now)
+        assert expected == self.table.extend(key, expires=expires, maker=maker, now=self.now)
 
-    @rule(key=KEYS)
-    def unban(self, key: str) -> None:
-        assert self.model.unban(key, self.now) == self.table.unban(key, now=self.now)
+    @rule(key=KEYS, maker=BY)
+    def unban(self, key: str, maker: str) -> None:
+        assert self.model.unban(key, maker, self.now) == self.table.unban(key, maker=maker, now=self.now)
+
+    @rule(reader=st.integers(0, 2), limit=st.integers(1, 9), skip=st.none() | BY)
+    def follow(self, reader: int, limit: int, skip: str | None) -> None:
+        """Each of several readers is told of what happened since it last asked, in order, and nothing else."""
+        since = self.cursors[reader]
+        told, self.cursors[reader] = self.table.changes(since, limit=limit, skip=skip)
+        until = min(since + limit, self.first + len(self.model.events))
+        events = self.model.events[since - self.first : until - self.first]
+
+        assert until == self.cursors[reader]
+        assert told is not None
+        assert [event for event in events if event.maker != skip] == [
+            oracle.Event(change.event, change.ban, change.maker, change.at) for change in told
+        ]
+        assert {"ban"} >= {change.kind for change in told}
+        assert all(since < change.position <= until for change in told)
 
     @rule()
     def purge(self) -> None:

@@ -1,5 +1,7 @@
 /* A table of bans and a list that is searched from end to end agree, whatever is called in whatever order.
  *
+ * So do the change feed and a list of what happened. Two readers follow it, one after each call and one at the end.
+ *
  * Input: capacity, policy and secret, then calls. Keys are few, so that they meet; the secret is the input's, so that
  * chains and overflow buckets are reached, which a random secret would take very long to do. */
 #include "fuzz.h"
@@ -18,6 +20,9 @@ typedef struct {
     slot slots[KEYS];
     gbf_bans_policy policy;
     uint32_t capacity;
+    uint64_t cursor;     /* of the reader that follows every call */
+    slot followed[KEYS]; /* what the other one has made of the feed */
+    uint64_t slow_cursor;
 } model;
 
 static gbf_ban_key key_at(uint32_t i)
@@ -84,8 +89,9 @@ static uint32_t count(const model *m, uint64_t now)
     return found;
 }
 
-/* A new ban of key i found a full table: makes the model follow what the policy allows, and nothing else. */
-static void make_room(model *m, gbf_bans *t, uint32_t i, uint64_t expires, uint64_t now, gbf_ban_outcome outcome)
+/* A new ban of key i found a full table: makes the model follow what the policy allows, and nothing else. Returns the number
+ * of the ban that was evicted, or -1. */
+static int make_room(model *m, gbf_bans *t, uint32_t i, uint64_t expires, uint64_t now, gbf_ban_outcome outcome)
 {
     uint64_t soonest = UINT64_MAX;
     gbf_ban ignored;
@@ -107,6 +113,55 @@ static void make_room(model *m, gbf_bans *t, uint32_t i, uint64_t expires, uint6
     } else if (outcome == GBF_BAN_REFUSED) {
         check(count(m, now) == m->capacity && !(m->policy.evict && soonest < expires));
     }
+    return gone;
+}
+
+static uint32_t number_of(const model *m, const gbf_ban_key *key)
+{
+    uint32_t k = 0;
+    while (k < KEYS && !same_key(&m->keys[k], key))
+        k++;
+    check(k < KEYS);
+    return k;
+}
+
+/* One call has made these changes and no others: at most an eviction, and `event` (0: none) of `ban`. */
+static void expect(model *m, gbf_bans *t, int event, const gbf_ban *ban, uint8_t maker, uint64_t now,
+                   const gbf_ban *evicted)
+{
+    gbf_ban_change changes[4];
+    uint64_t cursor = m->cursor;
+    int32_t count = gbf_bans_changes(t, &m->cursor, changes, 4), at = 0;
+    check(count == (evicted != NULL) + (event != 0) && m->cursor == cursor + (uint32_t)count);
+    if (evicted != NULL) {
+        check(changes[0].event == GBF_BAN_EVICT && same(&changes[0].ban, evicted));
+        at = 1;
+    }
+    if (event != 0)
+        check(changes[at].event == event && same(&changes[at].ban, ban));
+    for (int32_t i = 0; i < count; i++)
+        check(changes[i].maker == maker && changes[i].at == now && changes[i].kind == GBF_FEED_BAN &&
+              changes[i].sequence == cursor + (uint32_t)i + 1);
+}
+
+/* The other reader catches up, by 3 changes at a time, and has what the table has. */
+static void catch_up(model *m, gbf_bans *t, uint64_t now)
+{
+    gbf_ban_change changes[3];
+    int32_t count;
+    while ((count = gbf_bans_changes(t, &m->slow_cursor, changes, 3)) != 0) {
+        if (count < 0) /* only what came before it began, or more than the ring holds */
+            for (uint32_t k = 0; k < KEYS; k++)
+                m->followed[k] = m->slots[m->first[k]];
+        for (int32_t i = 0; i < count; i++) {
+            int gone = changes[i].event == GBF_BAN_LIFT || changes[i].event == GBF_BAN_EVICT;
+            m->followed[number_of(m, &changes[i].ban.key)] = (slot){!gone, changes[i].ban};
+        }
+    }
+    for (uint32_t k = 0; k < KEYS; k++)
+        if (m->first[k] == k)
+            check(holds(&m->followed[k], now) == holds(&m->slots[k], now) &&
+                  (!holds(&m->slots[k], now) || m->followed[k].ban.expires == m->slots[k].ban.expires));
 }
 
 static void compare(const model *m, gbf_bans *t, uint64_t now)
@@ -134,7 +189,8 @@ static void act(model *m, gbf_bans *t, uint32_t call, uint32_t i, uint64_t lengt
     slot *s = &m->slots[i];
     gbf_ban ban = {m->keys[i], 0, 0, 1, (uint16_t)call, (uint16_t)i, (uint8_t)(call & 3)}, out;
     gbf_ban_outcome outcome;
-    int held = holds(s, now), full = count(m, now) == m->capacity;
+    int held = holds(s, now), full = count(m, now) == m->capacity, gone = -1, longer;
+    uint8_t maker = (uint8_t)(call % 5);
     switch (call % 6) {
     case 0:
     case 1:
@@ -144,7 +200,7 @@ static void act(model *m, gbf_bans *t, uint32_t call, uint32_t i, uint64_t lengt
             check(outcome == (out.expires > s->ban.expires ? GBF_BAN_EXTENDED : GBF_BAN_KEPT) &&
                   out.expires >= s->ban.expires && out.count == s->ban.count && out.created == s->ban.created);
         else if (full)
-            make_room(m, t, i, now + length, now, outcome);
+            gone = make_room(m, t, i, now + length, now, outcome);
         else
             check(outcome == GBF_BAN_ADDED);
         if (outcome != GBF_BAN_REFUSED) {
@@ -152,44 +208,58 @@ static void act(model *m, gbf_bans *t, uint32_t call, uint32_t i, uint64_t lengt
             check(out.expires >= now + length && gbf_bans_get(t, &m->keys[i], now, &ban) && same(&ban, &out));
             *s = (slot){1, out};
         }
+        expect(m, t,
+               outcome == GBF_BAN_ADDED      ? GBF_BAN_ADD
+               : outcome == GBF_BAN_EXTENDED ? GBF_BAN_EXTEND
+                                             : 0,
+               &out, (uint8_t)(call & 3), now, gone < 0 ? NULL : &m->slots[gone].ban);
         break;
     case 3:
         ban.expires = now + length - 100;
         ban.created = now / 2;
         ban.count = 1 + call % 5;
-        outcome = gbf_bans_put(t, &ban, now);
+        outcome = gbf_bans_put(t, &ban, maker, now);
         if (ban.expires <= now) {
             check(outcome == GBF_BAN_KEPT);
+            expect(m, t, 0, NULL, maker, now, NULL);
             break;
         }
         if (!held && full)
-            make_room(m, t, i, ban.expires, now, outcome);
+            gone = make_room(m, t, i, ban.expires, now, outcome);
         if (outcome != GBF_BAN_REFUSED) {
             check(gbf_bans_get(t, &m->keys[i], now, &out));
             check(out.expires == (held && s->ban.expires > ban.expires ? s->ban.expires : ban.expires));
             check(out.count >= ban.count && (!held || out.count >= s->ban.count));
             *s = (slot){1, out};
         }
+        expect(m, t,
+               outcome == GBF_BAN_ADDED      ? GBF_BAN_ADD
+               : outcome == GBF_BAN_EXTENDED ? GBF_BAN_EXTEND
+                                             : 0,
+               &out, maker, now, gone < 0 ? NULL : &m->slots[gone].ban);
         break;
     case 4:
-        check(gbf_bans_lift(t, &m->keys[i], now, &out) == held);
+        check(gbf_bans_lift(t, &m->keys[i], maker, now, &out) == held);
         check(!held || same(&out, &s->ban));
+        expect(m, t, held ? GBF_BAN_LIFT : 0, &s->ban, maker, now, NULL);
         s->known = 0;
         break;
     default:
-        check(gbf_bans_extend(t, &m->keys[i], now + length, now, &out) == held);
+        check(gbf_bans_extend(t, &m->keys[i], now + length, maker, now, &out) == held);
+        longer = held && now + length > s->ban.expires;
         if (held) {
-            if (now + length > s->ban.expires)
+            if (longer)
                 s->ban.expires = now + length;
             check(same(&out, &s->ban));
         }
+        expect(m, t, longer ? GBF_BAN_EXTEND : 0, &s->ban, maker, now, NULL);
     }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
 {
     input in = {data, data + nbytes};
-    static model m; /* 60 KB, cleared below */
+    static model m; /* 80 KB, cleared below */
     uint64_t random[10], now = GBF_BAN_EPOCH;
     int more;
     memset(&m, 0, sizeof m);
@@ -204,6 +274,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
         while (!same_key(&m.keys[m.first[i]], &m.keys[i]))
             m.first[i]++;
     }
+    m.cursor = gbf_bans_follow(t);
     while (in.at < in.end) {
         uint32_t call = take(&in, 1), first = take(&in, 1), times = call & 128 ? take(&in, 1) : 1;
         uint64_t length = 1 + take(&in, 2) % 8192;
@@ -214,12 +285,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
                 gbf_bans_purge(t, now, 1 + first, &more);
             if (call & 32)
                 compare(&m, t, now);
+            if (call & 16)
+                catch_up(&m, t, now);
         } else {
             for (uint32_t i = first; i < first + times; i++)
                 act(&m, t, call / 7, m.first[i % KEYS], length + i % 7, now);
         }
     }
     compare(&m, t, now);
+    catch_up(&m, t, now);
     gbf_bans_free(t);
     return 0;
 }

@@ -66,14 +66,26 @@ class Request:
         return found
 
 
+@dataclass(frozen=True)
+class Event:
+    """One change, as it happened."""
+
+    event: str
+    ban: Ban
+    maker: str
+    at: float
+
+
 @dataclass
 class Table:
-    """Bans in a dict; times are Unix seconds that are whole milliseconds. Without jitter. Time never goes back."""
+    """Bans in a dict, and all that ever happened to them in a list. Times are Unix seconds that are whole milliseconds.
+    Without jitter. Time never goes back."""
 
     factor: float = 1.0
     cap: float = float("inf")
     memory: float = 0.0
     stored: dict[str, Ban] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
 
     def settle(self, now: float) -> None:
         """Drops what is over and forgotten."""
@@ -105,33 +117,44 @@ class Table:
         new = Ban(
             key, reason, rule, old.created if old else now, None if duration is None else now + duration, count, by
         )
-        return self._merge(new, old)
+        return self._merge(new, old, by, now)
 
-    def put(self, ban: Ban, now: float) -> None:
+    def put(self, ban: Ban, maker: str, now: float) -> None:
         """Takes over a ban."""
         self.settle(now)
         if holds(ban, now):
             before = self.stored.get(ban.key)
             count = max(ban.count, before.count) if before else ban.count
-            self._merge(replace(ban, count=count), self.get(ban.key, now))
+            self._merge(replace(ban, count=count), self.get(ban.key, now), maker, now)
 
-    def extend(self, key: str, expires: float | None, now: float) -> Ban | None:
+    def extend(self, key: str, expires: float | None, maker: str, now: float) -> Ban | None:
         """The ban of `key`, until `expires` at least."""
         self.settle(now)
         old = self.get(key, now)
-        return old and self._merge(replace(old, expires=expires), old)
+        return old and self._merge(replace(old, expires=expires), old, maker, now)
 
-    def unban(self, key: str, now: float) -> Ban | None:
+    def unban(self, key: str, maker: str, now: float) -> Ban | None:
         """The ban of `key`, gone now."""
         old = self.get(key, now)
         self.stored.pop(key, None)
+        if old is not None:
+            self.events.append(Event("lift", old, maker, now))
         return old
 
-    def _merge(self, new: Ban, old: Ban | None) -> Ban:
+    def _merge(self, new: Ban, old: Ban | None, maker: str, now: float) -> Ban:
+        new = whole(new)
         if old is not None and end(old) >= end(new):
             new = replace(old, count=new.count)
+        else:
+            self.events.append(Event("add" if old is None else "extend", new, maker, now))
         self.stored[new.key] = new
         return new
+
+
+def whole(ban: Ban) -> Ban:
+    """Its times made whole milliseconds, which sums of floats are not."""
+    expires = None if ban.expires is None else round(ban.expires * 1000) / 1000
+    return replace(ban, created=round(ban.created * 1000) / 1000, expires=expires)
 
 
 def end(ban: Ban) -> float:

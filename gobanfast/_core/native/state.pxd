@@ -1,5 +1,5 @@
 # C declarations of csrc/state/: bans, trackers, windows, score, live decision.
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from gobanfast._core.native.address cimport gbf_addr
 from gobanfast._core.native.base cimport gbf_fault, gbf_status
@@ -49,13 +49,22 @@ cdef extern from "state/gbf_bans.h" nogil:
         GBF_BAN_ADDED
         GBF_BAN_EXTENDED
         GBF_BAN_KEPT
+    const uint32_t GBF_FEED_SLOTS
+    ctypedef struct gbf_ban_change:
+        uint64_t sequence
+        gbf_ban ban
+        uint64_t at
+        uint8_t event
+        uint8_t kind
+        uint8_t maker
     gbf_bans *gbf_bans_new(uint32_t capacity, const gbf_bans_policy *policy, const uint64_t *random)
     void gbf_bans_free(gbf_bans *t)
     gbf_ban_outcome gbf_bans_ban(gbf_bans *t, const gbf_ban_key *key, uint64_t duration_ms, const gbf_ban *why,
                                  int escalate, uint64_t now, gbf_ban *out)
-    gbf_ban_outcome gbf_bans_put(gbf_bans *t, const gbf_ban *ban, uint64_t now)
-    int gbf_bans_lift(gbf_bans *t, const gbf_ban_key *key, uint64_t now, gbf_ban *out)
-    int gbf_bans_extend(gbf_bans *t, const gbf_ban_key *key, uint64_t expires, uint64_t now, gbf_ban *out)
+    gbf_ban_outcome gbf_bans_put(gbf_bans *t, const gbf_ban *ban, uint8_t maker, uint64_t now)
+    int gbf_bans_lift(gbf_bans *t, const gbf_ban_key *key, uint8_t maker, uint64_t now, gbf_ban *out)
+    int gbf_bans_extend(gbf_bans *t, const gbf_ban_key *key, uint64_t expires, uint8_t maker, uint64_t now,
+                        gbf_ban *out)
     uint32_t gbf_bans_purge(gbf_bans *t, uint64_t now, uint32_t limit, int *more)
     int gbf_bans_copy(gbf_bans *t, uint32_t *cursor, gbf_ban *out, uint32_t *count, uint64_t now)
     int gbf_bans_texts(gbf_bans *t, uint32_t *cursor, uint8_t *used)
@@ -64,6 +73,11 @@ cdef extern from "state/gbf_bans.h" nogil:
     int gbf_bans_closed(const gbf_bans *t)
     gbf_bans_counts gbf_bans_count(gbf_bans *t)
     uint64_t gbf_bans_nbytes(gbf_bans *t)
+    uint64_t gbf_bans_follow(gbf_bans *t)
+    void gbf_bans_restart(gbf_bans *t)
+    int32_t gbf_bans_changes(const gbf_bans *t, uint64_t *cursor, gbf_ban_change *out, uint32_t limit)
+    uint64_t gbf_bans_head(const gbf_bans *t)
+    int gbf_bans_holds(const gbf_bans *t, uint64_t cursor)
     gbf_ban_key gbf_ban_prefix(gbf_addr address, uint32_t bits)
     gbf_ban_key gbf_ban_client(gbf_addr address, uint32_t bits6)
     gbf_ban_key gbf_ban_asn(uint32_t asn)

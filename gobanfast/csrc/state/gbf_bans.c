@@ -9,6 +9,7 @@
 #define LOAD 6   /* entries a bucket, on average; a bucket that waits for its split has up to twice as many */
 #define SETTLE 8 /* bans that any write ends in passing */
 #define FREE_KIND 255
+#define FEED_NAMES 16384 /* changes whose texts are kept when texts run out */
 #define TIME_MAX GBF_BAN_FOREVER
 
 typedef enum { ACTIVE, ENDED } heap_of; /* two heaps in one array, from either end */
@@ -86,6 +87,37 @@ static uint32_t find(const gbf_bans *t, const gbf_ban_key *key, uint64_t hash)
             return 0;
         bucket = &t->overflow[next];
     }
+}
+
+/* Tells the feed, if anybody reads it. */
+static void tell(gbf_bans *t, int event, const gbf_ban *ban, uint8_t maker, uint64_t now)
+{
+    if (!gbf_feed_records(&t->feed))
+        return;
+    const uint64_t word[GBF_FEED_WORDS] = {
+        ban->key.word[0],
+        ban->key.word[1],
+        ban->key.word[2],
+        ban->expires << 16 | (uint64_t)ban->key.kind << 8 | ban->by,
+        ban->created << 16 | ban->count,
+        (uint64_t)ban->reason << 48 | (uint64_t)ban->rule << 32 | (uint64_t)maker << 16 | GBF_FEED_BAN << 8 |
+            (uint64_t)event,
+        now,
+    };
+    gbf_feed_add(&t->feed, word);
+}
+
+static gbf_ban_change change_of(const gbf_feed_change *change)
+{
+    const uint64_t *word = change->word, until = word[3], since = word[4], why = word[5];
+    gbf_ban ban = {{{word[0], word[1], word[2]}, (uint8_t)(until >> 8)},
+                   until >> 16,
+                   since >> 16,
+                   (uint32_t)(since & 0xFFFF),
+                   (uint16_t)(why >> 48),
+                   (uint16_t)(why >> 32),
+                   (uint8_t)(until & 127)};
+    return (gbf_ban_change){change->sequence, ban, word[6], (uint8_t)why, (uint8_t)(why >> 8), (uint8_t)(why >> 16)};
 }
 
 /* ---- chains; between begin and end readers of the chain wait ---- */
@@ -350,7 +382,7 @@ static uint32_t settle(gbf_bans *t, uint64_t now, uint32_t limit)
 }
 
 /* An entry to fill, or 0: full, and the policy refuses a ban until `expires`. */
-static uint32_t allocate(gbf_bans *t, uint64_t expires)
+static uint32_t allocate(gbf_bans *t, uint64_t expires, uint8_t maker, uint64_t now)
 {
     if (t->used == t->capacity) {
         if (t->used > t->active) {
@@ -359,8 +391,10 @@ static uint32_t allocate(gbf_bans *t, uint64_t expires)
             uint32_t soonest = *at(t, ACTIVE, 0);
             if (!t->policy.evict || expires_of(&t->entries[soonest]) >= expires)
                 return 0;
+            gbf_ban evicted = ban_of(&t->entries[soonest]);
             lift(t, soonest);
             t->counts.evicted++;
+            tell(t, GBF_BAN_EVICT, &evicted, maker, now);
         }
     }
     uint32_t number = t->free_entry;
@@ -381,9 +415,9 @@ static void fill(gbf_bans_entry *entry, const gbf_ban *ban)
 }
 
 /* Stores a ban whose key has no entry. */
-static gbf_ban_outcome insert(gbf_bans *t, const gbf_ban *ban, uint64_t hash)
+static gbf_ban_outcome insert(gbf_bans *t, const gbf_ban *ban, uint64_t hash, uint8_t maker, uint64_t now)
 {
-    uint32_t number = allocate(t, ban->expires);
+    uint32_t number = allocate(t, ban->expires, maker, now);
     if (number == 0) {
         t->counts.refused++;
         return GBF_BAN_REFUSED;
@@ -397,6 +431,10 @@ static gbf_ban_outcome insert(gbf_bans *t, const gbf_ban *ban, uint64_t hash)
     end(home);
     enter_active(t, number, ban->key.kind);
     t->counts.added++;
+    if (gbf_feed_records(&t->feed)) {
+        gbf_ban added = ban_of(entry);
+        tell(t, GBF_BAN_ADD, &added, maker, now);
+    }
     uint64_t size = load64(&t->size);
     if (t->used > LOAD * ((t->base << (size >> 32)) + (uint32_t)size))
         grow(t);
@@ -466,7 +504,8 @@ static uint64_t escalated(const gbf_bans_policy *policy, const gbf_ban_key *key,
     return ms >= (double)TIME_MAX ? TIME_MAX : (uint64_t)ms;
 }
 
-static gbf_ban_outcome merge(gbf_bans *t, uint32_t number, const gbf_ban *ban, uint64_t hash)
+static gbf_ban_outcome merge(gbf_bans *t, uint32_t number, const gbf_ban *ban, uint64_t hash, uint8_t maker,
+                             uint64_t now)
 {
     gbf_ban merged = *ban;
     gbf_bans_entry *entry = &t->entries[number];
@@ -480,10 +519,14 @@ static gbf_ban_outcome merge(gbf_bans *t, uint32_t number, const gbf_ban *ban, u
     }
     merged.count = count_of(entry) > ban->count ? count_of(entry) : ban->count;
     renew(t, number, &merged, hash, active);
+    if (outcome == GBF_BAN_KEPT)
+        return outcome; /* only the count is another: it holds as long as before */
     if (outcome == GBF_BAN_ADDED)
         t->counts.added++;
-    if (outcome == GBF_BAN_EXTENDED)
+    else
         t->counts.extended++;
+    merged = ban_of(entry);
+    tell(t, outcome == GBF_BAN_ADDED ? GBF_BAN_ADD : GBF_BAN_EXTEND, &merged, maker, now);
     return outcome;
 }
 
@@ -505,26 +548,26 @@ gbf_ban_outcome gbf_bans_ban(gbf_bans *t, const gbf_ban_key *key, uint64_t durat
         ban.created = load64(&t->entries[number].since) >> 16;
     }
     ban.expires = later(now, escalate ? escalated(&t->policy, key, duration_ms, ban.count) : duration_ms);
-    outcome = number == 0 ? insert(t, &ban, hash) : merge(t, number, &ban, hash);
+    outcome = number == 0 ? insert(t, &ban, hash, why->by, now) : merge(t, number, &ban, hash, why->by, now);
     if (outcome != GBF_BAN_REFUSED)
         *out = ban_of(&t->entries[number != 0 ? number : find(t, key, hash)]);
     gbf_lock_open(&t->lock);
     return outcome;
 }
 
-gbf_ban_outcome gbf_bans_put(gbf_bans *t, const gbf_ban *ban, uint64_t now)
+gbf_ban_outcome gbf_bans_put(gbf_bans *t, const gbf_ban *ban, uint8_t maker, uint64_t now)
 {
     gbf_ban_outcome outcome = GBF_BAN_KEPT;
     uint64_t hash = gbf_bans_hash(t, &ban->key);
     gbf_lock_take(&t->lock);
     uint32_t number = current(t, &ban->key, hash, now);
     if (ban->expires > now)
-        outcome = number == 0 ? insert(t, ban, hash) : merge(t, number, ban, hash);
+        outcome = number == 0 ? insert(t, ban, hash, maker, now) : merge(t, number, ban, hash, maker, now);
     gbf_lock_open(&t->lock);
     return outcome;
 }
 
-int gbf_bans_lift(gbf_bans *t, const gbf_ban_key *key, uint64_t now, gbf_ban *out)
+int gbf_bans_lift(gbf_bans *t, const gbf_ban_key *key, uint8_t maker, uint64_t now, gbf_ban *out)
 {
     uint64_t hash = gbf_bans_hash(t, key);
     int banned = 0;
@@ -536,6 +579,7 @@ int gbf_bans_lift(gbf_bans *t, const gbf_ban_key *key, uint64_t now, gbf_ban *ou
         if (banned) {
             lift(t, number);
             t->counts.lifted++;
+            tell(t, GBF_BAN_LIFT, out, maker, now);
         } else {
             forget(t, number);
         }
@@ -544,7 +588,7 @@ int gbf_bans_lift(gbf_bans *t, const gbf_ban_key *key, uint64_t now, gbf_ban *ou
     return banned;
 }
 
-int gbf_bans_extend(gbf_bans *t, const gbf_ban_key *key, uint64_t expires, uint64_t now, gbf_ban *out)
+int gbf_bans_extend(gbf_bans *t, const gbf_ban_key *key, uint64_t expires, uint8_t maker, uint64_t now, gbf_ban *out)
 {
     uint64_t hash = gbf_bans_hash(t, key);
     gbf_lock_take(&t->lock);
@@ -556,6 +600,7 @@ int gbf_bans_extend(gbf_bans *t, const gbf_ban_key *key, uint64_t expires, uint6
             out->expires = expires;
             renew(t, number, out, hash, 1);
             t->counts.extended++;
+            tell(t, GBF_BAN_EXTEND, out, maker, now);
         }
     }
     gbf_lock_open(&t->lock);
@@ -599,8 +644,46 @@ int gbf_bans_texts(gbf_bans *t, uint32_t *cursor, uint8_t *used)
             used[why >> 16] = used[why & 0xFFFF] = 1;
     }
     int more = last < t->high;
+    if (!more && gbf_feed_records(&t->feed)) {
+        gbf_feed_trim(&t->feed, FEED_NAMES);
+        for (uint64_t i = load64(&t->feed.start); i < load64(&t->feed.head); i++) {
+            uint64_t names = load64(&t->feed.slots[(i + 1) & (GBF_FEED_SLOTS - 1)].word[5]);
+            used[names >> 48] = used[names >> 32 & 0xFFFF] = 1;
+        }
+    }
     gbf_lock_open(&t->lock);
     return more;
+}
+
+uint64_t gbf_bans_follow(gbf_bans *t)
+{
+    gbf_lock_take(&t->lock);
+    gbf_feed_open(&t->feed);
+    gbf_lock_open(&t->lock);
+    return gbf_feed_head(&t->feed);
+}
+
+void gbf_bans_restart(gbf_bans *t)
+{
+    gbf_lock_take(&t->lock);
+    gbf_feed_restart(&t->feed);
+    gbf_lock_open(&t->lock);
+}
+
+int32_t gbf_bans_changes(const gbf_bans *t, uint64_t *cursor, gbf_ban_change *out, uint32_t limit)
+{
+    gbf_feed_change changes[64];
+    uint64_t at = *cursor;
+    uint32_t count = 0;
+    for (;;) {
+        uint32_t room = limit - count < 64 ? limit - count : 64;
+        int32_t found = gbf_feed_read(&t->feed, &at, changes, room);
+        for (int32_t i = 0; i < found; i++)
+            out[count++] = change_of(&changes[i]);
+        *cursor = at;
+        if (found < 64 || count == limit)
+            return found < 0 ? -1 : (int32_t)count;
+    }
 }
 
 void gbf_bans_configure(gbf_bans *t, const gbf_bans_policy *policy)
@@ -633,6 +716,7 @@ uint64_t gbf_bans_nbytes(gbf_bans *t)
     gbf_lock_take(&t->lock);
     uint64_t size = load64(&t->size), buckets = (t->base << (size >> 32)) + (uint32_t)size + t->overflow_high;
     uint64_t nbytes = sizeof *t + buckets * sizeof(gbf_bans_bucket) + t->high * (sizeof(gbf_bans_entry) + 4);
+    nbytes += t->feed.touched * sizeof(gbf_feed_slot);
     gbf_lock_open(&t->lock);
     return nbytes;
 }
@@ -652,6 +736,7 @@ static void lay_out(gbf_bans *t, uint64_t buckets)
     t->overflow = cut(t, (t->capacity / GBF_BANS_SLOTS + 1) * sizeof(gbf_bans_bucket));
     t->entries = cut(t, ((uint64_t)t->capacity + 1) * sizeof(gbf_bans_entry));
     t->heap = cut(t, t->capacity * sizeof(uint32_t));
+    t->feed.slots = cut(t, GBF_FEED_BYTES);
 }
 
 gbf_bans *gbf_bans_new(uint32_t capacity, const gbf_bans_policy *policy, const uint64_t random[10])

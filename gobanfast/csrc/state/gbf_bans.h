@@ -18,6 +18,7 @@
 
 #include "address/gbf_addr.h"
 #include "base/gbf_lock.h"
+#include "state/gbf_feed.h"
 
 /* TSan checks what the language promises, and vector loads have no atomic form: it gets the portable scan. */
 #if defined(__has_feature)
@@ -111,6 +112,7 @@ typedef struct {
     uint32_t kinds[GBF_BAN_KINDS];
     gbf_bans_policy policy;
     gbf_bans_counts counts;
+    gbf_feed feed; /* what changed; written under the lock */
     void *mapping;
     uint64_t mapped; /* bytes */
 } gbf_bans;
@@ -133,24 +135,38 @@ typedef enum {
     GBF_BAN_KEPT,     /* was in force, and at least as long already */
 } gbf_ban_outcome;
 
+/* What happened to a ban; that it is over is no change, because every change says when that will be. */
+enum { GBF_BAN_ADD = 1, GBF_BAN_EXTEND, GBF_BAN_LIFT, GBF_BAN_EVICT };
+enum { GBF_FEED_BAN = 1 }; /* what a change is about */
+
+typedef struct {
+    uint64_t sequence;
+    gbf_ban ban;   /* as it stands now; lifted and evicted ones, as they were */
+    uint64_t at;   /* when it happened */
+    uint8_t event; /* GBF_BAN_ADD to GBF_BAN_EVICT */
+    uint8_t kind;  /* GBF_FEED_BAN */
+    uint8_t maker; /* who changed it, as gbf_ban.by; of an eviction, the maker of the ban that took the place */
+} gbf_ban_change;
+
 /* Bans `key` for `duration_ms` (GBF_BAN_FOREVER: for good), longer by the policy if `escalate` and the key has been banned
- * before. Fills `out` unless refused. Never shortens a ban. */
+ * before. Fills `out` unless refused. Never shortens a ban. The maker of the change is `why->by`. */
 gbf_ban_outcome gbf_bans_ban(gbf_bans *t, const gbf_ban_key *key, uint64_t duration_ms, const gbf_ban *why,
                              int escalate, uint64_t now, gbf_ban *out);
 /* Takes over a ban made elsewhere: of two about one key the later to end wins, and the higher count. One that has ended is
  * GBF_BAN_KEPT and not stored. */
-gbf_ban_outcome gbf_bans_put(gbf_bans *t, const gbf_ban *ban, uint64_t now);
+gbf_ban_outcome gbf_bans_put(gbf_bans *t, const gbf_ban *ban, uint8_t maker, uint64_t now);
 /* 1 when `key` was banned, with the ban as it was; all memory of it goes, too. */
-int gbf_bans_lift(gbf_bans *t, const gbf_ban_key *key, uint64_t now, gbf_ban *out);
+int gbf_bans_lift(gbf_bans *t, const gbf_ban_key *key, uint8_t maker, uint64_t now, gbf_ban *out);
 /* 1 when `key` is banned; it is until `expires` at least, then. */
-int gbf_bans_extend(gbf_bans *t, const gbf_ban_key *key, uint64_t expires, uint64_t now, gbf_ban *out);
+int gbf_bans_extend(gbf_bans *t, const gbf_ban_key *key, uint64_t expires, uint8_t maker, uint64_t now, gbf_ban *out);
 /* Ends at most `limit` bans and memories that are over, and returns the number of those bans; *more: there are others. */
 uint32_t gbf_bans_purge(gbf_bans *t, uint64_t now, uint32_t limit, int *more);
 /* Copies bans in force at `now` out of the next GBF_BANS_COPY entries after *cursor (begin with 0), and moves it; 0: that
  * was all. What is banned from the first call to the last is copied once. */
 #define GBF_BANS_COPY 512
 int gbf_bans_copy(gbf_bans *t, uint32_t *cursor, gbf_ban *out, uint32_t *count, uint64_t now);
-/* Marks in `used` (65536 bytes) the texts that the next GBF_BANS_COPY entries name; the same way. */
+/* Marks in `used` (65536 bytes) the texts that the next GBF_BANS_COPY entries name; the same way. The last call marks
+ * those of the feed, too, which then ends at its last 16,384 changes. */
 int gbf_bans_texts(gbf_bans *t, uint32_t *cursor, uint8_t *used);
 void gbf_bans_configure(gbf_bans *t, const gbf_bans_policy *policy);
 /* While closed, gbf_bans_find keeps out whoever has no ban of his own, too, whatever is known of the request. A flag beside
@@ -161,6 +177,19 @@ GBF_INLINE int gbf_bans_closed(const gbf_bans *t)
     return (atomic_load_explicit(&t->lengths4, memory_order_relaxed) & GBF_BANS_CLOSED) != 0;
 }
 gbf_bans_counts gbf_bans_count(gbf_bans *t);
+/* The change feed: gbf_bans_follow starts it and returns the cursor of who has read everything; gbf_bans_changes is
+ * gbf_feed_read. gbf_bans_restart: see gbf_feed_restart. */
+uint64_t gbf_bans_follow(gbf_bans *t);
+void gbf_bans_restart(gbf_bans *t);
+int32_t gbf_bans_changes(const gbf_bans *t, uint64_t *cursor, gbf_ban_change *out, uint32_t limit);
+GBF_INLINE uint64_t gbf_bans_head(const gbf_bans *t)
+{
+    return gbf_feed_head(&t->feed);
+}
+GBF_INLINE int gbf_bans_holds(const gbf_bans *t, uint64_t cursor)
+{
+    return gbf_feed_holds(&t->feed, cursor);
+}
 /* Bytes in use; what is reserved beyond has never been touched. */
 uint64_t gbf_bans_nbytes(gbf_bans *t);
 
