@@ -30,13 +30,9 @@ class Bans:
         from gobanfast._core.ban_table import BanTable
 
         self.ban_table = BanTable()
-        self.on_ban: list[object] = []
-        self.on_unban: list[object] = []
 
     def ban(self, key: str) -> None:
-        made = self.ban_table.ban(key, duration=3600)
-        for call in self.on_ban:
-            call(made)  # type: ignore[operator]
+        self.ban_table.ban(key, duration=3600)
 
 
 def cases(data: Data) -> Iterator[Case]:

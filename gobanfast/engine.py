@@ -10,7 +10,7 @@ from gobanfast._core.decision import Decision
 from gobanfast._core.engine_core import EngineCore, EngineState
 from gobanfast._dataclass import dataclass
 from gobanfast._errors import GobanError
-from gobanfast.bans import DEFAULT_DURATION
+from gobanfast.bans import DEFAULT_DURATION, ban_key, too_wide
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -71,10 +71,10 @@ class Engine(EngineCore):
             the bit. Who knows it can aim at their hash tables: leave it to be drawn where traffic is not your own.
     Attributes:
         snapshot: all that a swap replaces: compiled rules, ruleset, settings, trust, generation, trackers and score.
-        ban_table: the bans, which outlive swaps.
-        on_ban, on_unban, on_swap: lists of callables; append one to be called with each Ban made here, the key of each
-            ban lifted here, and a `Swap` each time that other rules are in force. Those of `on_swap` run in the thread
-            that swapped; what they raise is logged by "gobanfast.rules", and stops neither the swap nor the others.
+        ban_table: the bans, which outlive swaps; `ban_table.changes` says what changed in it.
+        on_swap: list of callables; append one to be called with a `Swap` each time that other rules are in force. They
+            run in the thread that swapped; what they raise is logged by "gobanfast.rules", and stops neither the swap
+            nor the others.
     Threads: any number may decide while another swaps; each decision is made by one ruleset,
         old or new, never a mixture.
     """
@@ -290,19 +290,14 @@ class Engine(EngineCore):
             GobanError: the table is full and has no room for this ban: policy `on_full` is "refuse", or it is "evict"
                 and all others last longer. Counted as `refused` in `ban_table.stats()`.
         """
-        from gobanfast._values import parse_duration
-        from gobanfast.bans import ban_key, too_wide
-
         text = _key_text(key)
         if not wide and (problem := too_wide(ban_key(text), trusted=self.ruleset.trust)) is not None:
             raise ValueError(f"{problem}; if that is meant, say wide=True")
-        seconds = parse_duration(duration) if isinstance(duration, str) else _seconds(duration)
+        seconds = _seconds(duration)
         made = self.ban_table.ban(text, duration=seconds, reason=reason, now=now)
         if made is None:
             full = f"the table is full with {len(self.ban_table)} bans"
             raise GobanError(f"{key} is not banned: {full}; raise bans: capacity, or lift some")
-        for told in self.on_ban:
-            told(made)
         return made
 
     def unban(self, key: Key, *, now: float | None = None) -> Ban | None:
@@ -314,9 +309,6 @@ class Engine(EngineCore):
         trackers = self.snapshot.trackers
         if lifted is not None and trackers is not None and not lifted.key.startswith(("AS", "gh2:")):
             trackers.forget(lifted.key.partition("/")[0])
-        if lifted is not None:
-            for told in self.on_unban:
-                told(lifted.key)
         return lifted
 
     def bans(self, *, now: float | None = None) -> Iterator[Ban]:
@@ -363,7 +355,13 @@ def _key_text(key: object) -> str:
     raise TypeError(f"key is {key!r:.60}, {type(key).__name__} and not str; write {hint}")
 
 
-def _seconds(duration: float | timedelta | None) -> float | None:
+def _seconds(duration: str | float | timedelta | None) -> float | None:
+    if duration is None or isinstance(duration, (int, float)):
+        return duration
+    if isinstance(duration, str):
+        from gobanfast._values import parse_duration
+
+        return parse_duration(duration)
     from datetime import timedelta
 
     return duration.total_seconds() if isinstance(duration, timedelta) else duration

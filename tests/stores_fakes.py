@@ -19,23 +19,17 @@ WAIT = 20  # generous seconds for what should take milliseconds
 
 
 class FakeEngine:
-    """The part of an engine that stores see: a real table and the hooks."""
+    """The part of an engine that stores see: a real table."""
 
-    def __init__(self):
-        self.ban_table = BanTable()
-        self.on_ban, self.on_unban, self.sync = [], [], None
+    def __init__(self, **options):
+        self.ban_table = BanTable(**options)
+        self.sync = None
 
     def ban(self, key, *, duration=None, reason="", rule=None):
-        ban = self.ban_table.ban(ban_key(key), duration=duration, reason=reason, rule=rule)
-        for call in self.on_ban:
-            call(ban)
-        return ban
+        return self.ban_table.ban(ban_key(key), duration=duration, reason=reason, rule=rule)
 
     def unban(self, key):
-        found = self.ban_table.unban(ban_key(key))
-        for call in self.on_unban:
-            call(ban_key(key))
-        return found
+        return self.ban_table.unban(ban_key(key))
 
     def banned(self, key):
         return self.ban_table.get(key) is not None

@@ -34,8 +34,6 @@ cdef class EngineCore:
     cdef readonly EngineState snapshot  # what a swap replaces
     cdef readonly BanTable ban_table
     cdef public object candidate       # None, or what observes requests beside the rules in force: rules.trial.Trial
-    cdef readonly list on_ban          # called with each Ban that was made here
-    cdef readonly list on_unban        # called with the key of each ban that was lifted here
     cdef readonly list on_swap         # called with a Swap once other rules are in force
     cdef object _clock
     cdef bytes _seed

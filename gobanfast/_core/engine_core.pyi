@@ -11,7 +11,6 @@ from gobanfast._core.decision import Decision
 from gobanfast._core.headers import HeaderPairs
 from gobanfast._core.scorer import Scorer
 from gobanfast._core.trackers import Trackers
-from gobanfast.bans import Ban
 from gobanfast.engine import Swap
 from gobanfast.rules import Rule, Ruleset
 from gobanfast.rules.settings import Settings
@@ -74,10 +73,6 @@ class EngineCore:
     @property
     def generation(self) -> int: ...
     candidate: object
-    @property
-    def on_ban(self) -> list[Callable[[Ban], object]]: ...
-    @property
-    def on_unban(self) -> list[Callable[[str], object]]: ...
     @property
     def on_swap(self) -> list[Callable[[Swap], object]]: ...
     def decided(self) -> dict[tuple[str, str], int]: ...

@@ -182,13 +182,12 @@ cdef class EngineCore:
                                       seed=None if seed is None else int.from_bytes(seed, "little"))
         cdef EngineState state = EngineState(compiled, settings, bans, None, seed, ruleset)
         cdef EngineCore engine
-        on_ban, on_unban, on_swap, hits_before, taught = [], [], [], {}, {}
+        on_swap, hits_before, taught = [], {}, {}
         bans.configure(escalate=settings.bans.escalate, on_full=settings.bans.on_full)
         state.generation = 1
         engine = bare(allocate, cls)
         engine._clock, engine._seed, engine.ban_table, engine.snapshot = clock, seed, bans, state
-        engine.on_ban, engine.on_unban, engine.on_swap = on_ban, on_unban, on_swap
-        engine._hits_before, engine._taught = hits_before, taught
+        engine.on_swap, engine._hits_before, engine._taught = on_swap, hits_before, taught
         return engine
 
     @property
@@ -438,10 +437,6 @@ cdef class EngineCore:
         if state.bans.make(key, duration, reason, rule, by, GBF_BAN_EPOCH + now_ms, &made) == GBF_BAN_REFUSED:
             return 0
         d._ban = stored_ban(state.bans, &made)
-        if self.on_ban:
-            ban = state.bans.ban_of(&made)
-            for told in self.on_ban:
-                told(ban)
         return 0
 
     def records(self, addresses, out, /, *, bint others_absent=False):

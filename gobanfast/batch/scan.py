@@ -166,7 +166,7 @@ class Scan:
         """
         self.timeline = Timeline(logs)
         base = now = float("-inf")
-        self._engine.on_ban.append(self._made)
+        before = self._engine.ban_table.stats()
         try:
             for number, row in enumerate(self.timeline):
                 if row.time > now:
@@ -177,7 +177,8 @@ class Scan:
                 if not number % 10_000:
                     progress()
         finally:
-            self._engine.on_ban.remove(self._made)
+            after = self._engine.ban_table.stats()
+            self.bans_made += sum(after[name] - before[name] for name in ("added", "extended"))
 
     def by_action(self) -> list[Tally[str]]:
         """Lines per action, most first."""
@@ -337,9 +338,6 @@ class Scan:
         self._met.setdefault(address, Counter())[key] += 1
         self._judged.add(source, said)
         return key
-
-    def _made(self, _: object) -> None:
-        self.bans_made += 1
 
     def _bound(self) -> None:
         """Drops the rarest clients where there are too many."""

@@ -2,18 +2,19 @@
 
 Long because one state machine is: queue, breaker, reconciliation and fork change each other's state.
 
-A ban that the engine makes is in its table at once, and in a queue of this process. One thread writes the queue to the
-store in batches; another reads what changed in the store and puts it into the table. Both start when the sync does, and
-anew in a child made by fork.
+A ban that the engine makes is in its table at once, and so in the table's change feed. One thread follows the feed
+and queues what changed by key, leaving out what came from the store; one writes the queue to the store in batches; one
+reads what changed in the store and puts it into the table. They start when the sync does, and anew in a child made by
+fork.
 
 **In which order.** The store's order is the truth. While a key waits in the queue, what the store says about it is held
 back, because our write comes after it; once it is written, the store's own record of that write (or a later one) brings
 the table in line. A ban lifted here cannot come back from an older message, and one made here cannot be lifted by one.
 
-**Acknowledged** means: `flush()` returned True, so everything queued before it is in the store, and durable there. What
-a full queue had no room for is made up for: once the queue is empty, the reader compares store and table and offers
-what the store lacks, and until that is written `flush` is False. One change that the store cannot take holds up no
-other; it is tried again once a minute, and `flush` is False while it is missing.
+**Acknowledged** means: `flush()` returned True, so everything changed before it is in the store, and durable there.
+What a full queue had no room for, or a feed that ran ahead, is made up for: once the queue is empty, the reader
+compares store and table and offers what the store lacks, and until that is written `flush` is False. One change that
+the store cannot take holds up no other; it is tried again once a minute, and `flush` is False while it is missing.
 
 **Clocks.** The table counts on a clock that no one sets; a store can only use the time of day. If that jumps by more
 than 5 s, times are translated on their way in and out, so a jump lifts nothing here; and the bans in the table are
@@ -34,7 +35,7 @@ from typing import Any, Literal, Protocol
 
 from gobanfast._errors import GobanError
 from gobanfast._fork import watch_forks
-from gobanfast.bans import Ban
+from gobanfast.bans import Ban, BanChange
 from gobanfast.stores.breaker import Breaker
 from gobanfast.stores.codec import PassedOver, in_force, later, shifted
 from gobanfast.stores.store import Change, Cursor, RecordError, Store
@@ -58,10 +59,15 @@ class BanTable(Protocol):
 
     closed: bool
 
-    def put(self, ban: Ban) -> bool: ...
-    def unban(self, key: str) -> Ban | None: ...
+    def put(self, ban: Ban, *, maker: str = "store") -> bool: ...
+    def unban(self, key: str, *, maker: str = "manual") -> Ban | None: ...
     def get(self, key: str) -> Ban | None: ...
     def bans(self) -> Iterator[Ban]: ...
+    def changes(
+        self, since: int | None = None, /, *, limit: int = 1024, skip: str | None = None
+    ) -> tuple[list[BanChange] | None, int]: ...
+    def wait(self, since: int, /, timeout: float | None = None) -> bool: ...
+    def wake(self) -> None: ...
 
 
 class SyncedEngine(Protocol):
@@ -71,10 +77,6 @@ class SyncedEngine(Protocol):
 
     @property
     def ban_table(self) -> BanTable: ...
-    @property
-    def on_ban(self) -> list[Callable[[Ban], object]]: ...
-    @property
-    def on_unban(self) -> list[Callable[[str], object]]: ...
 
 
 def attach(engine: SyncedEngine, store: Store | str, *, on_outage: OnOutage = "local", wait: float = 2.0) -> Sync:
@@ -134,6 +136,7 @@ class Sync:
         self._offset = self._clock() - steady()  # the table's own offset is fixed at about the same time
         self._shift = 0.0  # seconds the time of day has moved away from it
         self._overflowed = False  # the queue had no room for a ban of the table
+        _, self._followed = engine.ban_table.changes()  # cursor of the feed; before the look at what is there already
         self._behind = any(True for _ in engine.ban_table.bans())  # until the table was offered to the store
         self._owed = 0  # number of the last change of such an offer
         self._unwritten: dict[str, None] = {}  # keys that the store could not take
@@ -149,11 +152,9 @@ class Sync:
         self._in_flight: dict[str, Write] = {}
         self._unseen: dict[str, int] = {}  # written at this position, not yet seen again
         self._held: dict[str, Change] = {}  # came while the key was in the queue or in flight
-        engine.on_ban.append(self._banned)
-        engine.on_unban.append(self._unbanned)
 
     def start(self) -> None:
-        """Starts the two threads of this process, unless they run."""
+        """Starts the three threads of this process, unless they run."""
         with self._lock:
             if self._started or self._stopping:
                 return
@@ -171,6 +172,7 @@ class Sync:
         """True when every ban and lift made before is durable in the store; False if that takes over `timeout` seconds,
         and while there is one that the store cannot take (`unwritten` of `health`)."""
         with self._lock:
+            self._follow()
             target = self._queued
             self._wake.set()
             return self._progress.wait_for(lambda: self._is_written(target), timeout) and not self._unwritten
@@ -187,22 +189,21 @@ class Sync:
         self._stopping = True
         self._stop.set()
         self._wake.set()
+        self.engine.ban_table.wake()
         for thread in self._threads:
             thread.join(timeout)
         with self._at_rest:
             if self.outage:  # whoever closes this ends the policy, too
                 self._leave_outage()
         self.store.close()
-        if self._banned in self.engine.on_ban:
-            self.engine.on_ban.remove(self._banned)
-        if self._unbanned in self.engine.on_unban:
-            self.engine.on_unban.remove(self._unbanned)
         if self.engine.sync is self:
             self.engine.sync = None
         atexit.unregister(self.close)
 
     def health(self) -> dict[str, Any]:
         """How the tie is doing: for metrics, readiness probes and `engine.status()`. Asks nobody, returns at once."""
+        if not self._stopping:
+            self._follow()
         return {
             "store": self.store.uri,
             "shared": self.store.shared,
@@ -224,25 +225,49 @@ class Sync:
             **self.counts,
         }
 
-    # ---- the engine's side: called where decisions are made, so nothing here waits for I/O
+    # ---- the following thread, and whoever looks at the queue: nothing here waits for I/O
 
-    def _banned(self, ban: Ban) -> None:
-        self._enqueue(ban.key, ban)
+    def _feed_loop(self) -> None:
+        table = self.engine.ban_table
+        while not self._stop.is_set():
+            if table.wait(self._followed, 1.0):
+                self._follow()
 
-    def _unbanned(self, key: str) -> None:
-        self._enqueue(key, None)
+    def _follow(self) -> None:
+        """Queues what the engine changed up to now, in its order."""
+        table = self.engine.ban_table
+        with self._lock:
+            before = -1
+            while before != self._followed:
+                before = self._followed
+                changes, self._followed = table.changes(before, skip="store")
+                if changes is None:
+                    self._ran_over(self._followed - before)
+                for change in changes or ():
+                    if change.event != "evict":  # the store keeps what finds no room here
+                        self._add(change.ban.key, None if change.event == "lift" else change.ban)
+                if changes:
+                    self._wake.set()
+
+    def _ran_over(self, changes: int) -> None:
+        self.counts["dropped"] += changes
+        self._overflowed = True
+        text = "%s: %d changes came faster than they could be queued; bans are written from the table, lifts are undone"
+        log.error(text, self.store.uri, changes)
 
     def _enqueue(self, key: str, ban: Ban | None) -> None:
         with self._lock:
-            room = self._room if ban is not None else max(2 * self._room, LIFTS)
-            if len(self._queue) >= room and key not in self._queue:
-                self._drop(key, ban)
-                return
-            self._queued += 1
-            number, lift, _ = self._queue.get(key, (self._queued, False, None))
-            self._queue[key] = number, lift or ban is None, ban
-        if not self._wake.is_set():
-            self._wake.set()
+            self._add(key, ban)
+        self._wake.set()
+
+    def _add(self, key: str, ban: Ban | None) -> None:
+        room = self._room if ban is not None else max(2 * self._room, LIFTS)
+        if len(self._queue) >= room and key not in self._queue:
+            self._drop(key, ban)
+            return
+        self._queued += 1
+        number, lift, _ = self._queue.get(key, (self._queued, False, None))
+        self._queue[key] = number, lift or ban is None, ban
 
     def _drop(self, key: str, ban: Ban | None) -> None:
         self.counts["dropped"] += 1
@@ -404,6 +429,7 @@ class Sync:
     def _admit(self, change: Change) -> bool:
         """Whether no change of ours to the same key comes after this one."""
         with self._lock:
+            self._follow()
             if change.key in self._queue or change.key in self._in_flight:
                 self._held[change.key] = change
                 return False
@@ -425,7 +451,7 @@ class Sync:
                 if found is None or not later(found, shifted(ban, 0.01 - self._shift_at(self._clock()))):
                     self._put(ban)
                     return
-            table.unban(change.key)  # lifted; or lifted and made again, shorter
+            table.unban(change.key, maker="store")  # lifted; or lifted and made again, shorter
             if ban is not None:
                 self._put(ban)
 
@@ -479,7 +505,7 @@ class Sync:
             elif stored is None and not offer:
                 with self._at_rest:
                     if not self._is_ours(ban.key):
-                        self.engine.ban_table.unban(ban.key)
+                        self.engine.ban_table.unban(ban.key, maker="store")
         with self._lock:
             self._owed = self._queued
             self._behind = False
@@ -488,6 +514,7 @@ class Sync:
     def _is_ours(self, key: str) -> bool:
         """Whether a change of ours to this key is under way."""
         with self._lock:
+            self._follow()
             return any(key in ours for ours in (self._queue, self._in_flight, self._unseen, self._unwritten))
 
     def _offer(self, ban: Ban, *, instead: bool = False) -> None:
@@ -537,7 +564,7 @@ class Sync:
         elif self.on_outage == "open":
             self._set_aside = list(table.bans())
             for ban in self._set_aside:
-                table.unban(ban.key)
+                table.unban(ban.key, maker="store")
 
     def _leave_outage(self) -> None:
         table = self.engine.ban_table
@@ -571,7 +598,7 @@ class Sync:
         """Locks and events of this process."""
         self._lock = threading.RLock()
         # Held while a thread of ours is in the table: one at a time, in the store's order, and no fork meets it there.
-        # Whoever needs both takes it before `_lock`, which is all that the engine's threads ever wait for.
+        # Whoever needs both takes it before `_lock`. The engine's threads wait for neither.
         self._at_rest = threading.RLock()
         self._progress = threading.Condition(self._lock)
         self._wake, self._stop, self._read_once = threading.Event(), threading.Event(), threading.Event()
@@ -579,7 +606,7 @@ class Sync:
         self._threads: list[threading.Thread] = []
 
     def _run_threads(self) -> None:
-        for target, name in ((self._write_loop, "write"), (self._read_loop, "read")):
+        for target, name in ((self._feed_loop, "feed"), (self._write_loop, "write"), (self._read_loop, "read")):
             thread = threading.Thread(target=target, name=f"gobanfast-store-{name}", daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -612,6 +639,7 @@ class Sync:
         synced = self._read_once.is_set()
         self._fresh()
         self._queue, self._in_flight, self._unseen, self._held = {}, {}, {}, {}
+        _, self._followed = self.engine.ban_table.changes()
         self._overflowed, self._behind, self._owed, self._unwritten = False, not synced, 0, {}
         self.counts = dict.fromkeys(self.counts, 0)
         if synced:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gobanfast import Engine, Ruleset, fingerprint
+from gobanfast import Decision, Engine, Ruleset, fingerprint
 from gobanfast._core.headers import SomeHeaders
 from gobanfast.batch.columns import ACTIONS, CAUSES, NO_RULE, Columns
 from oracle.rules import OracleNetworks, OracleRule
@@ -381,8 +381,16 @@ def test_a_replay_refuses_times_that_go_back(times: list[float]) -> None:
 
 def test_a_replay_whose_rules_are_replaced_ends() -> None:
     """A swap in the middle would make rule numbers of two rulesets: it is an error, not a mixture."""
-    engine = Engine(Ruleset.from_text("rules:\n- {id: curl, when: {header: {a: b}}, action: ban, for: 1h}\n"))
-    engine.on_ban.append(lambda _: engine.swap(small_engine().ruleset))
+
+    class Swapping(Engine):
+        """Other rules come into force with every decision."""
+
+        def decide(self, *signals: Any, **named: Any) -> Decision:
+            decision = super().decide(*signals, **named)
+            self.swap(small_engine().ruleset)
+            return decision
+
+    engine = Swapping(Ruleset.from_text("rules:\n- {id: curl, when: {header: {a: b}}, action: ban, for: 1h}\n"))
 
     with pytest.raises(RuntimeError, match="replaced during the replay, before row 1"):
         engine.replay(["192.0.2.1", "192.0.2.2"], times=[0, 0], headers=[[(b"a", b"b")]] * 2)

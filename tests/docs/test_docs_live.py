@@ -13,8 +13,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def code(page: str, places: dict[str, Path]) -> str:
-    """The one Python block of a page, with files of ours in place of those that are written there."""
-    (block,) = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+    """The Python of a page, with files of ours in place of those that are written there."""
+    block = "".join(re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL))
     assert any(written in block for written in places)
     for written, place in places.items():
         block = block.replace(written, str(place))
@@ -37,7 +37,8 @@ def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for page in ("stores.md", "decision-log.md", "metrics.md"):
             programs.append({"__name__": page})
             exec(code(page, places), programs[-1])  # noqa: S102
-        logged, counted = programs[1:]
+        stored, logged, counted = programs
+        assert {ban.key: ban.expires for ban in stored["bans"].bans()} == stored["mine"] != {}
         logged["decisions"].flush()
         (line,) = (tmp_path / "decisions.jsonl").read_text().splitlines()
         counted["metrics"].record(counted["metrics"].timed(counted["engine"].decide)("203.0.113.7"))

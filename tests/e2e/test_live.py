@@ -236,17 +236,20 @@ def test_times_are_whole_milliseconds() -> None:
 
 
 def test_only_a_rule_that_asks_for_more_than_the_address_stores_a_ban() -> None:
-    """`for:` on a rule about addresses stays a matter of the rule; on a path it bans the client, told to listeners."""
+    """`for:` on a rule about addresses stays a matter of the rule; on a path it bans the client, told by the feed."""
     engine = make_engine(ORDER)
-    told: list[tuple[str, str | None, str]] = []
-    engine.on_ban.append(lambda ban: told.append((ban.key, ban.rule, ban.by)))
+    _, cursor = engine.ban_table.changes()
 
     assert ("rule", None) == ((d := engine.decide("10.0.0.7")).cause, d.ban)
     assert ("rule", "198.51.100.7") == ((d := engine.decide("198.51.100.7", path="/wp-login.php")).cause, d.ban)
     assert ("ban", "probe", "probing") == ((d := engine.decide("198.51.100.7", path="/")).cause, d.rule, d.reason)
     assert ("rule", "2001:db8::/64") == ((d := engine.decide("2001:db8::1", path="/wp-x")).cause, d.ban)
     assert "ban" == engine.decide("2001:db8::ffff").cause
-    assert [("198.51.100.7", "probe", "rule"), ("2001:db8::/64", "probe", "rule")] == told
+    told, _ = engine.ban_table.changes(cursor)
+    assert told is not None
+    assert [("add", "rule", "198.51.100.7", "probe"), ("add", "rule", "2001:db8::/64", "probe")] == [
+        (change.event, change.maker, change.ban.key, change.ban.rule) for change in told
+    ]
 
 
 def test_a_full_table_says_so() -> None:
