@@ -4,15 +4,6 @@ from gobanfast._core.native.state cimport (
     GBF_BAN_EPOCH, gbf_ban, gbf_ban_change, gbf_ban_key, gbf_bans, gbf_bans_counts,
 )
 
-# Who made a ban; the order of BY in _core/ban_table.pyx.
-cdef enum ban_by:
-    BY_MANUAL
-    BY_RULE
-    BY_TRACKER
-    BY_IMPORT
-    BY_STORE
-
-
 # Table time of engine seconds: whole milliseconds, rounded to the nearest. Not for NaN or beyond +-2000 years.
 cdef inline uint64_t ban_time(double seconds) noexcept nogil:
     return GBF_BAN_EPOCH + <uint64_t><int64_t>(seconds * 1000 + (0.5 if seconds >= 0 else -0.5))
@@ -36,7 +27,7 @@ cdef class BanTable:
     cdef object __weakref__
 
     # Bans `key` for `duration` seconds (None: for good), longer by the policy when made by a rule or a tracker. `by` is
-    # a ban_by. Returns a gbf_ban_outcome; fills `out` unless that is GBF_BAN_REFUSED.
+    # a gbf_maker. Returns a gbf_ban_outcome; fills `out` unless that is GBF_BAN_REFUSED.
     cdef int make(self, const gbf_ban_key *key, object duration, str reason, str rule, uint8_t by, uint64_t now,
                   gbf_ban *out) except -1
     # The Ban that callers see. Soon: once the last ban with some text is gone, its number may name another text.

@@ -4,8 +4,6 @@ from typing import Literal, Self, final
 from gobanfast.bans import Ban, BanChange
 from gobanfast.rules.settings import Escalation
 
-BY: tuple[str, ...]
-
 @final
 class BanTable:
     def __new__(

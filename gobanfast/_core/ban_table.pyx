@@ -14,6 +14,7 @@ from libc.string cimport memcpy, memset
 from gobanfast._core.address cimport gbf_ascii, pick_kernel, prefix_text, read_prefix, text_of
 from gobanfast._core.made cimport only_whole
 from gobanfast._core.native.address cimport gbf_addr, gbf_lpm_kernel
+from gobanfast._core.native.base cimport GBF_BY_RULE, GBF_BY_TRACKER
 from gobanfast._core.native.state cimport (
     GBF_BAN_ASN, GBF_BAN_EPOCH, GBF_BAN_EVERYONE, GBF_BAN_FINGERPRINT, GBF_BAN_FINGERPRINT_AT4,
     GBF_BAN_FINGERPRINT_AT6, GBF_BAN_FOREVER, GBF_BAN_IP4, GBF_BAN_REFUSED, GBF_BANS_COPY, GBF_FEED_SLOTS, gbf_ban,
@@ -24,11 +25,10 @@ from gobanfast._core.native.state cimport (
     gbf_bans_texts,
 )
 
+from gobanfast._core.enums import EVENTS, FEED_KINDS, MAKERS
 from gobanfast._fork import watch_forks
 from gobanfast.bans import Ban, BanChange, ban_key
 
-BY = ("manual", "rule", "tracker", "import", "store")
-cdef tuple EVENTS = ("", "add", "extend", "lift", "evict"), KINDS = ("", "ban")  # by number, as in gbf_bans.h
 cdef uint32_t MOST_BANS = (1 << 24) - 1
 cdef Py_ssize_t MOST_TEXTS = 65536, TEXT_CHARACTERS = 200
 cdef const gbf_lpm_kernel *KERNEL = pick_kernel(None)
@@ -216,7 +216,7 @@ cdef class BanTable:
     cdef object ban_of(self, const gbf_ban *ban):
         return Ban(
             key_text(&ban.key), self._texts[ban.reason], self._texts[ban.rule] or None, self.to_unix(ban.created),
-            None if ban.expires == GBF_BAN_FOREVER else self.to_unix(ban.expires), ban.count, BY[ban.by],
+            None if ban.expires == GBF_BAN_FOREVER else self.to_unix(ban.expires), ban.count, MAKERS[ban.by],
         )
 
     def get(self, str key not None, *, now=None):
@@ -299,7 +299,7 @@ cdef class BanTable:
         why.by = by
         with self._lock:
             why.reason, why.rule = self.number(reason), self.number(rule)
-            outcome = gbf_bans_ban(self._bans, key, duration_ms, &why, by == BY_RULE or by == BY_TRACKER, now, out)
+            outcome = gbf_bans_ban(self._bans, key, duration_ms, &why, by in (GBF_BY_RULE, GBF_BY_TRACKER), now, out)
             self.notify()
         return outcome
 
@@ -453,8 +453,8 @@ cdef class BanTable:
         return told, cursor
 
     cdef object change_of(self, const gbf_ban_change *change):
-        return BanChange(EVENTS[change.event], self.ban_of(&change.ban), BY[change.maker], self.to_unix(change.at),
-                         KINDS[change.kind], change.sequence)
+        return BanChange(EVENTS[change.event], self.ban_of(&change.ban), MAKERS[change.maker], self.to_unix(change.at),
+                         FEED_KINDS[change.kind], change.sequence)
 
     def wait(self, uint64_t since, /, timeout=None):
         """True once something has changed after cursor `since`; False after `timeout` seconds (None: however long it
@@ -544,9 +544,9 @@ cdef class BanTable:
 
 
 cdef uint8_t by_number(str by) except? 0:
-    if by not in BY:
-        raise ValueError(f"by={by!r} is not one of {', '.join(BY)}")
-    return BY.index(by)
+    if by not in MAKERS:
+        raise ValueError(f"by={by!r} is not one of {', '.join(MAKERS)}")
+    return MAKERS.index(by)
 
 
 only_whole(BanTable)

@@ -6,7 +6,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from gobanfast._core.address cimport gbf_ascii, leaves_many
-from gobanfast._core.ban_table cimport BY_RULE, BY_TRACKER, BanTable
+from gobanfast._core.ban_table cimport BanTable
 from gobanfast._core.headers cimport FINGERPRINT, SHAPE, SLOTS
 from gobanfast._core.decision cimport Decision, SignalDecision, decide_leaf, stored_ban
 from gobanfast._core.made cimport bare, newfunc, only_whole
@@ -17,6 +17,7 @@ from gobanfast._core.trackers cimport Exemption, Trackers
 from gobanfast._core.native.address cimport gbf_addr, gbf_addr_client, gbf_addr_parse
 from gobanfast._core.native.base cimport (
     GBF_NONE, GBF_CAUSE_BAN, GBF_CAUSE_RULE, GBF_ACTIONS, GBF_ALLOW, GBF_TRIP_UNSURE, GBF_UNPARSABLE_NONE,
+    GBF_BY_RULE, GBF_BY_TRACKER,
 )
 from gobanfast._core.native.hash cimport gbf_xxh3_64
 from gobanfast._core.native.name cimport gbf_name, gbf_name_fold_scalar, gbf_name_read
@@ -414,7 +415,7 @@ cdef class EngineCore:
         cdef gbf_ban_key key = gbf_ban_client(request.address[0], state.live.ipv6_bits)
         name = enums.LIMITS[d._trip]
         limit = getattr(state.settings.trackers, name)
-        return self.store(state, d, &key, limit.duration, name, name, BY_TRACKER, request.now_ms)
+        return self.store(state, d, &key, limit.duration, name, name, GBF_BY_TRACKER, request.now_ms)
 
     cdef int ban_matched(self, EngineState state, Decision d, const gbf_live_request *request) except -1:
         """Bans what the rule that decided says it bans; nothing when that is not known of this request."""
@@ -429,7 +430,7 @@ cdef class EngineCore:
             key = gbf_ban_fingerprint_at(request.fingerprint, request.address[0], state.live.ipv6_bits)
         else:
             return 0
-        return self.store(state, d, &key, rule.duration, rule.reason, rule.id, BY_RULE, request.now_ms)
+        return self.store(state, d, &key, rule.duration, rule.reason, rule.id, GBF_BY_RULE, request.now_ms)
 
     cdef int store(self, EngineState state, Decision d, const gbf_ban_key *key, object duration, str reason, str rule,
                    uint8_t by, uint64_t now_ms) except -1:

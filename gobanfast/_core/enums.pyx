@@ -11,12 +11,18 @@ cdef extern from *:
     static const char *const gbf_cause_texts[] = {GBF_CAUSE_LIST(GBF_ENUM_TEXT) NULL};
     static const char *const gbf_trip_texts[] = {GBF_TRIP_LIST(GBF_ENUM_TEXT) NULL};
     static const char *const gbf_unparsable_texts[] = {GBF_UNPARSABLE_LIST(GBF_ENUM_TEXT) NULL};
+    static const char *const gbf_maker_texts[] = {GBF_MAKER_LIST(GBF_ENUM_TEXT) NULL};
+    static const char *const gbf_event_texts[] = {GBF_EVENT_LIST(GBF_ENUM_TEXT) NULL};
+    static const char *const gbf_feed_texts[] = {GBF_FEED_LIST(GBF_ENUM_TEXT) NULL};
     static const char *const gbf_fingerprint_fields[] = {GBF_FINGERPRINT_FIELDS, NULL};
     """
     const char *const *gbf_action_texts
     const char *const *gbf_cause_texts
     const char *const *gbf_trip_texts
     const char *const *gbf_unparsable_texts
+    const char *const *gbf_maker_texts
+    const char *const *gbf_event_texts
+    const char *const *gbf_feed_texts
     const char *const *gbf_fingerprint_fields
 
 
@@ -54,6 +60,15 @@ LIMITS = TRIPS[:GBF_TRIP_UNSURE]
 
 UNPARSABLE = texts(gbf_unparsable_texts)
 """The signal that cannot be parsed; "" when all can."""
+
+MAKERS = texts(gbf_maker_texts)
+"""Who makes or changes a ban."""
+
+EVENTS = texts(gbf_event_texts)
+"""What happens to a ban; "" is no event."""
+
+FEED_KINDS = texts(gbf_feed_texts)
+"""What an event is about."""
 
 FIELDS = texts(gbf_fingerprint_fields)
 """The headers whose values are in a fingerprint when nothing else is asked for."""

@@ -8,13 +8,13 @@ import math
 import time
 from dataclasses import replace
 
+from gobanfast._core.enums import MAKERS
 from gobanfast.bans import Ban, ban_key
 
 VERSION = 1
 NUMBERS = (float, int)
 MOST = 1e15  # seconds either way that a time may be
 LONGEST_KEY = 128
-MAKERS = frozenset({"manual", "rule", "tracker", "import", "store"})
 QUIET = 60.0  # seconds between log lines about what is passed over
 
 log = logging.getLogger("gobanfast.stores")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -15,14 +15,18 @@ from gobanfast._core.enums import (
     ACTIONS,
     CAUSES,
     DECISIONS,
+    EVENTS,
+    FEED_KINDS,
     FIELDS,
     LIMITS,
+    MAKERS,
     NONE,
     RULE_ACTIONS,
     RULE_DECISIONS,
     TRIPS,
     UNPARSABLE,
 )  # fmt: skip
+from gobanfast.bans import BanChange
 from gobanfast.batch import columns
 from gobanfast.rules import ruleset_file
 from gobanfast.rules.inline_test import Expected
@@ -44,6 +48,7 @@ def test_other_numbers() -> None:
     """Numbers that columns and statistics give out do not move."""
     assert ("none", "rule", "ban", "tracker", "unparsable", "score", "outage") == CAUSES
     assert (*LIMITS, "saturated") == TRIPS
+    assert ("manual", "rule", "tracker", "import", "store") == MAKERS
     assert 0xFFFFFFFF == NONE == columns.NO_RULE
     assert (DECISIONS, CAUSES) == (columns.ACTIONS, columns.CAUSES)
 
@@ -54,6 +59,8 @@ def test_types_have_the_members_of_the_lists() -> None:
     assert RULE_DECISIONS == get_args(Unparsable) == get_args(Expected)
     assert FIELDS == FingerprintSettings().fields
     assert set(LIMITS) <= set(TrackerSettings.__annotations__)
+    hints = get_type_hints(BanChange)
+    assert (EVENTS[1:], FEED_KINDS) == (get_args(hints["event"]), get_args(hints["kind"]))
 
 
 @pytest.mark.parametrize(

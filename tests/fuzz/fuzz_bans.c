@@ -125,7 +125,7 @@ static uint32_t number_of(const model *m, const gbf_ban_key *key)
     return k;
 }
 
-/* One call has made these changes and no others: at most an eviction, and `event` (0: none) of `ban`. */
+/* One call has made these changes and no others: at most an eviction, and `event` (GBF_EVENT_NONE: none) of `ban`. */
 static void expect(model *m, gbf_bans *t, int event, const gbf_ban *ban, uint8_t maker, uint64_t now,
                    const gbf_ban *evicted)
 {
@@ -134,7 +134,7 @@ static void expect(model *m, gbf_bans *t, int event, const gbf_ban *ban, uint8_t
     int32_t count = gbf_bans_changes(t, &m->cursor, changes, 4), at = 0;
     check(count == (evicted != NULL) + (event != 0) && m->cursor == cursor + (uint32_t)count);
     if (evicted != NULL) {
-        check(changes[0].event == GBF_BAN_EVICT && same(&changes[0].ban, evicted));
+        check(changes[0].event == GBF_EVENT_EVICT && same(&changes[0].ban, evicted));
         at = 1;
     }
     if (event != 0)
@@ -154,7 +154,7 @@ static void catch_up(model *m, gbf_bans *t, uint64_t now)
             for (uint32_t k = 0; k < KEYS; k++)
                 m->followed[k] = m->slots[m->first[k]];
         for (int32_t i = 0; i < count; i++) {
-            int gone = changes[i].event == GBF_BAN_LIFT || changes[i].event == GBF_BAN_EVICT;
+            int gone = changes[i].event == GBF_EVENT_LIFT || changes[i].event == GBF_EVENT_EVICT;
             m->followed[number_of(m, &changes[i].ban.key)] = (slot){!gone, changes[i].ban};
         }
     }
@@ -209,8 +209,8 @@ static void act(model *m, gbf_bans *t, uint32_t call, uint32_t i, uint64_t lengt
             *s = (slot){1, out};
         }
         expect(m, t,
-               outcome == GBF_BAN_ADDED      ? GBF_BAN_ADD
-               : outcome == GBF_BAN_EXTENDED ? GBF_BAN_EXTEND
+               outcome == GBF_BAN_ADDED      ? GBF_EVENT_ADD
+               : outcome == GBF_BAN_EXTENDED ? GBF_EVENT_EXTEND
                                              : 0,
                &out, (uint8_t)(call & 3), now, gone < 0 ? NULL : &m->slots[gone].ban);
         break;
@@ -233,15 +233,15 @@ static void act(model *m, gbf_bans *t, uint32_t call, uint32_t i, uint64_t lengt
             *s = (slot){1, out};
         }
         expect(m, t,
-               outcome == GBF_BAN_ADDED      ? GBF_BAN_ADD
-               : outcome == GBF_BAN_EXTENDED ? GBF_BAN_EXTEND
+               outcome == GBF_BAN_ADDED      ? GBF_EVENT_ADD
+               : outcome == GBF_BAN_EXTENDED ? GBF_EVENT_EXTEND
                                              : 0,
                &out, maker, now, gone < 0 ? NULL : &m->slots[gone].ban);
         break;
     case 4:
         check(gbf_bans_lift(t, &m->keys[i], maker, now, &out) == held);
         check(!held || same(&out, &s->ban));
-        expect(m, t, held ? GBF_BAN_LIFT : 0, &s->ban, maker, now, NULL);
+        expect(m, t, held ? GBF_EVENT_LIFT : 0, &s->ban, maker, now, NULL);
         s->known = 0;
         break;
     default:
@@ -252,7 +252,7 @@ static void act(model *m, gbf_bans *t, uint32_t call, uint32_t i, uint64_t lengt
                 s->ban.expires = now + length;
             check(same(&out, &s->ban));
         }
-        expect(m, t, longer ? GBF_BAN_EXTEND : 0, &s->ban, maker, now, NULL);
+        expect(m, t, longer ? GBF_EVENT_EXTEND : 0, &s->ban, maker, now, NULL);
     }
 }
 

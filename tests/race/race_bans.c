@@ -156,11 +156,11 @@ static void take_changes(follower *f)
             check(&change->ban);
             if (change->sequence != before + (uint32_t)i + 1 || change->kind != GBF_FEED_BAN ||
                 memcmp(key.word, change->ban.key.word, sizeof key.word) != 0 ||
-                (change->event != GBF_BAN_EVICT && change->maker != change->ban.by)) {
+                (change->event != GBF_EVENT_EVICT && change->maker != change->ban.by)) {
                 fprintf(stderr, "change %lu is made of two\n", change->sequence);
                 abort();
             }
-            if (change->event == GBF_BAN_ADD || change->event == GBF_BAN_EXTEND)
+            if (change->event == GBF_EVENT_ADD || change->event == GBF_EVENT_EXTEND)
                 f->ban[change->ban.reason] = change->ban;
             else
                 memset(&f->ban[change->ban.reason], 0, sizeof f->ban[0]);

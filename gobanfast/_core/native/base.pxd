@@ -26,6 +26,8 @@ cdef extern from "base/gbf_enums.h" nogil:
         GBF_UNPARSABLE_METHOD
         GBF_UNPARSABLE_PATH
         GBF_UNPARSABLE_JA4
+    const uint8_t GBF_BY_RULE
+    const uint8_t GBF_BY_TRACKER
 
 
 cdef extern from "base/gbf_base.h" nogil:

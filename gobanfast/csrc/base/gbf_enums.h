@@ -56,6 +56,28 @@ typedef enum { GBF_TRIP_LIST(GBF_ENUM_NUMBER) GBF_TRIPS } gbf_trip;
     X(GBF_UNPARSABLE_JA4, "ja4")
 typedef enum { GBF_UNPARSABLE_LIST(GBF_ENUM_NUMBER) } gbf_unparsable;
 
+/* Who makes or changes a ban; at most 127. A record of a maker that is not listed is a store's. */
+#define GBF_MAKER_LIST(X)                                                                                              \
+    X(GBF_BY_MANUAL, "manual")                                                                                         \
+    X(GBF_BY_RULE, "rule")                                                                                             \
+    X(GBF_BY_TRACKER, "tracker")                                                                                       \
+    X(GBF_BY_IMPORT, "import")                                                                                         \
+    X(GBF_BY_STORE, "store")
+typedef enum { GBF_MAKER_LIST(GBF_ENUM_NUMBER) } gbf_maker;
+
+/* What happens to a ban, as the change feed says it; that one is over is no event. */
+#define GBF_EVENT_LIST(X)                                                                                              \
+    X(GBF_EVENT_NONE, "")                                                                                              \
+    X(GBF_EVENT_ADD, "add")                                                                                            \
+    X(GBF_EVENT_EXTEND, "extend") /* its end is later */                                                               \
+    X(GBF_EVENT_LIFT, "lift")                                                                                          \
+    X(GBF_EVENT_EVICT, "evict") /* a full table dropped it for another one */
+typedef enum { GBF_EVENT_LIST(GBF_ENUM_NUMBER) } gbf_event;
+
+/* What an event is about. */
+#define GBF_FEED_LIST(X) X(GBF_FEED_BAN, "ban")
+typedef enum { GBF_FEED_LIST(GBF_ENUM_NUMBER) } gbf_feed_kind;
+
 /* Headers whose values are in a fingerprint when the rules name no others. */
 #define GBF_FINGERPRINT_FIELDS "user-agent", "accept-language", "accept-encoding"
 

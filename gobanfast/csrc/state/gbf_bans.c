@@ -394,7 +394,7 @@ static uint32_t allocate(gbf_bans *t, uint64_t expires, uint8_t maker, uint64_t 
             gbf_ban evicted = ban_of(&t->entries[soonest]);
             lift(t, soonest);
             t->counts.evicted++;
-            tell(t, GBF_BAN_EVICT, &evicted, maker, now);
+            tell(t, GBF_EVENT_EVICT, &evicted, maker, now);
         }
     }
     uint32_t number = t->free_entry;
@@ -433,7 +433,7 @@ static gbf_ban_outcome insert(gbf_bans *t, const gbf_ban *ban, uint64_t hash, ui
     t->counts.added++;
     if (gbf_feed_records(&t->feed)) {
         gbf_ban added = ban_of(entry);
-        tell(t, GBF_BAN_ADD, &added, maker, now);
+        tell(t, GBF_EVENT_ADD, &added, maker, now);
     }
     uint64_t size = load64(&t->size);
     if (t->used > LOAD * ((t->base << (size >> 32)) + (uint32_t)size))
@@ -526,7 +526,7 @@ static gbf_ban_outcome merge(gbf_bans *t, uint32_t number, const gbf_ban *ban, u
     else
         t->counts.extended++;
     merged = ban_of(entry);
-    tell(t, outcome == GBF_BAN_ADDED ? GBF_BAN_ADD : GBF_BAN_EXTEND, &merged, maker, now);
+    tell(t, outcome == GBF_BAN_ADDED ? GBF_EVENT_ADD : GBF_EVENT_EXTEND, &merged, maker, now);
     return outcome;
 }
 
@@ -579,7 +579,7 @@ int gbf_bans_lift(gbf_bans *t, const gbf_ban_key *key, uint8_t maker, uint64_t n
         if (banned) {
             lift(t, number);
             t->counts.lifted++;
-            tell(t, GBF_BAN_LIFT, out, maker, now);
+            tell(t, GBF_EVENT_LIFT, out, maker, now);
         } else {
             forget(t, number);
         }
@@ -600,7 +600,7 @@ int gbf_bans_extend(gbf_bans *t, const gbf_ban_key *key, uint64_t expires, uint8
             out->expires = expires;
             renew(t, number, out, hash, 1);
             t->counts.extended++;
-            tell(t, GBF_BAN_EXTEND, out, maker, now);
+            tell(t, GBF_EVENT_EXTEND, out, maker, now);
         }
     }
     gbf_lock_open(&t->lock);

@@ -58,7 +58,7 @@ typedef struct {
     uint64_t created;
     uint32_t count;        /* times in a row, at most 65535 */
     uint16_t reason, rule; /* numbers of texts that the caller keeps; 0: none */
-    uint8_t by;            /* who made it, the caller's number below 128 */
+    uint8_t by;            /* gbf_maker, who made it */
 } gbf_ban;
 
 #define GBF_BANS_SLOTS 14
@@ -135,17 +135,14 @@ typedef enum {
     GBF_BAN_KEPT,     /* was in force, and at least as long already */
 } gbf_ban_outcome;
 
-/* What happened to a ban; that it is over is no change, because every change says when that will be. */
-enum { GBF_BAN_ADD = 1, GBF_BAN_EXTEND, GBF_BAN_LIFT, GBF_BAN_EVICT };
-enum { GBF_FEED_BAN = 1 }; /* what a change is about */
-
+/* What happened to a ban, of the change feed. That it is over is no change, because each says when that will be. */
 typedef struct {
     uint64_t sequence;
     gbf_ban ban;   /* as it stands now; lifted and evicted ones, as they were */
     uint64_t at;   /* when it happened */
-    uint8_t event; /* GBF_BAN_ADD to GBF_BAN_EVICT */
-    uint8_t kind;  /* GBF_FEED_BAN */
-    uint8_t maker; /* who changed it, as gbf_ban.by; of an eviction, the maker of the ban that took the place */
+    uint8_t event; /* gbf_event */
+    uint8_t kind;  /* gbf_feed_kind */
+    uint8_t maker; /* gbf_maker, who changed it; of an eviction, the maker of the ban that took the place */
 } gbf_ban_change;
 
 /* Bans `key` for `duration_ms` (GBF_BAN_FOREVER: for good), longer by the policy if `escalate` and the key has been banned
