@@ -1,4 +1,4 @@
-"""Who may come in, by address and AS, server name and headers: rules compiled into one engine."""
+"""Admission decisions for requests by address, AS, server name and headers: rules compiled into one engine."""
 
 from __future__ import annotations
 

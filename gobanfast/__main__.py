@@ -1,4 +1,4 @@
-"""`python -m gobanfast` is the `gobanfast` command."""
+"""Entry point of `python -m gobanfast`, the same as the `gobanfast` command."""
 
 from __future__ import annotations
 

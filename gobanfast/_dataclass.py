@@ -1,4 +1,4 @@
-"""`dataclass` of the standard library, for the classes that a first decision needs.
+"""Frozen data classes without the import cost of `dataclasses`, for the classes that a first decision needs.
 
 Importing `dataclasses`, and the text it compiles for every class, take longer than all else that loads compiled rules.
 These classes share general methods instead; they are frozen, and no data class is above them. What the standard library

@@ -1,4 +1,4 @@
-"""Digests, without `hashlib`: that loads OpenSSL first, which takes longer than loading compiled rules."""
+"""BLAKE2b digests without `hashlib`, which loads OpenSSL and so takes longer than loading compiled rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exceptions gobanfast raises on purpose; anything else that escapes is a bug."""
+"""Exceptions that gobanfast raises on purpose; any other that escapes is a bug."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must happen around os.fork: locks are free when it comes, and threads start anew in the child."""
+"""Fork handlers: take locks before a fork, reset them and restart threads in the child."""
 
 from __future__ import annotations
 

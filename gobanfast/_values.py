@@ -1,4 +1,4 @@
-"""Durations and AS numbers as people write them."""
+"""Parsers of durations and AS numbers as people write them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bans and their keys: what is banned, until when and why. A key has one text form, in calls, stores and logs alike."""
+"""Bans and ban keys: what is banned, until when and why. A key has one text form in calls, stores and logs."""
 
 from __future__ import annotations
 

@@ -121,9 +121,9 @@ class Engine(EngineCore):
             FormatError: a compiled file, or an AS table, that cannot be used. OSError: an AS table cannot be opened.
         """
         from gobanfast.asn.source import AsnSource
-        from gobanfast.reload.loader import boot
+        from gobanfast.reload.loader import load_or_last_good
 
-        ruleset, problems = boot(path, networks=AsnSource(asn), last_good=last_good)
+        ruleset, problems = load_or_last_good(path, networks=AsnSource(asn), last_good=last_good)
         engine = cls(ruleset)
         engine._boot_problems = problems
         if store is not None:

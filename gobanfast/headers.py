@@ -1,4 +1,4 @@
-"""Headers for people: what a request says, in one form whatever protocol or server it came through."""
+"""Readable view of the headers of a request, in one form for every protocol and server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Name patterns as a person writes them: what each form means, and what is wrong with one that means nothing."""
+"""Parser of name patterns (exact, suffix, glob, re:), with errors that name the fault."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Compiled core: one module a class, C kernels underneath. What is public is exported above."""
+"""Compiled core: one extension module a class over the C kernels; public names are re-exported above."""

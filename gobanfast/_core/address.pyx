@@ -1,4 +1,4 @@
-"""Text forms of addresses and prefixes, and lookups of many addresses at once."""
+"""Parser and formatter of addresses and prefixes, and the loop of batch lookups."""
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t

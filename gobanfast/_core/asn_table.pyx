@@ -1,4 +1,4 @@
-"""AS tables: the origin AS of an address and the names of ASes, in one block. Readers of files are in gobanfast.asn."""
+"""AS table: longest-prefix match to the origin AS, and AS names, in one block. File readers are in gobanfast.asn."""
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer

@@ -1,4 +1,4 @@
-"""Memory of one compiled table: built here, mapped from a file, or borrowed from a buffer."""
+"""Block: the memory of one compiled table, built in memory, mapped from a file, or borrowed from a buffer."""
 
 import mmap
 import os

@@ -1,4 +1,4 @@
-"""ClientHello: what a TLS client says before anything else, and its JA3 and JA4 fingerprints."""
+"""ClientHello: parser of the first TLS message of a client, with its JA3 and JA4 fingerprints."""
 
 cimport cython
 from cpython.bytes cimport (

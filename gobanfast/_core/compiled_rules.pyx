@@ -1,4 +1,4 @@
-"""CompiledRules: rules as arrays, and the block that holds them."""
+"""CompiledRules: rules as bit vectors and arrays in one block."""
 
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t

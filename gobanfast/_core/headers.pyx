@@ -1,4 +1,4 @@
-"""Header scan, fingerprint and shape: pairs of bytes or a WSGI environ in; slots, gh2 and gs1 out."""
+"""Header scan over pairs of bytes or a WSGI environ: values by slot, fingerprint gh2 and shape gs1."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize

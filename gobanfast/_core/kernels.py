@@ -1,4 +1,4 @@
-"""Which kernels run: the machine's best, or what GOBANFAST_KERNEL caps them at."""
+"""Kernel selection: the best that the CPU runs, or the one that GOBANFAST_KERNEL caps it at."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NameTable: which pattern covers a name."""
+"""NameTable: most specific pattern (exact, suffix, glob) that covers a name."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc

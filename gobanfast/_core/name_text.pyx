@@ -1,4 +1,4 @@
-"""Text forms of names and literal patterns, and lookups of many names at once."""
+"""Normaliser of names and literal patterns, and the loop of batch lookups."""
 
 from cpython.buffer cimport (
     PyBUF_FORMAT, PyBUF_ND, PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,

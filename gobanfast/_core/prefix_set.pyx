@@ -1,4 +1,4 @@
-"""PrefixSet: is this address covered at all, over IPv4 and IPv6."""
+"""PrefixSet: membership test of addresses in merged prefixes, IPv4 and IPv6."""
 
 from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t

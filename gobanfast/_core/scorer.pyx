@@ -1,4 +1,4 @@
-"""Scorer: how unusual a request is, and whether so much so that it is challenged."""
+"""Scorer: anomaly score of a request from count-min sketches, and the adaptive threshold for a challenge."""
 
 from collections import namedtuple
 

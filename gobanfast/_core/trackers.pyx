@@ -1,4 +1,4 @@
-"""Trackers: windows per client in fixed memory; and whom they leave alone."""
+"""Trackers: sliding windows per client in fixed memory, and the exemptions from them."""
 
 from collections import namedtuple
 

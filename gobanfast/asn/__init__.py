@@ -1,4 +1,4 @@
-"""Which AS an address belongs to, and what that AS is called."""
+"""AS tables: the origin AS of an address and its name, from text tables, MMDB files or compiled files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which column of a table of prefixes holds what, and prefixes whose length is in a column of its own.
+"""Column layout of text tables of prefixes, and prefixes with the length in a column of its own.
 
 pfx2as (CAIDA) has rows `address<TAB>length<TAB>origin`. The loop over rows takes `address/length`, so the two columns
 are joined first, each row keeping its bytes, so that places in errors stay right. Of several origins (`64501_64502`)

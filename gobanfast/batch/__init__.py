@@ -1,1 +1,1 @@
-"""Columns in, columns out: old logs read and decided in bulk."""
+"""Batch decisions over columns and access logs."""

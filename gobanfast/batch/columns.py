@@ -1,4 +1,4 @@
-"""Columns in, columns out: many requests decided by the rules alone, or one after the other, and what came of them."""
+"""Column-wise decisions: many requests by the rules alone, or replayed in order, and the columns of results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two rulesets on the requests of old logs: whose answers differ, and what of the change the logs cannot show."""
+"""Comparison of two rulesets on the requests of access logs, and the changes that logs cannot show."""
 
 from __future__ import annotations
 

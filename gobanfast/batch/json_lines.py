@@ -1,4 +1,4 @@
-"""A line of a JSON log: the object in it, and the member that a key with dots names.
+"""Parser of JSON log lines, and look-up of members by dotted keys.
 
 Lines come as Latin-1, one character a byte; texts of the object are UTF-8, and a byte that is none is a surrogate, as
 `bytes.decode("utf-8", "surrogateescape")` has it.

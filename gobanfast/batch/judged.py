@@ -1,4 +1,4 @@
-"""Which rules could be judged on logs: what they ask for, and how many lines hold it."""
+"""Coverage of rules by logs: the signals a rule requires, and how many lines hold them."""
 
 from __future__ import annotations
 

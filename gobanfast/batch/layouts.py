@@ -1,4 +1,4 @@
-"""Layouts of access logs: told by many lines, and where in each the client's address is."""
+"""Layout detection of access logs from sample lines, and extraction of the client address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a line of an access log says of the request: method, path, headers and time, whatever the layout."""
+"""Extraction of method, path, headers and time from lines of access logs, for every layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Old logs decided again: every line through the engine, and the counts a person wants to see."""
+"""Scan of access logs: every line decided by an engine, counted by action, rule, reason and AS."""
 
 from __future__ import annotations
 

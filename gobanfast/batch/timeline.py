@@ -1,4 +1,4 @@
-"""Lines of several logs in the order of their times, in bounded memory."""
+"""Merge of lines of several logs by time, in bounded memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands in one place, and what they share: errors to standard error, exit status."""
+"""Assembly of the commands: errors to standard error, exit status."""
 
 from __future__ import annotations
 

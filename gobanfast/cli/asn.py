@@ -1,4 +1,4 @@
-"""`gobanfast asn`: AS tables, made and shown."""
+"""`gobanfast asn`: compile and inspect AS tables."""
 
 from __future__ import annotations
 

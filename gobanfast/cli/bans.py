@@ -1,4 +1,4 @@
-"""`gobanfast bans`: the bans in a store, from the command line. Running engines follow within a moment."""
+"""`gobanfast bans`: list and change the bans in a store. Running engines follow within a moment."""
 
 from __future__ import annotations
 

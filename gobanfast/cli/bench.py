@@ -1,4 +1,4 @@
-"""`gobanfast bench`: a first impression of speed on this machine; the real suite is `make bench`."""
+"""`gobanfast bench`: a quick measurement of lookups on this machine; the full suite is `make bench`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames of a capture (pcap, pcapng) and the IP packet in each, whatever link they were taken from."""
+"""Frames of a capture file (pcap, pcapng) and the IP packet in each, for every supported link type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gobanfast check`: what happens to these addresses."""
+"""`gobanfast check`: decide addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several commands need: their shared options, loading tables and rules, tables on the terminal."""
+"""Shared options, loaders of tables and rules, and terminal tables of the commands."""
 
 from __future__ import annotations
 

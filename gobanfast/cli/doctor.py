@@ -1,4 +1,4 @@
-"""`gobanfast doctor`: what would make decisions by address wrong here."""
+"""`gobanfast doctor`: find deployment faults that make decisions by address wrong."""
 
 from __future__ import annotations
 

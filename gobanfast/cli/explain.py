@@ -1,4 +1,4 @@
-"""`gobanfast explain`: why that is the decision."""
+"""`gobanfast explain`: decide one request and explain the decision."""
 
 from __future__ import annotations
 

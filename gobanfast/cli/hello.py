@@ -1,4 +1,4 @@
-"""`gobanfast hello`: what a TLS ClientHello says."""
+"""`gobanfast hello`: parse TLS ClientHellos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gobanfast rules`: what is wrong with rules, what they mean and what they would change, before they run."""
+"""`gobanfast rules`: validate, test, lint and compare rules before they run."""
 
 from __future__ import annotations
 
@@ -113,9 +113,9 @@ def write_compiled(
     asn: Asn = None,
 ) -> None:
     """Write the compiled ruleset, which loads in milliseconds and needs no other file; inline tests must pass."""
-    from gobanfast.reload.compile_now import tested
+    from gobanfast.reload.compile_now import run_tests
 
-    ruleset = tested(_load(file, load_asn(asn)))
+    ruleset = run_tests(_load(file, load_asn(asn)))
     ruleset.save(out)
     size = out.stat().st_size
     typer.echo(f"{out}: {counted(len(ruleset.rules), 'rule')}, {size:,} bytes, hash {ruleset.content_hash}")

@@ -1,4 +1,4 @@
-"""`gobanfast scan`: what rules would have done to the traffic of old logs."""
+"""`gobanfast scan`: apply rules to the traffic in access logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gobanfast serve`: the decision service for proxies."""
+"""`gobanfast serve`: run the decision service for proxies."""
 
 from __future__ import annotations
 

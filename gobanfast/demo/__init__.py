@@ -1,1 +1,1 @@
-"""A day of made-up traffic, and rules for it: what `make demo` shows."""
+"""Demo of `make demo`: a day of invented traffic and rules for it."""

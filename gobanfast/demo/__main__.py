@@ -1,4 +1,4 @@
-"""Requests written by hand, decided one after the other by the rules of the demo: `python -m gobanfast.demo`."""
+"""Demo requests, decided one after the other by the rules of the demo: `python -m gobanfast.demo`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes the bundled access log: one made-up day of a small site, the same bytes of text in every run.
+"""Generator of the bundled access log: one invented day of a small site, the same bytes of text in every run.
 
     python -m gobanfast.demo.make_log access.log.gz
 

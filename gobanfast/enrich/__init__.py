@@ -1,1 +1,1 @@
-"""Online look-ups beside requests; the answer counts for the next request."""
+"""Online look-ups outside the request path; a result counts from the client's next request on."""

@@ -1,4 +1,4 @@
-"""Asks DNS whether clients that say they are crawlers are, beside their requests, and bans those that are not.
+"""DNS verification of claimed crawlers outside the request path; clients that fail it are banned.
 
     Gobanfast(app, engine, on_decision=CrawlerCheck(engine, duration="1h"))
 

@@ -1,4 +1,4 @@
-"""Finds what would make decisions by address wrong in this deployment, and says what to do about it.
+"""Checks of a deployment for faults that make decisions by address wrong, each with a remedy.
 
 `examine` looks at a configuration. A `Doctor` watches requests as they reach the application (outermost, before the
 middleware), and answers at a path of its own, behind a token:

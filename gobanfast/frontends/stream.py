@@ -1,4 +1,4 @@
-"""A listening TCP socket whose `accept` gives out only connections the engine lets in.
+"""TCP listener whose `accept` returns only connections that the engine admits.
 
 `Listener` stands where a listening socket stands: `asyncio.start_server(..., sock=listener)`, `loop.create_server`,
 uvicorn's `Server.serve(sockets=[listener])`, `socketserver`, or a loop of one's own around `listener.accept()`. It

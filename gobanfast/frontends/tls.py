@@ -1,4 +1,4 @@
-"""Decides inside the TLS handshake, for any server that takes an `ssl.SSLContext`: `guard(context, engine)`.
+"""Decisions inside the TLS handshake, for any server that takes an `ssl.SSLContext`: `guard(context, engine)`.
 
 The decision is made by all that is known before the server's first answer: the whole ClientHello (host name, ALPN, JA4)
 and the client's address. A refused client gets a TLS alert and no certificate. What was decided is handed on to the

@@ -1,4 +1,4 @@
-"""A candidate ruleset beside the one in force: live requests are answered by both, and the difference is counted."""
+"""Canary evaluation: live requests decided by the rules in force and by a candidate, differences counted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Trial:
-    """What `Engine.candidate` is while new rules are on trial. The rules alone are compared: bans and trackers are not.
+    """Canary of a candidate ruleset, `Engine.candidate` while it runs. Only rules are compared, not bans and trackers.
 
     Args:
         old: the rules in force.

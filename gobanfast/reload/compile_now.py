@@ -1,4 +1,4 @@
-"""Compiling rules in this process, with their inline tests run."""
+"""Compile rules in this process and run their inline tests."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def compile_now(path: str | os.PathLike[str], networks: AsnSource, inputs: Input
     if not ruleset_file.is_stored(path):
         _import_reader()
         asn = networks.table(inputs)
-    return tested(Ruleset.load(path, asn=asn, inputs=inputs))
+    return run_tests(Ruleset.load(path, asn=asn, inputs=inputs))
 
 
-def tested(ruleset: Ruleset) -> Ruleset:
+def run_tests(ruleset: Ruleset) -> Ruleset:
     """The same ruleset. RuleError when it fails its inline tests."""
     failures = ruleset.failures()
     if failures:

@@ -1,4 +1,4 @@
-"""Compiling in a process of its own: for large lists and tables, so that requests in this one do not wait for it.
+"""Compile rules in a subprocess, so that a large reload does not hold the GIL of this process.
 
 Compiling a million names holds the interpreter for tenths of a second at a time. The child writes the compiled file,
 which opens here in milliseconds; what it needed meanwhile goes with it.
@@ -31,7 +31,7 @@ def possible() -> bool:
     return os.path.basename(sys.executable or "").startswith(("python", "pypy"))
 
 
-def compile_apart(rules: str, *, asn: str | None, table: str | None, out: str, inputs: Inputs) -> Ruleset:
+def compile_in_subprocess(rules: str, *, asn: str | None, table: str | None, out: str, inputs: Inputs) -> Ruleset:
     """The ruleset in the file `rules`, its inline tests passed: compiled by a child into `out`, mapped from there.
 
     Args:
@@ -50,18 +50,18 @@ def compile_apart(rules: str, *, asn: str | None, table: str | None, out: str, i
             [sys.executable, "-c", _CHILD], input=json.dumps(job), capture_output=True, text=True, timeout=TIMEOUT,
             check=False,
         )  # fmt: skip
-        said: dict[str, Any] = json.loads(done.stdout)
+        report: dict[str, Any] = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
         raise GobanError(f"{rules}: compiling in another process took over {TIMEOUT:g} s") from None
     except ValueError:
         last = (done.stderr.strip().splitlines() or ["without a message"])[-1]
         raise GobanError(f"{rules}: compiling in another process ended with status {done.returncode}, {last}") from None
-    inputs.files.update(said["files"])
-    inputs.globs.update({(directory, pattern): tuple(found) for directory, pattern, found in said["globs"]})
-    if said["problems"]:
-        raise RuleError([Problem(**problem) for problem in said["problems"]])
-    if said["error"] is not None:
-        raise GobanError(said["error"])
+    inputs.files.update(report["files"])
+    inputs.globs.update({(directory, pattern): tuple(found) for directory, pattern, found in report["globs"]})
+    if report["problems"]:
+        raise RuleError([Problem(**problem) for problem in report["problems"]])
+    if report["error"] is not None:
+        raise GobanError(report["error"])
     return ruleset_file.load(out, Ruleset)
 
 

@@ -1,4 +1,4 @@
-"""Two rulesets on the same requests: how many answers differ, and whose."""
+"""Differences between the decisions of two rulesets on the same requests, and the budget for them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The last good ruleset, compiled, on disk: what a restart runs on when the rules file is broken.
+"""Loader of a ruleset with compile cache and last-good fallback, both in one compiled file.
 
-It also says what it was made from. As long as those files are unchanged it is the ruleset, so that of the workers of a
-host one compiles and the others map what it wrote.
+A restart uses that file when the rules file is broken. It lists its sources: while they are unchanged it is the
+ruleset, so that one worker of a host compiles and the others map the result.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ if TYPE_CHECKING:
 Path = str | os.PathLike[str]
 
 
-def current(
-    path: Path, *, networks: AsnSource, last_good: Path | None, inputs: Inputs, apart: bool = False
+def load_cached(
+    path: Path, *, networks: AsnSource, last_good: Path | None, inputs: Inputs, in_subprocess: bool = False
 ) -> Ruleset:  # fmt: skip
-    """The ruleset that `path` means now, its inline tests passed; compiled, or mapped from `last_good` if that is it.
+    """The ruleset of `path`, its inline tests passed: mapped from `last_good` if its sources are unchanged, else compiled.
 
-    `inputs` takes note of what was read; with `apart` another process compiles. Raises what `Ruleset.load` and the
+    `inputs` records what was read; with `in_subprocess` another process compiles. Raises what `Ruleset.load` and the
     reading of AS tables raise, and RuleError for tests that fail.
     """
     if last_good is None or ruleset_file.is_stored(path):
-        return fresh(path, networks, inputs, apart=apart)
-    with only_one(last_good):
-        kept = _kept(path, networks, last_good)
+        return compile_rules(path, networks, inputs, in_subprocess=in_subprocess)
+    with file_lock(last_good):
+        kept = _cached(path, networks, last_good)
         if kept is not None:
             inputs.files.update(kept.inputs.files)
             inputs.globs.update(kept.inputs.globs)
             return kept
-        ruleset = fresh(path, networks, inputs, apart=apart)
-        keep(ruleset, last_good)
+        ruleset = compile_rules(path, networks, inputs, in_subprocess=in_subprocess)
+        save_last_good(ruleset, last_good)
         return ruleset
 
 
-def fresh(path: Path, networks: AsnSource, inputs: Inputs, *, apart: bool = False) -> Ruleset:
-    """The ruleset in `path`, compiled now, its inline tests passed."""
-    if apart and not ruleset_file.is_stored(path):
-        return _fresh_apart(path, networks, inputs)
+def compile_rules(path: Path, networks: AsnSource, inputs: Inputs, *, in_subprocess: bool = False) -> Ruleset:
+    """The ruleset of `path`, compiled now, its inline tests passed."""
+    if in_subprocess and not ruleset_file.is_stored(path):
+        return _compile_in_subprocess(path, networks, inputs)
     return compile_now(path, networks, inputs)
 
 
-def _fresh_apart(path: Path, networks: AsnSource, inputs: Inputs) -> Ruleset:
-    """`fresh`, compiled by another process; the file it writes is gone from its directory when this returns."""
+def _compile_in_subprocess(path: Path, networks: AsnSource, inputs: Inputs) -> Ruleset:
+    """`compile_rules`, compiled by another process; the file it writes is gone from its directory when this returns."""
     import tempfile
 
-    from gobanfast.reload.compile_process import compile_apart
+    from gobanfast.reload.compile_process import compile_in_subprocess
 
     with tempfile.TemporaryDirectory(prefix="gobanfast-") as directory:
         table = None
@@ -65,10 +65,10 @@ def _fresh_apart(path: Path, networks: AsnSource, inputs: Inputs) -> Ruleset:
             table = os.path.join(directory, "asn.gbf")
             known.save(table)
         out = os.path.join(directory, "rules.gbf")
-        return compile_apart(os.fspath(path), asn=networks.path, table=table, out=out, inputs=inputs)
+        return compile_in_subprocess(os.fspath(path), asn=networks.path, table=table, out=out, inputs=inputs)
 
 
-def keep(ruleset: Ruleset, last_good: Path) -> None:
+def save_last_good(ruleset: Ruleset, last_good: Path) -> None:
     """Writes the ruleset to `last_good`, or logs why that is not possible."""
     try:
         ruleset.save(last_good)
@@ -76,10 +76,10 @@ def keep(ruleset: Ruleset, last_good: Path) -> None:
         _log().error("%s: the last good rules could not be kept: %s", last_good, error)
 
 
-def boot(path: Path, *, networks: AsnSource, last_good: Path | None) -> tuple[Ruleset, tuple[str, ...]]:
-    """`current`, or the last good ruleset when that fails, with the reasons why it is that one."""
+def load_or_last_good(path: Path, *, networks: AsnSource, last_good: Path | None) -> tuple[Ruleset, tuple[str, ...]]:
+    """`load_cached`; when that fails, the last good ruleset, with the problems of the failure."""
     try:
-        return current(path, networks=networks, last_good=last_good, inputs=Inputs()), ()
+        return load_cached(path, networks=networks, last_good=last_good, inputs=Inputs()), ()
     except (GobanError, OSError) as error:
         if last_good is None or not ruleset_file.is_stored(last_good):
             raise
@@ -99,7 +99,7 @@ def _log() -> Logger:
     return logging.getLogger("gobanfast.rules")
 
 
-def _kept(path: Path, networks: AsnSource, last_good: Path) -> Ruleset | None:
+def _cached(path: Path, networks: AsnSource, last_good: Path) -> Ruleset | None:
     """The ruleset in `last_good` if it was made from just these rules, lists and AS table."""
     try:
         kept = ruleset_file.load(last_good, Ruleset)
@@ -114,8 +114,8 @@ def _kept(path: Path, networks: AsnSource, last_good: Path) -> Ruleset | None:
 
 
 @contextlib.contextmanager
-def only_one(path: Path) -> Iterator[None]:
-    """Held by one process of the host at a time; without it where the directory cannot be written."""
+def file_lock(path: Path) -> Iterator[None]:
+    """Exclusive lock between the processes of a host; no lock where the directory cannot be written."""
     try:
         lock = os.open(os.fspath(path) + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:

@@ -1,4 +1,4 @@
-"""Rules that follow their files: changes are noticed, checked, tried, and put in force; a bad file changes nothing."""
+"""File watcher of a ruleset: debounce, compile, test, canary, swap; a bad file changes nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gobanfast._fork import importing, watch_forks
 from gobanfast.asn.source import AsnSource
 from gobanfast.reload import compile_process
 from gobanfast.reload.canary import Trial
-from gobanfast.reload.loader import current, fresh, keep
+from gobanfast.reload.loader import compile_rules, load_cached, save_last_good
 from gobanfast.rules.sources import Inputs
 
 if TYPE_CHECKING:
@@ -162,16 +162,16 @@ class Watcher:
             text = "%s: in force, generation %d, hash %s"
             log.log(level, text, self.path, self._engine.generation, ruleset.content_hash)
             if self._budget is not None and self._last_good is not None:
-                keep(ruleset, self._last_good)
+                save_last_good(ruleset, self._last_good)
             return True
 
     def _read(self, inputs: Inputs) -> Ruleset:
         large = self._inputs.nbytes() + self._networks.nbytes >= compile_process.LARGE and compile_process.possible()
         if self._budget is None:
-            return current(
-                self.path, networks=self._networks, last_good=self._last_good, inputs=inputs, apart=large
+            return load_cached(
+                self.path, networks=self._networks, last_good=self._last_good, inputs=inputs, in_subprocess=large
             )  # fmt: skip
-        return fresh(self.path, self._networks, inputs, apart=large)  # kept once it was tried
+        return compile_rules(self.path, self._networks, inputs, in_subprocess=large)  # kept once it was tried
 
     def _refuse(self, problems: list[str]) -> None:
         """The old rules stay in force, visibly."""
@@ -192,24 +192,24 @@ class Watcher:
         found = trial.differences
         broken = found.over(budget)
         self.report = {"promoted": broken is None, "why": broken, "errors": trial.errors, **found.report()}
-        said = "\n".join(found.lines())
+        report = "\n".join(found.lines())
         if broken is None:
-            log.info("%s: within budget: %s", self.path, said)
+            log.info("%s: within budget: %s", self.path, report)
             return True
         self.rollbacks += 1
         self._refuse([f"{self.path}: rolled back: {broken}"])
-        log.error("%s: rolled back: %s", self.path, said)
+        log.error("%s: rolled back: %s", self.path, report)
         return False
 
     # ---- the thread
 
     def _run(self) -> None:
-        marks: tuple[object, ...] = ()  # of what was read last; none: it may have changed since it was loaded
+        signature: tuple[object, ...] = ()  # of what was read last; none: it may have changed since it was loaded
         looked = time.monotonic()
-        for _ in self._wakes():
+        for _ in self._events():
             while not self._stop.is_set():
-                if self._inputs.marks() != marks:
-                    self._settle()
+                if self._inputs.stat_signature() != signature:
+                    self._debounce()
                 elif time.monotonic() - looked < LOOK_AGAIN:
                     break
                 try:
@@ -217,24 +217,24 @@ class Watcher:
                 except Exception:  # a bug in reading rules must not end the watch over them
                     log.exception("%s: reading the rules failed", self.path)
                 looked = time.monotonic()
-                marks = self._inputs.marks()
+                signature = self._inputs.stat_signature()
                 if self._inputs.changed():  # meanwhile
-                    marks = ()
+                    signature = ()
 
-    def _settle(self) -> None:
-        """Returns when nothing was written for QUIET seconds, or after CEILING."""
+    def _debounce(self) -> None:
+        """Return when nothing was written for QUIET seconds, or after CEILING."""
         begun = quiet = time.monotonic()
-        marks = self._inputs.marks()
+        signature = self._inputs.stat_signature()
         while not self._stop.wait(STEP):
             now = time.monotonic()
-            seen = self._inputs.marks()
-            if seen != marks:
-                marks, quiet = seen, now
+            seen = self._inputs.stat_signature()
+            if seen != signature:
+                signature, quiet = seen, now
             if now - quiet >= QUIET or now - begun >= CEILING:
                 return
 
-    def _wakes(self) -> Iterator[None]:
-        """Comes back whenever something may have happened to the files, until `close`."""
+    def _events(self) -> Iterator[None]:
+        """Yield whenever the files may have changed, until `close`."""
         with importing:
             try:
                 import watchfiles

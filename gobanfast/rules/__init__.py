@@ -1,4 +1,4 @@
-"""Rules as people write them, and what they compile to."""
+"""Rules files and the rulesets that they compile to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiles rules: texts that were read, through checks, overlay and tables, into a Ruleset."""
+"""Compile driver: checked rules through overlay and tables into a Ruleset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inline tests: what the rules must answer to a request, written in the rules file beside them."""
+"""Inline tests of a rules file: requests with the decision they must get."""
 
 from __future__ import annotations
 

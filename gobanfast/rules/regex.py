@@ -1,4 +1,4 @@
-"""Regexes in RE2, linear time whatever the pattern; and many of them, or of plain texts, in one look at a value."""
+"""RE2 regexes, linear time for every pattern, and multi-pattern search over one value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One rule, checked and normalised; what the schemas produce and the compiler reads."""
+"""Rule: one validated, normalised rule; output of the schemas, input of the compiler."""
 
 from __future__ import annotations
 

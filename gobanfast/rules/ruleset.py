@@ -1,4 +1,4 @@
-"""A compiled set of rules; what an engine runs on."""
+"""Ruleset: compiled rules with their settings and sources."""
 
 from __future__ import annotations
 

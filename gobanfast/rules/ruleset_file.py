@@ -1,4 +1,4 @@
-"""The compiled ruleset as one file, `rules.gbf`: what an engine needs, in blocks that are mapped and shared.
+"""File format of a compiled ruleset, `rules.gbf`: blocks that processes map and share.
 
 A block of kind "RSET" holds the blocks of the engine as they are (RULE, SIGN, NAME), the names of the ASes in them
 (ASNN), what people wrote (META: rules, settings and inline tests as JSON) and the lists that rules name (LIST), which

@@ -1,4 +1,4 @@
-"""What a rules file says besides its rules; an absent section leaves its part off, or at the defaults below."""
+"""Settings of a rules file besides its rules; an absent section is off, or has the defaults below."""
 
 from __future__ import annotations
 

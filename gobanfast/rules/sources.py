@@ -1,4 +1,4 @@
-"""What a ruleset was read from: every file and every glob, so that a change of any of them can be told."""
+"""Source files and globs of a ruleset with digests, for change detection."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Inputs:
             _matches(*key) != found for key, found in self.globs.items()
         )
 
-    def marks(self) -> tuple[object, ...]:
-        """What the file system says of the files, cheaply: unequal marks mean that something was written."""
+    def stat_signature(self) -> tuple[object, ...]:
+        """Inode, size and times of every file: two that differ mean that something was written."""
         seen: list[object] = [_matches(*key) for key in self.globs]
         for path in self.files:
             try:

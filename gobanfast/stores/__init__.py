@@ -1,4 +1,4 @@
-"""Bans that outlive the process: `open_store(uri)`, and `attach(engine, uri)` to keep an engine and a store in step."""
+"""Durable bans: `open_store(uri)`, and `attach(engine, uri)` to synchronise an engine with a store."""
 
 from __future__ import annotations
 

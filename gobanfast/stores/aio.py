@@ -1,4 +1,4 @@
-"""A store to await."""
+"""Asynchronous wrapper of a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A breaker: stops asking what does not answer, and tries again now and then."""
+"""Circuit breaker around a store: opens after failures or slow calls, probes again with back-off."""
 
 from __future__ import annotations
 

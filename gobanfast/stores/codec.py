@@ -1,4 +1,4 @@
-"""A ban as stores keep it: one line of JSON with a version, under a name that people can read."""
+"""Codec of stored bans: one versioned line of JSON under a readable name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of bans in and out: our own JSON lines, plain keys, fail2ban, CrowdSec."""
+"""Import and export formats of bans: JSON lines, plain keys, fail2ban, CrowdSec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bans in this process only: for tests, and for a single worker that may forget."""
+"""In-memory store of this process only: for tests, and for a single worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bans in Redis or Valkey, for all hosts that reach it.
+"""Redis or Valkey store, shared by all hosts that reach it.
 
 Each ban is a string under its name (`ban:203.0.113.7`, `ban:net:..`, `ban:asn:..`, `ban:fp:..`), with the server's own
 time to live; for good is a plain SET without one. Every change also goes to a stream of the last 16,384, with numbers

@@ -1,4 +1,4 @@
-"""Bans in an SQLite file that all processes of a host share: no server, durable, seen within a poll interval.
+"""SQLite store shared by all processes of a host: no server, durable, seen within a poll interval.
 
 One row a key, and every change of it takes the next number of one sequence; "what changed after n" is a walk over the
 index of that number. A lifted key stays as a row without a record for an hour, so that others learn of it. WAL mode:

@@ -1,4 +1,4 @@
-"""The protocol of a store, and what passes through it."""
+"""Store protocol, and the values that pass through it."""
 
 from __future__ import annotations
 

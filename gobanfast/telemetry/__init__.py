@@ -1,1 +1,1 @@
-"""What an engine says of itself: the decision log (`log`), metrics (`metrics`)."""
+"""Telemetry of an engine: the decision log (`log`) and metrics (`metrics`)."""

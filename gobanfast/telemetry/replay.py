@@ -1,4 +1,4 @@
-"""A line of the decision log, decided again."""
+"""Replay of a decision log line against an engine."""
 
 from __future__ import annotations
 

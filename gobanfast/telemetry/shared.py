@@ -1,4 +1,4 @@
-"""A file of counters that all workers of a host share, so that any of them can tell the sum.
+"""Shared counter file of the workers of a host, so that any of them can report the sum.
 
 The file is mapped; each worker owns a slot and writes a snapshot of its counters there, as JSON with a checksum. A
 reader that meets a half-written slot sees a wrong checksum and reads again; nobody waits. Slot 0 holds what workers

@@ -1,4 +1,4 @@
-"""Where lines of the decision log go. All are called by the log's one thread; what fails raises OSError."""
+"""Sinks of decision log lines. All are called by the log's one thread; what fails raises OSError."""
 
 from __future__ import annotations
 

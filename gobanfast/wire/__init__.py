@@ -1,1 +1,1 @@
-"""Parsers of what comes over the wire, without an engine: PROXY protocol, QUIC Initials, request targets, hosts."""
+"""Parsers of wire formats, without an engine: PROXY protocol, QUIC Initials, request targets, hosts."""

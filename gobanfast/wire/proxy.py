@@ -1,4 +1,4 @@
-"""PROXY protocol, versions 1 and 2: the header in which a proxy says whose connection it hands on.
+"""PROXY protocol, versions 1 and 2: parser of the header with the original addresses of a connection.
 
 Source: "The PROXY protocol", HAProxy Technologies, revision of 2020/03/05; CRC32c: RFC 3720, appendix B.4.
 """

@@ -1,4 +1,4 @@
-"""ClientHello out of QUIC Initial packets (RFC 9000, 9001, 9369), versions 1 and 2.
+"""ClientHello extraction from QUIC Initial packets (RFC 9000, 9001, 9369), versions 1 and 2.
 
 Initial packets are encrypted, but with keys that anyone on the path can derive from the packet itself. Needs the
 `cryptography` package: `pip install gobanfast[quic]`.

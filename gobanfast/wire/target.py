@@ -1,4 +1,4 @@
-"""Request targets: the path in one, and the readings of that path, which are the paths that a server may serve for it.
+"""Request targets: the path in one, and its readings, which are the paths that a server may serve for it.
 
 Everything that has a target calls this module. Engine, frontends and log readers hand over the path as it was sent
 (percent-encoded); what servers decode before we see it is encoded again where that matters (`encoded`).

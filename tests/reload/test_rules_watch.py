@@ -20,7 +20,7 @@ import pytest
 import followed
 from followed import RULES, TEST, action, put
 from gobanfast import AsnTable, Engine, RuleError
-from gobanfast.reload.loader import only_one
+from gobanfast.reload.loader import file_lock
 from gobanfast.reload.watch import Watcher
 from gobanfast.rules import Ruleset, ruleset_file
 from stores_fakes import eventually
@@ -399,7 +399,7 @@ def test_a_child_never_has_half_a_module(rules: Path, tmp_path: Path) -> None:
 def test_a_child_does_not_keep_the_lock_on_the_last_good_rules(tmp_path: Path) -> None:
     """A child that was forked while a process wrote them has the lock's file open; others write them all the same."""
     stay, end = os.pipe()
-    with only_one(tmp_path / "rules.gbf"):
+    with file_lock(tmp_path / "rules.gbf"):
         child = os.fork()
         if child == 0:
             os.close(end)

@@ -152,8 +152,8 @@ tests:
     ruleset = Ruleset.load(path, **ANY)
 
     assert [] == ruleset.failures() == list(ruleset.problems)
-    said = EngineCore(ruleset.compiled, ruleset.settings).peek("8.8.8.8", path="/admin/x")
-    because = [line.split(maxsplit=1)[1] for line in explain(said).split("\n") if "because" in line]
+    decision = EngineCore(ruleset.compiled, ruleset.settings).peek("8.8.8.8", path="/admin/x")
+    because = [line.split(maxsplit=1)[1] for line in explain(decision).split("\n") if "because" in line]
     assert [
         "outside: none of 3 prefixes covers the address",
         "outside_file: none of 1 prefixes covers the address",
@@ -190,14 +190,14 @@ def test_inline_tests_pass_or_say_what_the_rules_say() -> None:
     assert [] == ruleset.failures()
     broken = TESTED.replace("{address: 192.0.2.8, expect: ban}", "{address: 192.0.2.7, expect: ban}")
     broken = broken.replace("rule: null", "rule: net").replace("rule: friend", "rule: net")
-    said = [str(problem) for problem in Ruleset.from_text(broken, source="rules.yaml", **ANY).failures()]
+    failures = [str(problem) for problem in Ruleset.from_text(broken, source="rules.yaml", **ANY).failures()]
     matching = "; rules that match, in order: "
     friend = f"the rules say allow by rule 'friend'{matching}friend, net"
     assert [
         f"rules.yaml:7:3: test expects allow by rule 'net', {friend}",
         f"rules.yaml:8:3: test expects ban, {friend}",
         f"rules.yaml:10:3: test expects allow by rule 'net', the rules say allow by no rule{matching}none",
-    ] == said
+    ] == failures
 
 
 def test_trust_is_a_list_of_prefixes(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_inputs_know_every_file_and_glob(tmp_path: Path) -> None:
     (tmp_path / "missing.yaml").write_text("rules: []")
     assert inputs.changed()
     inputs = Ruleset.load(path, **ANY).inputs
-    marks = inputs.marks()
+    signature = inputs.stat_signature()
     assert {str(tmp_path), str(tmp_path / "d")} == inputs.directories()
     for change, expected in (
         (path.touch, False),
@@ -251,7 +251,7 @@ def test_inputs_know_every_file_and_glob(tmp_path: Path) -> None:
         (lambda: (tmp_path / "d/b.yaml").write_text("rules: []"), True),
     ):
         change()
-        assert marks != inputs.marks()
+        assert signature != inputs.stat_signature()
         assert expected == inputs.changed()
 
 

@@ -1,1 +1,1 @@
-"""Checks of rules that were read: lint, unreachable rules, explanations, differences."""
+"""Checks of parsed rules: lint, unreachable rules, explanations, differences."""

@@ -1,4 +1,4 @@
-"""Why a decision is what it is, in words: the rule, its place, what it saw, and what would change the answer."""
+"""Explanations of decisions: the rule, its place, the values it matched, and the nearest change of outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Warnings: rules that load and probably do not do what was meant."""
+"""Lint at load: warnings about rules that load but probably do not do what was meant."""
 
 from __future__ import annotations
 

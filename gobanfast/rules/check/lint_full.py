@@ -1,4 +1,4 @@
-"""The lint of `gobanfast rules lint`: what takes too long, or asks for too much, to be looked for at every load."""
+"""Full lint for `gobanfast rules lint`: checks too slow, or with optional dependencies, for every load."""
 
 from __future__ import annotations
 

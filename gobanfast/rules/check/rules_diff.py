@@ -1,4 +1,4 @@
-"""What changes from one ruleset to another, rule by rule and setting by setting."""
+"""Differences between two rulesets, rule by rule and setting by setting."""
 
 from __future__ import annotations
 

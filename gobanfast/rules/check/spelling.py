@@ -1,4 +1,4 @@
-"""Warnings about paths and header names in spellings that requests never have when rules are asked about them."""
+"""Lint of spellings: paths and header names in a form that requests never have when rules are matched."""
 
 from __future__ import annotations
 

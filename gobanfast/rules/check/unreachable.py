@@ -1,4 +1,4 @@
-"""Rules that can never decide: everything they match is decided by rules before them."""
+"""Detection of unreachable rules: all that they match is decided by rules before them."""
 
 from __future__ import annotations
 

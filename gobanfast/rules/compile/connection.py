@@ -1,8 +1,8 @@
-"""Rules compiled for the signals besides the address: the server name and what else a ClientHello says.
+"""Compiler of conditions on the server name and the ClientHello into the connection table.
 
 Every condition is one bit of a row. What satisfies conditions (a name pattern, a fingerprint, a protocol) gets the
 number of a row, and equal sets of bits share one; a list of a million names is one bit and one row.
-`_signals.SignalTable` reads what is made here.
+`_core.connection_table` reads the result.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Conditions on headers, method, path, fingerprint, shape and names, compiled for `_requests.RequestTable`.
+"""Compiler of conditions on headers, method, path, fingerprint, shape and names into the request table.
 
 A test is one operator on one header. For a value, every distinct test is worked out once, whatever the number of
 rules that have it; the row of the value is the AND of what each test leaves of all rules. `_requests` remembers rows

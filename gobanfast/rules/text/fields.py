@@ -1,4 +1,4 @@
-"""The field types both schemas are built from: what people write in, parsed values out."""
+"""Field types of both schemas: validators from YAML values to parsed values."""
 
 from __future__ import annotations
 

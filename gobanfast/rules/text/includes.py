@@ -1,4 +1,4 @@
-"""The files of one ruleset: a rules file and what it includes, each read into nodes that know their places."""
+"""Loader of a rules file and its includes, each parsed into nodes with line and column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules file as a JSON Schema, for editors: completion, descriptions, and red lines before anything is loaded."""
+"""JSON Schema of rules files, for completion and checks in editors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The founding schema, `ban_rules:`, with the meanings its words need.
+"""Legacy schema `ban_rules:`, with the meanings its words need.
 
 `asn_prefix` is an AS *number*: as text, AS15169 would also match AS151690, another network.
 `asn_regex` is searched in "AS<number>-<name>", the form its patterns are written for.

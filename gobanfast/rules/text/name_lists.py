@@ -1,4 +1,4 @@
-"""Name lists: the files that `sni_file` names, a million entries as one condition.
+"""Name lists for `sni_file`: a million entries as one condition.
 
 What a line means is told by the line itself, so formats may be mixed; gzip is recognised by its first bytes:
 

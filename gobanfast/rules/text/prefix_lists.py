@@ -1,4 +1,4 @@
-"""Prefix lists: the files that `prefix_file` and `outside_file` name, a million entries as one condition.
+"""Prefix lists for `prefix_file` and `outside_file`: a million entries as one condition.
 
 One prefix or bare address per line; `#` and `;` start a comment. Or JSON, told by the brace it begins with, in which
 search engines publish where their crawlers are: {"prefixes": [{"ipv4Prefix": "192.0.2.0/24"}, {"ipv6Prefix": "::/0"}]}.

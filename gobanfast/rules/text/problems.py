@@ -1,4 +1,4 @@
-"""What validation found, in the words and at the places of the file."""
+"""Validation errors of pydantic as problems with file, line, column and a hint."""
 
 from __future__ import annotations
 

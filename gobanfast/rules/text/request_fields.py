@@ -1,4 +1,4 @@
-"""The field types for what a request says: headers, method, path, fingerprint, shape, server name beside host."""
+"""Field types of request conditions: headers, method, path, fingerprint, shape, server name beside host."""
 
 from __future__ import annotations
 

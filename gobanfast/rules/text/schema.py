@@ -1,4 +1,4 @@
-"""The rules file as pydantic models: YAML data in, checked `Rule`s and every problem out."""
+"""Pydantic models of the rules file: YAML data in, validated `Rule`s and every problem out."""
 
 from __future__ import annotations
 

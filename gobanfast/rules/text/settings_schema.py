@@ -1,4 +1,4 @@
-"""The sections of a rules file besides its rules, as pydantic models: what people write in, `Settings` out."""
+"""Pydantic models of the sections besides rules: YAML data in, `Settings` out."""
 
 from __future__ import annotations
 

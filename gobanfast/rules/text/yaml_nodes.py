@@ -1,4 +1,4 @@
-"""YAML text to plain data in which every value knows its line and column.
+"""YAML parser to plain data in which every value has its line and column.
 
 Works on the event stream of PyYAML rather than its node tree: no recursion for a hostile text to
 exhaust, and an alias keeps the place where it is used. Scalars follow the YAML 1.2 core schema, so
