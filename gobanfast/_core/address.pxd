@@ -7,7 +7,7 @@ from gobanfast._core.native.base cimport GBF_NONE
 
 cdef extern from *:
     """
-    /* The characters of an ASCII str, borrowed; 0 for one with others, and for None, which Cython lets pass for a str. */
+    /* Characters of an ASCII str, borrowed; 0 for one with others, and for None, which Cython lets pass for a str. */
     static inline int gbf_ascii(PyObject *text, const char **start, size_t *n)
     {
         if (text == Py_None || !PyUnicode_IS_COMPACT_ASCII(text))
