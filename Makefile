@@ -35,7 +35,7 @@ help:
 	@echo 'make demo    decide the bundled access log, then live requests, with the bundled rules'
 	@echo 'make test    build in place, run the tests; ARGS="-k prefix" goes to pytest'
 	@echo 'make test-ft builds and tests without the GIL; FT_PYTHON=python3.13t'
-	@echo 'make lint    ruff, mypy, stubtest, cython-lint, clang-format, codespell, C warnings'
+	@echo 'make lint    ruff, mypy, stubtest, import-linter, cython-lint, clang-format, codespell, C warnings'
 	@echo 'make format  rewrite Python and C as lint wants them'
 	@echo 'make bench   run the benchmarks, record them; ARGS="prefix --rounds 3"; GOBANFAST_DATA=DIR adds real tables'
 	@echo 'make fuzz    libFuzzer + ASan + UBSan on the C kernels (clang), FUZZ_SECONDS=30 for each target'
@@ -142,6 +142,7 @@ lint: $(READY) $(VENV)/.group-test $(VENV)/.group-lint
 	mypy
 	python -m mypy.stubtest --concise --mypy-config-file pyproject.toml --ignore-disjoint-bases --ignore-unused-allowlist \
 	  --allowlist tests/stubtest-allowlist.txt $(subst /,.,$(STUBS:.pyi=))
+	lint-imports --no-cache
 	cython-lint gobanfast
 	clang-format --dry-run -Werror $(CSRC) $(HEADERS) $(FUZZERS) $(FUZZ_HEADERS) $(RACERS)
 	@for compiler in $(C_COMPILERS); do for source in $(CSRC); do \

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -13,13 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gobanfast._errors import GobanError
-from gobanfast.cli.common import App, AsJson, Asn, counted, load_asn, moment, output, table
+from gobanfast.cli.common import App, AsJson, Asn, counted, load_asn, moment, opened, output, table
 
 if TYPE_CHECKING:
     from gobanfast.asn import AsnTable
     from gobanfast.bans import Ban
-    from gobanfast.stores import Store
 
 BATCH = 20_000
 WIDE = "Take what covers more than clients, too: over a /8 (IPv6: /11), private, loopback and the like."
@@ -208,30 +205,6 @@ def undo(
     for ban in found:
         typer.echo(ban.key)
     typer.echo(f"{counted(len(found), 'ban')} {'would be ' if dry_run else ''}lifted", err=True)
-
-
-@contextmanager
-def opened(uri: str, *, create: bool = False) -> Iterator[Store]:
-    """The store, closed at the end; `create` False makes no file. What cannot be read in it is told on standard error.
-
-    A URI that names none, or a store that no other process sees, is a usage error."""
-    from gobanfast.stores import open_store
-
-    try:
-        store = open_store(uri, create=create)
-        store.check()
-    except GobanError:
-        raise  # a message of its own
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--store") from None
-    if not store.shared:
-        raise typer.BadParameter(f"{uri} is another process's own; use sqlite:PATH or redis://", param_hint="--store")
-    try:
-        yield store
-    finally:
-        store.close()
-        if store.unreadable:
-            typer.echo(f"{store.uri}: {counted(store.unreadable, 'record')} passed over", err=True)
 
 
 def canonical(keys: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ import inspect
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from errno import EISDIR
@@ -20,12 +20,15 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperCommand
 
+from gobanfast._errors import GobanError
+
 if TYPE_CHECKING:
     from gobanfast._core.decision import Decision
     from gobanfast._core.prefix_set import PrefixSet
     from gobanfast.asn import AsnTable
     from gobanfast.engine import Engine
     from gobanfast.rules import Ruleset
+    from gobanfast.stores import Store
 
 MOST_IDS = 10  # of rules, in one line
 
@@ -159,15 +162,36 @@ def load_engine(rules: Path, asn: AsnTable) -> Engine:
     return Engine(Ruleset.load(rules, asn=asn))
 
 
+@contextmanager
+def opened(uri: str, *, create: bool = False) -> Iterator[Store]:
+    """The store, closed at the end; `create` False makes no file. What cannot be read in it is told on standard error.
+
+    A URI that names none, or a store that no other process sees, is a usage error."""
+    from gobanfast.stores import open_store
+
+    try:
+        store = open_store(uri, create=create)
+        store.check()
+    except GobanError:
+        raise  # a message of its own
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--store") from None
+    if not store.shared:
+        raise typer.BadParameter(f"{uri} is another process's own; use sqlite:PATH or redis://", param_hint="--store")
+    try:
+        yield store
+    finally:
+        store.close()
+        if store.unreadable:
+            typer.echo(f"{store.uri}: {counted(store.unreadable, 'record')} passed over", err=True)
+
+
 def ask_store(engine: Engine, uri: str) -> None:
     """None, after the engine knows the bans in the store.
 
     Raises:
         StoreError: the store cannot answer. GobanError: its bans do not fit the rules' `bans: {capacity}`.
     """
-    from gobanfast._errors import GobanError
-    from gobanfast.cli.bans import opened
-
     with opened(uri) as store:
         left_out = sum(not engine.ban_table.put(ban) for ban in store.scan())
     if left_out and engine.ban_table.saturated:

@@ -39,6 +39,7 @@ from gobanfast.bans import Ban, BanChange
 from gobanfast.stores.breaker import Breaker
 from gobanfast.stores.codec import PassedOver, in_force, later, shifted
 from gobanfast.stores.store import Change, Cursor, RecordError, Store
+from gobanfast.stores.uri import open_store
 
 log = logging.getLogger("gobanfast.stores")
 
@@ -89,8 +90,6 @@ def attach(engine: SyncedEngine, store: Store | str, *, on_outage: OnOutage = "l
         StoreAddressError: what no waiting mends: a folder that is not there, a missing package, a Redis Cluster.
     """
     if isinstance(store, str):
-        from gobanfast.stores import open_store
-
         store = open_store(store)
     store.check()
     sync = engine.sync = Sync(engine, store, on_outage=on_outage)
