@@ -186,8 +186,8 @@ def test_a_refusal_is_one_decision(counting):
 
 
 def test_a_task_solved_behind_a_proxy_lets_in(counting):
-    """The page that the proxy shows has a task whose solution lets this client in; the log says so. The pass reaches the
-    browser as a cookie of its own, and lets in without the solution."""
+    """The page that the proxy shows has a task whose solution lets this client in; the log says so. The pass reaches
+    the browser as a cookie of its own, and lets in without the solution."""
     from gobanfast.frontends.http.refusal import Answer
     from test_challenge import solve
 
