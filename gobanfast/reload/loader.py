@@ -28,7 +28,7 @@ Path = str | os.PathLike[str]
 def load_cached(
     path: Path, *, networks: AsnSource, last_good: Path | None, inputs: Inputs, in_subprocess: bool = False
 ) -> Ruleset:  # fmt: skip
-    """The ruleset of `path`, its inline tests passed: mapped from `last_good` if its sources are unchanged, else compiled.
+    """The ruleset of `path`, inline tests passed: mapped from `last_good` if its sources are unchanged, else compiled.
 
     `inputs` records what was read; with `in_subprocess` another process compiles. Raises what `Ruleset.load` and the
     reading of AS tables raise, and RuleError for tests that fail.
