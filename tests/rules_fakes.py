@@ -50,12 +50,12 @@ def vector(ruleset: Ruleset, address: str | None) -> tuple[int, int]:
     else:
         packed = ipaddress.ip_address(address)
         if packed.version == 4:
-            starts, records = overlay.starts4.tolist(), overlay.records4
+            starts, leaves = overlay.starts4.tolist(), overlay.leaves4
         else:
-            starts, records = [int.from_bytes(row.tobytes(), "big") for row in overlay.starts6], overlay.records6
+            starts, leaves = [int.from_bytes(row.tobytes(), "big") for row in overlay.starts6], overlay.leaves6
         row = max(index for index, start in enumerate(starts) if start <= int(packed))
-        record = records[row]
-        asn, class_ = int(overlay.record_asn[record]), int(overlay.record_class[record])
+        leaf = leaves[row]
+        asn, class_ = int(overlay.leaf_asn[leaf]), int(overlay.leaf_class[leaf])
     words = overlay.vectors[class_ * overlay.words : (class_ + 1) * overlay.words]
     return asn, int.from_bytes(words.astype("<u8").tobytes(), "little")
 

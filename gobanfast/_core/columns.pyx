@@ -289,8 +289,8 @@ cdef int arrow_numbers(CompiledRules compiled, object addresses, uint32_t *out, 
     return 0
 
 
-def address_records(CompiledRules compiled not None, addresses, Py_ssize_t rows):
-    """Bytes of one uint32 a row: the record of each address, 0xFFFFFFFF where it is not one.
+def address_leaves(CompiledRules compiled not None, addresses, Py_ssize_t rows):
+    """Bytes of one uint32 a row: the leaf of each address, 0xFFFFFFFF where it is not one.
 
     Args:
         addresses: uint32 buffer (IPv4, host order), n x 16 bytes (network order), list of str, NumPy array of dtype S
@@ -300,32 +300,32 @@ def address_records(CompiledRules compiled not None, addresses, Py_ssize_t rows)
     Cost: 3 to 30 ns an address. Detaches from the interpreter for columns.
     """
     cdef bytes out = PyBytes_FromStringAndSize(NULL, 4 * rows)
-    cdef uint32_t *records = <uint32_t *>PyBytes_AS_STRING(out)
+    cdef uint32_t *leaves = <uint32_t *>PyBytes_AS_STRING(out)
     cdef texts_context context
     arrow = hasattr(addresses, "__arrow_c_array__") or hasattr(addresses, "__arrow_c_stream__")
     if not arrow and getattr(getattr(addresses, "dtype", None), "kind", "O") not in "SU":
         leaves_many(&compiled._rules.lpm, compiled._rules.kernel, addresses,
-                    PyMemoryView_FromMemory(<char *>records, 4 * rows, PyBUF_WRITE).cast("I"))
+                    PyMemoryView_FromMemory(<char *>leaves, 4 * rows, PyBUF_WRITE).cast("I"))
         return out
-    context.rules, context.out = &compiled._rules, records
+    context.rules, context.out = &compiled._rules, leaves
     try:
-        run_strings(run_texts, &context, addresses, records, rows, None)
+        run_strings(run_texts, &context, addresses, leaves, rows, None)
     except TypeError:  # not strings
-        arrow_numbers(compiled, addresses, records, rows)
+        arrow_numbers(compiled, addresses, leaves, rows)
     return out
 
 
-def decide_rows(CompiledRules compiled not None, bytes records not None, bytes base not None, list columns not None):
+def decide_rows(CompiledRules compiled not None, bytes leaves not None, bytes base not None, list columns not None):
     """(actions, rules, asns, causes) of rows, as bytes of uint8, uint32, uint32, uint8 a row.
 
     Args:
-        records: uint32 a row, from `address_records`.
+        leaves: uint32 a row, from `address_leaves`.
         base: one vector, ANDed into every row.
         columns: (classes, vectors) pairs, at most GBF_COLUMNS_MAX.
     Raises:
         ValueError: sizes that do not fit each other. Classes are not checked: they come from this module.
     """
-    cdef Py_ssize_t i, rows = len(records) // 4
+    cdef Py_ssize_t i, rows = len(leaves) // 4
     cdef uint32_t words = compiled._rules.words
     cdef gbf_column given[GBF_COLUMNS_MAX]
     cdef uint32_t count = <uint32_t>len(columns)
@@ -340,7 +340,7 @@ def decide_rows(CompiledRules compiled not None, bytes records not None, bytes b
     cdef const uint32_t *numbers
     cdef uint32_t *won
     cdef uint8_t *cause = <uint8_t *>PyBytes_AS_STRING(causes)
-    if len(records) % 4 or len(base) != 8 * words or count > GBF_COLUMNS_MAX:
+    if len(leaves) % 4 or len(base) != 8 * words or count > GBF_COLUMNS_MAX:
         raise ValueError("columns do not fit the rules")
     for i in range(count):
         classes, vectors = columns[i]
@@ -350,7 +350,7 @@ def decide_rows(CompiledRules compiled not None, bytes records not None, bytes b
         given[i].vectors = <const uint64_t *><const char *>vectors
     out.actions = <uint8_t *>PyBytes_AS_STRING(actions)
     out.rules, out.asns = <uint32_t *>PyBytes_AS_STRING(rules), <uint32_t *>PyBytes_AS_STRING(asns)
-    others, numbers = <const uint64_t *><const char *>base, <const uint32_t *><const char *>records
+    others, numbers = <const uint64_t *><const char *>base, <const uint32_t *><const char *>leaves
     won = <uint32_t *>PyBytes_AS_STRING(winners)
     with nogil:
         gbf_columns_decide(&compiled._rules, others, <uint8_t>compiled.unparsable, numbers, <uint64_t>rows, given,
@@ -359,7 +359,7 @@ def decide_rows(CompiledRules compiled not None, bytes records not None, bytes b
     return actions, rules, asns, causes
 
 
-cdef int fill_causes(const uint32_t *rules, const uint32_t *records, Py_ssize_t rows, const gbf_column *given,
+cdef int fill_causes(const uint32_t *rules, const uint32_t *leaves, Py_ssize_t rows, const gbf_column *given,
                      uint32_t count, uint8_t *out) noexcept nogil:
     cdef Py_ssize_t i
     cdef uint32_t c
@@ -367,7 +367,7 @@ cdef int fill_causes(const uint32_t *rules, const uint32_t *records, Py_ssize_t 
     cdef uint8_t *by_rule = [GBF_CAUSE_NONE, GBF_CAUSE_RULE]  # no branches: which rows rules decide is hard to guess
     cdef uint8_t *by_address = [0, GBF_CAUSE_UNPARSABLE]
     for i in range(rows):
-        out[i] = by_rule[rules[i] != GBF_NONE] | by_address[(rules[i] == GBF_NONE) & (records[i] == GBF_NONE)]
+        out[i] = by_rule[rules[i] != GBF_NONE] | by_address[(rules[i] == GBF_NONE) & (leaves[i] == GBF_NONE)]
     for c in range(count):
         classes = given[c].classes
         for i in range(rows):
@@ -399,7 +399,7 @@ def replay_rows(CompiledRules compiled not None, decisions, Py_ssize_t rows):
             raise RuntimeError(f"the rules were replaced during the replay, before row {i}")
         action[i], cause[i], score[i] = d._action, d._cause, d._score
         rule[i] = d._rule if d._cause == GBF_CAUSE_RULE else GBF_NONE
-        asn[i] = compiled._rules.records[d._record].asn if d._record != GBF_NONE else 0
+        asn[i] = compiled._rules.leaves[d._leaf].asn if d._leaf != GBF_NONE else 0
         i += 1
     if i != rows:
         raise ValueError(f"{i} decisions for {rows} rows")

@@ -18,11 +18,11 @@ class CompiledRules:
         *,
         unparsable: str,
         starts4: Buffer,
-        records4: Buffer,
+        leaves4: Buffer,
         starts6: Buffer,
-        records6: Buffer,
-        record_asn: Buffer,
-        record_class: Buffer,
+        leaves6: Buffer,
+        leaf_asn: Buffer,
+        leaf_class: Buffer,
         vectors: Buffer,
         enforced: Buffer,
         shadow: Buffer,
@@ -58,7 +58,7 @@ class CompiledRules:
     def asn(self) -> AsnTable | None: ...
     def complete(self, facts: Callable[[], bytes], asn: AsnTable | None = None, /) -> None: ...
     @property
-    def record_count(self) -> int: ...
+    def leaf_count(self) -> int: ...
     @property
     def signals(self) -> SignalTable | None: ...
     @property

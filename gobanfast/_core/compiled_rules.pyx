@@ -12,7 +12,7 @@ from gobanfast._core.request_table cimport RequestTable
 from gobanfast._core.connection_table cimport SignalTable
 from gobanfast._core.native.address cimport gbf_addr, gbf_addr_load, gbf_lpm_kernel, gbf_range
 from gobanfast._core.native.base cimport gbf_fault, gbf_status
-from gobanfast._core.native.rules cimport gbf_record, gbf_rules, gbf_rules_build, gbf_rules_open, gbf_rules_source
+from gobanfast._core.native.rules cimport gbf_leaf, gbf_rules, gbf_rules_build, gbf_rules_open, gbf_rules_source
 
 from gobanfast._core import enums
 from gobanfast._digest import blake2b
@@ -21,7 +21,7 @@ from gobanfast._errors import FormatError
 
 @cython.final
 cdef class CompiledRules:
-    """Rules as arrays: ranges of addresses -> records (AS, class) -> bit vectors. Frozen; any number of threads.
+    """Rules as arrays: ranges of addresses -> leaves (AS, class) -> bit vectors. Frozen; any number of threads.
 
     Args:
         rules: objects with id, reason, duration (seconds or None), in decision order; bit i of a vector is rules[i].
@@ -29,9 +29,9 @@ cdef class CompiledRules:
         signals: SignalTable of the rules that ask for a server name or a ClientHello; None when no rule does.
         requests: RequestTable of the rules that ask for headers, method or path; None when no rule does.
         plan: HeaderPlan that finds headers and makes fingerprints; None takes that of `requests` or the usual one.
-        starts4, records4: uint32 each, one item a range: ranges cover IPv4 from 0 on; the record of each.
-        starts6, records6: 16 bytes (network order) and uint32 a range; the same for IPv6.
-        record_asn, record_class: uint32 each, one item a record; AS 0 means none is known.
+        starts4, leaves4: uint32 each, one item a range: ranges cover IPv4 from 0 on; the leaf of each.
+        starts6, leaves6: 16 bytes (network order) and uint32 a range; the same for IPv6.
+        leaf_asn, leaf_class: uint32 each, one item a leaf; AS 0 means none is known.
         vectors: uint64, len(rules) // 64 + 1 words a class; class 0 is "no address", class 1 "not an address".
         enforced, shadow, logged: uint64 masks of as many words: rules that may win, would win, are only noted.
         actions: uint8 a rule: its index in ACTIONS, never that of "limit".
@@ -41,7 +41,7 @@ cdef class CompiledRules:
     """
 
     @staticmethod
-    def _make(rules, *, str unparsable not None, starts4, records4, starts6, records6, record_asn, record_class,
+    def _make(rules, *, str unparsable not None, starts4, leaves4, starts6, leaves6, leaf_asn, leaf_class,
               vectors, enforced, shadow, logged, actions, SignalTable signals=None, RequestTable requests=None,
               HeaderPlan plan=None, kernel=None):
         cdef gbf_rules_source source
@@ -49,9 +49,9 @@ cdef class CompiledRules:
         cdef void *data = NULL
         cdef gbf_range *ranges4 = NULL
         cdef gbf_range *ranges6 = NULL
-        cdef gbf_record *records = NULL
-        cdef bytes first4 = bytes(starts4), leaf4 = bytes(records4), first6 = bytes(starts6), leaf6 = bytes(records6)
-        cdef bytes asns = bytes(record_asn), classes = bytes(record_class), bits = bytes(vectors), acts = bytes(actions)
+        cdef gbf_leaf *leaves = NULL
+        cdef bytes first4 = bytes(starts4), leaf4 = bytes(leaves4), first6 = bytes(starts6), leaf6 = bytes(leaves6)
+        cdef bytes asns = bytes(leaf_asn), classes = bytes(leaf_class), bits = bytes(vectors), acts = bytes(actions)
         cdef bytes masks = bytes(enforced) + bytes(shadow) + bytes(logged)
         cdef Py_ssize_t i, words = len(rules) // 64 + 1
         if unparsable not in enums.RULE_DECISIONS:
@@ -63,13 +63,13 @@ cdef class CompiledRules:
         if signals is not None and signals.words != words:
             raise ValueError(f"signals with {signals.words} words a vector do not fit rules with {words}")
         source.range_count4, source.range_count6 = len(leaf4) // 4, len(leaf6) // 4
-        source.record_count, source.rule_count = len(asns) // 4, len(acts)
+        source.leaf_count, source.rule_count = len(asns) // 4, len(acts)
         source.class_count = len(bits) // (8 * words)
         try:
             ranges4 = <gbf_range *>malloc((source.range_count4 + 1) * sizeof(gbf_range))
             ranges6 = <gbf_range *>malloc((source.range_count6 + 1) * sizeof(gbf_range))
-            records = <gbf_record *>malloc((source.record_count + 1) * sizeof(gbf_record))
-            if ranges4 == NULL or ranges6 == NULL or records == NULL:
+            leaves = <gbf_leaf *>malloc((source.leaf_count + 1) * sizeof(gbf_leaf))
+            if ranges4 == NULL or ranges6 == NULL or leaves == NULL:
                 raise MemoryError()
             for i in range(<Py_ssize_t>source.range_count4):
                 ranges4[i].start = gbf_addr(<uint64_t>(<const uint32_t *><const char *>first4)[i] << 32, 0)
@@ -77,10 +77,10 @@ cdef class CompiledRules:
             for i in range(<Py_ssize_t>source.range_count6):
                 ranges6[i].start = gbf_addr_load((<const uint8_t *><const char *>first6) + 16 * i)
                 ranges6[i].leaf = (<const uint32_t *><const char *>leaf6)[i]
-            for i in range(<Py_ssize_t>source.record_count):
-                records[i] = gbf_record((<const uint32_t *><const char *>asns)[i],
-                                        (<const uint32_t *><const char *>classes)[i])
-            source.ranges4, source.ranges6, source.records = ranges4, ranges6, records
+            for i in range(<Py_ssize_t>source.leaf_count):
+                leaves[i] = gbf_leaf((<const uint32_t *><const char *>asns)[i],
+                                     (<const uint32_t *><const char *>classes)[i])
+            source.ranges4, source.ranges6, source.leaves = ranges4, ranges6, leaves
             source.vectors = <const uint64_t *><const char *>bits
             source.enforced = <const uint64_t *><const char *>masks
             source.shadow = source.enforced + words
@@ -90,7 +90,7 @@ cdef class CompiledRules:
         finally:
             free(ranges4)
             free(ranges6)
-            free(records)
+            free(leaves)
         return compiled_of(Block.adopt(data), tuple(rules), unparsable, signals, requests, plan, False, kernel)
 
     @classmethod
@@ -137,9 +137,9 @@ cdef class CompiledRules:
         self._facts, self._hash, self.asn = facts, None, asn
 
     @property
-    def record_count(self):
-        """Number of records; `Engine.records` gives numbers below it."""
-        return self._rules.record_count
+    def leaf_count(self):
+        """Number of leaves; `Engine.leaves` gives numbers below it."""
+        return self._rules.leaf_count
 
     @property
     def beyond_address(self):

@@ -24,7 +24,7 @@ cdef class Decision:
     cdef CompiledRules _compiled
     cdef readonly str address
     cdef const uint64_t *_vector  # the rules that match: in the ruleset, or in a SignalDecision
-    cdef uint32_t _record, _rule  # of the rules the first that matches, whatever decided in the end
+    cdef uint32_t _leaf, _rule  # of the rules the first that matches, whatever decided in the end
     cdef int _unparsable              # gbf_unparsable
     cdef uint8_t _action, _cause  # gbf_action, gbf_cause
     cdef uint8_t _trip            # gbf_trip
@@ -53,6 +53,6 @@ cdef class SignalDecision(Decision):
     cdef str hash_of(self, str name)
 
 
-# Decision for a record, for GBF_NONE (the address is not one), or for no address at all (`address` None).
-cdef Decision decide_leaf(CompiledRules compiled, uint32_t record, str address, str sni, object tls,
+# Decision for a leaf, for GBF_NONE (the address is not one), or for no address at all (`address` None).
+cdef Decision decide_leaf(CompiledRules compiled, uint32_t leaf, str address, str sni, object tls,
                           object headers, str method, str path, str http, str mount, int wanted)

@@ -49,9 +49,9 @@ cdef StoredBan stored_ban(BanTable table, const gbf_ban *ban):
     return stored
 
 
-cdef Decision decide_leaf(CompiledRules compiled, uint32_t record, str address, str sni, object tls,
+cdef Decision decide_leaf(CompiledRules compiled, uint32_t leaf, str address, str sni, object tls,
                           object headers, str method, str path, str http, str mount, int wanted):
-    """Decision for a record, for GBF_NONE (the address is not one), or for no address at all (`address` None).
+    """Decision for a leaf, for GBF_NONE (the address is not one), or for no address at all (`address` None).
 
     `tls` is the ClientHello, or the str of a JA4 for want of one. What of the headers is `wanted` (Wanted) is
     worked out now, else when someone asks for it.
@@ -61,14 +61,14 @@ cdef Decision decide_leaf(CompiledRules compiled, uint32_t record, str address, 
                       tls is not None or given)
     cdef Decision d = SignalDecision.__new__(SignalDecision) if wide else Decision.__new__(Decision)
     cdef uint32_t klass
-    if address is None and record == GBF_NONE:
+    if address is None and leaf == GBF_NONE:
         klass = GBF_CLASS_ABSENT
     else:
-        klass = GBF_CLASS_MALFORMED if record == GBF_NONE else compiled._rules.records[record].klass
+        klass = GBF_CLASS_MALFORMED if leaf == GBF_NONE else compiled._rules.leaves[leaf].klass
     d._compiled = compiled
     d._score = d._threshold = <float>NAN
     d.address = address
-    d._record = record
+    d._leaf = leaf
     d._unparsable = GBF_UNPARSABLE_ADDRESS if klass == GBF_CLASS_MALFORMED else GBF_UNPARSABLE_NONE
     d._vector = gbf_rules_vector(&compiled._rules, klass)
     if wide:
@@ -214,9 +214,9 @@ cdef class Decision:
     @property
     def asn(self):
         """Origin AS of the address, or None when the AS table does not know it."""
-        if self._record == GBF_NONE:
+        if self._leaf == GBF_NONE:
             return None
-        return self._compiled._rules.records[self._record].asn or None
+        return self._compiled._rules.leaves[self._leaf].asn or None
 
     @property
     def shadow(self):
@@ -405,7 +405,7 @@ def without_environ(SignalDecision decision not None, /):
         if type(name) is str and is_cgi_header(name):
             headers[name] = value if type(value) is str else str(value)
     made._compiled, made.address, made._ban = decision._compiled, decision.address, decision._ban
-    made._record, made._rule, made._unparsable = decision._record, decision._rule, decision._unparsable
+    made._leaf, made._rule, made._unparsable = decision._leaf, decision._rule, decision._unparsable
     made._action, made._cause, made._trip, made._vouched = (
         decision._action, decision._cause, decision._trip, decision._vouched)
     made._score, made._threshold, made._coverage = decision._score, decision._threshold, decision._coverage

@@ -320,10 +320,10 @@ cdef class EngineCore:
             seconds = self._clock() if now is None else now
         memset(&request, 0, sizeof(request))
         memset(&client, 0, sizeof(client))  # those without an address are one
-        if decision._record != GBF_NONE and gbf_ascii(decision.address, &text, &n) and gbf_addr_parse(text, n, &parsed):
+        if decision._leaf != GBF_NONE and gbf_ascii(decision.address, &text, &n) and gbf_addr_parse(text, n, &parsed):
             client = gbf_addr_client(parsed, state.live.ipv6_bits, &bits)
             request.address = &parsed
-            request.asn = decision._compiled._rules.records[decision._record].asn
+            request.asn = decision._compiled._rules.leaves[decision._leaf].asn
         who = (client.high, client.low)
         if not self.may_teach(who, seconds):
             return False
@@ -351,16 +351,16 @@ cdef class EngineCore:
         cdef CompiledRules compiled = state.compiled
         cdef const char *text
         cdef size_t n
-        cdef uint32_t record = GBF_NONE
+        cdef uint32_t leaf = GBF_NONE
         cdef gbf_addr parsed
         cdef Decision d
         if address is not None and gbf_ascii(address, &text, &n):
-            record = compiled._rules.kernel.find_text(&compiled._rules.lpm, text, n, &parsed)
-        d = decide_leaf(compiled, record, address, sni, tls, headers, method, path, http, mount,
+            leaf = compiled._rules.kernel.find_text(&compiled._rules.lpm, text, n, &parsed)
+        d = decide_leaf(compiled, leaf, address, sni, tls, headers, method, path, http, mount,
                         SLOTS if headers is None or not gbf_live_prints(&state.live) else
                         FINGERPRINT if state.live.score == NULL else SHAPE)
         if not gbf_live_idle(&state.live) or (state.any_stored and d._rule != GBF_NONE and state.stores[d._rule]):
-            self.ask_live(state, d, &parsed if record != GBF_NONE else NULL, sni, tls, now, peek)
+            self.ask_live(state, d, &parsed if leaf != GBF_NONE else NULL, sni, tls, now, peek)
         if not peek:
             gbf_count(&self.counts[GBF_ACTIONS * d._cause + d._action])
             if d._cause == GBF_CAUSE_RULE:
@@ -380,7 +380,7 @@ cdef class EngineCore:
         request.name = request.host = 0
         request.added = 0
         request.has_name = False
-        request.asn = 0 if d._record == GBF_NONE else compiled._rules.records[d._record].asn
+        request.asn = 0 if d._leaf == GBF_NONE else compiled._rules.leaves[d._leaf].asn
         request.decided = d._rule != GBF_NONE
         if not state.timed and not (request.decided and state.stores[d._rule]):
             if not gbf_bans_find(state.live.bans, address, request.asn, request.fingerprint, 0, &said.ban):
@@ -440,8 +440,8 @@ cdef class EngineCore:
         d._ban = stored_ban(state.bans, &made)
         return 0
 
-    def records(self, addresses, out, /, *, bint others_absent=False):
-        """Record index of each address into `out`; `decision(index)` says what a record means.
+    def leaves(self, addresses, out, /, *, bint others_absent=False):
+        """Leaf index of each address into `out`; `decision(index)` says what a leaf means.
 
         Args:
             others_absent: True takes every signal besides the address as absent, for data that holds no other.
@@ -449,7 +449,7 @@ cdef class EngineCore:
             out: writable buffer of n uint32; 0xFFFFFFFF where a text is not an address.
         Raises:
             ValueError: buffers that do not fit; or rules that ask for other signals, which the message names.
-        Cost: 2 to 20 ns an address; rows with one record share one decision, so count records, then ask.
+        Cost: 2 to 20 ns an address; rows with one leaf share one decision, so count leaves, then ask.
         """
         cdef CompiledRules compiled = self.snapshot.compiled
         if (compiled.signals is not None or compiled.requests is not None) and not others_absent:
@@ -457,13 +457,13 @@ cdef class EngineCore:
                              "others_absent=True takes other signals as absent")
         leaves_many(&compiled._rules.lpm, compiled._rules.kernel, addresses, out)
 
-    def decision(self, uint32_t record, /):
-        """The decision that rules alone give every address of this record (0xFFFFFFFF: a text that is not an address),
+    def decision(self, uint32_t leaf, /):
+        """The decision that rules alone give every address of this leaf (0xFFFFFFFF: a text that is not an address),
         other signals absent."""
         cdef CompiledRules compiled = self.snapshot.compiled
-        if record != GBF_NONE and record >= compiled._rules.record_count:
-            raise ValueError(f"record {record} does not exist; there are {compiled._rules.record_count}")
-        return decide_leaf(compiled, record, None if record != GBF_NONE else "", None, None, None, None, None, None,
+        if leaf != GBF_NONE and leaf >= compiled._rules.leaf_count:
+            raise ValueError(f"leaf {leaf} does not exist; there are {compiled._rules.leaf_count}")
+        return decide_leaf(compiled, leaf, None if leaf != GBF_NONE else "", None, None, None, None, None, None,
                            None, SLOTS)
 
 

@@ -96,7 +96,7 @@ def decide_columns(
     if headers is not None and not isinstance(headers, Mapping):
         raise TypeError(f"headers is a {type(headers).__name__}, not a mapping of header names to columns")
     rows = count_rows(addresses)
-    records = core_columns.address_records(compiled, addresses, rows)
+    leaves = core_columns.address_leaves(compiled, addresses, rows)
     given: dict[str, Any] = {":method": method, ":path": path, ":fingerprint": fingerprint, ":shape": shape}
     for name, column in (headers or {}).items():
         if name[:1] == ":" or name.lower() in given:
@@ -125,7 +125,7 @@ def decide_columns(
         unknown, more = _request_columns(compiled.requests, given, names, rows, mount)
         base = _both(base, unknown)
         columns += more
-    action, rule, asn, cause = core_columns.decide_rows(compiled, records, base, columns)
+    action, rule, asn, cause = core_columns.decide_rows(compiled, leaves, base, columns)
     return Columns(
         np.frombuffer(action, np.uint8), np.frombuffer(rule, np.uint32), np.frombuffer(asn, np.uint32),
         np.frombuffer(cause, np.uint8), None, compiled,

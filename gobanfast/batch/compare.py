@@ -74,7 +74,7 @@ def compare(
     Raises:
         LogError: a replay of logs without times.
     Cost: about a microsecond a line beside reading where no rule asks for more than addresses: lines are counted by
-        pairs of records, pairs are asked once. Else two decisions a line.
+        pairs of leaves, pairs are asked once. Else two decisions a line.
     """
     found = Comparison()
     pair = _Pair(old, new, found, replay=replay, mount=mount)
@@ -103,12 +103,12 @@ class _Pair:
         self.after = EngineCore(new.compiled, after, lambda: 0.0)
         self.mount = mount
         self.judged = Judged((*old.rules, *new.rules))
-        self.records: Counter[tuple[int, int]] = Counter()
+        self.leaves: Counter[tuple[int, int]] = Counter()
         self.example: dict[tuple[int, int], str] = {}
 
     def read(self, chunk: Chunk, source: str) -> None:
         if chunk.requests is None:
-            self._by_records(chunk, source)
+            self._by_leaf(chunk, source)
             return
         from gobanfast._core.address import parse_address
 
@@ -119,13 +119,13 @@ class _Pair:
             self.judged.add(source, request)
             self._differ(address, request, {})
 
-    def _by_records(self, chunk: Chunk, source: str) -> None:
+    def _by_leaf(self, chunk: Chunk, source: str) -> None:
         import numpy as np
 
         addresses = chunk.addresses
         was, now = np.empty(len(addresses), np.uint32), np.empty(len(addresses), np.uint32)
-        self.before.records(addresses, was.data, others_absent=True)
-        self.after.records(addresses, now.data, others_absent=True)
+        self.before.leaves(addresses, was.data, others_absent=True)
+        self.after.leaves(addresses, now.data, others_absent=True)
         pairs = was.astype(np.uint64) << np.uint64(32) | now
         found, first, lines = np.unique(pairs, return_index=True, return_counts=True)
         for pair, row, count in zip(found.tolist(), first.tolist(), lines.tolist(), strict=True):
@@ -133,7 +133,7 @@ class _Pair:
             if key[0] == MALFORMED:
                 self.found.bad += count
                 continue
-            self.records[key] += count
+            self.leaves[key] += count
             self.judged.add(source, None, count)
             self.example.setdefault(key, addresses[row])
 
@@ -164,7 +164,7 @@ class _Pair:
     def finish(self) -> None:
         """Fills in what was not asked."""
         found = self.found
-        for key, count in self.records.most_common():
+        for key, count in self.leaves.most_common():
             address = self.example[key]
             found.differences.add(self.before.peek(address), self.after.peek(address), count)
         settings = (self.old.settings, self.new.settings)

@@ -10,7 +10,7 @@ from json.encoder import encode_basestring_ascii as quoted
 from time import perf_counter
 from typing import TYPE_CHECKING, Generic, NamedTuple, TextIO, TypeVar
 
-from gobanfast._core.enums import LIMITS
+from gobanfast._core.enums import LIMITS, NONE
 from gobanfast.batch.judged import Judged, live_parts, unheard
 from gobanfast.batch.log_fields import Request
 from gobanfast.batch.logs import Chunk, LogFile
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Key = TypeVar("Key")
 
-MALFORMED = 0xFFFFFFFF  # what Engine.records writes for text that is no address
+MALFORMED = NONE  # what Engine.leaves writes for text that is no address
 MOST_CLIENTS = 1 << 18  # distinct clients counted at a time, about 40 MB
 FAULTS_KEPT = 5
 
@@ -68,8 +68,8 @@ class Stopped(NamedTuple):
 class Scan:
     """Running counts over the lines of logs, as an engine decides them.
 
-    An engine sorts addresses into records; all addresses of a record share one decision but for the address itself.
-    So lines are counted by record, and each record is asked once what it means.
+    An engine sorts addresses into leaves; all addresses of a leaf share one decision but for the address itself.
+    So lines are counted by leaf, and each leaf is asked once what it means.
 
     Where rules ask for headers, method or path and the log keeps them, every line is decided by what it says of them.
     Any other signal is one that nobody knows (`unjudged` names the rules that ask). `read` asks the rules alone;
@@ -82,7 +82,7 @@ class Scan:
         out: takes one JSON object per decided line: address, action, rule, asn, reason, shadow, logged, file, line;
             of a replay cause and time as well.
     Cost: per line about 0.4 us beside reading, some microseconds where requests are read; memory for MOST_CLIENTS
-        clients and one decision per record met.
+        clients and one decision per leaf met.
     """
 
     def __init__(self, engine: Engine, *, out: TextIO | None = None, mount: str = "") -> None:
@@ -95,7 +95,7 @@ class Scan:
         self._engine = engine
         self._out = out
         self._mount = mount
-        self._records: Counter[Hashable] = Counter()  # by record; with requests by what the decision says
+        self._leaves: Counter[Hashable] = Counter()  # by leaf; with requests by what the decision says
         self._decisions: dict[Hashable, Decision] = {}
         self._tails: dict[Hashable, str] = {}
         self._clients: Counter[str] = Counter()
@@ -106,7 +106,7 @@ class Scan:
     @property
     def decided(self) -> int:
         """Lines that got a decision."""
-        return self._records.total()
+        return self._leaves.total()
 
     @property
     def lines(self) -> int:
@@ -247,8 +247,8 @@ class Scan:
 
     def _tallies(self, keys: Callable[[Decision], Iterable[Key]]) -> list[Tally[Key]]:
         counts: Counter[tuple[Key, str]] = Counter()
-        for record, lines in self._records.items():
-            decision = self._decisions[record]
+        for leaf, lines in self._leaves.items():
+            decision = self._decisions[leaf]
             for key in keys(decision):
                 counts[key, decision.action] += lines
         return [Tally(key, action, lines) for (key, action), lines in counts.most_common()]
@@ -257,21 +257,21 @@ class Scan:
         import numpy as np
 
         addresses = chunk.addresses
-        records = np.empty(len(addresses), np.uint32)
+        leaves = np.empty(len(addresses), np.uint32)
         start = perf_counter()
-        self._engine.records(addresses, records.data, others_absent=True)
+        self._engine.leaves(addresses, leaves.data, others_absent=True)
         self.seconds_deciding += perf_counter() - start
 
-        found, counts = np.unique(records, return_counts=True)
-        for record, lines in zip(found.tolist(), counts.tolist(), strict=True):
-            if record == MALFORMED:
+        found, counts = np.unique(leaves, return_counts=True)
+        for leaf, lines in zip(found.tolist(), counts.tolist(), strict=True):
+            if leaf == MALFORMED:
                 continue
-            if record not in self._decisions:
-                self._decisions[record] = self._engine.decision(record)
-            self._records[record] += lines
+            if leaf not in self._decisions:
+                self._decisions[leaf] = self._engine.decision(leaf)
+            self._leaves[leaf] += lines
             self._judged.add(source, None, lines)
         if found[-1] == MALFORMED:
-            rows = np.flatnonzero(records == MALFORMED).tolist()
+            rows = np.flatnonzero(leaves == MALFORMED).tolist()
             for row in rows:
                 line = chunk.first + row
                 self._skip(source, line, chunk.addresses[row], chunk.faults.get(line))
@@ -280,7 +280,7 @@ class Scan:
         self._clients.update(addresses)
         self._bound()
         if self._out is not None:
-            self._out.writelines(self._written(chunk, records.tolist(), source))
+            self._out.writelines(self._written(chunk, leaves.tolist(), source))
 
     def _count_requests(self, chunk: Chunk, requests: Sequence[Request], source: str) -> None:
         """Line by line, because each says something of its own."""
@@ -333,7 +333,7 @@ class Scan:
             decision.logged,
         )  # fmt: skip
         self._decisions.setdefault(key, decision)
-        self._records[key] += 1
+        self._leaves[key] += 1
         self._clients[address] += 1
         self._met.setdefault(address, Counter())[key] += 1
         self._judged.add(source, said)
@@ -354,12 +354,12 @@ class Scan:
         if len(self.faults) < FAULTS_KEPT:
             self.faults.append(Fault(source, line, why))
 
-    def _written(self, chunk: Chunk, records: list[int], source: str) -> Iterator[str]:
+    def _written(self, chunk: Chunk, leaves: list[int], source: str) -> Iterator[str]:
         source = quoted(source)
-        for row, (address, record) in enumerate(zip(chunk.addresses, records, strict=True)):
-            if record == MALFORMED:
+        for row, (address, leaf) in enumerate(zip(chunk.addresses, leaves, strict=True)):
+            if leaf == MALFORMED:
                 continue
-            yield self._line(address, record, source, chunk.first + row)
+            yield self._line(address, leaf, source, chunk.first + row)
 
     def _line(self, address: str, key: Hashable, source: str, line: int, more: str = "") -> str:
         tail = self._tails.get(key)
@@ -374,7 +374,7 @@ def moment(seconds: float) -> str:
 
 
 def _tail(decision: Decision) -> str:
-    """The members of a decision that all addresses of its record share, as JSON without the braces."""
+    """The members of a decision that all addresses of its leaf share, as JSON without the braces."""
     import json
 
     members = {

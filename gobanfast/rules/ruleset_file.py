@@ -149,7 +149,7 @@ def _network_names(ruleset: Ruleset) -> AsnTable:
 
     from gobanfast.asn import AsnTable
 
-    known = [] if ruleset.overlay is None else np.unique(ruleset.overlay.record_asn).tolist()
+    known = [] if ruleset.overlay is None else np.unique(ruleset.overlay.leaf_asn).tolist()
     names = ((asn, ruleset.asn.name(asn)) for asn in known if asn)
     return AsnTable.from_arrays(b"", b"", b"", [(asn, name) for asn, name in names if name])
 

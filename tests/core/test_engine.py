@@ -49,19 +49,19 @@ def test_decisions_equal_asking_every_rule(rules: list[OracleRule], table: Oracl
     for level in cpu_levels():
         compiled = CompiledRules(ruleset.rules, unparsable="challenge", kernel=level, **ruleset.overlay.arguments())
         engine = EngineCore(compiled, Settings())
-        records = memoryview(bytearray(4 * len(asked))).cast("I")
-        engine.records(asked, records)
-        for address, record in zip(asked, records, strict=True):
+        leaves = memoryview(bytearray(4 * len(asked))).cast("I")
+        engine.leaves(asked, leaves)
+        for address, leaf in zip(asked, leaves, strict=True):
             plain = ipaddress.ip_address(address)
             unmapped = str(getattr(plain, "ipv4_mapped", None) or plain)
             expected = expected_decision(rules, unmapped, table)
-            for decision in (engine.decide(address), engine.peek(address), engine.decision(record)):
+            for decision in (engine.decide(address), engine.peek(address), engine.decision(leaf)):
                 seen = decision.action, decision.rule, decision.asn, decision.shadow, decision.logged
                 assert expected == seen
         packed = b"".join(parse_address(address) or b"" for address in asked)
         again = memoryview(bytearray(4 * len(asked))).cast("I")
-        engine.records(packed, again)
-        assert records.tolist() == again.tolist()
+        engine.leaves(packed, again)
+        assert leaves.tolist() == again.tolist()
         absent = engine.decide(None)
         assert expected_decision(rules, None, table) == (
             absent.action,
@@ -125,21 +125,19 @@ def test_rules_for_everything_decide_about_malformed_addresses_too() -> None:
 
 
 def test_misuse_raises(engine: Engine) -> None:
-    """Only misuse raises: other types, records that do not exist, arrays that do not fit."""
+    """Only misuse raises: other types, leaves that do not exist, arrays that do not fit."""
     with pytest.raises(TypeError):
         engine.decide(b"8.8.8.8")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"record \d+ does not exist"):
-        engine.decision(engine.compiled.record_count)
+    with pytest.raises(ValueError, match=r"leaf \d+ does not exist"):
+        engine.decision(engine.compiled.leaf_count)
     assert "malformed-address" == engine.decision(NONE).reason
     with pytest.raises(ValueError, match="arrays of compiled rules do not fit each other"):
         CompiledRules(
             engine.ruleset.rules[:1], unparsable="ban", **{**engine.ruleset.overlay.arguments(), "actions": b"\0\0"}
         )
     arguments = engine.ruleset.overlay.arguments()
-    with pytest.raises(ValueError, match="range names a record that does not exist"):
-        CompiledRules(
-            engine.ruleset.rules, unparsable="ban", **{**arguments, "records4": arguments["records4"] + 10_000}
-        )
+    with pytest.raises(ValueError, match="range names a leaf that does not exist"):
+        CompiledRules(engine.ruleset.rules, unparsable="ban", **{**arguments, "leaves4": arguments["leaves4"] + 10_000})
     with pytest.raises(ValueError, match="unparsable='maybe' is not one of"):
         CompiledRules(engine.ruleset.rules, unparsable="maybe", **engine.ruleset.overlay.arguments())
 
@@ -213,7 +211,7 @@ def test_threads_see_old_or_new_rules_never_a_mixture(engine: Engine) -> None:
     )
     allowed = {("ban", "spam", "spam", 3600.0), ("challenge", "other", "other", None)}
     seen: set[tuple[object, ...]] = set()
-    torn: set[int] = set()  # records of one batch that differ
+    torn: set[int] = set()  # leaves of one batch that differ
     stop = threading.Event()
 
     def ask() -> None:
@@ -223,7 +221,7 @@ def test_threads_see_old_or_new_rules_never_a_mixture(engine: Engine) -> None:
             for _ in range(200):
                 decision = engine.decide("198.51.100.7")
                 seen.add((decision.action, decision.rule, decision.reason, decision.duration))
-            engine.records(packed, out)  # detaches: a swap may free the old rules meanwhile
+            engine.leaves(packed, out)  # detaches: a swap may free the old rules meanwhile
             torn.update(set(out.tolist()) if len(set(out.tolist())) > 1 else ())
 
     threads = [threading.Thread(target=ask) for _ in range(4)]

@@ -1,5 +1,5 @@
 /* Rules that open, with a hash or without one, decide every address without leaving their block: whatever is in it, each
- * address has a record, and what wins has an action that can be counted.
+ * address has a leaf, and what wins has an action that can be counted.
  *
  * Input: ranges and masks to build a sound block from, then edits to it, then the addresses to decide. */
 #include "base/gbf_cpu.h"
@@ -7,18 +7,18 @@
 #include "rules/gbf_columns.h"
 #include "rules/gbf_rules.h"
 
-enum { KIND = GBF_TAG('R', 'U', 'L', 'E'), RULES = 70, WORDS = 2, CLASSES = 4, RANGES = 6, RECORDS = 3, ROWS = 32 };
+enum { KIND = GBF_TAG('R', 'U', 'L', 'E'), RULES = 70, WORDS = 2, CLASSES = 4, RANGES = 6, LEAVES = 3, ROWS = 32 };
 
 static void *build(input *in)
 {
     gbf_range ranges[RANGES] = {{{0, 0}, 0}};
-    const gbf_record records[RECORDS] = {{0, 2}, {64500, 3}, {64501, 1}};
+    const gbf_leaf leaves[LEAVES] = {{0, 2}, {64500, 3}, {64501, 1}};
     uint64_t vectors[CLASSES * WORDS], masks[3][WORDS] = {{~UINT64_C(7), 0x0F}, {2, 0x10}, {4, 0x20}};
     uint8_t actions[RULES] = {GBF_ALLOW, GBF_CHALLENGE, GBF_ACTION_LOG};
     uint32_t count = 1;
     for (; count < RANGES; count++) { /* left-aligned, as both families have them; some hang far down */
         uint64_t step = take(in, 1) & 1 ? UINT64_C(1) << 63 >> take(in, 1) % 31 : UINT64_C(1) << 32;
-        ranges[count] = (gbf_range){{ranges[count - 1].start.high + step, 0}, count % RECORDS};
+        ranges[count] = (gbf_range){{ranges[count - 1].start.high + step, 0}, count % LEAVES};
         if (ranges[count].start.high <= ranges[count - 1].start.high)
             break;
     }
@@ -26,8 +26,8 @@ static void *build(input *in)
         vectors[i] = take(in, 1) * UINT64_C(0x0101010101010101);
     for (int i = 3; i < RULES; i++)
         actions[i] = (uint8_t[]){GBF_ALLOW, GBF_CHALLENGE, GBF_BAN}[i % 3];
-    const gbf_rules_source source = {ranges,  ranges, records, vectors, masks[0], masks[1], masks[2],
-                                     actions, count,  count,   RECORDS, CLASSES,  RULES};
+    const gbf_rules_source source = {ranges,  ranges, leaves, vectors, masks[0], masks[1], masks[2],
+                                     actions, count,  count,  LEAVES,  CLASSES,  RULES};
     void *block = NULL;
     gbf_fault fault;
     return gbf_rules_build(&source, &block, &fault) == GBF_OK ? block : NULL;
@@ -41,10 +41,10 @@ static gbf_addr any_address(input *in)
     return (gbf_addr){(uint64_t)take(in, 4) << 32 | take(in, 4), take(in, 1)};
 }
 
-static uint64_t decide(const gbf_rules *r, uint32_t record)
+static uint64_t decide(const gbf_rules *r, uint32_t leaf)
 {
-    must(record < r->record_count);
-    const uint64_t *vector = gbf_rules_vector(r, r->records[record].class);
+    must(leaf < r->leaf_count);
+    const uint64_t *vector = gbf_rules_vector(r, r->leaves[leaf].class);
     const uint64_t *masks[] = {r->enforced, r->shadow, r->logged};
     uint64_t sum = 0;
     for (int i = 0; i < 3; i++) {
@@ -65,7 +65,7 @@ static uint64_t ask(const gbf_rules *r, input in)
     for (uint32_t i = 0; i < ROWS; i++) {
         gbf_addr address = any_address(&in);
         char text[64];
-        sum += decide(r, gbf_rules_record(r, text, gbf_addr_format(address, text)));
+        sum += decide(r, gbf_rules_leaf(r, text, gbf_addr_format(address, text)));
         four[i] = (uint32_t)address.low;
         gbf_addr_store(address, packed + 16 * i);
     }
@@ -74,9 +74,9 @@ static uint64_t ask(const gbf_rules *r, input in)
     for (uint32_t i = 0; i < ROWS; i++)
         sum += decide(r, leaves4[i]) + decide(r, leaves16[i]);
     for (uint64_t i = 0; i < UINT64_C(1) << r->lpm.v4.direct_bits; i++) /* every slot that an edit can have met */
-        must(gbf_trie_find4(&r->lpm.v4, (uint32_t)(i << (32 - r->lpm.v4.direct_bits))) < r->record_count);
+        must(gbf_trie_find4(&r->lpm.v4, (uint32_t)(i << (32 - r->lpm.v4.direct_bits))) < r->leaf_count);
     for (uint64_t i = 0; i < UINT64_C(1) << r->lpm.v6.direct_bits; i++)
-        must(gbf_trie_find6(&r->lpm.v6, (gbf_addr){i << (64 - r->lpm.v6.direct_bits), 0}) < r->record_count);
+        must(gbf_trie_find6(&r->lpm.v6, (gbf_addr){i << (64 - r->lpm.v6.direct_bits), 0}) < r->leaf_count);
     uint64_t *base = malloc(8ul * r->words);
     uint32_t *winners = malloc(4 * r->class_count), rules[ROWS], asns[ROWS];
     uint8_t actions[ROWS];

@@ -50,10 +50,10 @@ def test_arrays_keep_the_contract_of_the_engine(rules: list[OracleRule], table: 
     assert keys6[0] == bytes(16)
     assert np.all(overlay.starts4[1:] > overlay.starts4[:-1])
     assert sorted(set(keys6)) == keys6
-    assert len(overlay.starts4) == len(overlay.records4)
-    assert len(overlay.starts6) == len(overlay.records6)
-    assert max(overlay.records4.max(), overlay.records6.max()) < len(overlay.record_asn) == len(overlay.record_class)
-    assert (overlay.record_class.max() + 1) * overlay.words == len(overlay.vectors)
+    assert len(overlay.starts4) == len(overlay.leaves4)
+    assert len(overlay.starts6) == len(overlay.leaves6)
+    assert max(overlay.leaves4.max(), overlay.leaves6.max()) < len(overlay.leaf_asn) == len(overlay.leaf_class)
+    assert (overlay.leaf_class.max() + 1) * overlay.words == len(overlay.vectors)
     assert len(overlay.actions) == len(first.rules) <= overlay.words * 64
     assert first.content_hash == second.content_hash
 

@@ -222,8 +222,8 @@ def test_misuse_raises() -> None:
     with pytest.raises(TypeError):
         engine.decide("192.0.2.1", "a.example")  # type: ignore[misc]
     with pytest.raises(ValueError, match="rules evil ask for more than the address"):
-        engine.records(["192.0.2.1"], out)
-    engine.records(["192.0.2.1"], out, others_absent=True)
+        engine.leaves(["192.0.2.1"], out)
+    engine.leaves(["192.0.2.1"], out, others_absent=True)
     assert engine.decide("192.0.2.1").rule == engine.decision(out[0]).rule
     text = "rules:\n" + "".join(f"- {{id: r{i}, when: any, action: log}}\n" for i in range(70))
     many = Ruleset.from_text(text, **ANY)

@@ -10,25 +10,25 @@ from gobanfast._core.native.tls cimport gbf_hello
 cdef extern from "rules/gbf_rules.h" nogil:
     const uint32_t GBF_CLASS_ABSENT
     const uint32_t GBF_CLASS_MALFORMED
-    ctypedef struct gbf_record:
+    ctypedef struct gbf_leaf:
         uint32_t asn
         uint32_t klass "class"
     ctypedef struct gbf_rules:
         gbf_lpm lpm
         const gbf_lpm_kernel *kernel
-        const gbf_record *records
+        const gbf_leaf *leaves
         const uint64_t *enforced
         const uint64_t *shadow
         const uint64_t *logged
         const uint8_t *actions
-        uint64_t record_count
+        uint64_t leaf_count
         uint64_t class_count
         uint64_t rule_count
         uint32_t words
     ctypedef struct gbf_rules_source:
         const gbf_range *ranges4
         const gbf_range *ranges6
-        const gbf_record *records
+        const gbf_leaf *leaves
         const uint64_t *vectors
         const uint64_t *enforced
         const uint64_t *shadow
@@ -36,7 +36,7 @@ cdef extern from "rules/gbf_rules.h" nogil:
         const uint8_t *actions
         uint64_t range_count4
         uint64_t range_count6
-        uint64_t record_count
+        uint64_t leaf_count
         uint64_t class_count
         uint64_t rule_count
     const uint64_t *gbf_rules_vector(const gbf_rules *r, uint32_t klass)
@@ -64,7 +64,7 @@ cdef extern from "rules/gbf_columns.h" nogil:
         uint8_t *actions
         uint32_t *rules
         uint32_t *asns
-    void gbf_columns_decide(const gbf_rules *r, const uint64_t *base, uint8_t unparsable, const uint32_t *records,
+    void gbf_columns_decide(const gbf_rules *r, const uint64_t *base, uint8_t unparsable, const uint32_t *leaves,
                             uint64_t n, const gbf_column *columns, uint32_t column_count, uint32_t *winners,
                             const gbf_rows *out)
 

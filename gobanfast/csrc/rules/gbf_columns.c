@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-enum { FIRST_BITS = 6, AHEAD = 16 /* records asked for before they are read */ };
+enum { FIRST_BITS = 6, AHEAD = 16 /* leaves asked for before they are read */ };
 
 gbf_status gbf_classes_start(gbf_classes *c, uint32_t words, const uint64_t *absent, const uint64_t *malformed)
 {
@@ -117,42 +117,42 @@ static uint32_t first_bit(const gbf_rules *r, const uint64_t *const *vectors, ui
     return GBF_NONE;
 }
 
-static void decide_addresses(const gbf_rules *r, const uint64_t *base, uint8_t unparsable, const uint32_t *records,
+static void decide_addresses(const gbf_rules *r, const uint64_t *base, uint8_t unparsable, const uint32_t *leaves,
                              uint64_t n, uint32_t *winners, const gbf_rows *out)
 {
     for (uint32_t i = 0; i < (uint32_t)r->class_count; i++) {
         const uint64_t *vectors[] = {gbf_rules_vector(r, i), base};
         winners[i] = first_bit(r, vectors, 2);
     }
-    const gbf_record unread = {0, GBF_CLASS_MALFORMED};
+    const gbf_leaf malformed_leaf = {0, GBF_CLASS_MALFORMED};
     for (uint64_t i = 0; i < n; i++) {
-        if (i + AHEAD < n && records[i + AHEAD] != GBF_NONE)
-            GBF_PREFETCH(r->records + records[i + AHEAD]);
-        const gbf_record *record = records[i] == GBF_NONE ? &unread : r->records + records[i];
-        uint32_t rule = winners[record->class];
+        if (i + AHEAD < n && leaves[i + AHEAD] != GBF_NONE)
+            GBF_PREFETCH(r->leaves + leaves[i + AHEAD]);
+        const gbf_leaf *leaf = leaves[i] == GBF_NONE ? &malformed_leaf : r->leaves + leaves[i];
+        uint32_t rule = winners[leaf->class];
         out->rules[i] = rule;
-        out->asns[i] = record->asn;
-        out->actions[i] = rule != GBF_NONE ? r->actions[rule] : records[i] == GBF_NONE ? unparsable : 0;
+        out->asns[i] = leaf->asn;
+        out->actions[i] = rule != GBF_NONE ? r->actions[rule] : leaves[i] == GBF_NONE ? unparsable : GBF_ALLOW;
     }
 }
 
-void gbf_columns_decide(const gbf_rules *r, const uint64_t *base, uint8_t unparsable, const uint32_t *records,
+void gbf_columns_decide(const gbf_rules *r, const uint64_t *base, uint8_t unparsable, const uint32_t *leaves,
                         uint64_t n, const gbf_column *columns, uint32_t column_count, uint32_t *winners,
                         const gbf_rows *out)
 {
     if (column_count == 0) {
-        decide_addresses(r, base, unparsable, records, n, winners, out);
+        decide_addresses(r, base, unparsable, leaves, n, winners, out);
         return;
     }
     const uint64_t *vectors[GBF_COLUMNS_MAX + 2];
-    const gbf_record unread = {0, GBF_CLASS_MALFORMED};
+    const gbf_leaf malformed_leaf = {0, GBF_CLASS_MALFORMED};
     vectors[0] = base;
     for (uint64_t i = 0; i < n; i++) {
-        if (i + AHEAD < n && records[i + AHEAD] != GBF_NONE)
-            GBF_PREFETCH(r->records + records[i + AHEAD]);
-        const gbf_record *record = records[i] == GBF_NONE ? &unread : r->records + records[i];
-        int malformed = records[i] == GBF_NONE;
-        vectors[1] = gbf_rules_vector(r, record->class);
+        if (i + AHEAD < n && leaves[i + AHEAD] != GBF_NONE)
+            GBF_PREFETCH(r->leaves + leaves[i + AHEAD]);
+        const gbf_leaf *leaf = leaves[i] == GBF_NONE ? &malformed_leaf : r->leaves + leaves[i];
+        int malformed = leaves[i] == GBF_NONE;
+        vectors[1] = gbf_rules_vector(r, leaf->class);
         for (uint32_t c = 0; c < column_count; c++) {
             uint32_t class = columns[c].classes[i];
             malformed |= class == GBF_ROW_MALFORMED;
@@ -160,7 +160,7 @@ void gbf_columns_decide(const gbf_rules *r, const uint64_t *base, uint8_t unpars
         }
         uint32_t rule = first_bit(r, vectors, column_count + 2);
         out->rules[i] = rule;
-        out->asns[i] = record->asn;
-        out->actions[i] = rule != GBF_NONE ? r->actions[rule] : malformed ? unparsable : 0;
+        out->asns[i] = leaf->asn;
+        out->actions[i] = rule != GBF_NONE ? r->actions[rule] : malformed ? unparsable : GBF_ALLOW;
     }
 }

@@ -47,10 +47,10 @@ typedef struct {
     uint32_t *rules, *asns;
 } gbf_rows;
 
-/* Decides n rows. records[i]: record of the address, or GBF_NONE when it is not one. `base` is ANDed into every row: what
+/* Decides n rows. leaves[i]: leaf of the address, or GBF_NONE when it is not one. `base` is ANDed into every row: what
  * the absence of every other signal satisfies. `unparsable` is the action where a signal is malformed and no rule decides.
  * `winners` holds class_count items, for rows without columns. */
-void gbf_columns_decide(const gbf_rules *r, const uint64_t *base, uint8_t unparsable, const uint32_t *records,
+void gbf_columns_decide(const gbf_rules *r, const uint64_t *base, uint8_t unparsable, const uint32_t *leaves,
                         uint64_t n, const gbf_column *columns, uint32_t column_count, uint32_t *winners,
                         const gbf_rows *out);
 

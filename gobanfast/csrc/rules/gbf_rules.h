@@ -2,7 +2,7 @@
  *
  * Every matcher turns its signal into a class; every class owns a bit vector of the rules it satisfies, bit i for rule i
  * in decision order. A decision is the AND of the vectors and the first set bit. This is the address: its
- * trie gives a record (origin AS, class). Class 0 is "no address", class 1 is "not an address". Other signals:
+ * trie gives a leaf (origin AS, class). Class 0 is "no address", class 1 is "not an address". Other signals:
  * gbf_signals.h. See DESIGN.md, "Rules". */
 #ifndef GBF_RULES_H
 #define GBF_RULES_H
@@ -15,17 +15,17 @@
 typedef struct {
     uint32_t asn;   /* 0: no AS known */
     uint32_t class; /* index of a vector */
-} gbf_record;
+} gbf_leaf;
 
 /* The rules a class satisfies, the parts of it that may win, would win, or are only noted, as masks of `words` words. */
 typedef struct {
     gbf_lpm lpm;
     const gbf_lpm_kernel *kernel;
-    const gbf_record *records;
+    const gbf_leaf *leaves;
     const uint64_t *vectors;                    /* class_count x words */
     const uint64_t *enforced, *shadow, *logged; /* words each */
     const uint8_t *actions;                     /* gbf_action, one a rule; none is GBF_LIMIT */
-    uint64_t record_count, class_count, rule_count;
+    uint64_t leaf_count, class_count, rule_count;
     uint32_t words;
 } gbf_rules;
 
@@ -47,19 +47,19 @@ GBF_INLINE uint32_t gbf_rules_next(const gbf_rules *r, const uint64_t *vector, c
 }
 
 /* Record of an address text, or GBF_NONE when it is not an address. */
-GBF_INLINE uint32_t gbf_rules_record(const gbf_rules *r, const char *text, size_t n)
+GBF_INLINE uint32_t gbf_rules_leaf(const gbf_rules *r, const char *text, size_t n)
 {
     gbf_addr address;
     return r->kernel->find_text(&r->lpm, text, n, &address);
 }
 
-/* What rules compile to. Ranges cover each family whole and ascend from 0; a range's leaf is a record index. */
+/* What rules compile to. Ranges cover each family whole and ascend from 0; a range's leaf is a leaf index. */
 typedef struct {
     const gbf_range *ranges4, *ranges6;
-    const gbf_record *records;
+    const gbf_leaf *leaves;
     const uint64_t *vectors, *enforced, *shadow, *logged;
     const uint8_t *actions;
-    uint64_t range_count4, range_count6, record_count, class_count, rule_count;
+    uint64_t range_count4, range_count6, leaf_count, class_count, rule_count;
 } gbf_rules_source;
 
 /* Builds a sealed block; on GBF_OK the caller frees *block. GBF_BAD_INPUT when an index points outside its array. */

@@ -79,11 +79,11 @@ def wide(rules: Sequence[Rule], overlay: Overlay, fraction: float = WIDE_FRACTIO
     halves = overlay.starts6.reshape(-1, 16).view(">u8").astype(np.float64)
     starts6 = np.append(halves[:, 0] + halves[:, 1] / 2.0**64, 2.0**64)  # in networks of 64 bits
     families = []
-    for name, sizes, records, total in (
-        ("IPv4 addresses", sizes4, overlay.records4, 1 << 32),
-        ("IPv6 networks (/64)", np.diff(starts6), overlay.records6, 1 << 61),
+    for name, sizes, leaves, total in (
+        ("IPv4 addresses", sizes4, overlay.leaves4, 1 << 32),
+        ("IPv6 networks (/64)", np.diff(starts6), overlay.leaves6, 1 << 61),
     ):
-        weights = np.bincount(overlay.record_class[records], weights=sizes, minlength=len(vectors))
+        weights = np.bincount(overlay.leaf_class[leaves], weights=sizes, minlength=len(vectors))
         families.append((name, weights, total))
     found = []
     for bit, rule in enumerate(rules):

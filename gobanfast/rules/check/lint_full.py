@@ -108,14 +108,14 @@ def _classes(overlay: Overlay, prefixes: PrefixList) -> np.ndarray[Any, Any]:
     """Classes of the ranges that the prefixes meet."""
     found = []
     (first4, end4), (first6, end6) = spans(prefixes)
-    for starts, records, first, end in (
-        (overlay.starts4.astype(np.uint64), overlay.records4, first4, end4),
-        (sortable(overlay.starts6), overlay.records6, first6, end6),
+    for starts, leaves, first, end in (
+        (overlay.starts4.astype(np.uint64), overlay.leaves4, first4, end4),
+        (sortable(overlay.starts6), overlay.leaves6, first6, end6),
     ):
         low = np.searchsorted(starts, first, "right") - 1
         high = np.searchsorted(starts, end, "left")
         for start, stop in zip(low.tolist(), high.tolist(), strict=True):
-            found.append(overlay.record_class[records[start:stop]])
+            found.append(overlay.leaf_class[leaves[start:stop]])
     return np.concatenate(found) if found else np.zeros(0, np.uint32)
 
 

@@ -41,11 +41,11 @@ class Overlay:
     """The arrays of `CompiledRules`, under the names of its arguments."""
 
     starts4: NDArray[np.uint32]
-    records4: NDArray[np.uint32]
+    leaves4: NDArray[np.uint32]
     starts6: NDArray[np.uint8]
-    records6: NDArray[np.uint32]
-    record_asn: NDArray[np.uint32]
-    record_class: NDArray[np.uint32]
+    leaves6: NDArray[np.uint32]
+    leaf_asn: NDArray[np.uint32]
+    leaf_class: NDArray[np.uint32]
     vectors: Words
     enforced: Words
     shadow: Words
@@ -126,17 +126,17 @@ def overlay(rules: Sequence[Rule], asn: AsnTable) -> Overlay:
     inside = np.ones(cells4 + cells6, bool)
     inside[[cells4 - 1, -1]] = False  # the end of each family is a boundary, not a cell
     keys = (cell_asn.astype(np.uint64) << np.uint64(32)) | cell_class
-    records, record = np.unique(keys[inside], return_inverse=True)
-    index: NDArray[np.uint32] = record.reshape(-1).astype(np.uint32)
-    record4, record6 = index[: cells4 - 1], index[cells4 - 1 :]
-    keep4, keep6 = _changes(record4), _changes(record6)
+    leaves, leaf = np.unique(keys[inside], return_inverse=True)
+    index: NDArray[np.uint32] = leaf.reshape(-1).astype(np.uint32)
+    leaf4, leaf6 = index[: cells4 - 1], index[cells4 - 1 :]
+    keep4, keep6 = _changes(leaf4), _changes(leaf6)
     return Overlay(
         starts4=rank4.positions[:-1][keep4].astype(np.uint32),
-        records4=record4[keep4],
+        leaves4=leaf4[keep4],
         starts6=_narrow(rank6.positions[:-1][keep6]),
-        records6=record6[keep6],
-        record_asn=(records >> np.uint64(32)).astype(np.uint32),
-        record_class=records.astype(np.uint32),
+        leaves6=leaf6[keep6],
+        leaf_asn=(leaves >> np.uint64(32)).astype(np.uint32),
+        leaf_class=leaves.astype(np.uint32),
         vectors=np.concatenate([without, distinct]).reshape(-1),
         enforced=_mask([rule.mode == "enforce" and rule.action != "log" for rule in rules], words),
         shadow=_mask([rule.mode == "shadow" for rule in rules], words),
