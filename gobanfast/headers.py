@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gobanfast._core.headers import HeaderPlan, SomeHeaders
+from gobanfast._core.headers import HeaderPlan, PartialHeaders
 
 if TYPE_CHECKING:
     from gobanfast._core.headers import HeaderPairs
@@ -64,7 +64,7 @@ def normalize_headers(headers: HeaderPairs, http: str | None = None) -> Headers:
     """
     if http is not None and http not in HTTP_VERSIONS:
         raise ValueError(f"http={http!r} is not one of {', '.join(HTTP_VERSIONS)}")
-    if isinstance(headers, SomeHeaders):
+    if isinstance(headers, PartialHeaders):
         headers = headers.pairs
     facts = _PLAN.facts(headers, http)
     for text in ("method", "path", "scheme", "protocol", "authority"):

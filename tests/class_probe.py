@@ -80,7 +80,7 @@ def good() -> Iterator[Any]:
     from gobanfast import AsnTable, BanTable, Engine, NameTable, PrefixSet, PrefixTable, Ruleset, parse_client_hello
     from gobanfast._core.asgi import AsgiGate, Budget, MarkedSend, RequestIds
     from gobanfast._core.asn_table import AsnRows
-    from gobanfast._core.headers import HeaderPlan, SomeHeaders
+    from gobanfast._core.headers import HeaderPlan, PartialHeaders
     from gobanfast._core.scorer import Scorer, ScoreWindow
     from gobanfast._core.trackers import Exemption, Trackers
 
@@ -97,7 +97,7 @@ def good() -> Iterator[Any]:
     yield from (compiled_rules.blocks()["RULE"], PrefixSet(["192.0.2.0/24"]), BanTable(capacity=10), AsnTable.starter())
     yield NameTable([("*.a.example", 1), ("c[0-9]+.example", 2), ("re:a+", 3)])
     yield from (parse_client_hello(b""), parse_client_hello(b"\x16\x03\x01\x00\x05\x01\0\0\x01\0"))
-    yield from (HeaderPlan(("x",)), SomeHeaders([(b"x", b"y")], ("x",)), RequestIds(bytes(14)), AsnRows())
+    yield from (HeaderPlan(("x",)), PartialHeaders([(b"x", b"y")], ("x",)), RequestIds(bytes(14)), AsnRows())
     yield from (MarkedSend(print, "id"), Exemption([(1, 2)]), ScoreWindow(settings.score), Scorer(settings.score))
     yield from (Trackers(settings.trackers), Budget(1000))
     gate = types.SimpleNamespace(engine=engine, trust=None, own_trust=None, routes=(), told=False)

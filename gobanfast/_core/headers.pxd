@@ -11,7 +11,7 @@ cdef class HeaderPlan:
     cdef readonly bint keyed
 
 
-cdef class SomeHeaders:
+cdef class PartialHeaders:
     cdef readonly list pairs
     cdef readonly tuple names
 

@@ -4,10 +4,10 @@ from typing import Any, Self, TypeAlias, final
 UA_FAMILIES: tuple[str, ...]
 PROBLEMS: tuple[str | None, ...]
 
-HeaderPairs: TypeAlias = Sequence[Sequence[bytes]] | Mapping[str, Any] | SomeHeaders
+HeaderPairs: TypeAlias = Sequence[Sequence[bytes]] | Mapping[str, Any] | PartialHeaders
 
 @final
-class SomeHeaders:
+class PartialHeaders:
     def __new__(cls, pairs: list[tuple[bytes, bytes]], names: tuple[str, ...]) -> Self: ...
     @property
     def pairs(self) -> list[tuple[bytes, bytes]]: ...

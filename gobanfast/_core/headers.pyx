@@ -223,19 +223,19 @@ cdef class HeaderPlan:
 
 
 @cython.final
-cdef class SomeHeaders:
+cdef class PartialHeaders:
     """Headers of a source that keeps only some: `names` are known, absent where `pairs` has them not; others are
     unknown, so that no condition on them holds. A decision takes them in the place of headers."""
 
     @staticmethod
     def _make(list pairs not None, tuple names not None):
-        cdef SomeHeaders made = SomeHeaders.__new__(SomeHeaders)
+        cdef PartialHeaders made = PartialHeaders.__new__(PartialHeaders)
         made.pairs, made.names = pairs, names
         return made
 
 
 only_whole(HeaderPlan)
-only_whole(SomeHeaders)
+only_whole(PartialHeaders)
 
 
 cdef inline gbf_header_text text_span(bytes text):
@@ -290,10 +290,10 @@ cdef int scan(object headers, const gbf_header_plan *plan, gbf_headers *out, int
     if isinstance(headers, (list, tuple)):
         gbf_headers_start(out, flags | GBF_HEADERS_ORDER)
         status = scan_rows(gbf_rows_of(headers), gbf_row_count(headers), plan, out)
-    elif isinstance(headers, SomeHeaders):
-        scan((<SomeHeaders>headers).pairs, plan, out, SLOTS, flags)
+    elif isinstance(headers, PartialHeaders):
+        scan((<PartialHeaders>headers).pairs, plan, out, SLOTS, flags)
         out.tally.flags |= GBF_HEADERS_UNKNOWN
-        for name in (<SomeHeaders>headers).names:
+        for name in (<PartialHeaders>headers).names:
             out.known |= known_bit(plan, name)
         return 0
     else:

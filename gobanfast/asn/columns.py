@@ -43,7 +43,7 @@ def sampled(text: bytes, layout: Layout) -> list[list[str]]:
     return rows
 
 
-def told(columns: str, head: Head, source: str) -> Layout:
+def layout_of(columns: str, head: Head, source: str) -> Layout:
     """The layout that `columns` names, such as "address,length,asn,name" or "first,last,asn=24". A first row that does
     not fit is a header.
 

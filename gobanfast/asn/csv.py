@@ -67,7 +67,7 @@ class Layout:
 def scan_rows(rows: AsnRows, path: str | os.PathLike[str], columns: str | None = None) -> list[Problem]:
     """Problems of the rows of `path`; the good rows are added to `rows`. `columns` says what the columns hold."""
     text, source = read_text(path), os.fspath(path)
-    layout = detect(text, source) if columns is None else of_columns.told(columns, first_row(text, source), source)
+    layout = detect(text, source) if columns is None else of_columns.layout_of(columns, first_row(text, source), source)
     problems: list[Problem] = []
     if layout.length >= 0:
         text, layout, problems = of_columns.joined(text, layout, source)

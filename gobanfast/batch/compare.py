@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gobanfast._core.engine_core import EngineCore, stored_key
 from gobanfast._core.enums import NONE
-from gobanfast.batch.judged import Judged, live_parts, needs, unheard
+from gobanfast.batch.coverage import Coverage, live_parts, not_replayable, required_signals
 from gobanfast.batch.log_fields import Request
 from gobanfast.batch.logs import Chunk
 from gobanfast.batch.timeline import Timeline
@@ -102,7 +102,7 @@ class _Pair:
         self.before = EngineCore(old.compiled, before, lambda: 0.0)
         self.after = EngineCore(new.compiled, after, lambda: 0.0)
         self.mount = mount
-        self.judged = Judged((*old.rules, *new.rules))
+        self.coverage = Coverage((*old.rules, *new.rules))
         self.leaves: Counter[tuple[int, int]] = Counter()
         self.example: dict[tuple[int, int], str] = {}
 
@@ -116,7 +116,7 @@ class _Pair:
             if parse_address(address) is None:
                 self.found.bad += 1
                 continue
-            self.judged.add(source, request)
+            self.coverage.add(source, request)
             self._differ(address, request, {})
 
     def _by_leaf(self, chunk: Chunk, source: str) -> None:
@@ -134,7 +134,7 @@ class _Pair:
                 self.found.bad += count
                 continue
             self.leaves[key] += count
-            self.judged.add(source, None, count)
+            self.coverage.add(source, None, count)
             self.example.setdefault(key, addresses[row])
 
     def replay(self, logs: Iterable[LogFile]) -> None:
@@ -149,7 +149,7 @@ class _Pair:
             if parse_address(row.address) is None:
                 self.found.bad += 1
                 continue
-            self.judged.add(row.source, row.request)
+            self.coverage.add(row.source, row.request)
             self._differ(row.address, row.request, {"now": 0.0 if base == float("-inf") else now - base})
         self.found.late, self.found.untimed = timeline.late, timeline.untimed
 
@@ -171,17 +171,17 @@ class _Pair:
         rules = (*self.old.rules, *self.new.rules)
         parts: dict[str, None] = {}
         for each in settings:
-            parts |= dict.fromkeys(unheard(each) if self.replayed else live_parts(each))
+            parts |= dict.fromkeys(not_replayable(each) if self.replayed else live_parts(each))
         if not self.replayed and any(map(stored_key, rules)):
             parts["stored bans"] = None
         found.not_asked = list(parts)
         for rule in rules:
-            lines = self.judged.lacking(rule)
+            lines = self.coverage.lacking(rule)
             if lines:
                 found.unjudged[rule.id] = max(lines, found.unjudged.get(rule.id, 0))
         changed = touched(self.old, self.new)
         found.blind = [*self._blind_settings(changed), *self._blind_rules(changed)]
-        found.blind_lines = self.judged.lacking(*changed)
+        found.blind_lines = self.coverage.lacking(*changed)
 
     def _blind_settings(self, changed: Sequence[Rule]) -> list[str]:
         was, now = self.old.settings, self.new.settings
@@ -204,5 +204,5 @@ class _Pair:
         return list(dict.fromkeys(blind))
 
     def _blind_rules(self, changed: Sequence[Rule]) -> list[str]:
-        ids = dict.fromkeys(rule.id for rule in changed if needs(rule) and self.judged.unjudged(rule))
+        ids = dict.fromkeys(rule.id for rule in changed if required_signals(rule) and self.coverage.unjudged(rule))
         return [f"rule {name}" for name in ids]

@@ -14,7 +14,7 @@ from typing import Any
 _ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|.)", re.DOTALL)  # nginx without escape=json writes \xHH: JSON has none
 
 
-def record(line: str) -> dict[str, Any] | None:
+def parse_line(line: str) -> dict[str, Any] | None:
     """The object in a line; None where there is none."""
     try:
         text = line if line.isascii() else line.encode("latin-1").decode("utf-8", "surrogateescape")

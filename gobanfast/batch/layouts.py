@@ -143,16 +143,16 @@ def _combined(index: int) -> Extract:
 
 def _json(keys: Sequence[str]) -> Extract:
     def one(line: str) -> str:
-        record = json_lines.record(line)
-        if record is None:
-            raise ValueError(f"not a JSON object: {shown(line)}")
+        entry = json_lines.parse_line(line)
+        if entry is None:
+            raise ValueError(f"not a JSON object: {quoted(line)}")
         for key in keys:
-            value = json_lines.member(record, key)
+            value = json_lines.member(entry, key)
             if value is None or value == "":
                 continue
             if isinstance(value, str):
                 return value
-            raise ValueError(f"key {key!r} holds {shown(value)}, not an address")
+            raise ValueError(f"key {key!r} holds {quoted(value)}, not an address")
         raise ValueError(f"no key {keys[0]!r}" if len(keys) == 1 else "no key that is known to hold an address")
 
     return _each(one)
@@ -194,7 +194,7 @@ def _csv(samples: Sequence[str], name: str, field: str | None) -> tuple[str, Ext
 def _column(rows: Sequence[Sequence[str]], name: str, field: str | None) -> int:
     """Index of the column that holds the address: told by `field`, by a known header, or by addresses in it."""
     head = rows[0] if rows else []
-    first = shown(", ".join(head))
+    first = quoted(", ".join(head))
     if field is not None:
         if field in head:
             return head.index(field)
@@ -277,7 +277,7 @@ def is_address(text: str) -> bool:
     return True
 
 
-def shown(value: object) -> str:
+def quoted(value: object) -> str:
     """A bad value as an error shows it."""
     text = repr(value)
     return text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "..."

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from gobanfast._core.headers import SomeHeaders
+from gobanfast._core.headers import PartialHeaders
 from gobanfast.batch import json_lines
 from gobanfast.batch.layouts import cells, delimiter_of
 from gobanfast.wire.target import read_target
@@ -24,12 +24,12 @@ class Request(NamedTuple):
     """What a line says: `headers` with pseudo headers as `Engine.peek` takes them, None where it says nothing;
     the names of the signals that the line has a place for; and its time, Unix seconds, None where it has none."""
 
-    headers: SomeHeaders | None = None
+    headers: PartialHeaders | None = None
     held: frozenset[str] = frozenset()
     time: float | None = None
 
 
-Hear = Callable[[str], Request]
+LineParser = Callable[[str], Request]
 
 MOST_REMEMBERED = 256  # characters of a request line whose parts are remembered
 
@@ -71,7 +71,7 @@ _MONTHS = {
 }
 
 
-def hear(samples: Sequence[str], layout: str, asked: Iterable[str] = (), *, timed: bool = True) -> Hear:
+def make_parser(samples: Sequence[str], layout: str, asked: Iterable[str] = (), *, timed: bool = True) -> LineParser:
     """What takes a request out of a line of a log whose first lines are `samples`.
 
     Args:
@@ -99,9 +99,9 @@ def combined(line: str, timed: bool = True) -> Request:
         return Request(time=at)
     request, referer, agent = found.groups()
     if referer is None:
-        return said(unescaped(request), {}, OWN, at, "latin-1")
+        return request_of(unescaped(request), {}, OWN, at, "latin-1")
     values = {"referer": unescaped(referer), "user-agent": unescaped(agent)}
-    return said(unescaped(request), values, _ALL_COMBINED, at, "latin-1")
+    return request_of(unescaped(request), values, _ALL_COMBINED, at, "latin-1")
 
 
 def _after_it(line: str, found: re.Match[str]) -> bool:
@@ -111,10 +111,10 @@ def _after_it(line: str, found: re.Match[str]) -> bool:
 
 def member(line: str, asked: Iterable[str] = ()) -> Request:
     """The request in a line of JSON."""
-    record = json_lines.record(line)
-    if record is None:
+    entry = json_lines.parse_line(line)
+    if entry is None:
         return NOTHING
-    plain = _plain(record)
+    plain = _plain(entry)
     values: dict[str, str] = {}
     for name, keys in _KEYS.items():
         value, held = _first(plain, keys)
@@ -127,7 +127,7 @@ def member(line: str, asked: Iterable[str] = ()) -> Request:
             values |= _pairs(headers)
             break
     request, _ = _first(plain, _LINE)
-    return said(request, values, frozenset(values) | (OWN if request else frozenset()), _time_in(plain), "utf-8")
+    return request_of(request, values, frozenset(values) | (OWN if request else frozenset()), _time_in(plain), "utf-8")
 
 
 def _pairs(headers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -137,7 +137,7 @@ def _pairs(headers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name.lower(), ", ".join(parts) or "-"
 
 
-def columns(samples: Sequence[str]) -> Hear:
+def columns(samples: Sequence[str]) -> LineParser:
     """What takes a request out of a line of CSV whose first line names the columns."""
     delimiter = delimiter_of(samples)
     try:
@@ -156,12 +156,12 @@ def columns(samples: Sequence[str]) -> Hear:
         values = {name: row[index] or "-" for name, index in wanted.items() if index < len(row)}
         request = next((row[index] for index in lines if index < len(row)), None)
         time = _time_in({key: row[index] for key, index in times.items() if index < len(row)})
-        return said(request, values, frozenset(values) | (OWN if request else frozenset()), time, "latin-1")
+        return request_of(request, values, frozenset(values) | (OWN if request else frozenset()), time, "latin-1")
 
     return one
 
 
-def said(
+def request_of(
     request: str | None, values: Mapping[str, str], held: frozenset[str], time: float | None, encoding: str
 ) -> Request:
     """The signals of a request line and of values by header name; "-" is a header that was not there."""
@@ -175,7 +175,7 @@ def said(
         if value != "-"
     ]
     pairs.sort(key=lambda pair: pair[0][0] != ord(":"))
-    return Request(SomeHeaders(pairs, tuple(name for name in kept if name not in OWN)), held, time)
+    return Request(PartialHeaders(pairs, tuple(name for name in kept if name not in OWN)), held, time)
 
 
 def unescaped(text: str) -> str:
@@ -227,8 +227,8 @@ def _normal(key: str) -> str:
     return key.lower().translate({ord(mark): None for mark in "-_()"})
 
 
-def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {_normal(key): value for key, value in reversed([*record.items()])}
+def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {_normal(key): value for key, value in reversed([*entry.items()])}
 
 
 def _stepped(plain: Mapping[str, Any], key: str) -> Any:

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from gobanfast.batch.layouts import ADDRESS_KEYS, EMPTY, FORMATS, SAMPLE_LINES, Extracted, Found, LogError, found
-from gobanfast.batch.log_fields import Hear, Request, hear
+from gobanfast.batch.log_fields import LineParser, Request, make_parser
 
 if TYPE_CHECKING:
     from gobanfast._core.prefix_set import PrefixSet
@@ -95,15 +95,15 @@ class LogFile:
 
     def __iter__(self) -> Iterator[Chunk]:
         first = 1
-        heard: Hear | None = None
+        parser: LineParser | None = None
         try:
             for samples, lines in _sampled(_lines(_unpacked(self._stream), self.name)):
                 if self.found is None and samples:
                     self.found = found(samples, self.name, self._layout, self._field, self._trusted)
                     if self._requests:
-                        heard = hear(samples, self.found.layout, self._asked, timed=self._times)
+                        parser = make_parser(samples, self.found.layout, self._asked, timed=self._times)
                 addresses, faults = _empty(lines) if self.found is None else self.found.extract(lines)
-                requests = None if heard is None else [heard(line) for line in lines]
+                requests = None if parser is None else [parser(line) for line in lines]
                 yield Chunk(first, addresses, {first + index: why for index, why in faults.items()}, requests)
                 first += len(lines)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:

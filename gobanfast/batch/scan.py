@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Generic, NamedTuple, TextIO, TypeVar
 
 from gobanfast._core.enums import LIMITS, NONE
-from gobanfast.batch.judged import Judged, live_parts, unheard
+from gobanfast.batch.coverage import Coverage, live_parts, not_replayable
 from gobanfast.batch.log_fields import Request
 from gobanfast.batch.logs import Chunk, LogFile
 from gobanfast.batch.timeline import Row, Timeline
@@ -101,7 +101,7 @@ class Scan:
         self._clients: Counter[str] = Counter()
         self._met: dict[str, Counter[Hashable]] = {}  # with requests: lines by client and decision
         self._stopped: dict[tuple[str, str], tuple[int, float, int | None]] = {}
-        self._judged = Judged(engine.compiled.rules)
+        self._coverage = Coverage(engine.compiled.rules)
 
     @property
     def decided(self) -> int:
@@ -116,12 +116,12 @@ class Scan:
     @property
     def unjudged(self) -> tuple[str, ...]:
         """Ids of the rules that ask for a signal which no line of a log holds, so that nobody knows it."""
-        return tuple(rule.id for rule in self._engine.compiled.rules if self._judged.unjudged(rule))
+        return tuple(rule.id for rule in self._engine.compiled.rules if self._coverage.unjudged(rule))
 
     @property
     def unjudged_lines(self) -> dict[str, int]:
         """Lines that do not hold what a rule asks for, by the id of each rule of which there are some."""
-        found = {rule.id: self._judged.lacking(rule) for rule in self._engine.compiled.rules}
+        found = {rule.id: self._coverage.lacking(rule) for rule in self._engine.compiled.rules}
         return {rule: lines for rule, lines in found.items() if lines}
 
     @property
@@ -129,7 +129,7 @@ class Scan:
         """Parts of the ruleset that were not asked, in words: live state, or what of it logs cannot tell."""
         settings = self._engine.ruleset.settings
         if self.timeline is not None:
-            return tuple(unheard(settings))
+            return tuple(not_replayable(settings))
         return (*live_parts(settings), *(["stored bans"] if self.stores_bans else []))
 
     @property
@@ -269,7 +269,7 @@ class Scan:
             if leaf not in self._decisions:
                 self._decisions[leaf] = self._engine.decision(leaf)
             self._leaves[leaf] += lines
-            self._judged.add(source, None, lines)
+            self._coverage.add(source, None, lines)
         if found[-1] == MALFORMED:
             rows = np.flatnonzero(leaves == MALFORMED).tolist()
             for row in rows:
@@ -287,15 +287,15 @@ class Scan:
         from gobanfast._core.address import parse_address
 
         peek = self._engine.peek
-        for row, (address, said) in enumerate(zip(chunk.addresses, requests, strict=True)):
+        for row, (address, request) in enumerate(zip(chunk.addresses, requests, strict=True)):
             line = chunk.first + row
             if parse_address(address) is None:
                 self._skip(source, line, address, chunk.faults.get(line))
                 continue
             start = perf_counter()
-            decision = peek(address, headers=said.headers, mount=self._mount)
+            decision = peek(address, headers=request.headers, mount=self._mount)
             self.seconds_deciding += perf_counter() - start
-            key = self._note(decision, address, said, source)
+            key = self._note(decision, address, request, source)
             if self._out is not None:
                 self._out.write(self._line(address, key, quoted(source), line))
         self._bound()
@@ -326,7 +326,7 @@ class Scan:
                 self._line(row.address, key, quoted(row.source), row.line, f', "cause": "{decision.cause}"{at}')
             )
 
-    def _note(self, decision: Decision, address: str, said: Request, source: str) -> Hashable:
+    def _note(self, decision: Decision, address: str, request: Request, source: str) -> Hashable:
         """Counts a decision on a request; returns what stands for it."""
         key = (
             decision.action, decision.rule, decision.cause, decision.asn, decision.reason, decision.shadow,
@@ -336,7 +336,7 @@ class Scan:
         self._leaves[key] += 1
         self._clients[address] += 1
         self._met.setdefault(address, Counter())[key] += 1
-        self._judged.add(source, said)
+        self._coverage.add(source, request)
         return key
 
     def _bound(self) -> None:

@@ -210,9 +210,9 @@ def not_asked(engine: Engine, store: str | None) -> list[str]:
 
 def unjudged(engine: Engine, said: Mapping[str, object], *decisions: Decision) -> list[str]:
     """Ids of the rules that ask for something of a request that was not said, and matched none of `decisions`."""
-    from gobanfast.batch.judged import CONNECTION, needs
+    from gobanfast.batch.coverage import CONNECTION, required_signals
 
-    told = {":path": "path", ":method": "method"}
+    options = {":path": "path", ":method": "method"}
     connection = {"sni", "ja4"} & said.keys()
 
     def lacks(name: str) -> bool:
@@ -220,11 +220,11 @@ def unjudged(engine: Engine, said: Mapping[str, object], *decisions: Decision) -
             return not connection
         if name == ":names":
             return not connection and "headers" not in said
-        return told.get(name, "headers") not in said
+        return options.get(name, "headers") not in said
 
     matched = {name for found in decisions for name in (found.rule, *found.shadow, *found.logged)}
     rules = (rule for rule in engine.ruleset.rules if rule.mode != "off" and rule.id not in matched)
-    return [rule.id for rule in rules if any(map(lacks, needs(rule)))]
+    return [rule.id for rule in rules if any(map(lacks, required_signals(rule)))]
 
 
 def unjudged_text(ids: list[str]) -> str:

@@ -147,7 +147,7 @@ def diff(
     than the log can tell.
     """
     from gobanfast.batch.compare import asks_requests, compare
-    from gobanfast.batch.judged import asked_headers
+    from gobanfast.batch.coverage import required_headers
     from gobanfast.batch.logs import LogFile
     from gobanfast.rules.check.rules_diff import changes
 
@@ -167,7 +167,7 @@ def diff(
                 LogFile(
                     stream, name, layout=layout.value, field=field,
                     requests=asks_requests(before, after), times=replay,
-                    asked=asked_headers(before.compiled, after.compiled), trusted=trusted(after),
+                    asked=required_headers(before.compiled, after.compiled), trusted=trusted(after),
                 )
                 for name, stream in log_streams(logs, stack)
             ]  # fmt: skip

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gobanfast.batch.judged import asked_headers
+from gobanfast.batch.coverage import required_headers
 from gobanfast.batch.logs import LogError, LogFile
 from gobanfast.batch.scan import Reason, Scan, moment
 from gobanfast.cli.common import (
@@ -97,7 +97,7 @@ def scan(
             opened.append(
                 LogFile(
                     stream, name, layout=layout.value, field=field, requests=scanned.asks_requests, times=replay,
-                    asked=asked_headers(engine.compiled), trusted=trusted(engine.ruleset),
+                    asked=required_headers(engine.compiled), trusted=trusted(engine.ruleset),
                 )
             )  # fmt: skip
         try:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gobanfast import Decision, Engine, Ruleset, fingerprint
-from gobanfast._core.headers import SomeHeaders
+from gobanfast._core.headers import PartialHeaders
 from gobanfast.batch.columns import ACTIONS, CAUSES, NO_RULE, Columns
 from oracle.rules import OracleNetworks, OracleRule
 from rules_fakes import FakeAsnTable
@@ -185,10 +185,10 @@ requests = st.lists(
 )
 
 
-def some_headers(row: dict[str, str | None]) -> SomeHeaders:
+def some_headers(row: dict[str, str | None]) -> PartialHeaders:
     """What columns say of the headers of one row, in UTF-8."""
     pairs = [(name.encode(), value.encode()) for name, value in row.items() if value is not None]
-    return SomeHeaders(pairs, tuple(row))
+    return PartialHeaders(pairs, tuple(row))
 
 
 @settings(max_examples=60, deadline=None)

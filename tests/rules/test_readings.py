@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gobanfast import Engine, Ruleset
 from gobanfast._core.enums import DECISIONS
-from gobanfast._core.headers import SomeHeaders
+from gobanfast._core.headers import PartialHeaders
 from gobanfast.reload.canary import Trial
 from gobanfast.reload.decision_diff import Budget
 from gobanfast.telemetry.log import DecisionLog
@@ -77,7 +77,7 @@ def test_a_ban_holds_under_any_reading(target: str) -> None:
     assert "admin" == ENGINE.decide("192.0.2.1", path=read_target(path)).rule
     assert "admin" == ENGINE.decide("192.0.2.1", path=read_target(path.encode())).rule
     assert "admin" == ENGINE.decide("192.0.2.1", headers=pairs).rule
-    assert "admin" == ENGINE.decide("192.0.2.1", headers=SomeHeaders(pairs, ())).rule
+    assert "admin" == ENGINE.decide("192.0.2.1", headers=PartialHeaders(pairs, ())).rule
     assert [ENGINE.compiled.rules.index(rule) for rule in ENGINE.compiled.rules if rule.id == "admin"] == list(
         ENGINE.decide_many(["192.0.2.1"], path=[path]).rule
     )

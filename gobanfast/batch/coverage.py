@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 CONNECTION = ":connection"  # server name and TLS hello: no access log holds them
 
 
-def needs(rule: Rule) -> frozenset[str]:
+def required_signals(rule: Rule) -> frozenset[str]:
     """Names of the signals that a rule asks for besides the address."""
     names = {test.name for test in rule.when.request_tests}
     if rule.when.on_connection:
@@ -23,17 +23,19 @@ def needs(rule: Rule) -> frozenset[str]:
     return frozenset(names)
 
 
-def asked_headers(*rulesets: CompiledRules) -> tuple[str, ...]:
+def required_headers(*rulesets: CompiledRules) -> tuple[str, ...]:
     """Names of the headers that rules ask for."""
-    names = {name for compiled in rulesets for rule in compiled.rules for name in needs(rule) if name[0] != ":"}
+    names = {
+        name for compiled in rulesets for rule in compiled.rules for name in required_signals(rule) if name[0] != ":"
+    }
     return tuple(sorted(names))
 
 
-class Judged:
+class Coverage:
     """Counts of the lines of each log by the signals they hold, of those that `rules` ask for."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
-        self._asked: frozenset[str] = frozenset().union(*map(needs, rules))
+        self._asked: frozenset[str] = frozenset().union(*map(required_signals, rules))
         self._lines: Counter[tuple[str, frozenset[str]]] = Counter()
 
     def add(self, source: str, request: Request | None, lines: int = 1) -> None:
@@ -42,12 +44,12 @@ class Judged:
 
     def lacking(self, *rules: Rule) -> int:
         """Lines that do not hold what one of the rules asks for."""
-        wanted = [needs(rule) for rule in rules]
+        wanted = [required_signals(rule) for rule in rules]
         return sum(lines for (_, held), lines in self._lines.items() if not all(names <= held for names in wanted))
 
     def unjudged(self, rule: Rule) -> bool:
         """Whether no line of some log holds what the rule asks for."""
-        wanted = needs(rule)
+        wanted = required_signals(rule)
         logs = {source for source, _ in self._lines}
         told = {source for source, held in self._lines if wanted <= held}
         return bool(wanted) and (logs != told or not logs)
@@ -61,7 +63,7 @@ def live_parts(settings: Settings) -> list[str]:
     ]
 
 
-def unheard(settings: Settings) -> list[str]:
+def not_replayable(settings: Settings) -> list[str]:
     """What a replay of logs cannot ask in full, in words: logs hold no fingerprint and no server name."""
     trackers = settings.trackers
     return [
