@@ -15,4 +15,5 @@ cdef class Block:
     cdef Block adopt(void *data)
 
 
+cdef Block tagged(object blocks, str tag)
 cdef int raise_for(gbf_status status, const gbf_fault *fault, str path) except -1

@@ -225,6 +225,14 @@ cdef class Block:
 only_whole(Block)
 
 
+cdef Block tagged(object blocks, str tag):
+    """The block under a tag of a dict of blocks. KeyError, or TypeError for what is none: None passes for a Block."""
+    block = blocks[tag]
+    if type(block) is not Block:
+        raise TypeError(f"{tag}: expected Block, got {type(block).__name__}")
+    return block
+
+
 cdef Block block_of(void *owned, uint64_t nbytes):
     cdef Block block = Block.__new__(Block)
     block._owned = owned

@@ -88,7 +88,7 @@ def name_column(CompiledRules compiled not None, names, Py_ssize_t rows):
     Cost: 40 to 100 ns a name. Detaches from the interpreter for columns. With `re:` patterns each distinct name is
         asked once, and the column becomes a list: 200 ns a name and more.
     """
-    cdef SignalTable signals = compiled.signals
+    cdef SignalTable signals = signals_of(compiled)
     cdef uint32_t words = signals._signals.words
     cdef gbf_classes classes
     cdef names_context context
@@ -395,6 +395,8 @@ def replay_rows(CompiledRules compiled not None, decisions, Py_ssize_t rows):
     cdef Decision d
     cdef Py_ssize_t i = 0
     for d in decisions:
+        if d is None:
+            raise TypeError(f"decision {i}: expected Decision, got NoneType")
         if d._compiled is not compiled or i == rows:
             raise RuntimeError(f"the rules were replaced during the replay, before row {i}")
         action[i], cause[i], score[i] = d._action, d._cause, d._score
@@ -404,6 +406,13 @@ def replay_rows(CompiledRules compiled not None, decisions, Py_ssize_t rows):
     if i != rows:
         raise ValueError(f"{i} decisions for {rows} rows")
     return actions, rules, asns, causes, scores
+
+
+cdef SignalTable signals_of(CompiledRules compiled):
+    """The signals of rules that ask for some. ValueError where none does."""
+    if compiled.signals is None:
+        raise ValueError("no rule asks for a server name or a ClientHello")
+    return compiled.signals
 
 
 def asks_names(CompiledRules compiled not None):
@@ -418,7 +427,7 @@ def asks_ja4(CompiledRules compiled not None):
 
 def ja4_states(CompiledRules compiled not None):
     """The vectors that no hello, and one that cannot be read, satisfy."""
-    cdef SignalTable signals = compiled.signals
+    cdef SignalTable signals = signals_of(compiled)
     cdef uint32_t words = signals._signals.words
     return tuple([(<const char *>(signals._signals.hello_rows + kind * words))[:8 * words]
                   for kind in range(GBF_ROW_MALFORMED + 1)])
@@ -426,7 +435,7 @@ def ja4_states(CompiledRules compiled not None):
 
 def ja4_vector(CompiledRules compiled not None, str ja4 not None):
     """The vector that a JA4 without a hello satisfies; None for what has not its shape."""
-    cdef SignalTable signals = compiled.signals
+    cdef SignalTable signals = signals_of(compiled)
     cdef uint32_t words = signals._signals.words
     cdef bytes out = b"\xff" * (8 * words), scratch = PyBytes_FromStringAndSize(NULL, 8 * words)
     if signals.and_ja4(<uint64_t *><char *>out, <uint64_t *><char *>scratch, ja4) == GBF_UNPARSABLE_JA4:

@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from gobanfast._core.address cimport pick_kernel
-from gobanfast._core.block cimport Block, raise_for
+from gobanfast._core.block cimport Block, raise_for, tagged
 from gobanfast._core.headers cimport HeaderPlan
 from gobanfast._core.made cimport only_whole
 from gobanfast._core.request_table cimport RequestTable
@@ -101,7 +101,7 @@ cdef class CompiledRules:
         Every index is checked, with `verify` the content hashes too. Raises FormatError for blocks that are damaged or
         do not fit each other.
         """
-        cdef Block block = blocks["RULE"]
+        cdef Block block = tagged(blocks, "RULE")
         cdef SignalTable signals = None
         rules = tuple(rules)
         if "SIGN" in blocks:

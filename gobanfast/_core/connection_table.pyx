@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from gobanfast._core.address cimport gbf_ascii
-from gobanfast._core.block cimport Block, raise_for
+from gobanfast._core.block cimport Block, raise_for, tagged
 from gobanfast._core.made cimport only_whole
 from gobanfast._core.name_text cimport text_of
 from gobanfast._core.name_table cimport NameTable, names_of_block
@@ -98,10 +98,10 @@ cdef class SignalTable:
     def of_blocks(cls, blocks, *, bint verify=True):
         """The table whose `blocks` these are. Every index is checked, with `verify` the content hashes too; FormatError
         for blocks that are damaged or do not fit each other."""
-        cdef Block block = blocks["SIGN"]
+        cdef Block block = tagged(blocks, "SIGN")
         if "NAME" not in blocks:
             raise FormatError(block.path, 0, "signals without their names")
-        return table_of(block, names_of_block(blocks["NAME"], verify), verify)
+        return table_of(block, names_of_block(tagged(blocks, "NAME"), verify), verify)
 
     def blocks(self):
         """Dict of the blocks that `of_blocks` takes, by tag."""
