@@ -51,7 +51,7 @@ EXTENSIONS = {
     "compiled_rules": [*BLOCK, *LPM, "gbf_rules_build", "gbf_trie"],
     "connection_table": [*BLOCK, *NAME, "gbf_signals"],
     "decision": ["gbf_cpu", "gbf_headers", "gbf_headers_build", *XXH3],
-    "engine_core": ["gbf_addr", "gbf_live", "gbf_score", "gbf_tracker", "gbf_window", *BLOCK, *NAME],
+    "engine_core": ["gbf_addr", "gbf_decide", "gbf_score", "gbf_tracker", "gbf_window", *BLOCK, *NAME],
     "enums": [],
     "headers": ["gbf_cpu", "gbf_headers", "gbf_headers_build", *XXH3],
     "name_table": [*BLOCK, *NAME, "gbf_name_build", "gbf_name_dfa"],

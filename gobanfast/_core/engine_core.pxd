@@ -7,7 +7,7 @@ from gobanfast._core.scorer cimport Scorer
 from gobanfast._core.trackers cimport Exemption, Trackers
 from gobanfast._core.native.address cimport gbf_addr
 from gobanfast._core.native.base cimport GBF_ACTIONS, GBF_CAUSES
-from gobanfast._core.native.state cimport gbf_ban_key, gbf_live, gbf_live_request
+from gobanfast._core.native.state cimport gbf_ban_key, gbf_state, gbf_decide_request
 
 
 cdef class EngineState:
@@ -20,7 +20,7 @@ cdef class EngineState:
     cdef readonly Trackers trackers    # None: off
     cdef readonly Scorer scorer        # None: off
     cdef Exemption exemption
-    cdef gbf_live live
+    cdef gbf_state state
     cdef bytes stores                  # stored_key of each rule
     cdef bint any_stored
     cdef bint timed                    # whether a decision needs the time even when nothing of it is banned
@@ -41,13 +41,13 @@ cdef class EngineCore:
     cdef dict _taught                  # client -> when the score last learned by vouch() of it
     cdef uint64_t counts[GBF_CAUSES * GBF_ACTIONS]  # decisions by cause and action
 
-    cdef int keep_hits(self, EngineState state) except -1
+    cdef int keep_hits(self, EngineState snapshot) except -1
     cdef bint may_teach(self, tuple who, double seconds) except -1
     cdef Decision _decide(self, str address, str sni, object tls, object headers, str method, str path, str http,
                           str mount, object now, bint peek)
-    cdef int ask_live(self, EngineState state, Decision d, const gbf_addr *address, str sni, object tls,
-                      object now, bint peek) except -1
-    cdef int ban_tripped(self, EngineState state, Decision d, const gbf_live_request *request) except -1
-    cdef int ban_matched(self, EngineState state, Decision d, const gbf_live_request *request) except -1
-    cdef int store(self, EngineState state, Decision d, const gbf_ban_key *key, object duration, str reason, str rule,
-                   uint8_t by, uint64_t now_ms) except -1
+    cdef int apply_state(self, EngineState snapshot, Decision d, const gbf_addr *address, str sni, object tls,
+                         object now, bint peek) except -1
+    cdef int ban_tripped(self, EngineState snapshot, Decision d, const gbf_decide_request *request) except -1
+    cdef int ban_matched(self, EngineState snapshot, Decision d, const gbf_decide_request *request) except -1
+    cdef int store(self, EngineState snapshot, Decision d, const gbf_ban_key *key, object duration, str reason,
+                   str rule, uint8_t by, uint64_t now_ms) except -1

@@ -24,7 +24,8 @@ from gobanfast._core.native.name cimport gbf_name, gbf_name_fold_scalar, gbf_nam
 from gobanfast._core.native.rules cimport gbf_rules, gbf_rules_next
 from gobanfast._core.native.state cimport (
     GBF_BAN_EPOCH, GBF_BAN_REFUSED, gbf_ban, gbf_ban_client, gbf_ban_fingerprint, gbf_ban_fingerprint_at, gbf_ban_key,
-    gbf_bans_find, gbf_live_answer, gbf_live_decide, gbf_live_idle, gbf_live_prints, gbf_live_request, gbf_live_vouch,
+    gbf_bans_find, gbf_decide_answer, gbf_decide_apply, gbf_decide_idle, gbf_decide_prints, gbf_decide_request,
+    gbf_decide_vouch,
 )
 from gobanfast._core.native.tls cimport GBF_HELLO_OK
 
@@ -99,22 +100,22 @@ cdef class EngineState:
                 raise MemoryError()
             for i, rule in enumerate(compiled.rules):
                 made.weighs[<size_t>i] = rule.weigh or 0
-        memset(&made.live, 0, sizeof(made.live))
-        made.live.bans = bans._bans
-        made.live.exempt = &made.exemption.exempt
-        made.live.ipv6_bits = <uint32_t>client
-        made.live.print_bans = any([kind > 1 for kind in made.stores])
+        memset(&made.state, 0, sizeof(made.state))
+        made.state.bans = bans._bans
+        made.state.exempt = &made.exemption.exempt
+        made.state.ipv6_bits = <uint32_t>client
+        made.state.print_bans = any([kind > 1 for kind in made.stores])
         made.timed = settings.trackers is not None or settings.score is not None
         if made.trackers is not None:
-            made.live.tracker = &made.trackers.tracker
+            made.state.tracker = &made.trackers.tracker
             for trip, name in enumerate(enums.LIMITS):
                 limit = getattr(settings.trackers, name)
                 if limit is not None:
-                    made.live.trip_action[trip] = <uint8_t>enums.ACTIONS.index(limit.action)
-            made.live.trip_action[GBF_TRIP_UNSURE] = <uint8_t>enums.ACTIONS.index(settings.trackers.on_saturated)
+                    made.state.trip_action[trip] = <uint8_t>enums.ACTIONS.index(limit.action)
+            made.state.trip_action[GBF_TRIP_UNSURE] = <uint8_t>enums.ACTIONS.index(settings.trackers.on_saturated)
         if made.scorer is not None:
-            made.live.score = made.scorer.score
-            made.live.score_enforced = settings.score.mode == "enforce"
+            made.state.score = made.scorer.score
+            made.state.score_enforced = settings.score.mode == "enforce"
         return made
 
     def keep_trust(self, trust not None, /):
@@ -181,13 +182,13 @@ cdef class EngineCore:
     def _make(cls, CompiledRules compiled not None, settings not None, clock=None, bytes seed=None, ruleset=None):
         cdef BanTable bans = BanTable(capacity=settings.bans.capacity, clock=clock,
                                       seed=None if seed is None else int.from_bytes(seed, "little"))
-        cdef EngineState state = EngineState(compiled, settings, bans, None, seed, ruleset)
+        cdef EngineState snapshot = EngineState(compiled, settings, bans, None, seed, ruleset)
         cdef EngineCore engine
         on_swap, hits_before, taught = [], {}, {}
         bans.configure(escalate=settings.bans.escalate, on_full=settings.bans.on_full)
-        state.generation = 1
+        snapshot.generation = 1
         engine = bare(allocate, cls)
-        engine._clock, engine._seed, engine.ban_table, engine.snapshot = clock, seed, bans, state
+        engine._clock, engine._seed, engine.ban_table, engine.snapshot = clock, seed, bans, snapshot
         engine.on_swap, engine._hits_before, engine._taught = on_swap, hits_before, taught
         return engine
 
@@ -218,13 +219,13 @@ cdef class EngineCore:
         self.keep_hits(before)
         return before, made
 
-    cdef int keep_hits(self, EngineState state) except -1:
+    cdef int keep_hits(self, EngineState snapshot) except -1:
         """Adds what its rules decided to the figures that outlive it."""
         cdef uint32_t i
-        for i in range(<uint32_t>len(state.compiled.rules)):
-            if state.hits[i] != 0:
-                rule = state.compiled.rules[i].id
-                self._hits_before[rule] = self._hits_before.get(rule, 0) + state.hits[i]
+        for i in range(<uint32_t>len(snapshot.compiled.rules)):
+            if snapshot.hits[i] != 0:
+                rule = snapshot.compiled.rules[i].id
+                self._hits_before[rule] = self._hits_before.get(rule, 0) + snapshot.hits[i]
         return 0
 
     def decided(self):
@@ -238,11 +239,11 @@ cdef class EngineCore:
     def hits(self):
         """Dict of decisions since the engine was made by the id of the rule that decided. Of decisions that other
         threads make in the instant of a swap a few may not be counted."""
-        cdef EngineState state = self.snapshot
+        cdef EngineState snapshot = self.snapshot
         found = dict(self._hits_before)
-        for i, rule in enumerate(state.compiled.rules):
-            if state.hits[i] != 0:
-                found[rule.id] = found.get(rule.id, 0) + state.hits[i]
+        for i, rule in enumerate(snapshot.compiled.rules):
+            if snapshot.hits[i] != 0:
+                found[rule.id] = found.get(rule.id, 0) + snapshot.hits[i]
         return found
 
     def decide(self, address, /, *, str sni=None, ClientHello hello=None, headers=None, str method=None,
@@ -305,14 +306,14 @@ cdef class EngineCore:
         Cost: that of a score, and a dict of at most 10,000 clients; while that is full, nobody is learned from.
         Source: csrc/DESIGN.md, "Score".
         """
-        cdef EngineState state = self.snapshot
-        cdef gbf_live_request request
+        cdef EngineState snapshot = self.snapshot
+        cdef gbf_decide_request request
         cdef gbf_addr parsed, client
         cdef const char *text
         cdef size_t n
         cdef uint32_t bits
         cdef double seconds
-        if state.scorer is None or decision._vouched or not decision._score >= decision._threshold:
+        if snapshot.scorer is None or decision._vouched or not decision._score >= decision._threshold:
             return False
         if now is None and self._clock is None:
             seconds = gbf_now_ms() / 1000.0
@@ -321,7 +322,7 @@ cdef class EngineCore:
         memset(&request, 0, sizeof(request))
         memset(&client, 0, sizeof(client))  # those without an address are one
         if decision._leaf != GBF_NONE and gbf_ascii(decision.address, &text, &n) and gbf_addr_parse(text, n, &parsed):
-            client = gbf_addr_client(parsed, state.live.ipv6_bits, &bits)
+            client = gbf_addr_client(parsed, snapshot.state.ipv6_bits, &bits)
             request.address = &parsed
             request.asn = decision._compiled._rules.leaves[decision._leaf].asn
         who = (client.high, client.low)
@@ -330,7 +331,7 @@ cdef class EngineCore:
         if type(decision) is SignalDecision:
             name_hash(&request, (<SignalDecision>decision)._sni, (<SignalDecision>decision)._tls)
             hashes_of(&request, <SignalDecision>decision)
-        if not gbf_live_vouch(&state.live, &request):
+        if not gbf_decide_vouch(&snapshot.state, &request):
             return False
         decision._vouched = 1
         self._taught[who] = seconds
@@ -347,8 +348,8 @@ cdef class EngineCore:
 
     cdef Decision _decide(self, str address, str sni, object tls, object headers, str method, str path, str http,
                           str mount, object now, bint peek):
-        cdef EngineState state = self.snapshot
-        cdef CompiledRules compiled = state.compiled
+        cdef EngineState snapshot = self.snapshot
+        cdef CompiledRules compiled = snapshot.compiled
         cdef const char *text
         cdef size_t n
         cdef uint32_t leaf = GBF_NONE
@@ -357,22 +358,23 @@ cdef class EngineCore:
         if address is not None and gbf_ascii(address, &text, &n):
             leaf = compiled._rules.kernel.find_text(&compiled._rules.lpm, text, n, &parsed)
         d = decide_leaf(compiled, leaf, address, sni, tls, headers, method, path, http, mount,
-                        SLOTS if headers is None or not gbf_live_prints(&state.live) else
-                        FINGERPRINT if state.live.score == NULL else SHAPE)
-        if not gbf_live_idle(&state.live) or (state.any_stored and d._rule != GBF_NONE and state.stores[d._rule]):
-            self.ask_live(state, d, &parsed if leaf != GBF_NONE else NULL, sni, tls, now, peek)
+                        SLOTS if headers is None or not gbf_decide_prints(&snapshot.state) else
+                        FINGERPRINT if snapshot.state.score == NULL else SHAPE)
+        if not gbf_decide_idle(&snapshot.state) or (snapshot.any_stored and d._rule != GBF_NONE and
+                                                    snapshot.stores[d._rule]):
+            self.apply_state(snapshot, d, &parsed if leaf != GBF_NONE else NULL, sni, tls, now, peek)
         if not peek:
             gbf_count(&self.counts[GBF_ACTIONS * d._cause + d._action])
             if d._cause == GBF_CAUSE_RULE:
-                gbf_count(&state.hits[d._rule])
+                gbf_count(&snapshot.hits[d._rule])
         return d
 
-    cdef int ask_live(self, EngineState state, Decision d, const gbf_addr *address, str sni, object tls,
-                      object now, bint peek) except -1:
+    cdef int apply_state(self, EngineState snapshot, Decision d, const gbf_addr *address, str sni, object tls,
+                         object now, bint peek) except -1:
         """Holds what the rules said against bans, trackers and score."""
-        cdef CompiledRules compiled = state.compiled
-        cdef gbf_live_request request
-        cdef gbf_live_answer said
+        cdef CompiledRules compiled = snapshot.compiled
+        cdef gbf_decide_request request
+        cdef gbf_decide_answer said
         cdef double seconds
         request.address, request.fingerprint, request.shape = address, NULL, NULL
         if type(d) is SignalDecision:
@@ -382,8 +384,8 @@ cdef class EngineCore:
         request.has_name = False
         request.asn = 0 if d._leaf == GBF_NONE else compiled._rules.leaves[d._leaf].asn
         request.decided = d._rule != GBF_NONE
-        if not state.timed and not (request.decided and state.stores[d._rule]):
-            if not gbf_bans_find(state.live.bans, address, request.asn, request.fingerprint, 0, &said.ban):
+        if not snapshot.timed and not (request.decided and snapshot.stores[d._rule]):
+            if not gbf_bans_find(snapshot.state.bans, address, request.asn, request.fingerprint, 0, &said.ban):
                 return 0  # no key of it is stored, whatever the time
         if now is None and self._clock is None:
             request.now_ms = gbf_now_ms()
@@ -394,50 +396,50 @@ cdef class EngineCore:
         request.unparsable = d._unparsable != GBF_UNPARSABLE_NONE
         request.policy = <uint8_t>compiled.unparsable
         request.peek = peek
-        if state.live.score != NULL:
+        if snapshot.state.score != NULL:
             name_hash(&request, sni, tls)
-            if state.weighs != NULL:
-                request.added = state.added(d)
-        gbf_live_decide(&state.live, &request, &said)
+            if snapshot.weighs != NULL:
+                request.added = snapshot.added(d)
+        gbf_decide_apply(&snapshot.state, &request, &said)
         d._cause, d._action, d._trip = said.cause, said.action, said.trip
         d._score, d._threshold, d._coverage = said.score, said.threshold, said.coverage
         if said.cause == GBF_CAUSE_BAN:
-            d._ban = stored_ban(state.bans, &said.ban)
+            d._ban = stored_ban(snapshot.bans, &said.ban)
         elif not peek:
             if said.trip_ban:
-                self.ban_tripped(state, d, &request)
-            elif said.cause == GBF_CAUSE_RULE and state.stores[d._rule]:
-                self.ban_matched(state, d, &request)
+                self.ban_tripped(snapshot, d, &request)
+            elif said.cause == GBF_CAUSE_RULE and snapshot.stores[d._rule]:
+                self.ban_matched(snapshot, d, &request)
         return 0
 
-    cdef int ban_tripped(self, EngineState state, Decision d, const gbf_live_request *request) except -1:
+    cdef int ban_tripped(self, EngineState snapshot, Decision d, const gbf_decide_request *request) except -1:
         """Bans the client whose tracker tripped."""
-        cdef gbf_ban_key key = gbf_ban_client(request.address[0], state.live.ipv6_bits)
+        cdef gbf_ban_key key = gbf_ban_client(request.address[0], snapshot.state.ipv6_bits)
         name = enums.LIMITS[d._trip]
-        limit = getattr(state.settings.trackers, name)
-        return self.store(state, d, &key, limit.duration, name, name, GBF_BY_TRACKER, request.now_ms)
+        limit = getattr(snapshot.settings.trackers, name)
+        return self.store(snapshot, d, &key, limit.duration, name, name, GBF_BY_TRACKER, request.now_ms)
 
-    cdef int ban_matched(self, EngineState state, Decision d, const gbf_live_request *request) except -1:
+    cdef int ban_matched(self, EngineState snapshot, Decision d, const gbf_decide_request *request) except -1:
         """Bans what the rule that decided says it bans; nothing when that is not known of this request."""
         cdef gbf_ban_key key
-        cdef int what = state.stores[d._rule]
-        rule = state.compiled.rules[d._rule]
+        cdef int what = snapshot.stores[d._rule]
+        rule = snapshot.compiled.rules[d._rule]
         if what == 1 and request.address != NULL:
-            key = gbf_ban_client(request.address[0], state.live.ipv6_bits)
+            key = gbf_ban_client(request.address[0], snapshot.state.ipv6_bits)
         elif what == 2 and request.fingerprint != NULL:
             key = gbf_ban_fingerprint(request.fingerprint)
         elif what == 3 and request.address != NULL and request.fingerprint != NULL:
-            key = gbf_ban_fingerprint_at(request.fingerprint, request.address[0], state.live.ipv6_bits)
+            key = gbf_ban_fingerprint_at(request.fingerprint, request.address[0], snapshot.state.ipv6_bits)
         else:
             return 0
-        return self.store(state, d, &key, rule.duration, rule.reason, rule.id, GBF_BY_RULE, request.now_ms)
+        return self.store(snapshot, d, &key, rule.duration, rule.reason, rule.id, GBF_BY_RULE, request.now_ms)
 
-    cdef int store(self, EngineState state, Decision d, const gbf_ban_key *key, object duration, str reason, str rule,
-                   uint8_t by, uint64_t now_ms) except -1:
+    cdef int store(self, EngineState snapshot, Decision d, const gbf_ban_key *key, object duration, str reason,
+                   str rule, uint8_t by, uint64_t now_ms) except -1:
         cdef gbf_ban made
-        if state.bans.make(key, duration, reason, rule, by, GBF_BAN_EPOCH + now_ms, &made) == GBF_BAN_REFUSED:
+        if snapshot.bans.make(key, duration, reason, rule, by, GBF_BAN_EPOCH + now_ms, &made) == GBF_BAN_REFUSED:
             return 0
-        d._ban = stored_ban(state.bans, &made)
+        d._ban = stored_ban(snapshot.bans, &made)
         return 0
 
     def leaves(self, addresses, out, /, *, bint others_absent=False):
@@ -467,7 +469,7 @@ cdef class EngineCore:
                            None, SLOTS)
 
 
-cdef inline int hashes_of(gbf_live_request *request, SignalDecision d) noexcept:
+cdef inline int hashes_of(gbf_decide_request *request, SignalDecision d) noexcept:
     """Fills in fingerprint and shape, as far as the decision has them."""
     if d._has >= FINGERPRINT:
         request.fingerprint = d._print
@@ -480,7 +482,7 @@ only_whole(EngineState)
 cdef newfunc allocate = only_whole(EngineCore)
 
 
-cdef int name_hash(gbf_live_request *request, str sni, object tls) except -1:
+cdef int name_hash(gbf_decide_request *request, str sni, object tls) except -1:
     """Fills in the hash of the server name, if there is one; all malformed names are one."""
     cdef gbf_name name
     cdef const char *text = NULL

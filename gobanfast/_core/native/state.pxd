@@ -212,8 +212,8 @@ cdef extern from "state/gbf_score.h" nogil:
     void gbf_score_mend(gbf_score *s)
 
 
-cdef extern from "state/gbf_live.h" nogil:
-    ctypedef struct gbf_live:
+cdef extern from "state/gbf_decide.h" nogil:
+    ctypedef struct gbf_state:
         gbf_bans *bans
         gbf_tracker *tracker
         const gbf_exempt *exempt
@@ -222,7 +222,7 @@ cdef extern from "state/gbf_live.h" nogil:
         uint8_t *trip_action
         uint8_t print_bans
         uint8_t score_enforced
-    ctypedef struct gbf_live_request:
+    ctypedef struct gbf_decide_request:
         const gbf_addr *address
         const uint64_t *fingerprint
         const uint64_t *shape
@@ -237,7 +237,7 @@ cdef extern from "state/gbf_live.h" nogil:
         uint8_t unparsable
         uint8_t policy
         uint8_t peek
-    ctypedef struct gbf_live_answer:
+    ctypedef struct gbf_decide_answer:
         gbf_ban ban
         float score
         float threshold
@@ -246,7 +246,7 @@ cdef extern from "state/gbf_live.h" nogil:
         uint8_t cause
         uint8_t trip
         uint8_t trip_ban
-    int gbf_live_idle(const gbf_live *live)
-    int gbf_live_prints(const gbf_live *live)
-    void gbf_live_decide(const gbf_live *live, const gbf_live_request *request, gbf_live_answer *answer)
-    int gbf_live_vouch(const gbf_live *live, const gbf_live_request *request)
+    int gbf_decide_idle(const gbf_state *state)
+    int gbf_decide_prints(const gbf_state *state)
+    void gbf_decide_apply(const gbf_state *state, const gbf_decide_request *request, gbf_decide_answer *answer)
+    int gbf_decide_vouch(const gbf_state *state, const gbf_decide_request *request)

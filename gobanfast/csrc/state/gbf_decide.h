@@ -9,8 +9,8 @@
  *   7. otherwise the request may come in
  *
  * Source: DESIGN.md, "What decides". */
-#ifndef GBF_LIVE_H
-#define GBF_LIVE_H
+#ifndef GBF_DECIDE_H
+#define GBF_DECIDE_H
 
 #include "state/gbf_bans.h"
 #include "state/gbf_exempt.h"
@@ -27,7 +27,7 @@ typedef struct {
     uint8_t trip_action[GBF_TRIPS]; /* gbf_action when that trips */
     uint8_t print_bans;             /* 1: some rule bans fingerprints */
     uint8_t score_enforced;         /* 0: scored, and never challenged */
-} gbf_live;
+} gbf_state;
 
 /* One request, and what the rules said of it. */
 typedef struct {
@@ -45,7 +45,7 @@ typedef struct {
     uint8_t unparsable;  /* 1: a signal that rules ask for cannot be read */
     uint8_t policy;      /* gbf_action then */
     uint8_t peek;        /* 1: change nothing */
-} gbf_live_request;
+} gbf_decide_request;
 
 typedef struct {
     gbf_ban ban;                      /* cause GBF_CAUSE_BAN: the one that holds */
@@ -53,27 +53,27 @@ typedef struct {
     uint8_t action, cause;
     uint8_t trip;     /* index of the limit that tripped, of those with the hardest action; GBF_TRIPS: none */
     uint8_t trip_ban; /* 1: the client is to be banned for it, whatever decided this request */
-} gbf_live_answer;
+} gbf_decide_answer;
 
 /* 1 when no part of it would change any answer. */
-GBF_INLINE int gbf_live_idle(const gbf_live *live)
+GBF_INLINE int gbf_decide_idle(const gbf_state *state)
 {
-    return live->tracker == NULL && live->score == NULL &&
-           atomic_load_explicit(&live->bans->lengths4, memory_order_relaxed) == 0;
+    return state->tracker == NULL && state->score == NULL &&
+           atomic_load_explicit(&state->bans->lengths4, memory_order_relaxed) == 0;
 }
 
 /* 1 when some part of it asks for the fingerprint. */
-GBF_INLINE int gbf_live_prints(const gbf_live *live)
+GBF_INLINE int gbf_decide_prints(const gbf_state *state)
 {
     const uint64_t kinds = GBF_BANS_FINGERPRINT | 15 * GBF_BANS_FINGERPRINT_AT4;
-    return live->tracker != NULL || live->score != NULL || live->print_bans ||
-           (atomic_load_explicit(&live->bans->lengths4, memory_order_relaxed) & kinds) != 0;
+    return state->tracker != NULL || state->score != NULL || state->print_bans ||
+           (atomic_load_explicit(&state->bans->lengths4, memory_order_relaxed) & kinds) != 0;
 }
 
-void gbf_live_decide(const gbf_live *live, const gbf_live_request *request, gbf_live_answer *answer);
+void gbf_decide_apply(const gbf_state *state, const gbf_decide_request *request, gbf_decide_answer *answer);
 
 /* Says that the client of a request which the score challenged has passed; reads of it what the score does. 1 when the
  * score learned from it. */
-int gbf_live_vouch(const gbf_live *live, const gbf_live_request *request);
+int gbf_decide_vouch(const gbf_state *state, const gbf_decide_request *request);
 
 #endif
