@@ -110,7 +110,7 @@ build/rivals: $(VENV)/.group-bench
 
 # A build without the GIL has no RE2 to install, so it runs the tests that need none.
 FT_PYTHON ?= python3.13t
-FT_TESTS := ban_table ban_threads trackers score prefix set
+FT_TESTS := ban_feed ban_table ban_threads trackers score prefix set
 test-ft:
 	@command -v $(FT_PYTHON) >/dev/null || { echo 'gobanfast: $(FT_PYTHON) is not on PATH; name one: make test-ft FT_PYTHON=PATH'; exit 1; }
 	$(FT_PYTHON) -m venv .venv-ft

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from gobanfast._core.address import client_of, format_address, parse_address, parse_prefix
 from gobanfast._dataclass import dataclass
@@ -63,8 +63,7 @@ class Ban:
     by: str = "manual"
 
 
-@dataclass(frozen=True, slots=True)
-class BanChange:
+class BanChange(NamedTuple):
     """One change of a ban table, from `BanTable.changes`.
 
     `event` is "add", "extend", "lift" or "evict" (a full table dropped it for another one). `ban` is the ban as it then
