@@ -1,6 +1,6 @@
 """Engine.decide_many, one core: a million rows of addresses, then with names, then with fingerprints as well.
 
-100 rules over the whole routing table, as in bench_decide; with names 40 more that ask for names, and with fingerprints
+100 rules over the whole routing table, as in bench_decide; with names 40 more that require names, and with fingerprints
 40 more that ask for those. Names and fingerprints are Zipf. The peer is what is there without columns: one call a row.
 """
 

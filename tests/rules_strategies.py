@@ -167,7 +167,7 @@ request_conditions = st.fixed_dictionaries(
 
 @st.composite
 def signal_rules(draw: st.DrawFn) -> list[OracleRule]:
-    """Rules some of which ask for names and hellos, in sets that need one word a vector, two, and more."""
+    """Rules some of which require names and hellos, in sets that need one word a vector, two, and more."""
     rules = draw(rule_lists())
     extra = draw(st.lists(signal_conditions, min_size=1, max_size=5))
     return [replace(rule, **extra[i % len(extra)]) for i, rule in enumerate(rules)]
@@ -175,7 +175,7 @@ def signal_rules(draw: st.DrawFn) -> list[OracleRule]:
 
 @st.composite
 def request_rules(draw: st.DrawFn) -> list[OracleRule]:
-    """Rules that ask for headers, method, path, and some for a name as well."""
+    """Rules that require headers, method, path, and some for a name as well."""
     rules = draw(rule_lists())
     extra = draw(st.lists(request_conditions, min_size=1, max_size=6))
     names = draw(st.lists(st.none() | st.just(("a.example", "absent")), min_size=1, max_size=3))

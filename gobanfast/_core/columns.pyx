@@ -416,12 +416,12 @@ cdef SignalTable signals_of(CompiledRules compiled):
 
 
 def asks_names(CompiledRules compiled not None):
-    """Whether some rule asks for the server name."""
+    """Whether some rule requires the server name."""
     return compiled.signals is not None and compiled.signals._signals.asks & GBF_ASKS_NAME != 0
 
 
 def asks_ja4(CompiledRules compiled not None):
-    """Whether some rule asks for the JA4."""
+    """Whether some rule requires the JA4."""
     return compiled.signals is not None and compiled.signals._signals.asks & GBF_ASKS_JA4 != 0
 
 

@@ -10,8 +10,8 @@ cdef class CompiledRules:
     cdef Block _block
     cdef readonly tuple rules
     cdef readonly int unparsable         # gbf_action, never GBF_LIMIT
-    cdef readonly SignalTable signals    # None when no rule asks for a server name or ClientHello
-    cdef readonly RequestTable requests  # None when no rule asks for headers, method or path
+    cdef readonly SignalTable signals    # None when no rule requires a server name or ClientHello
+    cdef readonly RequestTable requests  # None when no rule requires headers, method or path
     cdef readonly HeaderPlan plan        # never None
     cdef readonly object asn             # AsnTable that names its AS numbers; None: not said
     cdef object _facts                   # makes the bytes that `content_hash` covers besides the arrays

@@ -26,8 +26,8 @@ cdef class CompiledRules:
     Args:
         rules: objects with id, reason, duration (seconds or None), in decision order; bit i of a vector is rules[i].
         unparsable: action for a signal that cannot be read (an address text that is none) when no rule decides.
-        signals: SignalTable of the rules that ask for a server name or a ClientHello; None when no rule does.
-        requests: RequestTable of the rules that ask for headers, method or path; None when no rule does.
+        signals: SignalTable of the rules that require a server name or a ClientHello; None when no rule does.
+        requests: RequestTable of the rules that require headers, method or path; None when no rule does.
         plan: HeaderPlan that finds headers and makes fingerprints; None takes that of `requests` or the usual one.
         starts4, leaves4: uint32 each, one item a range: ranges cover IPv4 from 0 on; the leaf of each.
         starts6, leaves6: 16 bytes (network order) and uint32 a range; the same for IPv6.
@@ -107,7 +107,7 @@ cdef class CompiledRules:
         if "SIGN" in blocks:
             signals = SignalTable.of_blocks(blocks, verify=verify)
         elif any([rule.when.on_connection for rule in rules]):
-            raise FormatError(block.path, 0, "rules ask for signals, and there are none")
+            raise FormatError(block.path, 0, "rules require signals, and there are none")
         return compiled_of(block, rules, unparsable, signals, requests, plan, verify, kernel)
 
     def blocks(self):
@@ -143,7 +143,7 @@ cdef class CompiledRules:
 
     @property
     def beyond_address(self):
-        """Ids of the rules that ask for another signal than the address, in decision order."""
+        """Ids of the rules that require another signal than the address, in decision order."""
         return tuple([rule.id for rule in self.rules if rule.when.on_signals])
 
     @property

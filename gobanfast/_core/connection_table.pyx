@@ -49,7 +49,7 @@ cdef class SignalTable:
 
     Args:
         words: 64-bit words in one bit vector of the rules.
-        asks: what some rule asks for: 1 a name, 2 anything of the hello, 4 its JA4, 8 its protocols.
+        asks: what some rule requires: 1 a name, 2 anything of the hello, 4 its JA4, 8 its protocols.
         absent: uint64, one row: the rules that hold when no signal but the address is known.
         names: NameTable whose values are rows of `name_rows`.
         names_digest: 16 bytes that stand for the patterns and their rows.

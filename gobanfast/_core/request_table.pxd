@@ -9,7 +9,7 @@ cdef class RequestTable:
     cdef readonly uint32_t words
     cdef readonly int asks         # of a scan, beside the slots: Wanted
     cdef readonly str content_hash
-    cdef tuple _matchers           # of the slots that rules ask for
+    cdef tuple _matchers           # of the slots that rules require
     cdef Py_ssize_t _both_names    # which of them is that of server name and host; -1: none
     cdef bytes _slots              # uint32 each
     cdef bytes _longest            # uint32 each: bytes of a value that are read

@@ -33,9 +33,9 @@ class Comparison:
         differences: the answers that differ.
         bad: lines without an address.
         not_asked: parts of either ruleset that were not asked, in words.
-        unjudged: by id of each rule of either, the lines that do not hold what it asks for.
+        unjudged: by id of each rule of either, the lines that do not hold what it requires.
         blind: what changes from one to the other and was not asked in full, in words; empty: all of it was asked.
-        blind_lines: lines that lack what a changed rule asks for.
+        blind_lines: lines that lack what a changed rule requires.
         late, untimed: of a replay, lines decided at another time than their own.
     """
 
@@ -73,7 +73,7 @@ def compare(
         replay: asks the bans they make, trackers and score, too, by the log's own times; else the rules alone.
     Raises:
         LogError: a replay of logs without times.
-    Cost: about a microsecond a line beside reading where no rule asks for more than addresses: lines are counted by
+    Cost: about a microsecond a line beside reading where no rule requires more than addresses: lines are counted by
         pairs of leaves, pairs are asked once. Else two decisions a line.
     """
     found = Comparison()
@@ -89,7 +89,7 @@ def compare(
 
 
 def asks_requests(*rulesets: Ruleset) -> bool:
-    """Whether some rule asks for what access logs say of a request."""
+    """Whether some rule requires what access logs say of a request."""
     return any(ruleset.compiled.requests is not None for ruleset in rulesets)
 
 

@@ -16,7 +16,7 @@ CONNECTION = ":connection"  # server name and TLS hello: no access log holds the
 
 
 def required_signals(rule: Rule) -> frozenset[str]:
-    """Names of the signals that a rule asks for besides the address."""
+    """Names of the signals that a rule requires besides the address."""
     names = {test.name for test in rule.when.request_tests}
     if rule.when.on_connection:
         names.add(CONNECTION)
@@ -24,7 +24,7 @@ def required_signals(rule: Rule) -> frozenset[str]:
 
 
 def required_headers(*rulesets: CompiledRules) -> tuple[str, ...]:
-    """Names of the headers that rules ask for."""
+    """Names of the headers that rules require."""
     names = {
         name for compiled in rulesets for rule in compiled.rules for name in required_signals(rule) if name[0] != ":"
     }
@@ -32,7 +32,7 @@ def required_headers(*rulesets: CompiledRules) -> tuple[str, ...]:
 
 
 class Coverage:
-    """Counts of the lines of each log by the signals they hold, of those that `rules` ask for."""
+    """Counts of the lines of each log by the signals they hold, of those that `rules` require."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._asked: frozenset[str] = frozenset().union(*map(required_signals, rules))
@@ -43,12 +43,12 @@ class Coverage:
         self._lines[source, frozenset() if request is None else request.held & self._asked] += lines
 
     def lacking(self, *rules: Rule) -> int:
-        """Lines that do not hold what one of the rules asks for."""
+        """Lines that do not hold what one of the rules requires."""
         wanted = [required_signals(rule) for rule in rules]
         return sum(lines for (_, held), lines in self._lines.items() if not all(names <= held for names in wanted))
 
     def unjudged(self, rule: Rule) -> bool:
-        """Whether no line of some log holds what the rule asks for."""
+        """Whether no line of some log holds what the rule requires."""
         wanted = required_signals(rule)
         logs = {source for source, _ in self._lines}
         told = {source for source, held in self._lines if wanted <= held}

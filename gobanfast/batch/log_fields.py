@@ -75,7 +75,7 @@ def make_parser(samples: Sequence[str], layout: str, asked: Iterable[str] = (), 
     """What takes a request out of a line of a log whose first lines are `samples`.
 
     Args:
-        asked: names of the headers that rules ask for: a line that keeps all headers is told of those.
+        asked: names of the headers that rules require: a line that keeps all headers is told of those.
         timed: whether times are read.
     """
     if layout == "combined":

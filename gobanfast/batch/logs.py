@@ -53,7 +53,7 @@ class LogFile:
         layout: one of FORMATS; "auto" decides by what most of the first lines look like.
         requests: whether chunks have `requests`.
         times: the same, with the times of lines.
-        asked: names of the headers that rules ask for, for layouts that keep all headers.
+        asked: names of the headers that rules require, for layouts that keep all headers.
         field: in place of the layout's own: JSON key, CSV column (name, or number from 1), combined field number.
         trusted: addresses of proxies, passed over from the right where the field lists several addresses.
     Raises:

@@ -71,7 +71,7 @@ class Scan:
     An engine sorts addresses into leaves; all addresses of a leaf share one decision but for the address itself.
     So lines are counted by leaf, and each leaf is asked once what it means.
 
-    Where rules ask for headers, method or path and the log keeps them, every line is decided by what it says of them.
+    Where rules require headers, method or path and the log keeps them, every line is decided by what it says of them.
     Any other signal is one that nobody knows (`unjudged` names the rules that ask). `read` asks the rules alone;
     `replay` asks bans, trackers and score too, each line at its own time.
 
@@ -115,12 +115,12 @@ class Scan:
 
     @property
     def unjudged(self) -> tuple[str, ...]:
-        """Ids of the rules that ask for a signal which no line of a log holds, so that nobody knows it."""
+        """Ids of the rules that require a signal which no line of a log holds, so that nobody knows it."""
         return tuple(rule.id for rule in self._engine.compiled.rules if self._coverage.unjudged(rule))
 
     @property
     def unjudged_lines(self) -> dict[str, int]:
-        """Lines that do not hold what a rule asks for, by the id of each rule of which there are some."""
+        """Lines that do not hold what a rule requires, by the id of each rule of which there are some."""
         found = {rule.id: self._coverage.lacking(rule) for rule in self._engine.compiled.rules}
         return {rule: lines for rule, lines in found.items() if lines}
 
@@ -141,7 +141,7 @@ class Scan:
 
     @property
     def asks_requests(self) -> bool:
-        """Whether some rule asks for what access logs say of a request; then a LogFile should give it."""
+        """Whether some rule requires what access logs say of a request; then a LogFile should give it."""
         return self._engine.compiled.requests is not None
 
     @property

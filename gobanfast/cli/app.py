@@ -48,7 +48,7 @@ def _version(wanted: bool) -> None:
 
 app = App(
     cls=Commands,
-    help="Decide who may come in: by address and AS, server name and headers.",
+    help="Decide requests by address, AS, server name and headers.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
@@ -60,7 +60,7 @@ app = App(
 def options(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
-    """Decide who may come in: by address and AS, server name and headers."""
+    """Decide requests by address, AS, server name and headers."""
 
 
 app.command("check")(check.check)

@@ -14,7 +14,7 @@ from gobanfast.cli.common import App, load_asn, output, table
 if TYPE_CHECKING:
     from gobanfast.asn import Reading
 
-app = App(help="Make and show tables of origin AS numbers.", no_args_is_help=True)
+app = App(help="Compile and inspect tables of origin AS numbers.", no_args_is_help=True)
 
 Source = Annotated[
     Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="MMDB, CSV (also .gz), or table.gbf.")
@@ -24,15 +24,16 @@ Source = Annotated[
 @app.command()
 def build(
     file: Source,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where the table goes, by custom *.gbf.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output file, usually *.gbf.")],
     names: Annotated[
-        Path | None, typer.Option("--names", exists=True, dir_okay=False, help="CSV of asn,name, for a CSV without.")
+        Path | None,
+        typer.Option("--names", exists=True, dir_okay=False, help="CSV of asn,name, for a table without names."),
     ] = None,
     columns: Annotated[
         str | None,
         typer.Option(
             metavar="LIST",
-            help="What the columns hold: prefix, address, length, first, last, asn, name, - (another); or asn=24.",
+            help="Column layout: prefix, address, length, first, last, asn, name, - (another); or asn=24.",
         ),
     ] = None,
 ) -> None:

@@ -73,9 +73,9 @@ def add(
     keys: Keys,
     store: Uri,
     duration: Annotated[
-        str, typer.Option("--for", metavar="DURATION", help="How long: 90s, 1h30m, 7d or permanent.")
+        str, typer.Option("--for", metavar="DURATION", help="Duration: 90s, 1h30m, 7d or permanent.")
     ] = "1h",
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; shown wherever the ban is.")] = "",
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Reason, shown with the ban.")] = "",
     wide: Annotated[bool, typer.Option("--wide", help=WIDE)] = False,
 ) -> None:
     """Ban keys. A longer ban of the same key stays."""
@@ -120,12 +120,12 @@ def import_bans(
         typer.Option(
             "--for",
             metavar="DURATION",
-            help="How long bans without an end of their own last: 1h if not said, and those for good stay so.",
+            help="Duration of bans without an expiry (default 1h); permanent ones stay permanent.",
         ),
     ] = None,
     wide: Annotated[bool, typer.Option("--wide", help=WIDE)] = False,
 ) -> None:
-    """Store the bans of lists; status 1 if an entry is refused. What is already banned for longer stays."""
+    """Import bans from lists; status 1 if an entry is refused. A longer ban of the same key stays."""
     from gobanfast._values import parse_duration
     from gobanfast.bans import DEFAULT_DURATION
     from gobanfast.stores import RecordError

@@ -34,7 +34,9 @@ HEADERS = [
 def bench(
     rules: Annotated[
         Path | None,
-        typer.Option("--rules", "-r", exists=True, dir_okay=False, help="Rules to decide by; none: those of the demo."),
+        typer.Option(
+            "--rules", "-r", exists=True, dir_okay=False, help="Rules to decide by; default: those of the demo."
+        ),
     ] = None,
     asn: Asn = None,
     queries: Annotated[int, typer.Option(min=1_000, max=10_000_000, help="Addresses in a round.")] = 100_000,
@@ -42,7 +44,7 @@ def bench(
     """Time lookups and decisions beside a dict and a call that does nothing.
 
     Decisions are timed twice: with the address alone, and with all that a browser's request says, which costs what the
-    rules ask for. Indicative only: one process, no pinning, whatever else the machine does. `make bench` in the source
+    rules require. Indicative only: one process, no pinning, whatever else the machine does. `make bench` in the source
     tree measures with care, beside other libraries, and says how.
     """
     networks = load_asn(asn)

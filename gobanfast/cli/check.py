@@ -39,7 +39,9 @@ def check(
     addresses: Annotated[list[str], typer.Argument(metavar="ADDRESS...", help="IPv4 or IPv6 addresses.")],
     rules: Annotated[
         Path | None,
-        typer.Option("--rules", "-r", exists=True, dir_okay=False, help="Rules to decide by; none: only the network."),
+        typer.Option(
+            "--rules", "-r", exists=True, dir_okay=False, help="Rules to decide by; default: only show the network."
+        ),
     ] = None,
     asn: Asn = None,
     sni: Sni = None,
@@ -51,12 +53,12 @@ def check(
     store: StoreUri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the network of each address, and what the rules do with it; with --store also by the stored bans."""
+    """Show the network of each address and the decision of the rules; with --store also of the stored bans."""
     refuse_malformed(addresses)
     said = request_signals(sni, ja4, header, method, path, mount)
     if said and rules is None:
         option = {"headers": "header"}.get(next(iter(said)), next(iter(said)))
-        raise typer.BadParameter(f"--{option} needs --rules: without rules nothing asks for it")
+        raise typer.BadParameter(f"--{option} needs --rules: no condition uses it")
     if rules is None and store != os.environ.get("GOBANFAST_STORE"):
         raise typer.BadParameter("--store needs --rules: a rule may allow what is banned")
     networks = load_asn(asn)

@@ -44,7 +44,7 @@ Asn = Annotated[
     ),
 ]
 Sni = Annotated[str | None, typer.Option("--sni", metavar="NAME", help="Server name of the request.")]
-Ja4 = Annotated[str | None, typer.Option("--ja4", help="JA4 of the connection, as a proxy tells it.")]
+Ja4 = Annotated[str | None, typer.Option("--ja4", help="JA4 of the connection, as reported by a proxy.")]
 Header = Annotated[
     list[str] | None, typer.Option("--header", metavar="'NAME: VALUE'", help="A header of the request; repeatable.")
 ]
@@ -59,7 +59,7 @@ StoreUri = Annotated[
         "--store",
         envvar="GOBANFAST_STORE",
         metavar="URI",
-        help="Ask the bans stored here too: sqlite:PATH, redis://...",
+        help="Also check the bans in this store: sqlite:PATH, redis://...",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")]
@@ -79,7 +79,7 @@ class Layout(StrEnum):
 
 Format = Annotated[
     Layout,
-    typer.Option("--format", "-f", help="How lines are written; auto looks at the first hundred."),
+    typer.Option("--format", "-f", help="Log format; auto detects it from the first hundred lines."),
 ]
 Field = Annotated[
     str | None,
@@ -209,7 +209,7 @@ def not_asked(engine: Engine, store: str | None) -> list[str]:
 
 
 def unjudged(engine: Engine, said: Mapping[str, object], *decisions: Decision) -> list[str]:
-    """Ids of the rules that ask for something of a request that was not said, and matched none of `decisions`."""
+    """Ids of the rules that require something of a request that was not said, and matched none of `decisions`."""
     from gobanfast.batch.coverage import CONNECTION, required_signals
 
     options = {":path": "path", ":method": "method"}
@@ -230,7 +230,7 @@ def unjudged(engine: Engine, said: Mapping[str, object], *decisions: Decision) -
 def unjudged_text(ids: list[str]) -> str:
     """The line that says so."""
     more = f" and {len(ids) - MOST_IDS:,} more" if len(ids) > MOST_IDS else ""
-    return f"not judged, because what they ask for was not said: {', '.join(ids[:MOST_IDS])}{more}"
+    return f"not judged, because what they require was not given: {', '.join(ids[:MOST_IDS])}{more}"
 
 
 def unasked_text(parts: list[str], store: str | None) -> str:

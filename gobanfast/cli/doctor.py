@@ -24,19 +24,20 @@ def doctor(
     url: Annotated[
         str | None,
         typer.Option(
-            "--url", help="Server with a Doctor (/gobanfast-doctor unless said); GOBANFAST_TOKEN has its token."
+            "--url", help="Server with a Doctor (default path /gobanfast-doctor); GOBANFAST_TOKEN has its token."
         ),
     ] = None,
     asn: Asn = None,
     trust: Annotated[
-        list[str] | None, typer.Option("--trust", metavar="PREFIX", help="Proxies, where the frontend names them.")
+        list[str] | None,
+        typer.Option("--trust", metavar="PREFIX", help="Proxies that the frontend is configured to trust."),
     ] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes that serve.")] = None,
-    shared: Annotated[bool, typer.Option("--shared", help="They share a store.")] = False,
+    shared: Annotated[bool, typer.Option("--shared", help="The processes share a store.")] = False,
     challenge: Annotated[bool, typer.Option("--challenge", help="A challenge is configured.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find what would make decisions by address wrong: a configuration (--rules), a running server (--url), or both.
+    """Find faults that make decisions by address wrong, in a configuration (--rules), a running server (--url) or both.
 
     Exit status 1 if there is a problem or a warning.
     """

@@ -56,11 +56,11 @@ def explain(
     id: Annotated[str | None, typer.Option("--id", help="Id of the decision in the log.")] = None,  # noqa: A002
     rules_dir: Annotated[
         Path | None,
-        typer.Option("--rules-dir", exists=True, file_okay=False, help="Where earlier rules are kept, for --log."),
+        typer.Option("--rules-dir", exists=True, file_okay=False, help="Folder with earlier rules, for --log."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say why a request is decided as it is: the rule, where it stands, what it saw, what would change it.
+    """Explain the decision about a request: the rule, its place, the values it matched, what would change it.
 
     With --store the stored bans are asked too. With --log and --id: decide a logged decision again, by the rules of
     that time, which may be in --rules-dir; status 1 if it comes out otherwise, or if the rules have changed since.

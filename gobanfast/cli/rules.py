@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from gobanfast.rules import Ruleset
     from gobanfast.rules.rule import Conditions
 
-app = App(help="Work on rules files.", no_args_is_help=True)
+app = App(help="Validate, test, compile and compare rules files.", no_args_is_help=True)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="Rules, YAML or compiled.")]
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="Rules (YAML).")]
@@ -46,7 +46,7 @@ Files = Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir
 
 @app.callback()
 def options() -> None:
-    """Work on rules files."""
+    """Validate, test, compile and compare rules files."""
 
 
 @app.command()
@@ -54,7 +54,7 @@ def lint(
     files: Files,
     asn: Asn = None,
     wide: Annotated[
-        float, typer.Option(min=0, max=100, help="Percent of the addresses that a rule may cover unremarked.")
+        float, typer.Option(min=0, max=100, help="Percent of the addresses that a rule may cover without a warning.")
     ] = 100 / 256,
     as_json: AsJson = False,
 ) -> None:
@@ -62,7 +62,7 @@ def lint(
     from gobanfast.rules import Ruleset
     from gobanfast.rules.check.lint_full import findings
 
-    networks = None if asn is None else load_asn(asn)  # None: the starter table, and a warning where rules ask for ASes
+    networks = None if asn is None else load_asn(asn)  # None: the starter table, and a warning where rules require ASes
     errors = warnings = 0
     found: list[dict[str, Any]] = []
     for file in files:
@@ -109,7 +109,7 @@ def run_tests(files: Files, asn: Asn = None) -> None:
 @app.command("compile")
 def write_compiled(
     file: File,
-    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="Where to; rules.gbf by custom.")],
+    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="Output file, usually rules.gbf.")],
     asn: Asn = None,
 ) -> None:
     """Write the compiled ruleset, which loads in milliseconds and needs no other file; inline tests must pass."""
@@ -134,7 +134,7 @@ def diff(
         float | None, typer.Option(min=0, max=100, help="Status 1 only when more percent of the lines differ.")
     ] = None,
     replay: Annotated[
-        bool, typer.Option("--replay", help="Ask bans, trackers and score too, by the log's own times.")
+        bool, typer.Option("--replay", help="Also apply bans, trackers and score, at the times in the log.")
     ] = False,
     layout: Format = Layout.AUTO,
     field: Field = None,
@@ -202,7 +202,7 @@ def _caveats(compared: Comparison, replay: bool) -> Iterator[str]:
         yield f"not asked: {listed(compared.not_asked)}{hint}"
     if compared.unjudged:
         rules = listed([f"{rule} in {counted(lines, 'line')}" for rule, lines in compared.unjudged.items()])
-        yield f"not judged, because the logs do not hold what a rule asks for: {rules}"
+        yield f"not judged, because the logs do not hold what a rule requires: {rules}"
     if compared.late or compared.untimed:
         yield f"{counted(compared.late, 'line')} out of order, {counted(compared.untimed, 'line')} without a time"
     if compared.blind:
@@ -241,7 +241,7 @@ def explain(
     output().print(table("", columns, rows))
     typer.echo(
         "Decided by: allow rules, bans in force, the other rules in this order, trackers, score; else allow.\n"
-        f"A signal that rules ask for and that cannot be read: {ruleset.unparsable} (unparsable)."
+        f"A signal that rules require and that cannot be read: {ruleset.unparsable} (unparsable)."
     )
 
 

@@ -66,7 +66,7 @@ def scan(
     ] = None,
     replay: Annotated[
         bool,
-        typer.Option("--replay", help="Ask bans, trackers and score too: all lines by the log's own times."),
+        typer.Option("--replay", help="Also apply bans, trackers and score, all lines at the times in the log."),
     ] = False,
     top: Annotated[int, typer.Option(min=1, help="Rows of the network and client tables.")] = 5,
     fail_on: Annotated[FailOn | None, typer.Option(help="Status 1 when a line gets this action.")] = None,
@@ -249,13 +249,13 @@ def _caveats(scanned: Scan, opened: list[LogFile], interrupted: bool) -> Iterato
         yield f"The client is taken from: {'; '.join(elsewhere)}."
     if scanned.unjudged:
         yield (
-            f"Not judged in full, because these logs do not hold what they ask for: {', '.join(scanned.unjudged)}. "
+            f"Not judged in full, because these logs do not hold what they require: {', '.join(scanned.unjudged)}. "
             "No condition on what a log does not hold is met, except sni: absent, which always is."
         )
     partly = {rule: lines for rule, lines in scanned.unjudged_lines.items() if rule not in scanned.unjudged}
     if partly:
         found = ", ".join(f"{rule} in {counted(lines, 'line')}" for rule, lines in partly.items())
-        yield f"Not judged in lines that do not hold what a rule asks for: {found}."
+        yield f"Not judged in lines that do not hold what a rule requires: {found}."
     if scanned.timeline is None and scanned.not_asked:
         yield (
             f"Each line is decided by the rules alone: {listed(scanned.not_asked)} were not asked; --replay asks them, "

@@ -32,24 +32,24 @@ def serve(
         typer.Option(
             "--trust",
             metavar="PREFIX",
-            help="Proxies that may ask; unix for a UNIX socket. Without it: trust of the rules, else this machine.",
+            help="Proxies that may call; unix for a UNIX socket. Default: trust of the rules, else this machine.",
         ),
     ] = None,
     forwarded: Annotated[
-        bool, typer.Option("--forwarded", help="The proxies say the client in Forwarded, not in X-Forwarded-For.")
+        bool, typer.Option("--forwarded", help="Read the client from Forwarded in place of X-Forwarded-For.")
     ] = False,
     signal: Annotated[
         list[str] | None,
-        typer.Option(
-            "--signal", metavar="NAME=HEADER", help="Headers in which the proxies tell sni or ja4: ja4=x-ja4."
-        ),
+        typer.Option("--signal", metavar="NAME=HEADER", help="Headers in which proxies report sni or ja4: ja4=x-ja4."),
     ] = None,
     store: Annotated[
         str | None,
-        typer.Option("--store", "-s", envvar="GOBANFAST_STORE", metavar="URI", help="Where bans outlive the service."),
+        typer.Option(
+            "--store", "-s", envvar="GOBANFAST_STORE", metavar="URI", help="Store of bans that outlive the service."
+        ),
     ] = None,
     log: Annotated[
-        str | None, typer.Option("--log", metavar="URI", help="Where decisions are logged: file:PATH, stdout:, ...")
+        str | None, typer.Option("--log", metavar="URI", help="Sink of the decision log: file:PATH, stdout:, ...")
     ] = None,
     challenge_keys: Annotated[
         Path | None,
@@ -58,15 +58,17 @@ def serve(
         ),
     ] = None,
     mount: Annotated[
-        str | None, typer.Option("--mount", metavar="PATH", help="Prefix that the proxies take away: /app.")
+        str | None, typer.Option("--mount", metavar="PATH", help="Path prefix that the proxies strip: /app.")
     ] = None,
-    contact: Annotated[str | None, typer.Option("--contact", help="Whom refused people may ask.")] = None,
+    contact: Annotated[str | None, typer.Option("--contact", help="Contact shown to refused people.")] = None,
     show_reason: Annotated[
-        bool, typer.Option("--show-reason", help="Tell refused people what decided, and the rule's reason.")
+        bool, typer.Option("--show-reason", help="Show refused people the cause and the rule's reason.")
     ] = False,
-    allow_on_error: Annotated[bool, typer.Option("--allow-on-error", help="Let in where deciding fails.")] = False,
+    allow_on_error: Annotated[
+        bool, typer.Option("--allow-on-error", help="Allow requests when the engine fails.")
+    ] = False,
 ) -> None:
-    """Answer proxies (nginx, Traefik, Caddy, Envoy) that ask about a request; /bans needs GOBANFAST_TOKEN set."""
+    """Run the decision service for proxies (nginx, Traefik, Caddy, Envoy); /bans needs GOBANFAST_TOKEN set."""
     try:
         import uvicorn
         from prometheus_client import CollectorRegistry, generate_latest

@@ -11,7 +11,7 @@ calls of Python for every record of application data. Where an interpreter has n
 from `sni_callback`; `self_check()` says what works here.
 
 How the address is got: from the socket, or the `stream.Listener` it came from; under asyncio, from the transport of the
-SSLProtocol that asked for the SSLObject. Elsewhere (uvloop, a BIO loop of one's own) it is unknown: rules that ask for
+SSLProtocol that asked for the SSLObject. Elsewhere (uvloop, a BIO loop of one's own) it is unknown: rules that require
 an address do not match then, and the HTTP layer is to decide again with it.
 
 Where the guarded context goes in:

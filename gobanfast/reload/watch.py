@@ -152,7 +152,7 @@ class Watcher:
                 return False
             try:
                 self._engine.swap(ruleset)
-            except (ValueError, MemoryError, OverflowError) as error:  # live state that its settings ask for
+            except (ValueError, MemoryError, OverflowError) as error:  # live state that its settings require
                 self._refuse([f"{self.path}: cannot be put in force: {error or type(error).__name__}"])
                 self.failures += 1
                 return False

@@ -132,22 +132,22 @@ class Conditions:
 
     @property
     def on_sni(self) -> bool:
-        """Whether the rule asks for the server name."""
+        """Whether the rule requires the server name."""
         return self.sni is not None or self.sni_file is not None
 
     @property
     def on_ja4(self) -> bool:
-        """Whether the rule asks for the JA4 fingerprint."""
+        """Whether the rule requires the JA4 fingerprint."""
         return self.ja4 is not None or self.ja4_prefix is not None
 
     @property
     def on_whole_hello(self) -> bool:
-        """Whether the rule asks for what only the ClientHello itself says: nobody tells it in other words."""
+        """Whether the rule requires what only the ClientHello itself says: nobody tells it in other words."""
         return self.alpn is not None or self.tls_version_below is not None or self.ech is not None
 
     @property
     def on_hello(self) -> bool:
-        """Whether the rule asks for anything of the ClientHello but the name in it."""
+        """Whether the rule requires anything of the ClientHello but the name in it."""
         return self.on_ja4 or self.on_whole_hello
 
     @property
@@ -169,23 +169,23 @@ class Conditions:
 
     @property
     def on_request(self) -> bool:
-        """Whether the rule asks for anything that a request says inside the connection; look-alikes may be outside."""
+        """Whether the rule requires anything that a request says inside the connection; look-alikes may be outside."""
         said = self.header or self.path or self.method or self.fingerprint or self.shape
         return bool(said) or self.on_names
 
     @property
     def on_names(self) -> bool:
-        """Whether the rule asks for the server name beside the host."""
+        """Whether the rule requires the server name beside the host."""
         return self.lookalike is not None or self.sni_host is not None
 
     @property
     def on_connection(self) -> bool:
-        """Whether the rule asks for the server name or anything else of the ClientHello."""
+        """Whether the rule requires the server name or anything else of the ClientHello."""
         return self.on_sni or self.on_hello
 
     @property
     def on_signals(self) -> bool:
-        """Whether the rule asks for any signal besides the address."""
+        """Whether the rule requires any signal besides the address."""
         return self.on_connection or self.on_request
 
 

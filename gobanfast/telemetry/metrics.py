@@ -320,7 +320,7 @@ class Metrics:
             self._count(counts, "gobanfast_log_failures", lines["failures"])
 
     def _name_rules(self) -> frozenset[str]:
-        """Ids of the rules that ban and ask for the server name."""
+        """Ids of the rules that ban and require the server name."""
         ruleset = self.engine.ruleset
         found = self._named.get(id(ruleset))
         if found is None:

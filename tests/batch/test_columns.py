@@ -245,7 +245,7 @@ def printing() -> Engine:
 
 
 def test_fingerprint_columns_equal_headers(printing: Engine) -> None:
-    """Fingerprints in bytes or as text, beside the headers that rules ask for, decide as the headers do."""
+    """Fingerprints in bytes or as text, beside the headers that rules require, decide as the headers do."""
     rows = [PRINTED[i % 4] for i in range(64)]
     where = [f"192.0.2.{i * 4}" for i in range(64)]
     agents = [dict(row).get(b"user-agent") for row in rows]

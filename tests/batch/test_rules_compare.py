@@ -124,7 +124,7 @@ def test_what_stays_and_cannot_be_asked_is_named_only(tmp_path: Path) -> None:
     found = report(tmp_path, old, new, LOG, "--budget", "10", status=0)
 
     assert "not asked: trackers, score and stored bans; --replay asks them" in shown
-    assert "what a rule asks for: lang in 100 lines\n" in shown
+    assert "what a rule requires: lang in 100 lines\n" in shown
     assert (["trackers", "score", "stored bans"], {"lang": 100}) == (found["not_asked"], found["unjudged"])
 
 

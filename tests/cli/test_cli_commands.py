@@ -45,7 +45,7 @@ def test_check_shows_network_and_decision() -> None:
 
 
 def test_a_request_decides(tmp_path: Path) -> None:
-    """--header, --method, --path and --ja4 are what rules ask for; a header without a name, and no rules, are usage
+    """--header, --method, --path and --ja4 are what rules require; a header without a name, and no rules, are usage
     errors."""
     rules = tmp_path / "rules.yaml"
     conditions = "{header: {user-agent: {contains: evil}}, path: /a*, ja4_prefix: t13}"
@@ -60,7 +60,7 @@ def test_a_request_decides(tmp_path: Path) -> None:
 
 
 def test_check_and_explain_take_a_server_name(tmp_path: Path) -> None:
-    """--sni decides with the name; without rules nothing could ask for it, which is a usage error."""
+    """--sni decides with the name; without rules nothing could require it, which is a usage error."""
     rules = tmp_path / "rules.yaml"
     rules.write_text("rules: [{id: evil, when: {sni: .evil.example}, action: ban}]")
 
@@ -298,7 +298,7 @@ def test_rules_without_live_state_leave_nothing_out(tmp_path: Path) -> None:
 def test_rules_that_could_not_be_judged_are_named(
     tmp_path: Path, command: str, when: str, said: tuple[str, ...]
 ) -> None:
-    """A rule that asks for what was not said of the request is named, in text and JSON; said, it is judged. Rules on
+    """A rule that requires what was not said of the request is named, in text and JSON; said, it is judged. Rules on
     addresses, rules that are off and rules that matched are not named."""
     rules = tmp_path / "rules.yaml"
     rules.write_text(
@@ -308,7 +308,7 @@ def test_rules_that_could_not_be_judged_are_named(
     )
     asked = (command, "203.0.113.77", "-r", str(rules))
 
-    assert "not judged, because what they ask for was not said: asks\n" in run(*asked).stdout
+    assert "not judged, because what they require was not given: asks\n" in run(*asked).stdout
     assert ["asks"] == json.loads(run(*asked, "--json").stdout)["unjudged"]
     assert "not judged" not in run(*asked, *said).stdout
     assert [] == json.loads(run(*asked, *said, "--json").stdout)["unjudged"]

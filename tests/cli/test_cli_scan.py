@@ -148,7 +148,7 @@ def test_out_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_rules_that_logs_cannot_answer_are_named(tmp_path: Path) -> None:
-    """A log has no server name: rules that ask for one see it as absent, and the summary says which they are."""
+    """A log has no server name: rules that require one see it as absent, and the summary says which they are."""
     rules = tmp_path / "rules.yaml"
     named, none = (
         "{id: named, when: {sni: a.example}, action: ban}",
@@ -159,7 +159,7 @@ def test_rules_that_logs_cannot_answer_are_named(tmp_path: Path) -> None:
     shown = scan(LOG, rules=str(rules)).stdout
 
     assert ["challenge", "1,996", "100.0%"] in [line.split() for line in shown.splitlines()]
-    assert "Not judged in full, because these logs do not hold what they ask for: named, none." in shown
+    assert "Not judged in full, because these logs do not hold what they require: named, none." in shown
 
 
 # ---- replay

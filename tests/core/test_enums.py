@@ -75,7 +75,7 @@ def test_no_second_list(text: str) -> None:
 
 
 def test_every_unparsable_signal_has_its_reason() -> None:
-    """Each signal that rules ask for and that cannot be parsed is named in the reason, by the list's word."""
+    """Each signal that rules require and that cannot be parsed is named in the reason, by the list's word."""
     rules = """
     unparsable: ban
     rules:

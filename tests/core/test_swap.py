@@ -59,7 +59,7 @@ def test_a_swap_that_fails_changes_nothing(wrong: dict[str, object]) -> None:
 
 
 def test_another_capacity_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    """The ban table keeps its size until a restart, and the log says so at each swap to rules that ask for another."""
+    """The ban table keeps its size until a restart, and the log says so at each swap to rules that require another."""
     engine = Engine(Ruleset.from_text("bans: {capacity: 5}\n" + RULES))
     with caplog.at_level(logging.WARNING, "gobanfast.rules"):
         engine.swap(Ruleset.from_text("bans: {capacity: 5}\n" + NEXT))

@@ -219,7 +219,7 @@ BAD_INPUT = {
     "a path that is no text": b"GET /\xff\xfe%ff HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     "a method nobody knows": b"GE\x7fT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
 }
-STATED = {  # what the server lets pass is malformed to the engine, because a rule asks for a header
+STATED = {  # what the server lets pass is malformed to the engine, because a rule requires a header
     "ten thousand headers": {400, 403, 431},
     "a header of a megabyte": {400, 403, 431},
     "two hosts": {400, 403},  # granian's WSGI environ has one of them, and nobody can tell

@@ -114,7 +114,7 @@ def test_unknown_headers_are_not_absent_ones() -> None:
     ids=str,
 )
 def test_policy_decides_about_unreadable_requests(request_of: dict[str, Any], reason: str | None) -> None:
-    """When no rule decides and what rules ask for cannot be read, `unparsable` does and the reason says so."""
+    """When no rule decides and what rules require cannot be read, `unparsable` does and the reason says so."""
     engine = engine_of("header: {x: y}", "method: PUT", "path: /x", head="unparsable: ban\n")
     silent = engine_of("prefix: 10.0.0.0/8", head="unparsable: ban\n")
 
@@ -348,7 +348,7 @@ def test_all_errors_at_once() -> None:
 
 
 def test_too_many_headers_are_refused() -> None:
-    """Rules may ask for as many headers as there are slots; one more is an error that names it."""
+    """Rules may require as many headers as there are slots; one more is an error that names it."""
     whens = [f"header: {{h{number}: x}}" for number in range(49)]
     assert "r48" == engine_of(*whens).decide(None, headers=[(b"h48", b"X")]).rule
 

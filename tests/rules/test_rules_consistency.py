@@ -151,7 +151,7 @@ def test_one_request_has_one_host_whatever_it_is_written_in() -> None:
     ids=str,
 )
 def test_policy_decides_about_names_that_cannot_be_read(request_of: dict[str, Any], reason: str | None) -> None:
-    """Rules on names ask for server name and headers: when those cannot be read, `unparsable` decides."""
+    """Rules on names require server name and headers: when those cannot be read, `unparsable` decides."""
     engine = engine_of("lookalike: google.com", head="unparsable: ban\n")
     decision = engine.peek("192.0.2.1", **request_of)
 

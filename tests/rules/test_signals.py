@@ -146,7 +146,7 @@ def test_a_told_ja4_stands_in_for_that_of_a_hello() -> None:
     lambda at, char: TOLD[:at] + char + TOLD[at + 1:], st.integers(0, 35), st.sampled_from([*"0159adgqstGZ_-\0\xe9"])
 ))  # fmt: skip
 def test_what_is_no_ja4_cannot_be_read(text: str) -> None:
-    """A text without the shape is an unreadable signal where a rule asks for it, absent where none does; what may stand
+    """A text without the shape is an unreadable signal where a rule requires it, absent where none does; what may stand
     in a rule has the shape."""
     asks = Engine(Ruleset.from_text(TOLD_RULES, **ANY))
     others = Engine(Ruleset.from_text("unparsable: ban\nrules: [{id: a, when: {alpn: h2}, action: ban}]\n", **ANY))
@@ -194,7 +194,7 @@ def test_explicit_name_wins_over_the_hello() -> None:
 def test_policy_decides_about_unreadable_signals(
     address: str, sni: str | None, said: ClientHello | None, action: str, reason: str | None
 ) -> None:
-    """When no rule decides and a signal that rules ask for cannot be read, `unparsable` does and the reason says so."""
+    """When no rule decides and a signal that rules require cannot be read, `unparsable` does and the reason says so."""
     decision = Engine(Ruleset.from_text(NAMED, **ANY)).decide(address, sni=sni, hello=said)
 
     assert (action, reason) == (decision.action, decision.reason)
@@ -212,7 +212,7 @@ def test_unreadable_signals_that_no_rule_asks_for_do_not_matter() -> None:
 
 
 def test_misuse_raises() -> None:
-    """Other types, and batches whose rules ask for more than a column of addresses holds."""
+    """Other types, and batches whose rules require more than a column of addresses holds."""
     engine = Engine(Ruleset.from_text(NAMED, **ANY))
     out = memoryview(bytearray(4)).cast("I")
     with pytest.raises(TypeError):

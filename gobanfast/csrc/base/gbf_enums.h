@@ -44,7 +44,7 @@ typedef enum { GBF_CAUSE_LIST(GBF_ENUM_NUMBER) GBF_CAUSES } gbf_cause;
     X(GBF_TRIP_UNSURE, "saturated")               /* no limit is known to be reached, one may be */
 typedef enum { GBF_TRIP_LIST(GBF_ENUM_NUMBER) GBF_TRIPS } gbf_trip;
 
-/* The signal that rules ask for and that cannot be parsed; the first is "all can". */
+/* The signal that rules require and that cannot be parsed; the first is "all can". */
 #define GBF_UNPARSABLE_LIST(X)                                                                                         \
     X(GBF_UNPARSABLE_NONE, "")                                                                                         \
     X(GBF_UNPARSABLE_ADDRESS, "address")                                                                               \

@@ -21,7 +21,7 @@ enum {
     GBF_HELLO_ROWS,
 };
 
-enum { /* what some rule asks for */
+enum { /* what some rule requires */
        GBF_ASKS_NAME = 1,
        GBF_ASKS_HELLO = 2, /* anything of it but the name */
        GBF_ASKS_JA4 = 4,

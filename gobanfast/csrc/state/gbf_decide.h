@@ -42,7 +42,7 @@ typedef struct {
     uint8_t has_name;
     uint8_t decided;     /* 1: a rule decided, with rule_action */
     uint8_t rule_action; /* gbf_action */
-    uint8_t unparsable;  /* 1: a signal that rules ask for cannot be read */
+    uint8_t unparsable;  /* 1: a signal that rules require cannot be read */
     uint8_t policy;      /* gbf_action then */
     uint8_t peek;        /* 1: change nothing */
 } gbf_decide_request;

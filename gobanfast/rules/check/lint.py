@@ -46,7 +46,7 @@ def _legacy_traps(documents: Sequence[Document]) -> list[Problem]:
 def _starter(rules: Sequence[Rule]) -> list[Problem]:
     for rule in sorted(rules, key=lambda rule: (rule.line, rule.column)):
         if rule.when.on_asn:
-            message = f"rule '{rule.id}' asks for an AS, and the starter table only knows well-known networks"
+            message = f"rule '{rule.id}' has a condition on the AS, and the starter table only has well-known networks"
             return [
                 _warning(
                     rule.source,

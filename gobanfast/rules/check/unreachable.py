@@ -24,7 +24,7 @@ _NAMED = 3  # rules that a message names
 def unreachable(rules: Sequence[Rule], overlay: Overlay, *, starter: bool) -> Iterator[Problem]:
     """A warning for every rule that matches no address, or whose every match is decided before it.
 
-    Exact for conditions on the address. Of other signals an earlier rule must ask for the same or less: what is found
+    Exact for conditions on the address. Of other signals an earlier rule must require the same or less: what is found
     is true, and some shadowing is not found. Cost: rules x classes, in numpy; compiles nothing.
     """
     vectors = overlay.vectors.reshape(-1, overlay.words)

@@ -30,7 +30,7 @@ _ECHS = ("none", "outer", "inner")
 
 
 def signal_table(rules: Sequence[Rule]) -> SignalTable | None:
-    """The rows of `rules`, which are in decision order; None when no rule asks for either.
+    """The rows of `rules`, which are in decision order; None when no rule requires either.
 
     Raises:
         ValueError: name patterns that do not compile together; the message names one.

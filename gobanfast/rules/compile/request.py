@@ -31,7 +31,7 @@ Holds = Callable[[str], bool]
 
 
 def header_plan(rules: Iterable[Rule], settings: FingerprintSettings) -> HeaderPlan:
-    """What finds the headers that `rules` ask for, and makes fingerprints as `settings` say.
+    """What finds the headers that `rules` require, and makes fingerprints as `settings` say.
 
     Raises:
         ValueError: more names than there are slots.
@@ -46,7 +46,7 @@ def header_plan(rules: Iterable[Rule], settings: FingerprintSettings) -> HeaderP
 
 
 def request_table(rules: Sequence[Rule], plan: HeaderPlan) -> RequestTable | None:
-    """The matchers of `rules`, which are in decision order; None when no rule asks for any of this."""
+    """The matchers of `rules`, which are in decision order; None when no rule requires any of this."""
     from gobanfast._core.request_table import RequestTable
 
     words = len(rules) // 64 + 1
