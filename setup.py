@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
-from setuptools import Extension, setup
+from setuptools import Command, Extension, setup
+from setuptools.command.build import build
+from setuptools.command.build_clib import build_clib
 from setuptools.command.build_ext import build_ext
 
 CSRC = Path("gobanfast/csrc")
@@ -94,10 +96,34 @@ def extension(name: str, kernels: list[str]) -> Extension:
     )
 
 
+def kept(command: Command) -> build:
+    """The folders of a plain build. An editable install has folders of its own, which are thrown away, and the next
+    build in place would compile everything again."""
+    plain = build(command.distribution)
+    plain.ensure_finalized()
+    return plain
+
+
+class BuildClib(build_clib):
+    """Static libraries, in a folder that stays."""
+
+    def initialize_options(self) -> None:
+        super().initialize_options()
+        self.editable_mode = False  # setuptools sets it where it finds it
+
+    def finalize_options(self) -> None:
+        if self.editable_mode:
+            self.build_clib = self.build_temp = kept(self).build_temp
+        super().finalize_options()
+
+
 class BuildExt(build_ext):
     """Extensions, after the library they link: `setup.py build_ext` alone would link an old one, or none."""
 
     def finalize_options(self) -> None:
+        if self.editable_mode:
+            plain = kept(self)
+            self.build_temp, self.build_lib = plain.build_temp, plain.build_platlib
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count()
 
@@ -118,7 +144,7 @@ def library(folder: str) -> tuple[str, dict[str, object]]:
 
 
 setup(
-    cmdclass={"build_ext": BuildExt},
+    cmdclass={"build_clib": BuildClib, "build_ext": BuildExt},
     libraries=[library(folder) for folder in FOLDERS],
     ext_modules=cythonize(
         [extension(name, kernels) for name, kernels in EXTENSIONS.items()],

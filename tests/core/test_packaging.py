@@ -263,3 +263,27 @@ def test_make_has_an_environment_for_each_interpreter_that_is_named(tmp_path):
     assert "needs Python 3.11 or newer" in refused.stdout
     assert refused.returncode
     assert not (ROOT / ".venv-").exists()
+
+
+def test_an_editable_install_builds_where_the_next_build_looks(monkeypatch):
+    """setuptools gives it folders that are thrown away; the build in place after it would compile everything again."""
+    core = pytest.importorskip("setuptools").distutils.core
+    cython = pytest.importorskip("Cython.Build")
+    if not (ROOT / "setup.py").is_file():
+        pytest.skip("no source tree")
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(cython, "cythonize", lambda modules, **_: modules)
+    commands = []
+    for editable in (False, True):
+        distribution = core.run_setup("setup.py", stop_after="init")
+        build = distribution.get_command_obj("build")
+        if editable:
+            build.build_platlib = build.build_temp = "/thrown/away"
+        for name in ("build_clib", "build_ext"):
+            distribution.get_command_obj(name).editable_mode = editable
+            distribution.get_command_obj(name).ensure_finalized()
+        extensions, library = distribution.get_command_obj("build_ext"), distribution.get_command_obj("build_clib")
+        commands.append((extensions.build_lib, extensions.build_temp, library.build_clib, library.build_temp))
+
+    assert commands[0] == commands[1]
+    assert all(folder.startswith("build/") for folder in commands[0])
