@@ -1,4 +1,4 @@
-from typing import Literal, final
+from typing import Any, Literal, final
 
 from gobanfast._core.client_hello import ClientHello
 from gobanfast._core.compiled_rules import CompiledRules
@@ -66,6 +66,7 @@ class Decision:
     def compiled(self) -> CompiledRules: ...
     @property
     def rule_index(self) -> int | None: ...
+    def to_dict(self) -> dict[str, Any]: ...
 
 @final
 class SignalDecision(Decision): ...

@@ -251,6 +251,16 @@ cdef class Decision:
         """Position of the deciding rule in decision order, or None."""
         return self._rule if self._cause == GBF_CAUSE_RULE else None
 
+    def to_dict(self):
+        """The decision as a dict of plain values, ready for JSON: names and forms of a line in the decision log.
+
+        What was decided, `ruleset` (the hash of the rules) and `signals`; values of cookies and credentials are `***`.
+        Cost: microseconds, most of it for headers.
+        """
+        from gobanfast.telemetry.lines import dict_of  # cold, as what a log is made of
+
+        return dict_of(self)
+
     def __repr__(self):
         return (f"<Decision {self.action} address={self.address!r} cause={self.cause!r} rule={self.rule!r} "
                 f"reason={self.reason!r} asn={self.asn}>")

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -24,10 +25,12 @@ SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key
 KEEP = 16384  # bytes of memory up to which a request is queued as it is
 VALUE, NAME = 4096, 256  # characters of a value and of a header's name in a line
 LINE = 16384  # bytes of a line
-FACTS = (
+DECIDED = (
     "action", "cause", "rule", "reason", "duration", "asn", "shadow", "logged", "ban", "expires", "score", "threshold",
-    "coverage", "fingerprint", "shape", "compiled", "address", "sni", "ja4", "hello", "method", "http", "path", "mount",
+    "coverage", "fingerprint", "shape",
 )  # fmt: skip
+"""What was decided: names of attributes, and of members of a line."""
+FACTS = (*DECIDED, "compiled", "address", "sni", "ja4", "hello", "method", "http", "path", "mount")
 # What a line has at most: characters of a value, characters of all headers, bytes of a hello, ids of rules.
 LEVELS = ((VALUE, 12288, VALUE, 1000), (1024, 4096, 2048, 100), (256, 1024, 0, 20), (64, 0, 0, 4))
 # C1 controls and separators, which some readers take for the end of a line, and marks that turn text around.
@@ -142,6 +145,8 @@ def members(
             cut[name] = len(found)
     if cut:
         signals["cut"] = cut
+    shown = {"reason": reason, "shadow": decision.shadow[:ids], "logged": decision.logged[:ids], "ban": ban,
+             "fingerprint": fingerprint}  # fmt: skip
     return {
         "v": VERSION,
         "kind": "decision",
@@ -150,25 +155,26 @@ def members(
         "time": iso(entry.wall),
         "now": entry.now,
         "pid": os.getpid(),
-        "action": decision.action,
-        "cause": decision.cause,
+        **{name: shown[name] if name in shown else getattr(decision, name) for name in DECIDED},
         "outcome": entry.outcome,
-        "rule": decision.rule,
-        "reason": reason,
-        "duration": decision.duration,
-        "asn": decision.asn,
-        "shadow": decision.shadow[:ids],
-        "logged": decision.logged[:ids],
-        "ban": ban,
-        "expires": decision.expires,
-        "score": decision.score,
-        "threshold": decision.threshold,
-        "coverage": decision.coverage,
-        "fingerprint": fingerprint,
-        "shape": decision.shape,
         "ruleset": decision.compiled.content_hash,
         "sampled": entry.weight,
         "pseudonyms": None if hidden is None else iso(entry.wall)[:10],
+        "signals": signals,
+    }
+
+
+def dict_of(decision: Decision) -> dict[str, Any]:
+    """The members of a line that are the decision's own, whole, as plain values: what `Decision.to_dict` returns."""
+    headers: Any = getattr(decision.headers, "pairs", decision.headers)  # of PartialHeaders
+    entry = Entry(0, 0.0, 0.0, decision, headers, None, 1, None, 0)
+    found = {name: getattr(decision, name) for name in DECIDED}
+    signals = signals_of(entry, None, lambda _, text: text, sys.maxsize, sys.maxsize, {})
+    if signals["headers"] is not None:
+        signals["headers"] = [list(pair) for pair in signals["headers"]]
+    return {
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in found.items()},
+        "ruleset": decision.compiled.content_hash,
         "signals": signals,
     }
 

@@ -58,6 +58,34 @@ def engine():
     return Engine(Ruleset.from_text(RULES, source="rules.yaml"))
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {},
+        {"sni": "a.evil.example", "ja4": "t13d1516h2_8daaf6152771_02713d6af862"},
+        {"hello": parse_client_hello(HELLO), "method": "GET", "path": "/x", "mount": "/app"},
+        {"headers": [(b"user-agent", b"curl/8"), (b"cookie", b"secret"), (b"x", b"\xff")], "http": "1.1"},
+        {"headers": {"REQUEST_METHOD": "GET", "PATH_INFO": "/y", "HTTP_USER_AGENT": "curl/8"}},
+    ],
+)
+@pytest.mark.parametrize("address", ["198.51.100.7", "203.0.113.9", "8.8.8.8", "none"])
+def test_a_decision_as_a_dict_is_what_its_line_says(engine, request_, address):
+    """`to_dict` has the values of the line, by the same names; it goes through JSON unchanged."""
+    decision, sink = engine.decide(address, **request_), Kept()
+    log = DecisionLog(sink, sample_allow=1)
+    log.record(decision)
+    log.close()
+    (line,) = sink.lines
+    found = decision.to_dict()
+
+    assert found == json.loads(json.dumps(found))
+    assert found == {name: line[name] for name in found}
+    assert {"v", "kind", "id", "request", "time", "now", "pid", "outcome", "sampled", "pseudonyms"} == set(line) - set(
+        found
+    )
+    assert "secret" not in str(found)
+
+
 @pytest.fixture
 def kept():
     return Kept()
