@@ -55,7 +55,9 @@ EXTENSIONS = {
     "decision": ["gbf_cpu", "gbf_headers", "gbf_headers_build", *XXH3],
     "engine_core": ["gbf_addr", "gbf_decide", "gbf_score", "gbf_tracker", "gbf_window", *BLOCK, *NAME],
     "enums": [],
+    "exchange": ["gbf_cpu", "gbf_headers", "gbf_headers_build", *XXH3],
     "headers": ["gbf_cpu", "gbf_headers", "gbf_headers_build", *XXH3],
+    "log_queue": [],
     "name_table": [*BLOCK, *NAME, "gbf_name_build", "gbf_name_dfa"],
     "name_text": [*BLOCK, *NAME, "gbf_strings"],
     "prefix_set": [*BLOCK, "gbf_addr", "gbf_prefix_sort", *SET],
@@ -63,6 +65,7 @@ EXTENSIONS = {
     "request_table": ["gbf_cpu", "gbf_headers", "gbf_headers_build", "gbf_values", *XXH3],
     "scorer": ["gbf_score", "gbf_window"],
     "trackers": ["gbf_addr", "gbf_tracker"],
+    "wsgi": [],
     "xxh3": ["gbf_cpu", *XXH3],
 }
 

@@ -47,7 +47,7 @@ def cases(data: Data) -> Iterator[Case]:
         for name, log in logs:
             yield Case(
                 SUITE, group, name, "ours", COUNT,
-                prepare=lambda log=log: log.flush(60), run=lambda _, log=log, d=decision: repeat(log.record, d),
+                prepare=lambda log=log: log.flush(60), run=lambda _, log=log, d=decision: repeat(log.observe, d),
             )  # fmt: skip
 
 

@@ -78,11 +78,15 @@ def compiled(cls: type) -> bool:
 def good() -> Iterator[Any]:
     """Whole objects of the compiled classes, and what makes another: (object, arguments or None)."""
     from gobanfast import AsnTable, BanTable, Engine, NameTable, PrefixSet, PrefixTable, Ruleset, parse_client_hello
-    from gobanfast._core.asgi import AsgiGate, Budget, MarkedSend, RequestIds
+    from gobanfast._core.asgi import AsgiMiddleware, SendWrapper
     from gobanfast._core.asn_table import AsnRows
+    from gobanfast._core.exchange import Exchange, GuardCore, RequestIds
     from gobanfast._core.headers import HeaderPlan, PartialHeaders
+    from gobanfast._core.log_queue import Budget
     from gobanfast._core.scorer import Scorer, ScoreWindow
     from gobanfast._core.trackers import Exemption, Trackers
+    from gobanfast._core.wsgi import StartResponse, WsgiMiddleware
+    from gobanfast.frontends.http.guard import HttpGuard
 
     engine = Engine(Ruleset.from_text(RULES))
     signals = {"headers": [(b"user-agent", b"curl/8")], "path": "/x/y", "method": "PUT", "sni": "a.bad.example"}
@@ -98,10 +102,22 @@ def good() -> Iterator[Any]:
     yield NameTable([("*.a.example", 1), ("c[0-9]+.example", 2), ("re:a+", 3)])
     yield from (parse_client_hello(b""), parse_client_hello(b"\x16\x03\x01\x00\x05\x01\0\0\x01\0"))
     yield from (HeaderPlan(("x",)), PartialHeaders([(b"x", b"y")], ("x",)), RequestIds(bytes(14)), AsnRows())
-    yield from (MarkedSend(print, "id"), Exemption([(1, 2)]), ScoreWindow(settings.score), Scorer(settings.score))
+    yield from (Exemption([(1, 2)]), ScoreWindow(settings.score), Scorer(settings.score))
     yield from (Trackers(settings.trackers), Budget(1000))
-    gate = types.SimpleNamespace(engine=engine, trust=None, own_trust=None, routes=(), told=False)
-    yield AsgiGate(print, gate, ids=RequestIds(bytes(14)), handshake=lambda: None, refuse=print)
+    ids = RequestIds(bytes(14))
+    core = GuardCore(
+        engine, ids=ids, own_trust=None, names=None, has_observers=False, finishers=(), logs="none", binds=False
+    )
+    guard = HttpGuard(engine)
+    exchange = Exchange(guard, [(b"host", b"a")], peer="192.0.2.1", method="GET", path="/")
+    exchange.begin()
+    yield from (core, guard, exchange, SendWrapper(print, exchange))
+    yield Exchange(guard, {"HTTP_HOST": "a"}, peer=None, method="GET", path="/")
+    yield AsgiMiddleware(print, guard, handshake=lambda: None, send_response=print)
+    yield from (
+        StartResponse(print, exchange),
+        WsgiMiddleware(print, guard, handshake_of=print, send_response=print, watch=print),
+    )
 
 
 def say(**line: object) -> None:

@@ -1,11 +1,26 @@
+from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from gobanfast._core.ban_table cimport BanTable
 from gobanfast._core.compiled_rules cimport CompiledRules
+from gobanfast._core.native.http cimport gbf_headers
 from gobanfast._core.native.state cimport gbf_ban
 
 cdef enum:
     INLINE_WORDS = 2  # up to 127 rules, a decision needs no memory besides itself
+
+
+# Signals of one request, all borrowed; None where nobody knows one.
+cdef struct Request:
+    PyObject *sni
+    PyObject *tls          # ClientHello, or the str of a JA4 for want of one
+    PyObject *headers
+    PyObject *method
+    PyObject *path
+    PyObject *http
+    PyObject *mount        # "" or None: none
+    gbf_headers *scanned   # headers, method, path and mount, by the plan of the rules that decide; NULL: to be scanned
+    int wanted             # Wanted: of the scan
 
 
 cdef class StoredBan:
@@ -44,15 +59,25 @@ cdef class SignalDecision(Decision):
     cdef int _has                 # Wanted: which of these two are known
     cdef uint64_t _print[2]       # the fingerprint: high and low half
     cdef uint64_t _shape[2]
+    cdef object _kept             # copy of the headers for who reads them later: pairs or a dict; None: there is none
+    cdef Py_ssize_t _kept_bytes   # of memory that they keep alive
     cdef bytes _spill             # the combined vector and its scratch, when they do not fit below
     cdef uint64_t _words[INLINE_WORDS]
 
     cdef int and_connection(self, str sni, object tls) except -1
-    cdef int and_request(self, object headers, str method, str path, str http, str mount, bint given,
-                         int wanted) except -1
+    cdef int and_request(self, const Request *request, bint given) except -1
+    cdef int note_hashes(self, const gbf_headers *scanned) noexcept
     cdef str hash_of(self, str name)
 
 
+# A request of which nothing is known.
+cdef int start_request(Request *request) noexcept
+
 # Decision for a leaf, for GBF_NONE (the address is not one), or for no address at all (`address` None).
-cdef Decision decide_leaf(CompiledRules compiled, uint32_t leaf, str address, str sni, object tls,
-                          object headers, str method, str path, str http, str mount, int wanted)
+cdef Decision decide_leaf(CompiledRules compiled, uint32_t leaf, str address, const Request *request)
+
+# Whether a decision is an allow to which no `log` or shadow rule has anything to say.
+cdef bint is_plain_allow(Decision decision) noexcept
+
+# Works out what was not wanted of the scan of a decision's headers, as long as what it borrows is there.
+cdef int complete_hashes(SignalDecision decision, gbf_headers *scanned) except -1

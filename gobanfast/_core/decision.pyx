@@ -3,12 +3,13 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.unicode cimport PyUnicode_1BYTE_DATA, PyUnicode_1BYTE_KIND, PyUnicode_KIND
+from cpython.ref cimport PyObject
 from libc.math cimport NAN
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from gobanfast._core.ban_table cimport BanTable
-from gobanfast._core.headers cimport FINGERPRINT, SHAPE, SLOTS, scan_request, set_mount
+from gobanfast._core.headers cimport FINGERPRINT, SHAPE, SLOTS, scan_headers, set_target
 from gobanfast._core.made cimport only_whole
 from gobanfast._core.request_table cimport RequestTable
 from gobanfast._core.compiled_rules cimport CompiledRules
@@ -16,9 +17,11 @@ from gobanfast._core.connection_table cimport SignalTable
 from gobanfast._core.client_hello cimport ClientHello
 from gobanfast._core.native.base cimport (
     GBF_NONE, GBF_CAUSE_BAN, GBF_CAUSE_NONE, GBF_CAUSE_OUTAGE, GBF_CAUSE_RULE, GBF_CAUSE_SCORE, GBF_CAUSE_TRACKER,
-    GBF_CAUSE_UNPARSABLE, GBF_ALLOW, GBF_UNPARSABLE_ADDRESS, GBF_UNPARSABLE_NONE,
+    GBF_CAUSE_UNPARSABLE, GBF_ALLOW, GBF_OK, GBF_UNPARSABLE_ADDRESS, GBF_UNPARSABLE_NONE,
 )
-from gobanfast._core.native.http cimport GBF_HEADERS_FINE, GBF_HEADERS_UNKNOWN, gbf_headers, gbf_headers_free
+from gobanfast._core.native.http cimport (
+    GBF_HEADERS_FINE, GBF_HEADERS_SHAPED, GBF_HEADERS_UNKNOWN, gbf_headers, gbf_headers_free, gbf_headers_print,
+)
 from gobanfast._core.native.rules cimport (
     GBF_CLASS_ABSENT, GBF_CLASS_MALFORMED, gbf_bits_and, gbf_rules, gbf_rules_next, gbf_rules_vector,
 )
@@ -49,16 +52,19 @@ cdef StoredBan stored_ban(BanTable table, const gbf_ban *ban):
     return stored
 
 
-cdef Decision decide_leaf(CompiledRules compiled, uint32_t leaf, str address, str sni, object tls,
-                          object headers, str method, str path, str http, str mount, int wanted):
-    """Decision for a leaf, for GBF_NONE (the address is not one), or for no address at all (`address` None).
+cdef int start_request(Request *request) noexcept:
+    cdef PyObject *none = <PyObject *>None
+    request.sni = request.tls = request.headers = request.method = request.path = request.http = request.mount = none
+    request.scanned = NULL
+    request.wanted = SLOTS
+    return 0
 
-    `tls` is the ClientHello, or the str of a JA4 for want of one. What of the headers is `wanted` (Wanted) is
-    worked out now, else when someone asks for it.
-    """
-    cdef bint given = headers is not None or method is not None or path is not None
-    cdef bint wide = (compiled.signals is not None or compiled.requests is not None or sni is not None or
-                      tls is not None or given)
+
+cdef Decision decide_leaf(CompiledRules compiled, uint32_t leaf, str address, const Request *request):
+    cdef PyObject *none = <PyObject *>None
+    cdef bint given = request.headers != none or request.method != none or request.path != none
+    cdef bint wide = (compiled.signals is not None or compiled.requests is not None or request.sni != none or
+                      request.tls != none or given)
     cdef Decision d = SignalDecision.__new__(SignalDecision) if wide else Decision.__new__(Decision)
     cdef uint32_t klass
     if address is None and leaf == GBF_NONE:
@@ -72,9 +78,9 @@ cdef Decision decide_leaf(CompiledRules compiled, uint32_t leaf, str address, st
     d._unparsable = GBF_UNPARSABLE_ADDRESS if klass == GBF_CLASS_MALFORMED else GBF_UNPARSABLE_NONE
     d._vector = gbf_rules_vector(&compiled._rules, klass)
     if wide:
-        (<SignalDecision>d).and_connection(sni, tls)
+        (<SignalDecision>d).and_connection(<str>request.sni, <object>request.tls)
         if compiled.requests is not None or given:
-            (<SignalDecision>d).and_request(headers, method, path, http, mount, given, wanted)
+            (<SignalDecision>d).and_request(request, given)
     d._rule = gbf_rules_next(&compiled._rules, d._vector, compiled._rules.enforced, 0)
     if d._rule != GBF_NONE:
         d._cause, d._action = GBF_CAUSE_RULE, compiled._rules.actions[d._rule]
@@ -296,56 +302,60 @@ cdef class SignalDecision(Decision):
             self._unparsable = unparsable
         return 0
 
-    cdef int and_request(self, object headers, str method, str path, str http, str mount, bint given,
-                         int wanted) except -1:
-        """ANDs what headers, method and path satisfy into the vector; after `and_connection`."""
+    cdef int and_request(self, const Request *request, bint given) except -1:
+        """Takes in what the request says; after `and_connection`."""
         cdef RequestTable requests = self._compiled.requests
         cdef uint32_t words = self._compiled._rules.words
         cdef uint64_t few[2 * INLINE_WORDS]
         cdef uint64_t *scratch = few
         cdef uint64_t *vector = self._words
-        cdef gbf_headers scanned
-        cdef int unparsable
+        cdef gbf_headers own
+        cdef gbf_headers *scanned = request.scanned
+        cdef str path, mount
+        cdef int unparsable = GBF_UNPARSABLE_NONE
         if self._spill is not None:
             vector = <uint64_t *>PyBytes_AS_STRING(self._spill)
             scratch = vector + words
+        mount = <str>request.mount
         if mount is not None and len(mount) == 0:
             mount = None
-        if http is not None or mount is not None:
-            self._http, self._mount = http, mount
+        self._http, self._mount = <str>request.http, mount
         if not given:
             unparsable = requests.and_rows(vector, scratch, NULL, self._sni, self._tls)
             if unparsable and not self._unparsable:
                 self._unparsable = unparsable
             return 0
-        if path is None and type(headers) is dict:
+        path = <str>request.path
+        if path is None and type(<object>request.headers) is dict:
             from gobanfast.wire.target import environ_target
 
-            path, mount = environ_target(headers, mount)
+            path, mount = environ_target(<object>request.headers, mount)
             self._mount = mount
         if mount is not None and path == "":
             path = mount
-        self._headers, self._method, self._path = headers, method, path
-        if requests is not None and requests.asks > wanted:
-            wanted = requests.asks
-        if requests is None and wanted == SLOTS:
+        self._headers, self._method, self._path = <object>request.headers, <str>request.method, path
+        if requests is None and request.wanted == SLOTS:
             return 0
         try:
-            scan_request(headers, method, path, http, &self._compiled.plan._plan, &scanned, wanted)
-            if mount is not None:
-                set_mount(mount, &scanned)
-            if (headers is not None and scanned.problem == GBF_HEADERS_FINE and
-                    not scanned.tally.flags & GBF_HEADERS_UNKNOWN):
-                self._has = wanted
-            self._print[0], self._print[1] = scanned.fingerprint.high, scanned.fingerprint.low
-            self._shape[0], self._shape[1] = scanned.shape.high, scanned.shape.low
-            unparsable = GBF_UNPARSABLE_NONE
+            if scanned == NULL:
+                scanned = &own
+                scan_headers(self._headers, self._http, &self._compiled.plan._plan, scanned, request.wanted, NULL)
+                set_target(self._method, path, mount, scanned)
+            if self._headers is not None and is_readable(scanned):
+                self._has = request.wanted
+            self.note_hashes(scanned)
             if requests is not None:
-                unparsable = requests.and_rows(vector, scratch, &scanned, self._sni, self._tls)
+                unparsable = requests.and_rows(vector, scratch, scanned, self._sni, self._tls)
         finally:
-            gbf_headers_free(&scanned)
+            if scanned == &own:
+                gbf_headers_free(&own)
         if unparsable and not self._unparsable:
             self._unparsable = unparsable
+        return 0
+
+    cdef int note_hashes(self, const gbf_headers *scanned) noexcept:
+        self._print[0], self._print[1] = scanned.fingerprint.high, scanned.fingerprint.low
+        self._shape[0], self._shape[1] = scanned.shape.high, scanned.shape.low
         return 0
 
     @property
@@ -381,9 +391,10 @@ cdef class SignalDecision(Decision):
         return self.hash_of(":shape")
 
     cdef str hash_of(self, str name):
-        if self._headers is None:
+        headers = self._headers if self._kept is None else self._kept
+        if headers is None:
             return None
-        value, _ = self._compiled.plan.signal(name, self._headers, None, None, self._http)
+        value, _ = self._compiled.plan.signal(name, headers, None, None, self._http)
         return None if value is None else value.decode()
 
     @property
@@ -399,37 +410,64 @@ cdef class SignalDecision(Decision):
         return (<ClientHello>self._tls).ja4 if type(self._tls) is ClientHello else self._tls
 
 
-def is_plain(Decision decision not None, /):
-    """Whether a decision is an allow to which no `log` or shadow rule has anything to say."""
+cdef inline bint is_readable(const gbf_headers *scanned) noexcept:
+    return scanned.problem == GBF_HEADERS_FINE and not scanned.tally.flags & GBF_HEADERS_UNKNOWN
+
+
+cdef int complete_hashes(SignalDecision decision, gbf_headers *scanned) except -1:
+    if decision._has != SLOTS or decision._headers is None or not is_readable(scanned):
+        return 0
+    if gbf_headers_print(&decision._compiled.plan._plan, scanned) != GBF_OK:
+        raise MemoryError()
+    decision.note_hashes(scanned)
+    decision._has = SHAPE if scanned.tally.flags & GBF_HEADERS_SHAPED else FINGERPRINT
+    return 0
+
+
+cdef bint is_plain_allow(Decision decision) noexcept:
     cdef const gbf_rules *rules = &decision._compiled._rules
     return (decision._action == GBF_ALLOW and gbf_rules_next(rules, decision._vector, rules.logged, 0) == GBF_NONE and
             gbf_rules_next(rules, decision._vector, rules.shadow, 0) >= decision._rule)
 
 
-def without_environ(SignalDecision decision not None, /):
-    """The decision with headers of its own in place of a WSGI environ, which holds the body and the socket of the
-    request, and goes on changing."""
-    cdef SignalDecision made = SignalDecision.__new__(SignalDecision)
-    cdef dict headers = {}
-    for name, value in (<dict?>decision._headers).items():
-        if type(name) is str and is_cgi_header(name):
-            headers[name] = value if type(value) is str else str(value)
-    made._compiled, made.address, made._ban = decision._compiled, decision.address, decision._ban
-    made._leaf, made._rule, made._unparsable = decision._leaf, decision._rule, decision._unparsable
-    made._action, made._cause, made._trip, made._vouched = (
-        decision._action, decision._cause, decision._trip, decision._vouched)
-    made._score, made._threshold, made._coverage = decision._score, decision._threshold, decision._coverage
-    made._sni, made._tls, made._headers = decision._sni, decision._tls, headers
-    made._method, made._path = decision._method, decision._path
-    made._http, made._mount = decision._http, decision._mount
-    made._has, made._spill = decision._has, decision._spill
-    memcpy(made._print, decision._print, sizeof(made._print))
-    memcpy(made._shape, decision._shape, sizeof(made._shape))
-    memcpy(made._words, decision._words, sizeof(made._words))
-    made._vector = decision._vector
+def is_plain(Decision decision not None, /):
+    """Whether a decision is an allow to which no `log` or shadow rule has anything to say."""
+    return is_plain_allow(decision)
+
+
+def detached(Decision decision not None, /):
+    """(the decision, its headers) as they may be kept: in place of a WSGI environ, which holds the body and the socket
+    of the request, and goes on changing, the decision has headers of its own."""
+    cdef SignalDecision given, made
+    cdef dict headers
+    if type(decision) is not SignalDecision:
+        return decision, None
+    given = <SignalDecision>decision
+    if type(given._headers) is not dict:
+        return given, given._headers if given._kept is None else given._kept
+    headers = given._kept
+    if headers is None:
+        headers = {}
+        for name, value in (<dict>given._headers).items():
+            if type(name) is str and is_cgi_header(name):
+                headers[name] = value if type(value) is str else str(value)
+    made = SignalDecision.__new__(SignalDecision)
+    made._compiled, made.address, made._ban = given._compiled, given.address, given._ban
+    made._leaf, made._rule, made._unparsable = given._leaf, given._rule, given._unparsable
+    made._action, made._cause, made._trip, made._vouched = given._action, given._cause, given._trip, given._vouched
+    made._score, made._threshold, made._coverage = given._score, given._threshold, given._coverage
+    made._sni, made._tls, made._headers = given._sni, given._tls, headers
+    made._kept, made._kept_bytes = given._kept, given._kept_bytes
+    made._method, made._path = given._method, given._path
+    made._http, made._mount = given._http, given._mount
+    made._has, made._spill = given._has, given._spill
+    memcpy(made._print, given._print, sizeof(made._print))
+    memcpy(made._shape, given._shape, sizeof(made._shape))
+    memcpy(made._words, given._words, sizeof(made._words))
+    made._vector = given._vector
     if made._spill is None:
         made._vector = made._words
-    return made
+    return made, headers
 
 
 cdef bint is_cgi_header(str name) noexcept:

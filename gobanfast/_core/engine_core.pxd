@@ -1,9 +1,10 @@
 from libc.stdint cimport uint8_t, uint64_t
 
 from gobanfast._core.ban_table cimport BanTable
-from gobanfast._core.decision cimport Decision
+from gobanfast._core.decision cimport Decision, Request
 from gobanfast._core.compiled_rules cimport CompiledRules
 from gobanfast._core.scorer cimport Scorer
+from gobanfast._core.client_hello cimport ClientHello
 from gobanfast._core.trackers cimport Exemption, Trackers
 from gobanfast._core.native.address cimport gbf_addr
 from gobanfast._core.native.base cimport GBF_ACTIONS, GBF_CAUSES
@@ -27,6 +28,7 @@ cdef class EngineState:
     cdef uint64_t *hits                # decisions of each rule
     cdef double *weighs                # what a match of each rule adds to the score; NULL: none does
 
+    cdef int wanted(self, bint headers_known) noexcept
     cdef double added(self, Decision d) noexcept
 
 
@@ -43,11 +45,15 @@ cdef class EngineCore:
 
     cdef int keep_hits(self, EngineState snapshot) except -1
     cdef bint may_teach(self, tuple who, double seconds) except -1
-    cdef Decision _decide(self, str address, str sni, object tls, object headers, str method, str path, str http,
-                          str mount, object now, bint peek)
+    cdef Decision decide_request(self, EngineState snapshot, str address, Request *request, object now, bint peek)
     cdef int apply_state(self, EngineState snapshot, Decision d, const gbf_addr *address, str sni, object tls,
                          object now, bint peek) except -1
     cdef int ban_tripped(self, EngineState snapshot, Decision d, const gbf_decide_request *request) except -1
     cdef int ban_matched(self, EngineState snapshot, Decision d, const gbf_decide_request *request) except -1
     cdef int store(self, EngineState snapshot, Decision d, const gbf_ban_key *key, object duration, str reason,
                    str rule, uint8_t by, uint64_t now_ms) except -1
+
+
+# Shows a request to a candidate, if there is one.
+cdef int observe(object candidate, str address, str sni, ClientHello hello, str ja4, object headers, str method,
+                 str path, str http, str mount) except -1

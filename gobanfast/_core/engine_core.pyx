@@ -1,6 +1,7 @@
 """EngineCore: the calls of the hot path, live state around the rules, and the swap of one ruleset for another."""
 
 cimport cython
+from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
@@ -8,7 +9,7 @@ from libc.string cimport memset
 from gobanfast._core.address cimport gbf_ascii, leaves_many
 from gobanfast._core.ban_table cimport BanTable
 from gobanfast._core.headers cimport FINGERPRINT, SHAPE, SLOTS
-from gobanfast._core.decision cimport Decision, SignalDecision, decide_leaf, stored_ban
+from gobanfast._core.decision cimport Decision, Request, SignalDecision, decide_leaf, start_request, stored_ban
 from gobanfast._core.made cimport bare, newfunc, only_whole
 from gobanfast._core.compiled_rules cimport CompiledRules
 from gobanfast._core.scorer cimport Scorer
@@ -128,6 +129,15 @@ cdef class EngineState:
         free(self.hits)
         free(self.weighs)
 
+    cdef int wanted(self, bint headers_known) noexcept:
+        """What rules and live state want of a scan (Wanted)."""
+        cdef int wanted = SLOTS
+        if headers_known and gbf_decide_prints(&self.state):
+            wanted = FINGERPRINT if self.state.score == NULL else SHAPE
+        if self.compiled.requests is not None and self.compiled.requests.asks > wanted:
+            wanted = self.compiled.requests.asks
+        return wanted
+
     cdef double added(self, Decision d) noexcept:
         """What the `log` rules that match add to the score."""
         cdef const gbf_rules *rules = &self.compiled._rules
@@ -164,6 +174,16 @@ cdef int observe(object candidate, str address, str sni, ClientHello hello, str 
     if candidate is not None:  # another thread may have ended the trial since the caller looked
         candidate.observe(address, sni=sni, hello=hello, ja4=ja4, headers=headers, method=method, path=path, http=http,
                           mount=mount)
+    return 0
+
+
+cdef inline int take(Request *request, str sni, ClientHello hello, str ja4, object headers, str method, str path,
+                     str http, str mount) noexcept:
+    """Borrows the arguments of a call."""
+    request.sni, request.headers, request.method = <PyObject *>sni, <PyObject *>headers, <PyObject *>method
+    request.tls = <PyObject *>ja4 if hello is None else <PyObject *>hello
+    request.path, request.http, request.mount = <PyObject *>path, <PyObject *>http, <PyObject *>mount
+    request.scanned = NULL
     return 0
 
 
@@ -275,22 +295,24 @@ cdef class EngineCore:
         about as many for the score. `re:` patterns run in RE2. Any number of threads.
         Source: csrc/DESIGN.md, "What decides".
         """
+        cdef Request request
         if type(address) is not str and address is not None:
             return EngineCore.decide(self, address_text(address), sni=sni, hello=hello, headers=headers, method=method,
                                      path=path, http=http, ja4=ja4, now=now, mount=mount)
         if self.candidate is not None:
             observe(self.candidate, <str>address, sni, hello, ja4, headers, method, path, http, mount)
-        return self._decide(<str>address, sni, ja4 if hello is None else hello, headers, method, path, http, mount,
-                            now, False)
+        take(&request, sni, hello, ja4, headers, method, path, http, mount)
+        return self.decide_request(self.snapshot, <str>address, &request, now, False)
 
     def peek(self, address, /, *, str sni=None, ClientHello hello=None, headers=None, str method=None,
              str path=None, str http=None, str ja4=None, now=None, str mount=""):
         """What `decide` would answer, changing nothing: no ban is made, and neither trackers nor score take note."""
+        cdef Request request
         if type(address) is not str and address is not None:
             return EngineCore.peek(self, address_text(address), sni=sni, hello=hello, headers=headers, method=method,
                                    path=path, http=http, ja4=ja4, now=now, mount=mount)
-        return self._decide(<str>address, sni, ja4 if hello is None else hello, headers, method, path, http, mount,
-                            now, True)
+        take(&request, sni, hello, ja4, headers, method, path, http, mount)
+        return self.decide_request(self.snapshot, <str>address, &request, now, True)
 
     def vouch(self, Decision decision not None, /, *, now=None):
         """Tells the score that the client of a challenged request has passed its challenge.
@@ -346,9 +368,8 @@ cdef class EngineCore:
                             if seconds < at + TEACH_SECONDS}
         return last is not None or len(self._taught) < TEACHERS
 
-    cdef Decision _decide(self, str address, str sni, object tls, object headers, str method, str path, str http,
-                          str mount, object now, bint peek):
-        cdef EngineState snapshot = self.snapshot
+    cdef Decision decide_request(self, EngineState snapshot, str address, Request *request, object now, bint peek):
+        """Decision by one snapshot; the candidate was told."""
         cdef CompiledRules compiled = snapshot.compiled
         cdef const char *text
         cdef size_t n
@@ -357,12 +378,13 @@ cdef class EngineCore:
         cdef Decision d
         if address is not None and gbf_ascii(address, &text, &n):
             leaf = compiled._rules.kernel.find_text(&compiled._rules.lpm, text, n, &parsed)
-        d = decide_leaf(compiled, leaf, address, sni, tls, headers, method, path, http, mount,
-                        SLOTS if headers is None or not gbf_decide_prints(&snapshot.state) else
-                        FINGERPRINT if snapshot.state.score == NULL else SHAPE)
+        if request.scanned == NULL:
+            request.wanted = snapshot.wanted(request.headers != <PyObject *>None)
+        d = decide_leaf(compiled, leaf, address, request)
         if not gbf_decide_idle(&snapshot.state) or (snapshot.any_stored and d._rule != GBF_NONE and
                                                     snapshot.stores[d._rule]):
-            self.apply_state(snapshot, d, &parsed if leaf != GBF_NONE else NULL, sni, tls, now, peek)
+            self.apply_state(snapshot, d, &parsed if leaf != GBF_NONE else NULL, <str>request.sni,
+                             <object>request.tls, now, peek)
         if not peek:
             gbf_count(&self.counts[GBF_ACTIONS * d._cause + d._action])
             if d._cause == GBF_CAUSE_RULE:
@@ -463,10 +485,11 @@ cdef class EngineCore:
         """The decision that rules alone give every address of this leaf (0xFFFFFFFF: a text that is not an address),
         other signals absent."""
         cdef CompiledRules compiled = self.snapshot.compiled
+        cdef Request request
         if leaf != GBF_NONE and leaf >= compiled._rules.leaf_count:
             raise ValueError(f"leaf {leaf} does not exist; there are {compiled._rules.leaf_count}")
-        return decide_leaf(compiled, leaf, None if leaf != GBF_NONE else "", None, None, None, None, None, None,
-                           None, SLOTS)
+        start_request(&request)
+        return decide_leaf(compiled, leaf, None if leaf != GBF_NONE else "", &request)
 
 
 cdef inline int hashes_of(gbf_decide_request *request, SignalDecision d) noexcept:

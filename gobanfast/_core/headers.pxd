@@ -1,3 +1,4 @@
+from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t
 
 from gobanfast._core.native.http cimport gbf_header_plan, gbf_headers
@@ -22,20 +23,47 @@ cdef enum Wanted:  # of a scan, beside the slots
     SHAPE  # and fingerprint
 
 
+cdef enum:
+    KEPT = 4  # slots from GBF_HEADER_HOST on: host, cookie, user-agent, accept
+
+
+# What the walk over the headers of a request takes along besides the scan. Of pairs: the values that outlive the scan,
+# and the texts of named headers. Of an environ, which can be asked by name: references that keep what was scanned.
+cdef struct HeaderWalk:
+    bint shaped            # what the shape needs is noted, for gbf_headers_print() later
+    PyObject *names        # dict: bytes -> str, of headers whose texts are picked; NULL: none
+    PyObject *picked       # dict that gets them: a str, or a list of them for settle_picked()
+    PyObject **kept        # gets KEPT strong references: bytes, or a bytearray of all values of a repeated header
+    PyObject *hop          # frozenset of names that are of the last hop alone: picked, not scanned; NULL: none
+    PyObject *rest         # list that gets the pairs of all others
+    PyObject **held        # NULL, or gets strong references to key and value of each header: 2 * GBF_HEADERS_MOST
+    Py_ssize_t held_count
+
+
 # Reads `headers` (list or tuple of pairs of bytes, or a WSGI environ) into `out`, with what is `wanted` (Wanted).
 # `flags` are what is known beforehand: GBF_HEADERS_HTTP1 or _HTTP2. The caller calls gbf_headers_free(), even if this
-# raises. Texts in `out` are borrowed from the objects in `headers`: they hold until other Python code may run.
-cdef int scan(object headers, const gbf_header_plan *plan, gbf_headers *out, int wanted, uint32_t flags) except -1
+# raises. Texts in `out` are borrowed from the objects in `headers`: they hold until other Python code may run. `walk`
+# may be NULL; it gets all headers, also those after one that makes the rest unreadable.
+cdef int scan(object headers, const gbf_header_plan *plan, gbf_headers *out, int wanted, uint32_t flags,
+              HeaderWalk *walk) except -1
 
 # "gh2:..." and "gs1:..." of scanned headers, None when they had a problem or are not known.
 cdef str print_of(const gbf_headers *scanned)
 cdef str shape_of(const gbf_headers *scanned)
 
-# `scan` for a decision: `headers` may be None (nobody knows them), `method` and `path` win over pseudo headers, `http`
-# is the version or None. The texts in `out` are also borrowed from `method` and `path`.
+# `scan` for a decision in two steps: `headers` may be None (nobody knows them), `http` is the version or None; `method`
+# and `path` win over pseudo headers, and `mount` is the prefix under which the path is. The texts in `out` are also
+# borrowed from those.
+cdef int scan_headers(object headers, str http, const gbf_header_plan *plan, gbf_headers *out, int wanted,
+                      HeaderWalk *walk) except -1
+cdef int set_target(str method, str path, str mount, gbf_headers *out) except -1
+
+# Both in one, without mount.
 cdef int scan_request(object headers, str method, str path, str http, const gbf_header_plan *plan, gbf_headers *out,
                       int wanted) except -1
 
-# Says after `scan_request` under which prefix the path is; borrowed from `mount`, too. One that is no text makes the
-# path malformed.
+# Joins the values of repeated headers in HeaderWalk.picked by commas, in order.
+cdef int settle_picked(dict picked) except -1
+
+# Says under which prefix the path is; borrowed from `mount`, too. One that is no text makes the path malformed.
 cdef int set_mount(str mount, gbf_headers *out) except -1

@@ -1,11 +1,16 @@
 """Header scan over pairs of bytes or a WSGI environ: values by slot, fingerprint gh2 and shape gs1."""
 
 cimport cython
+from cpython.bytearray cimport (
+    PyByteArray_AS_STRING, PyByteArray_FromStringAndSize, PyByteArray_GET_SIZE, PyByteArray_Resize,
+)
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.dict cimport PyDict_Next
-from cpython.ref cimport PyObject
+from cpython.dict cimport PyDict_GetItemWithError, PyDict_Next
+from cpython.set cimport PySet_Contains
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+from cpython.unicode cimport PyUnicode_DecodeLatin1
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memcpy
 
 from functools import lru_cache
 
@@ -21,34 +26,26 @@ from gobanfast._core.native.http cimport (
     GBF_HEADERS_SHAPED, GBF_HEADERS_TOO_MANY, GBF_HEADERS_UNKNOWN, GBF_HEADER_COOKIE, GBF_HEADER_FIELDS,
     GBF_HEADER_HOST, GBF_HEADER_METHOD, GBF_HEADER_NO_SLOT, GBF_HEADER_PATH, GBF_HEADER_PROTOCOL, GBF_HEADER_SCHEME,
     GBF_HEADER_SLOTS, GBF_HEADER_USER_AGENT, GBF_PRINT_BYTES, gbf_header_path, gbf_header_plan, gbf_header_plan_build,
-    gbf_header_plan_free, gbf_header_slot, gbf_header_tally, gbf_header_text, gbf_header_ua, gbf_headers,
-    gbf_headers_add, gbf_headers_add_cgi, gbf_headers_finish, gbf_headers_free, gbf_headers_print, gbf_headers_set,
-    gbf_headers_settle, gbf_headers_start, gbf_headers_text,
+    gbf_header_plan_free, gbf_header_slot, gbf_header_slot_folded, gbf_header_tally, gbf_header_text, gbf_header_ua,
+    gbf_headers, gbf_headers_add, gbf_headers_add_cgi, gbf_headers_finish, gbf_headers_free, gbf_headers_print,
+    gbf_headers_set, gbf_headers_settle, gbf_headers_start, gbf_headers_text,
 )
 
 cdef extern from *:
     """
     /* Borrowed parts of a pair, without a reference count touched: 0 when it is no pair of bytes. */
-    static inline int gbf_pair(PyObject *pair, const uint8_t **name, Py_ssize_t *name_bytes, const uint8_t **value,
-                               Py_ssize_t *value_bytes)
+    static inline int gbf_pair(PyObject *pair, PyObject **name, PyObject **value)
     {
-        PyObject *first, *second;
         if (PyTuple_Check(pair) && PyTuple_GET_SIZE(pair) == 2) {
-            first = PyTuple_GET_ITEM(pair, 0);
-            second = PyTuple_GET_ITEM(pair, 1);
+            *name = PyTuple_GET_ITEM(pair, 0);
+            *value = PyTuple_GET_ITEM(pair, 1);
         } else if (PyList_Check(pair) && PyList_GET_SIZE(pair) == 2) {
-            first = PyList_GET_ITEM(pair, 0);
-            second = PyList_GET_ITEM(pair, 1);
+            *name = PyList_GET_ITEM(pair, 0);
+            *value = PyList_GET_ITEM(pair, 1);
         } else {
             return 0;
         }
-        if (!PyBytes_Check(first) || !PyBytes_Check(second))
-            return 0;
-        *name = (const uint8_t *)PyBytes_AS_STRING(first);
-        *name_bytes = PyBytes_GET_SIZE(first);
-        *value = (const uint8_t *)PyBytes_AS_STRING(second);
-        *value_bytes = PyBytes_GET_SIZE(second);
-        return 1;
+        return PyBytes_Check(*name) && PyBytes_Check(*value);
     }
     /* The characters of a str as Latin-1, borrowed; 0 when it has others. */
     static inline int gbf_latin1(PyObject *text, const uint8_t **start, Py_ssize_t *n)
@@ -62,14 +59,16 @@ cdef extern from *:
     #define gbf_rows_of(rows) PySequence_Fast_ITEMS(rows)
     #define gbf_row_count(rows) PySequence_Fast_GET_SIZE(rows)
     """
-    int gbf_pair(PyObject *pair, const uint8_t **name, Py_ssize_t *name_bytes, const uint8_t **value,
-                 Py_ssize_t *value_bytes) noexcept
+    int gbf_pair(PyObject *pair, PyObject **name, PyObject **value) noexcept
     int gbf_latin1(PyObject *text, const uint8_t **start, Py_ssize_t *n) noexcept
     PyObject **gbf_rows_of(object rows) noexcept
     Py_ssize_t gbf_row_count(object rows) noexcept
     const char *PyUnicode_AsUTF8AndSize(str text, Py_ssize_t *n) except NULL
     str PyUnicode_New(Py_ssize_t size, Py_UCS4 most)
     void *PyUnicode_DATA(object text) noexcept
+    char *bytes_at "PyBytes_AS_STRING"(PyObject *text) noexcept
+    Py_ssize_t bytes_length "PyBytes_GET_SIZE"(PyObject *text) noexcept
+    int is_bytes "PyBytes_CheckExact"(PyObject *text) noexcept
 
 
 UA_FAMILIES = (
@@ -143,7 +142,7 @@ cdef class HeaderPlan:
         """The gh2 fingerprint of headers, as `gobanfast.fingerprint`, by the fields and key of this plan."""
         cdef gbf_headers scanned
         try:
-            scan(headers, &self._plan, &scanned, FINGERPRINT, 0)
+            scan(headers, &self._plan, &scanned, FINGERPRINT, 0, NULL)
             return print_of(&scanned)
         finally:
             gbf_headers_free(&scanned)
@@ -152,7 +151,7 @@ cdef class HeaderPlan:
         """The gs1 shape of a request that came by this HTTP version (None: not known) with these headers."""
         cdef gbf_headers scanned
         try:
-            scan(headers, &self._plan, &scanned, SHAPE, 0 if http is None else version_flags(http))
+            scan(headers, &self._plan, &scanned, SHAPE, 0 if http is None else version_flags(http), NULL)
             return shape_of(&scanned)
         finally:
             gbf_headers_free(&scanned)
@@ -169,7 +168,7 @@ cdef class HeaderPlan:
         if slot == GBF_HEADER_NO_SLOT:
             raise KeyError(name)
         try:
-            scan(headers, &self._plan, &scanned, SLOTS, 0)
+            scan(headers, &self._plan, &scanned, SLOTS, 0, NULL)
             return slot_bytes(&scanned, slot)
         finally:
             gbf_headers_free(&scanned)
@@ -199,7 +198,7 @@ cdef class HeaderPlan:
         """Everything the scan finds, as a dict: what `normalize_headers` makes an object of."""
         cdef gbf_headers scanned
         try:
-            scan(headers, &self._plan, &scanned, SHAPE, 0 if http is None else version_flags(http))
+            scan(headers, &self._plan, &scanned, SHAPE, 0 if http is None else version_flags(http), NULL)
             path = slot_bytes(&scanned, GBF_HEADER_PATH)
             if path is not None:
                 path = span_bytes(gbf_header_path(scanned.slots[GBF_HEADER_PATH])).partition(b"#")[0] or None
@@ -283,15 +282,16 @@ cdef str shape_of(const gbf_headers *scanned):
     return text
 
 
-cdef int scan(object headers, const gbf_header_plan *plan, gbf_headers *out, int wanted, uint32_t flags) except -1:
+cdef int scan(object headers, const gbf_header_plan *plan, gbf_headers *out, int wanted, uint32_t flags,
+              HeaderWalk *walk) except -1:
     cdef gbf_status status
-    if wanted == SHAPE:
+    if wanted == SHAPE or (walk != NULL and walk.shaped):
         flags |= GBF_HEADERS_SHAPED
     if isinstance(headers, (list, tuple)):
         gbf_headers_start(out, flags | GBF_HEADERS_ORDER)
-        status = scan_rows(gbf_rows_of(headers), gbf_row_count(headers), plan, out)
+        status = scan_rows(gbf_rows_of(headers), gbf_row_count(headers), plan, out, walk)
     elif isinstance(headers, PartialHeaders):
-        scan((<PartialHeaders>headers).pairs, plan, out, SLOTS, flags)
+        scan((<PartialHeaders>headers).pairs, plan, out, SLOTS, flags, NULL)
         out.tally.flags |= GBF_HEADERS_UNKNOWN
         for name in (<PartialHeaders>headers).names:
             out.known |= known_bit(plan, name)
@@ -300,7 +300,7 @@ cdef int scan(object headers, const gbf_header_plan *plan, gbf_headers *out, int
         gbf_headers_start(out, flags)
         if not isinstance(headers, dict):
             raise TypeError(f"headers is {type(headers).__name__}, not a list of (name, value) bytes or a WSGI environ")
-        status = scan_environ(headers, plan, out)
+        status = scan_environ(headers, plan, out, walk)
     if status == GBF_OK:
         status = gbf_headers_finish(plan, out)
     if status == GBF_OK and wanted != SLOTS and out.problem == GBF_HEADERS_FINE:
@@ -324,21 +324,33 @@ cdef inline uint32_t version_flags(str http) except 0xFFFFFFFF:
     return GBF_HEADERS_HTTP2 if first == u"2" or first == u"3" else 0
 
 
-cdef int scan_request(object headers, str method, str path, str http, const gbf_header_plan *plan, gbf_headers *out,
-                      int wanted) except -1:
+cdef int scan_headers(object headers, str http, const gbf_header_plan *plan, gbf_headers *out, int wanted,
+                      HeaderWalk *walk) except -1:
     cdef uint32_t flags = 0 if http is None else version_flags(http)
     if headers is None:
         gbf_headers_start(out, flags | GBF_HEADERS_UNKNOWN)
-    else:
-        scan(headers, plan, out, wanted, flags)
-        if out.problem != GBF_HEADERS_FINE:
-            out.tally.seen = 0
+        return 0
+    scan(headers, plan, out, wanted, flags, walk)
+    if out.problem != GBF_HEADERS_FINE:
+        out.tally.seen = 0
+    return 0
+
+
+cdef int set_target(str method, str path, str mount, gbf_headers *out) except -1:
     if method is not None:
         set_text(method, GBF_HEADER_METHOD, out)
     if path is not None:
         set_text(path, GBF_HEADER_PATH, out)
     gbf_headers_settle(out)
+    if mount is not None and len(mount) != 0:
+        set_mount(mount, out)
     return 0
+
+
+cdef int scan_request(object headers, str method, str path, str http, const gbf_header_plan *plan, gbf_headers *out,
+                      int wanted) except -1:
+    scan_headers(headers, http, plan, out, wanted, NULL)
+    return set_target(method, path, None, out)
 
 
 cdef int set_text(str text, uint32_t slot, gbf_headers *out) except -1:
@@ -366,27 +378,111 @@ cdef int set_mount(str mount, gbf_headers *out) except -1:
     return 0
 
 
-cdef inline gbf_status scan_rows(PyObject **rows, Py_ssize_t count, const gbf_header_plan *plan,
-                                 gbf_headers *out) except *:
-    cdef const uint8_t *name = NULL
-    cdef const uint8_t *value = NULL
-    cdef Py_ssize_t name_bytes = 0, value_bytes = 0, i
+cdef inline gbf_status scan_rows(PyObject **rows, Py_ssize_t count, const gbf_header_plan *plan, gbf_headers *out,
+                                 HeaderWalk *walk) except *:
+    cdef PyObject *name = NULL
+    cdef PyObject *value = NULL
+    cdef Py_ssize_t i
     cdef gbf_header_tally tally = out.tally
     cdef gbf_status status = GBF_OK
-    if count > GBF_HEADERS_MOST:
+    cdef uint32_t slot = GBF_HEADER_NO_SLOT
+    if count > GBF_HEADERS_MOST and (walk == NULL or walk.hop == NULL):
         out.problem = GBF_HEADERS_TOO_MANY
-        return GBF_OK
     for i in range(count):
-        if not gbf_pair(rows[i], &name, &name_bytes, &value, &value_bytes):
-            raise TypeError(f"header {i} is {repr(<object>rows[i])[:80]}, not a pair of bytes (name, value)")
-        status = gbf_headers_add(plan, out, &tally, name, <uint64_t>name_bytes, value, <uint64_t>value_bytes)
-        if status != GBF_OK or out.problem != GBF_HEADERS_FINE:
+        if out.problem == GBF_HEADERS_FINE and status == GBF_OK:
+            if not gbf_pair(rows[i], &name, &value):
+                raise TypeError(f"header {i} is {repr(<object>rows[i])[:80]}, not a pair of bytes (name, value)")
+            if walk != NULL and walk.hop != NULL and is_of_hop(walk, rows[i], name):
+                pick(walk, name, value)
+                continue
+            status = gbf_headers_add(plan, out, &tally, <const uint8_t *>bytes_at(name), <uint64_t>bytes_length(name),
+                                     <const uint8_t *>bytes_at(value), <uint64_t>bytes_length(value))
+            if walk == NULL:
+                continue
+            slot = tally.slot
+            if walk.hop != NULL and len(<list>walk.rest) > GBF_HEADERS_MOST:
+                out.problem = GBF_HEADERS_TOO_MANY
+        elif walk == NULL:
             break
+        elif not gbf_pair(rows[i], &name, &value):
+            continue
+        elif walk.hop != NULL and is_of_hop(walk, rows[i], name):
+            pick(walk, name, value)
+            continue
+        if out.problem != GBF_HEADERS_FINE:
+            slot = gbf_header_slot_folded(plan, <const uint8_t *>bytes_at(name), <uint64_t>bytes_length(name))
+        slot -= GBF_HEADER_HOST
+        if slot < KEPT:
+            if walk.kept[slot] == NULL:
+                Py_INCREF(<object>value)
+                walk.kept[slot] = value
+            else:
+                keep_more(walk, slot, value)
+        if walk.names != NULL:
+            pick(walk, name, value)
     out.tally = tally
     return status
 
 
-cdef gbf_status scan_environ(dict environ, const gbf_header_plan *plan, gbf_headers *out) except *:
+cdef bint is_of_hop(HeaderWalk *walk, PyObject *pair, PyObject *name) except -1:
+    """Whether a header is of the last hop alone; any other becomes one of `rest`."""
+    cdef list rest = <list>walk.rest
+    if PySet_Contains(<object>walk.hop, <object>name):
+        return True
+    rest.append(<object>pair)
+    return False
+
+
+cdef int keep_more(HeaderWalk *walk, uint32_t which, PyObject *value) except -1:
+    """Keeps a further value. Makes nothing that could set the garbage collector off: that runs Python code."""
+    cdef Py_ssize_t length
+    cdef bytes between
+    cdef char *end
+    if is_bytes(walk.kept[which]):
+        first = <object>walk.kept[which]
+        joined = PyByteArray_FromStringAndSize(bytes_at(walk.kept[which]), bytes_length(walk.kept[which]))
+        Py_INCREF(joined)
+        walk.kept[which] = <PyObject *>joined
+        Py_DECREF(first)
+    joined = <object>walk.kept[which]
+    between = b"; " if which == GBF_HEADER_COOKIE - GBF_HEADER_HOST else b","
+    length = PyByteArray_GET_SIZE(joined)
+    PyByteArray_Resize(joined, length + len(between) + bytes_length(value))
+    end = PyByteArray_AS_STRING(joined) + length
+    memcpy(end, <const char *>between, len(between))
+    memcpy(end + len(between), bytes_at(value), bytes_length(value))
+    return 0
+
+
+cdef int pick(HeaderWalk *walk, PyObject *name, PyObject *value) except -1:
+    """Takes the text of a header whose name is asked for."""
+    cdef dict picked = <dict>walk.picked
+    cdef PyObject *known
+    cdef PyObject *before
+    exact = <object>name if is_bytes(name) else PyBytes_FromStringAndSize(bytes_at(name), bytes_length(name))
+    known = PyDict_GetItemWithError(<object>walk.names, exact)
+    if known == NULL:
+        return 0
+    text = PyUnicode_DecodeLatin1(bytes_at(value), bytes_length(value), NULL)
+    before = PyDict_GetItemWithError(picked, <object>known)
+    if before == NULL:
+        picked[<object>known] = text
+    elif type(<object>before) is list:
+        (<list>before).append(text)
+    else:
+        picked[<object>known] = [<object>before, text]
+    return 0
+
+
+cdef int settle_picked(dict picked) except -1:
+    """Joins the values of repeated headers by commas, in order."""
+    for name, text in picked.items():
+        if type(text) is list:
+            picked[name] = ",".join(text)
+    return 0
+
+
+cdef gbf_status scan_environ(dict environ, const gbf_header_plan *plan, gbf_headers *out, HeaderWalk *walk) except *:
     cdef const uint8_t *name = NULL
     cdef const uint8_t *value = NULL
     cdef Py_ssize_t name_bytes = 0, value_bytes = 0, at = 0, count = 0
@@ -401,6 +497,11 @@ cdef gbf_status scan_environ(dict environ, const gbf_header_plan *plan, gbf_head
         slot = cgi_slot(name, name_bytes)
         if slot == GBF_HEADER_NO_SLOT:
             continue
+        if walk != NULL and walk.held != NULL and walk.held_count < 2 * GBF_HEADERS_MOST and slot != GBF_HEADER_PATH:
+            Py_INCREF(<object>key)
+            Py_INCREF(<object>held)
+            walk.held[walk.held_count], walk.held[walk.held_count + 1] = key, held
+            walk.held_count += 2
         if not gbf_latin1(held, &value, &value_bytes):
             if slot == GBF_HEADER_PATH:  # Django decodes it; no header is the worse for it
                 gbf_headers_set(out, slot, <const uint8_t *>"", 0)

@@ -25,6 +25,7 @@ from gobanfast.wire.crawlers import claimed_crawler
 
 if TYPE_CHECKING:
     from gobanfast import Decision
+    from gobanfast._core.exchange import Exchange
     from gobanfast.engine import Engine
 
 log = logging.getLogger("gobanfast.http")
@@ -132,8 +133,15 @@ class CrawlerCheck:
 
     def __call__(self, decision: Decision, _: str) -> None:
         """Notes a decision; never waits."""
-        address, agent = decision.address, user_agent(decision.headers)
-        if address is None or agent is None or decision.action == "ban":
+        self._note(decision, user_agent(decision.headers))
+
+    def on_exchange(self, exchange: Exchange) -> None:
+        """The same of an exchange, which knows the User-Agent."""
+        self._note(exchange.decision, exchange.user_agent)
+
+    def _note(self, decision: Decision, agent: str | None) -> None:
+        address = decision.address
+        if address is None or not agent or decision.action == "ban":
             return
         crawler = claimed_crawler(agent)
         if crawler is None or not crawler.domains:

@@ -3,7 +3,8 @@
     app = Gobanfast(app, Engine.load("rules.yaml"))
 
 The application finds in its scope `gobanfast` (the Decision), `gobanfast.request_id`, and, if a trusted proxy spoke for
-the client, `gobanfast.origin` (see `trust`). Responses get an `x-request-id`. Bodies are not touched.
+the client, `gobanfast.client` (a ClientInfo, see `trust`; `gobanfast.origin` is the same for one more release).
+Responses get an `x-request-id`. Bodies are not touched.
 """
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from gobanfast._core.asgi import AsgiGate
-from gobanfast.frontends.http.guard import Gate, Mode
-from gobanfast.frontends.http.refusal import Answer
+from gobanfast._core.asgi import AsgiMiddleware
+from gobanfast.frontends.http.guard import HttpGuard, Mode
+from gobanfast.frontends.http.refusal import HttpResponse
 from gobanfast.frontends.tls import CURRENT
-from gobanfast.frontends.trust import REQUEST_IDS
 
 if TYPE_CHECKING:
     from gobanfast import Decision
@@ -35,7 +35,7 @@ WRAPPERS = 32  # middlewares that are looked through
 
 
 class Gobanfast:
-    """Asks `engine` about every request before `app` sees it; `gate.Gate` says what each option means.
+    """Asks `engine` about every request before `app` sees it; `http.HttpGuard` says what each option means.
 
     A WebSocket is refused before it is accepted: with the whole answer where the server can send one, else with the
     server's 403. Clients on a UNIX socket, and test clients, have no address: rules that ask for one do not match them.
@@ -58,7 +58,7 @@ class Gobanfast:
         on_decision: Callable[[Decision, str], object] | None = None,
         on_error: Literal["refuse", "allow"] = "refuse",
     ) -> None:
-        self.gate = Gate(
+        self.guard = HttpGuard(
             engine,
             trust=trust,
             routes=routes,
@@ -72,12 +72,22 @@ class Gobanfast:
             on_decision=on_decision,
             on_error=on_error,
         )
-        own = self.gate.mount if mount is not None else mount_of(app)
-        self._enter = AsgiGate(app, self.gate, mount=own, ids=REQUEST_IDS, handshake=CURRENT.get, refuse=refuse).enter
+        own = self.guard.mount if mount is not None else mount_of(app)
+        middleware = AsgiMiddleware(app, self.guard, mount=own, handshake=CURRENT.get, send_response=send_response)
+        self._handle = middleware.handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers for the application, or runs it."""
-        await self._enter(scope, receive, send)
+        exchange, answered = self._handle(scope, receive, send)
+        if exchange is None:
+            await answered
+            return
+        try:
+            await answered
+        except BaseException:
+            exchange.finish(500)
+            raise
+        exchange.finish()
 
 
 def mount_of(app: Any) -> str:
@@ -91,7 +101,7 @@ def mount_of(app: Any) -> str:
     return ""
 
 
-async def refuse(scope: Scope, receive: Receive, send: Send, answer: Answer) -> None:
+async def send_response(scope: Scope, receive: Receive, send: Send, response: HttpResponse) -> None:
     """Sends a whole response; a request's body is left to the server to drop."""
     start, body = "http.response.start", "http.response.body"
     if scope["type"] == "websocket":
@@ -100,5 +110,5 @@ async def refuse(scope: Scope, receive: Receive, send: Send, answer: Answer) -> 
             await send({"type": "websocket.close", "code": 1008, "reason": "refused"})
             return
         start, body = "websocket.http.response.start", "websocket.http.response.body"
-    await send({"type": start, "status": answer.status, "headers": answer.headers})
-    await send({"type": body, "body": b"" if scope.get("method") == "HEAD" else answer.body})
+    await send({"type": start, "status": response.status, "headers": response.headers})
+    await send({"type": body, "body": b"" if scope.get("method") == "HEAD" else response.body})

@@ -26,20 +26,20 @@ import hmac
 import json
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from gobanfast._core.exchange import Exchange
 from gobanfast._errors import GobanError
 from gobanfast.bans import DEFAULT_DURATION
 from gobanfast.frontends.challenge import Challenge
-from gobanfast.frontends.http.guard import ADDRESS_START, Gate, under
-from gobanfast.frontends.http.refusal import Answer, Refused
-from gobanfast.frontends.trust import Origin, mint_request_id
+from gobanfast.frontends.http.guard import ADDRESS_START, HttpGuard
+from gobanfast.frontends.http.refusal import HttpResponse, Kind, Refused
+from gobanfast.frontends.trust import Trust, mint_request_id
 from gobanfast.wire.target import asgi_target, read_target
 
 if TYPE_CHECKING:
-    from gobanfast import Decision
     from gobanfast.engine import Engine
     from gobanfast.frontends.asgi import Receive, Scope, Send
 
@@ -57,13 +57,13 @@ HOP_HEADERS = frozenset(
     b"x-forwarded-uri x-original-method x-original-uri x-real-ip x-request-id "
     b"x-envoy-expected-rq-timeout-ms x-envoy-internal x-gobanfast-refusal".split()
 )
-TARGETS = frozenset({b"x-forwarded-uri", b"x-original-uri"})
-METHODS = frozenset({b"x-forwarded-method", b"x-original-method"})
+TARGETS = {name.encode(): name for name in ("x-forwarded-uri", "x-original-uri")}
+METHODS = {name.encode(): name for name in ("x-forwarded-method", "x-original-method")}
 LISTED = ("key", "reason", "rule", "created", "expires", "count", "by")
 
 
 class DecisionService:
-    """The ASGI application; options are those of `gate.Gate`.
+    """The ASGI application; options are those of `http.HttpGuard`.
 
     Args:
         token: secret for `/bans`, at least 16 characters; None: there is no `/bans`.
@@ -77,8 +77,8 @@ class DecisionService:
     ) -> None:
         if token is not None and len(token) < TOKEN_BYTES:
             raise ValueError(f"the token for /bans is shorter than {TOKEN_BYTES} characters")
-        self.gate = Gate(engine, **options)
-        self._engine, self._decide = engine, engine.decide
+        self.guard = HttpGuard(engine, **options)
+        self._engine = engine
         self._token = None if token is None else b"Bearer " + token.encode()
         self._exposition = exposition
         self._key = secrets.token_bytes(32)  # of refusals, where no Challenge has one that replicas share
@@ -104,135 +104,85 @@ class DecisionService:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
-    def check(self, scope: Scope) -> Answer:
+    def check(self, scope: Scope) -> HttpResponse:
         """What becomes of the request that a proxy asks about."""
-        gate, origin = self.gate, self._origin(scope)
-        if isinstance(origin, Answer):
-            return origin
-        request_id = origin.request_id or mint_request_id()
-        headers = []
-        targets, methods = set(), set()
-        for pair in scope["headers"]:
-            name = pair[0]
-            if name not in HOP_HEADERS:
-                headers.append(pair)
-            elif name in TARGETS:
-                targets.add(pair[1])
-            elif name in METHODS:
-                methods.add(pair[1])
-        path, method = asked_path(scope), scope["method"]
-        if not path:
-            if len(targets) > 1 or len(methods) > 1:  # the proxy sets one header; another came from the client
-                return plain(403, "the request's path or method is told in two ways")
-            path = read_target(targets.pop()) if targets else "/"
-            method = methods.pop().decode("latin-1") if methods else method
-        mode = gate.mode(path, gate.mount)
-        if mode == "off":
-            return Answer(200, [(b"content-length", b"0"), (b"x-request-id", request_id.encode())], b"")
-        accept = ",".join([value.decode("latin-1") for name, value in headers if name == b"accept"])
-        try:
-            decision = self._decide(
-                origin.address,
-                sni=origin.signals.get("sni"),
-                ja4=origin.signals.get("ja4"),
-                headers=headers,
-                method=method,
-                path=path,
-                http=None,  # the proxy's own version is none of the client's
-                **under(gate.mount),
-            )
-            extra = [
-                (b"x-request-id", request_id.encode()),
-                (b"x-gobanfast-action", decision.action.encode()),
-                (b"x-gobanfast-cause", decision.cause.encode()),
-            ]
+        exchange = Exchange(
+            self.guard,
+            scope["headers"],
+            peer=peer_of(scope),
+            method=scope["method"],
+            path=asked_path(scope),
+            mount=self.guard.mount,
+            about=ASKED,
+        )  # http stays None: the proxy's own version is none of the client's
+        response, decision = exchange.begin(), exchange.decision
+        made = response or HttpResponse(200, exchange.response_headers([(b"content-length", b"0")]), b"")
+        if decision is not None and not exchange.failed:
+            made.headers.append((b"x-gobanfast-action", decision.action.encode()))
+            made.headers.append((b"x-gobanfast-cause", decision.cause.encode()))
             if decision.rule is not None and decision.rule.isascii():
-                extra.append((b"x-gobanfast-rule", decision.rule.encode()))
-            answer = None
-            if decision.action == "allow":
-                if gate.told:
-                    gate.tell(decision, request_id)
-            else:
-                answer, cookies = gate.settle(
-                    decision,
-                    request_id=request_id,
-                    method=method,
-                    secure=origin.scheme == "https",
-                    accept=accept,
-                    cookies="; ".join([value.decode("latin-1") for name, value in headers if name == b"cookie"]),
-                    mode=mode,
-                )
-                extra += cookies
-                if answer is not None and mode == "enforce":
-                    extra.append((REFUSAL, self._told(decision, request_id, method, accept)))
-        except Exception as error:  # noqa: BLE001 - logged there
-            answer = gate.failed(error, request_id, accept)
-            extra = [(b"x-request-id", request_id.encode())]
-        if answer is None or mode == "observe":
-            return Answer(200, [(b"content-length", b"0"), *extra], b"")
-        return Answer(answer.status, [*answer.headers, *extra[1:]], answer.body)
+                made.headers.append((b"x-gobanfast-rule", decision.rule.encode()))
+            if response is not None:
+                made.headers.append((REFUSAL, self._sign_facts(exchange)))
+        exchange.finish(made.status)
+        return made
 
-    def refused(self, scope: Scope) -> Answer:
-        """The page of a refusal, from what `/check` told the proxy of it; a plain one for anything else."""
-        gate, origin = self.gate, self._origin(scope)
-        if isinstance(origin, Answer):
-            return origin
-        request_id = origin.request_id or mint_request_id()
-        headers = [pair for pair in scope["headers"] if pair[0] not in HOP_HEADERS]
-        accept = ",".join([value.decode("latin-1") for name, value in headers if name == b"accept"])
-        told = [value.decode("latin-1") for name, value in scope["headers"] if name == REFUSAL]
-        facts = self._read(told[0], request_id) if len(told) == 1 else None
-        if facts is None:
-            return gate.refusal("banned", request_id, accept)
-        if facts["kind"] == "task" and isinstance(gate.challenge, Challenge):
-            fingerprint = None
-            if gate.challenge.bind != "client":
-                fingerprint = self._engine.peek(origin.address, headers=headers).fingerprint
-            return gate.task(origin.address, fingerprint, request_id)
-        decision = Refused(facts["cause"], facts["reason"], facts["expires"])
-        return gate.refusal("banned" if facts["kind"] == "banned" else "challenge", request_id, accept, decision)
-
-    def _origin(self, scope: Scope) -> Origin | Answer:
-        """For whom a proxy asks; the answer to a peer that is none."""
-        gate = self.gate
-        trust = gate.trust
-        client = scope.get("client")
-        peer = client[0] if client else None
-        if peer is not None and (not peer or peer[0] not in ADDRESS_START):
-            peer = None
+    def refused(self, scope: Scope) -> HttpResponse:
+        """The page of a refusal, from what `/check` said to the proxy of it; a plain one for anything else."""
+        guard, peer = self.guard, peer_of(scope)
+        trust = guard.trust
         if not trust.believes(peer):
-            return plain(403, f"peer {peer or 'on a UNIX socket'} is not in trust")
-        return trust.resolve(peer, scope["headers"])
+            return ASKED.stranger(peer)
+        names = trust.fields | {REFUSAL: REFUSAL.decode(), b"accept": "accept"}
+        headers, picked = parted(scope["headers"], names)
+        client = trust.client_from(peer, {name: ",".join(texts) for name, texts in picked.items()})
+        request_id, accept = client.request_id or mint_request_id(), ",".join(picked.get("accept", ()))
+        signed = picked.get(REFUSAL.decode(), [])
+        facts = self._read(signed[0], request_id) if len(signed) == 1 else None
+        if facts is None:
+            response = guard.denial_of("banned", request_id, accept)
+        elif facts["kind"] == "task" and isinstance(guard.challenge, Challenge):
+            fingerprint = None
+            if guard.challenge.bind != "client":
+                fingerprint = self._engine.peek(client.address, headers=headers).fingerprint
+            response = guard.task(client.address, fingerprint, request_id)
+        else:
+            decision = Refused(facts["cause"], facts["reason"], facts["expires"])
+            kind: Kind = "banned" if facts["kind"] == "banned" else "challenge"
+            response = guard.denial_of(kind, request_id, accept, decision)
+        response.headers.append((b"x-request-id", request_id.encode()))
+        return response
 
-    def _told(self, decision: Decision, request_id: str, method: str, accept: str) -> bytes:
+    def _sign_facts(self, exchange: Exchange) -> bytes:
         """What the page of a refusal says, and for which request, signed: nobody else can make one."""
-        kind = "banned" if decision.action == "ban" else "task" if self.gate.gives_task(method, accept) else "challenge"
+        decision = exchange.decision
+        task = self.guard.gives_task(exchange)
         facts: dict[str, Any] = {
-            "kind": kind,
-            "id": request_id,
+            "kind": "banned" if decision.action == "ban" else "task" if task else "challenge",
+            "id": exchange.request_id,
             "expires": decision.expires,
             "cause": "",
             "reason": None,
         }
-        if self.gate.show_reason:
+        if self.guard.show_reason:
             facts |= {"cause": decision.cause, "reason": decision.reason and decision.reason[:512]}
         text = base64.urlsafe_b64encode(json.dumps(facts, separators=(",", ":")).encode()).decode()
         return f"{text}.{self._sign(text)}".encode()
 
-    def _read(self, told: str, request_id: str) -> dict[str, Any] | None:
-        """The facts that `_told` signed for this request; None for anything else."""
-        text, _, signature = told.partition(".")
-        if len(told) > REFUSAL_LIMIT or not told.isascii() or not hmac.compare_digest(self._sign(text), signature):
+    def _read(self, signed: str, request_id: str) -> dict[str, Any] | None:
+        """The facts that `_sign_facts` signed for this request; None for anything else."""
+        text, _, signature = signed.partition(".")
+        if len(signed) > REFUSAL_LIMIT or not signed.isascii() or not hmac.compare_digest(self._sign(text), signature):
             return None
         facts: dict[str, Any] = json.loads(base64.urlsafe_b64decode(text))
         return facts if facts["id"] == request_id else None
 
     def _sign(self, text: str) -> str:
-        if isinstance(self.gate.challenge, Challenge):
-            return self.gate.challenge.signature("gobanfast-refusal", text)
+        if isinstance(self.guard.challenge, Challenge):
+            return self.guard.challenge.signature("gobanfast-refusal", text)
         return hmac.new(self._key, text.encode(), "sha256").hexdigest()
 
-    def probe(self, path: str) -> Answer:
+    def probe(self, path: str) -> HttpResponse:
         """`/live`, `/ready` and `/metrics`."""
         if path == "/live":
             return plain(200, "live")
@@ -240,10 +190,10 @@ class DecisionService:
             return answer_json(200, self._engine.status())
         if path == "/metrics" and self._exposition is not None:
             text = self._exposition()
-            return Answer(200, [(b"content-type", b"text/plain; version=0.0.4"), length(text)], text)
+            return HttpResponse(200, [(b"content-type", b"text/plain; version=0.0.4"), length(text)], text)
         return plain(404, "there is /check, /refused, /live, /ready, /metrics and /bans here")
 
-    async def bans(self, scope: Scope, receive: Receive) -> Answer:
+    async def bans(self, scope: Scope, receive: Receive) -> HttpResponse:
         """The bans in force, for those who know the token."""
         if self._token is None:
             return plain(404, "no token is set, so there is no /bans here")
@@ -268,6 +218,65 @@ class DecisionService:
         except GobanError as error:
             return plain(503, str(error))  # there is no room for the ban
         return plain(405, "GET and POST /bans, DELETE /bans/<key>")
+
+
+class Asked:
+    """What a proxy asks about: the path after `/check` or in a header, and the headers that are the client's."""
+
+    hop = HOP_HEADERS
+
+    def names(self, trust: Trust) -> dict[bytes, str]:
+        """The headers whose texts are wanted."""
+        return trust.fields | TARGETS | METHODS
+
+    def stranger(self, peer: str | None) -> HttpResponse:
+        """The answer to a peer that is not trusted."""
+        return plain(403, f"peer {peer or 'on a UNIX socket'} is not in trust")
+
+    def __call__(self, exchange: Exchange, picked: dict[str, Any]) -> HttpResponse | None:
+        """Says to the exchange what is asked for; or the answer to a proxy that says it twice and differently."""
+        if exchange.path:
+            exchange.retarget(exchange.method, exchange.path)
+            return None
+        targets, methods = texts_of(picked, TARGETS), texts_of(picked, METHODS)
+        if len(targets) > 1 or len(methods) > 1:  # the proxy sets one header; another came from the client
+            return plain(403, "the request's path or method is told in two ways")
+        path = read_target(targets.pop().encode("latin-1")) if targets else "/"
+        exchange.retarget(methods.pop() if methods else exchange.method, path)
+        return None
+
+
+ASKED = Asked()
+
+
+def texts_of(picked: dict[str, Any], names: dict[bytes, str]) -> set[str]:
+    """The different texts of the headers of these names."""
+    found: set[str] = set()
+    for name in names.values():
+        text = picked.get(name, [])
+        found.update([text] if isinstance(text, str) else text)
+    return found
+
+
+def peer_of(scope: Scope) -> str | None:
+    """The address of the proxy; None on a UNIX socket."""
+    client = scope.get("client")
+    peer: str | None = client[0] if client else None
+    return peer if peer and peer[0] in ADDRESS_START else None
+
+
+def parted(
+    headers: Iterable[tuple[bytes, bytes]], names: dict[bytes, str]
+) -> tuple[list[tuple[bytes, bytes]], dict[str, list[str]]]:
+    """(the client's headers, the texts of those that `names` lists)."""
+    rest: list[tuple[bytes, bytes]] = []
+    picked: dict[str, list[str]] = {}
+    for name, value in headers:
+        if name not in HOP_HEADERS:
+            rest.append((name, value))
+        if name in names:
+            picked.setdefault(names[name], []).append(value.decode("latin-1"))
+    return rest, picked
 
 
 def asked_path(scope: Scope) -> str:
@@ -321,14 +330,16 @@ def length(body: bytes) -> tuple[bytes, bytes]:
     return b"content-length", b"%d" % len(body)
 
 
-def plain(status: int, text: str) -> Answer:
+def plain(status: int, text: str) -> HttpResponse:
     body = text.encode() + b"\n"
-    return Answer(status, [(b"content-type", b"text/plain; charset=utf-8"), length(body)], body)
+    return HttpResponse(status, [(b"content-type", b"text/plain; charset=utf-8"), length(body)], body)
 
 
-def answer_json(status: int, value: Any) -> Answer:
+def answer_json(status: int, value: Any) -> HttpResponse:
     body = json.dumps(value, default=str).encode()
-    return Answer(status, [(b"content-type", b"application/json"), length(body), (b"cache-control", b"no-store")], body)
+    return HttpResponse(
+        status, [(b"content-type", b"application/json"), length(body), (b"cache-control", b"no-store")], body
+    )
 
 
 def listed(ban: Any) -> dict[str, Any]:

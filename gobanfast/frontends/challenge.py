@@ -22,7 +22,7 @@ from html import escape
 from typing import Literal
 
 from gobanfast._core.address import client_of
-from gobanfast.frontends.http.refusal import TITLES, Answer, details, html_answer, page
+from gobanfast.frontends.http.refusal import TITLES, HttpResponse, details, html_response, page
 
 Bind = Literal["client", "fingerprint", "client_fingerprint"]
 Outcome = Literal["passed", "solved"]
@@ -101,9 +101,9 @@ class Challenge:
             (b"set-cookie", f"{WORK}=; Max-Age=0; Path=/; SameSite=Strict".encode()),
         ]
 
-    def answer(
+    def response(
         self, address: str | None, fingerprint: str | None, *, request_id: str, contact: str | None = None
-    ) -> Answer:
+    ) -> HttpResponse:
         """The page that gives a browser its task."""
         task = f"{self.difficulty}-{int(self._clock()) + TASK_SECONDS:x}-{secrets.token_hex(8)}"
         signature = sign(self._keys[0], WORK, task, self._holder(address, fingerprint))
@@ -114,7 +114,7 @@ class Challenge:
             "<noscript><p>The check needs JavaScript. Switch it on for this site, or write to the contact below with "
             f"the request number.</p></noscript>{details(facts)}<script>{SCRIPT}</script>"
         )
-        return html_answer(403, request_id, None, page(TITLES["challenge"], body), script=SCRIPT)
+        return html_response(403, None, page(TITLES["challenge"], body), script=SCRIPT)
 
     def _holder(self, address: str | None, fingerprint: str | None) -> str:
         client = client_of(address) or "" if address is not None and self.bind != "fingerprint" else ""

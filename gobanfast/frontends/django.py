@@ -4,7 +4,8 @@
     MIDDLEWARE = ["gobanfast.frontends.django.GobanfastMiddleware", ...]  # first: what stands before it runs unasked
     GOBANFAST = {"rules": BASE_DIR / "rules.yaml", "store": f"sqlite:{BASE_DIR / 'bans.db'}", "watch": True}
 
-Views find `request.gobanfast` (the Decision), `request.gobanfast_request_id` and `request.gobanfast_origin`.
+Views find `request.gobanfast` (the Decision), `request.gobanfast_request_id` and `request.gobanfast_client`: a
+ClientInfo where a trusted proxy spoke (`request.gobanfast_origin` is the same for one more release).
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from django.conf import settings
 from django.core import checks
 from django.http import HttpResponse
 
+from gobanfast._core.exchange import Exchange
 from gobanfast._errors import GobanError
 from gobanfast.frontends.challenge import Challenge
 from gobanfast.frontends.doctor import workers_of
-from gobanfast.frontends.http.guard import ADDRESS_START, Extra, Gate, Mode, is_secure, under
-from gobanfast.frontends.http.refusal import Answer
+from gobanfast.frontends.http.guard import HttpGuard
+from gobanfast.frontends.http.refusal import HttpResponse as Denial
 from gobanfast.frontends.tls import CURRENT
-from gobanfast.frontends.trust import Origin, mint_request_id
 from gobanfast.stores import attach, open_store
 from gobanfast.wire.target import asgi_target, encoded, mounts, placed
 
@@ -43,12 +44,12 @@ OPTIONS = {
 
 
 @cache
-def gate() -> Gate:
-    """The Gate that the setting GOBANFAST describes; made once in a process.
+def guard() -> HttpGuard:
+    """The HttpGuard that the setting GOBANFAST describes; made once in a process.
 
     `engine` is an Engine, a function that makes one, or the dotted name of either; or `rules` is the path of a rules
     file, with `asn`, `last_good` and `store` as for `Engine.load` and `watch`: True to follow the files. `trust` and
-    `challenge` may be dicts, the arguments of a Trust and of a Challenge. The others are options of a Gate.
+    `challenge` may be dicts, the arguments of a Trust and of a Challenge. The others are options of an HttpGuard.
 
     Raises:
         ValueError: a setting that is none of these.
@@ -75,15 +76,15 @@ def gate() -> Gate:
     challenge = options.pop("challenge", "refuse")
     options["challenge"] = Challenge(**challenge) if isinstance(challenge, dict) else challenge
     files: dict[str, Any] = {name: given[name] for name in ("asn", "last_good") if name in given}
-    return Gate(_engine(options.pop("rules", None), options.pop("engine", None), files), **options)
+    return HttpGuard(_engine(options.pop("rules", None), options.pop("engine", None), files), **options)
 
 
-def serving_gate() -> Gate:
-    """`gate()`, whose engine keeps its bans in the store and follows its files from now on.
+def serving_guard() -> HttpGuard:
+    """`guard()`, whose engine keeps its bans in the store and follows its files from now on.
 
     Only the middleware asks for it: `manage.py check` and other commands start no thread and touch no store.
     """
-    made, options = gate(), settings.GOBANFAST
+    made, options = guard(), settings.GOBANFAST
     if options.get("store") is not None and made.engine.sync is None:
         attach(made.engine, options["store"])
     if options.get("watch") and made.engine.watcher is None:
@@ -111,86 +112,73 @@ class GobanfastMiddleware:
 
     def __init__(self, get_response: Callable[[Any], Any]) -> None:
         self.get_response = get_response
-        self._gate = serving_gate()
+        self._guard = serving_guard()
         self._async = iscoroutinefunction(get_response)
         if self._async:
             markcoroutinefunction(self)
 
     def __call__(self, request: Any) -> Any:
-        """The answer of what comes after, or ours; a coroutine of it under ASGI."""
-        path, mount = target_of(request, self._gate.mount)
-        mode = self._gate.mode(path, mount)
+        """The response of what comes after, or ours; a coroutine of it under ASGI."""
+        path, mount = target_of(request, self._guard.mount)
+        mode = self._guard.mode(path, mount)
         if mode == "off":
             return self.get_response(request)
-        answer, extra = self._decide(request, mode, path, mount)
-        if mode == "observe":
-            answer = None
+        scope, environ, secure = getattr(request, "scope", None), request.META, request.is_secure()
+        exchange = Exchange(
+            self._guard,
+            environ if scope is None else scope["headers"],
+            peer=environ.get("REMOTE_ADDR"),
+            method=request.method,
+            path=path,
+            mount=mount,
+            http=environ.get("SERVER_PROTOCOL", "HTTP/1.1")[5:] if scope is None else scope["http_version"],
+            scheme="https" if secure else "http",
+            handshake=CURRENT.get() if secure else None,  # under ASGI, where TLS ends here
+            mode=mode,
+        )
+        response = exchange.begin()
+        request.gobanfast_request_id = exchange.request_id
+        request.gobanfast_client = request.gobanfast_origin = exchange.client
+        if exchange.decision is not None:
+            request.gobanfast = exchange.decision
         if self._async:
-            return self._later(request, answer, extra)
-        return response(answer) if answer is not None else self._finish(request, self.get_response(request), extra)
-
-    async def _later(self, request: Any, answer: Answer | None, extra: Extra) -> Any:
-        if answer is not None:
-            return response(answer)
-        return self._finish(request, await self.get_response(request), extra)
-
-    def _decide(self, request: Any, mode: Mode, path: str, mount: str) -> tuple[Answer | None, Extra]:
-        gate, environ = self._gate, request.META
-        trust = gate.trust
-        scope = getattr(request, "scope", None)
-        headers = environ if scope is None else scope["headers"]
-        peer = environ.get("REMOTE_ADDR") or None
-        if peer is not None and peer[0] not in ADDRESS_START:
-            peer = None
-        origin: Origin | None = None
-        address = peer
-        handshake = hello = sni = ja4 = None
-        if trust.believes(peer):
-            origin = trust.resolve_environ(peer, environ) if scope is None else trust.resolve(peer, headers)
-            address, sni, ja4 = origin.address, origin.signals.get("sni"), origin.signals.get("ja4")
-        elif request.is_secure() and (handshake := CURRENT.get()) is not None:  # under ASGI, where TLS ends here
-            hello, sni = handshake.hello, handshake.sni if handshake.hello is None else None
-        request_id = (origin.request_id if origin is not None else None) or mint_request_id()
-        request.gobanfast_request_id, request.gobanfast_origin = request_id, origin
+            return self._later(request, exchange, response)
+        if response is not None:
+            return finished(denial(response), exchange)
         try:
-            decision = request.gobanfast = gate.engine.decide(
-                address,
-                sni=sni,
-                hello=hello,
-                ja4=ja4,
-                headers=headers,
-                method=request.method,
-                path=path,
-                http=environ.get("SERVER_PROTOCOL", "HTTP/1.1")[5:] if scope is None else scope["http_version"],
-                **under(mount),
-            )
-            answer: Answer | None = None
-            extra: Extra = []
-            if decision.action == "allow":
-                if gate.told:
-                    gate.tell(decision, request_id)
-            else:
-                answer, extra = gate.settle(
-                    decision,
-                    request_id=request_id,
-                    method=request.method,
-                    secure=is_secure("https" if request.is_secure() else "http", origin),
-                    accept=environ.get("HTTP_ACCEPT", ""),
-                    cookies=environ.get("HTTP_COOKIE", ""),
-                    mode=mode,
-                )
-            if answer is None and handshake is not None and gate.names is not None:
-                host, accept = environ.get("HTTP_HOST", ""), environ.get("HTTP_ACCEPT", "")
-                answer = gate.misdirected(handshake, host, request_id, accept)
-            return answer, extra
-        except Exception as error:  # noqa: BLE001 - logged there
-            return gate.failed(error, request_id, environ.get("HTTP_ACCEPT", "")), []
+            return self._dress(exchange, self.get_response(request))
+        except BaseException:
+            exchange.finish(500)
+            raise
 
-    def _finish(self, request: Any, answered: Any, extra: Extra) -> Any:
-        answered.headers.setdefault("X-Request-ID", request.gobanfast_request_id)
-        for _, value in extra:
-            add_cookie(answered, value.decode())
-        return answered
+    async def _later(self, request: Any, exchange: Exchange, response: Denial | None) -> Any:
+        if response is not None:
+            return finished(denial(response), exchange)
+        try:
+            return self._dress(exchange, await self.get_response(request))
+        except BaseException:
+            exchange.finish(500)
+            raise
+
+    def _dress(self, exchange: Exchange, response: Any) -> Any:
+        before = list(response.headers.items())
+        set_headers(response, exchange.response_headers(before, text=True)[len(before) :])
+        return finished(response, exchange)
+
+
+def finished(response: Any, exchange: Exchange) -> Any:
+    """The same response, which says to the exchange when it is over."""
+    if exchange.guard.finishers:
+        close = response.close
+
+        def closing() -> None:
+            try:
+                close()
+            finally:
+                exchange.finish(response.status_code)
+
+        response.close = closing
+    return response
 
 
 def target_of(request: Any, option: str) -> tuple[str, str]:
@@ -203,22 +191,30 @@ def target_of(request: Any, option: str) -> tuple[str, str]:
     return asgi_target(scope["path"], scope.get("raw_path"), mount), mount
 
 
-def response(answer: Answer) -> HttpResponse:
-    """Our answer as Django's."""
-    made = HttpResponse(answer.body, status=answer.status)
-    for name, value in answer.headers:
-        made.headers[name.decode().title()] = value.decode()
+def denial(response: Denial) -> HttpResponse:
+    """Our response as Django's."""
+    made = HttpResponse(response.body, status=response.status)
+    set_headers(made, [(name.decode().title(), value.decode("latin-1")) for name, value in response.headers])
     return made
 
 
-def add_cookie(answered: Any, line: str) -> None:
-    """Adds a Set-Cookie line of ours; Django keeps cookies apart from headers."""
+def set_headers(response: Any, pairs: list[tuple[str, str]]) -> None:
+    """Puts headers on a response of Django, which keeps cookies apart from them."""
+    for name, value in pairs:
+        if name.lower() == "set-cookie":
+            add_cookie(response, value)
+        else:
+            response.headers[name] = value
+
+
+def add_cookie(response: Any, line: str) -> None:
+    """Adds a Set-Cookie line of ours."""
     pair, *attributes = line.split("; ")
     name, _, value = pair.partition("=")
-    answered.cookies[name] = value
+    response.cookies[name] = value
     for attribute in attributes:
         key, _, said = attribute.partition("=")
-        answered.cookies[name][key.lower()] = said or True
+        response.cookies[name][key.lower()] = said or True
 
 
 class GobanfastConfig(AppConfig):  # type: ignore[misc]  # Django has no types
@@ -239,7 +235,7 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
     store."""
     found: list[checks.CheckMessage] = []
     try:
-        made = gate()
+        made = guard()
     except (ValueError, TypeError, OSError, GobanError, AttributeError, ImportError) as error:
         return [checks.Error(f"GOBANFAST cannot be used: {error}", id="gobanfast.E001")]
     middleware = list(settings.MIDDLEWARE)
@@ -273,7 +269,7 @@ def check_workers(**_: Any) -> list[checks.CheckMessage]:
     """gobanfast.W004 where bans stay in the worker that made them: with --deploy, or where the environment names the
     number of workers."""
     try:
-        engine = gate().engine
+        engine = guard().engine
     except Exception:  # noqa: BLE001 - check_settings says what it is
         return []
     if settings.GOBANFAST.get("store") is not None or getattr(engine, "sync", None) is not None:

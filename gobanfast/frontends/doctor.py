@@ -33,7 +33,7 @@ from gobanfast.wire.forwarded import read_for, read_forwarded
 if TYPE_CHECKING:
     from gobanfast.engine import Engine
     from gobanfast.frontends.asgi import Receive, Scope, Send
-    from gobanfast.frontends.http.refusal import Answer
+    from gobanfast.frontends.http.refusal import HttpResponse
     from gobanfast.frontends.wsgi import Environ, StartResponse
 
 Severity = Literal["problem", "warning", "note"]
@@ -356,7 +356,9 @@ class Report:
         self._examine = partial(examine, engine, asn_file=asn_file, challenge=challenge, shared=shared, workers=workers)
         self._token = b"Bearer " + token.encode()
 
-    def see(self, peer: str | None, path: str, headers: list[tuple[bytes, bytes]], unshaken: bool) -> Answer | None:
+    def see(
+        self, peer: str | None, path: str, headers: list[tuple[bytes, bytes]], unshaken: bool
+    ) -> HttpResponse | None:
         """The answer to a request for the report; None for others, which are watched."""
         if self._from_rules:
             self.watch.trust = trust_from_rules(self._engine.snapshot)

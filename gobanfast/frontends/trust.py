@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from gobanfast._core.address import parse_prefix
-from gobanfast._core.asgi import RequestIds, pick
+from gobanfast._core.exchange import RequestIds, select_headers
 from gobanfast._core.prefix_set import PrefixSet
 from gobanfast._core.prefix_table import PrefixTable
 from gobanfast.wire.forwarded import SCHEMES, Hop, near_client, read_for, read_forwarded, read_node, scheme_of
@@ -35,7 +35,7 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 UNKNOWN: tuple[None, Status, None, None, int] = (None, "unknown", None, None, 0)
 
 
-class Origin(NamedTuple):
+class ClientInfo(NamedTuple):
     """Where a request comes from, on the word of trusted peers.
 
     `status` says what `address` is: "ok", the client's address; "trusted", the peer's for a request of the peer itself,
@@ -81,17 +81,18 @@ class Trust:
             a header that is not ASCII (granian does), else False.
     Attributes:
         peers, unix: as given.
+        fields: the headers that are read, lower-case name as bytes -> as text.
     Raises:
         ValueError: a peer or header that is none, or `*`.
     """
 
     __slots__ = (
         "_chain",
-        "_fields",
         "_max_hops",
         "_plain",
         "_signals",
         "_single",
+        "fields",
         "peers",
         "required",
         "unix",
@@ -132,7 +133,7 @@ class Trust:
         self._signals = {signal: field_name(name) for signal, name in signals.items()}
         self._max_hops = max_hops
         wanted = {*self._chain, *self._single, *self._signals.values(), "x-forwarded-proto", "x-request-id"}
-        self._fields = {name.encode(): name for name in wanted}
+        self.fields = {name.encode(): name for name in wanted}
 
     def __repr__(self) -> str:
         unix = " and unix" if self.unix else ""
@@ -151,38 +152,42 @@ class Trust:
         """Whether this peer's headers are read; None is a peer on a UNIX socket."""
         return self.unix if peer is None else peer in self.peers
 
-    def resolve(self, peer: str | None, headers: Headers, *, wsgi: bool = False) -> Origin:
-        """Origin of a request that a believed `peer` handed on.
+    def resolve(self, peer: str | None, headers: Headers, *, wsgi: bool = False) -> ClientInfo:
+        """ClientInfo of a request that a believed `peer` handed on.
 
         Args:
             headers: (lower-case name, value) pairs as in ASGI; repeated fields are joined in order.
             wsgi: whether a WSGI server had them before, and a chain is owed unless `required` says no.
         """
-        return self._origin(peer, pick(headers, self._fields), self._owed(wsgi))
+        return self.client_from(peer, select_headers(headers, self.fields), wsgi=wsgi)
 
-    def resolve_environ(self, peer: str | None, environ: Mapping[str, Any]) -> Origin:
+    def client_from(self, peer: str | None, found: Mapping[str, str], *, wsgi: bool = False) -> ClientInfo:
+        """The same from the texts of those headers that `fields` names, which a walk over the headers has picked."""
+        return self._client(peer, found, self._owed(wsgi))
+
+    def resolve_environ(self, peer: str | None, environ: Mapping[str, Any]) -> ClientInfo:
         """The same for a WSGI environ, whose server has joined repeated fields.
 
         WSGI cannot tell `X_Forwarded_For` from `X-Forwarded-For`: the server or proxy must drop names with underscores,
         as gunicorn and nginx do.
         """
         found = {}
-        for name in self._fields.values():
+        for name in self.fields.values():
             text = environ.get("HTTP_" + name.upper().replace("-", "_"))
             if text is not None:
                 found[name] = text
-        return self._origin(peer, found, self._owed(True))
+        return self._client(peer, found, self._owed(True))
 
     def _owed(self, wsgi: bool) -> bool:
         return wsgi if self.required is None else self.required
 
-    def _origin(self, peer: str | None, found: Mapping[str, str], owed: bool) -> Origin:
+    def _client(self, peer: str | None, found: Mapping[str, str], owed: bool) -> ClientInfo:
         address = near_client(found["x-forwarded-for"]) if self._plain and "x-forwarded-for" in found else None
         status: Status = "ok"
         port = scheme = None
         hops = 0
         if address is None or address in self.peers:
-            address, status, port, scheme, hops = self._client(peer, found, owed)
+            address, status, port, scheme, hops = self._named(peer, found, owed)
         if scheme is None and (said := found.get("x-forwarded-proto")) is not None:
             scheme = said if said in SCHEMES else scheme_of(said, found.get("x-forwarded-for", ""), hops)
         request_id = found.get("x-request-id")
@@ -192,9 +197,9 @@ class Trust:
         if self._signals:
             told = {signal: found[name] for signal, name in self._signals.items() if name in found}
             signals = {signal: text for signal, text in told.items() if is_signal(text)}
-        return Origin(address, status, port, scheme, request_id, hops, signals)
+        return ClientInfo(address, status, port, scheme, request_id, hops, signals)
 
-    def _client(
+    def _named(
         self, peer: str | None, found: Mapping[str, str], owed: bool
     ) -> tuple[str | None, Status, int | None, str | None, int]:
         for name, owners in self._single.items():

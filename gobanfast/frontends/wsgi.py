@@ -4,8 +4,8 @@
     flask_app.wsgi_app = Gobanfast(flask_app.wsgi_app, engine)
 
 The application finds in its environ `gobanfast.decision`, `gobanfast.request_id`, and, if a trusted proxy spoke for the
-client, `gobanfast.origin` (see `trust`). Bodies are not touched. Under gunicorn and werkzeug a guarded SSLContext is
-asked for the ClientHello.
+client, `gobanfast.client` (a ClientInfo, see `trust`; `gobanfast.origin` is the same for one more release). Bodies are
+not touched. Under gunicorn and werkzeug a guarded SSLContext is asked for the ClientHello.
 
 WSGI shows headers without their order and case, and `X_Forwarded_For` as if it were `X-Forwarded-For`: the server or
 the proxy must drop names with underscores, as gunicorn and nginx do, and granian does not.
@@ -13,15 +13,15 @@ the proxy must drop names with underscores, as gunicorn and nginx do, and grania
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal
 
-from gobanfast.frontends.http.guard import ADDRESS_START, Extra, Gate, Mode, is_secure
-from gobanfast.frontends.http.refusal import Answer
-from gobanfast.frontends.tls import handshake_of
-from gobanfast.frontends.trust import mint_request_id
-from gobanfast.wire.target import environ_target, is_odd
+from gobanfast._core.exchange import Exchange
+from gobanfast._core.wsgi import WsgiMiddleware
+from gobanfast.frontends.http.guard import HttpGuard, Mode
+from gobanfast.frontends.http.refusal import HttpResponse
+from gobanfast.frontends.tls import Handshake, handshake_of
 
 if TYPE_CHECKING:
     from gobanfast import Decision
@@ -39,7 +39,7 @@ SOCKETS = ("gunicorn.socket", "werkzeug.socket")  # where servers put the connec
 
 
 class Gobanfast:
-    """Asks `engine` about every request before `app` sees it; `gate.Gate` says what each option means.
+    """Asks `engine` about every request before `app` sees it; `http.HttpGuard` says what each option means.
 
     Clients on a UNIX socket have no address: rules that ask for one do not match them.
     """
@@ -62,7 +62,7 @@ class Gobanfast:
         on_error: Literal["refuse", "allow"] = "refuse",
     ) -> None:
         self.app = app
-        self.gate = Gate(
+        self.guard = HttpGuard(
             engine,
             trust=trust,
             routes=routes,
@@ -76,90 +76,53 @@ class Gobanfast:
             on_decision=on_decision,
             on_error=on_error,
         )
-        self._decide = engine.decide
-        self._engine = engine
+        self._handle = WsgiMiddleware(
+            app, self.guard, handshake_of=connection_handshake, send_response=send_response, watch=Body
+        ).handle
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """The application's answer, or ours."""
-        gate = self.gate
-        path: str | None = environ.get("PATH_INFO", "")
-        mount: str | None = None
-        if environ.get("SCRIPT_NAME") or gate.mount or not path or is_odd(path) or not path.isascii():
-            path, mount = environ_target(environ, gate.mount)
-        path = path or "/"
-        mode = gate.mode(path, mount or "") if gate.routes else "enforce"
-        if mode == "off":
-            return self.app(environ, start_response)
-        trust = gate.trust
-        peer = environ.get("REMOTE_ADDR")
-        if peer and peer[0] in ADDRESS_START:
-            believed = peer in trust.peers
-        else:
-            peer, believed = None, trust.unix
-        origin = handshake = hello = sni = ja4 = None
-        address = peer
-        request_id = None
-        scheme = environ["wsgi.url_scheme"]
-        if believed:
-            origin = environ["gobanfast.origin"] = trust.resolve_environ(peer, environ)
-            address, request_id = origin.address, origin.request_id
-            sni, ja4 = origin.signals.get("sni"), origin.signals.get("ja4")
-        elif scheme == "https":
-            handshake = handshake_of(socket_of(environ))
-            if handshake is not None:
-                hello = handshake.hello
-                if hello is None:
-                    sni = handshake.sni
-        if request_id is None:
-            request_id = mint_request_id()
-        environ["gobanfast.request_id"] = request_id
-        answer = None
-        extra: Extra = []
+        answer: Iterable[bytes] = self._handle(environ, start_response)
+        return answer
+
+
+def send_response(
+    environ: Environ, start_response: StartResponse, exchange: Exchange, response: HttpResponse
+) -> list[bytes]:
+    """Answers with a whole response."""
+    start_response(status_line(response), native(response.headers))
+    exchange.finish()
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
+
+
+class Body:
+    """The application's answer, whose end is noted: what a server closes."""
+
+    def __init__(self, app: Application, environ: Environ, exchange: Exchange, start_response: StartResponse) -> None:
+        self._finish = exchange.finish
         try:
-            method, http = environ["REQUEST_METHOD"], environ.get("SERVER_PROTOCOL", "HTTP/1.1")[5:]
-            if mount:
-                decision = self._decide(
-                    address, sni=sni, hello=hello, ja4=ja4, headers=environ, method=method, path=path, http=http,
-                    mount=mount,
-                )  # fmt: skip
-            else:
-                decision = self._decide(
-                    address, sni=sni, hello=hello, ja4=ja4, headers=environ, method=method, path=path, http=http
-                )
-            environ["gobanfast.decision"] = decision
-            if decision.action == "allow":
-                if gate.told:
-                    gate.tell(decision, request_id)
-            else:
-                answer, extra = gate.settle(
-                    decision,
-                    request_id=request_id,
-                    method=environ["REQUEST_METHOD"],
-                    secure=is_secure(scheme, origin),
-                    accept=environ.get("HTTP_ACCEPT", ""),
-                    cookies=environ.get("HTTP_COOKIE", ""),
-                    mode=mode,
-                )
-            if answer is None and handshake is not None and gate.names is not None:
-                host, accept = environ.get("HTTP_HOST", ""), environ.get("HTTP_ACCEPT", "")
-                answer = gate.misdirected(handshake, host, request_id, accept)
-        except Exception as error:  # noqa: BLE001 - logged there
-            answer = gate.failed(error, request_id, environ.get("HTTP_ACCEPT", ""))
-        if answer is not None and mode == "enforce":
-            start_response(status_line(answer), native(answer.headers))
-            return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
+            self._parts = app(environ, start_response)
+        except BaseException:
+            exchange.finish(500)
+            raise
 
-        def marked(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            for name, _ in headers:
-                if name.lower() == "x-request-id":
-                    break
-            else:
-                headers = [*headers, ("X-Request-ID", request_id)]
-            if extra:
-                headers = [*headers, *native(extra)]
-            return start_response(status, headers) if exc_info is None else start_response(status, headers, exc_info)
+    def __iter__(self) -> Iterator[bytes]:
+        """The parts of the body."""
+        return iter(self._parts)
 
-        return self.app(environ, marked)
+    def close(self) -> None:
+        """Called by the server, whatever happened."""
+        try:
+            close = getattr(self._parts, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._finish()
+
+
+def connection_handshake(environ: Environ) -> Handshake | None:
+    """The handshake of the connection, under servers that show it."""
+    return handshake_of(socket_of(environ))
 
 
 def socket_of(environ: Environ) -> Any:
@@ -167,11 +130,11 @@ def socket_of(environ: Environ) -> Any:
     return next((environ[name] for name in SOCKETS if name in environ), None)
 
 
-def status_line(answer: Answer) -> str:
-    """The status of an answer as WSGI has it."""
-    return f"{answer.status} {HTTPStatus(answer.status).phrase}"
+def status_line(response: HttpResponse) -> str:
+    """The status of a response as WSGI has it."""
+    return f"{response.status} {HTTPStatus(response.status).phrase}"
 
 
-def native(headers: Extra) -> list[tuple[str, str]]:
+def native(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     """Header pairs as WSGI has them."""
     return [(name.decode(), value.decode("latin-1")) for name, value in headers]

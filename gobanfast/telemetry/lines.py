@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from gobanfast._core.asgi import weigh
+from gobanfast._core.log_queue import weigh
 
 if TYPE_CHECKING:
     from gobanfast._core.decision import Decision

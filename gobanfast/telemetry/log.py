@@ -20,8 +20,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
-from gobanfast._core.asgi import Budget, numbered
-from gobanfast._core.decision import is_plain, without_environ
+from gobanfast._core.decision import detached, is_plain
+from gobanfast._core.log_queue import Budget, numbered
 from gobanfast._fork import watch_forks
 from gobanfast.telemetry.lines import (
     KEEP,
@@ -39,7 +39,7 @@ from gobanfast.telemetry.lines import (
 from gobanfast.telemetry.sinks import Sink, open_sink
 
 if TYPE_CHECKING:
-    from gobanfast._core.decision import Decision, SignalDecision
+    from gobanfast._core.decision import Decision
 
 log = logging.getLogger("gobanfast.telemetry")
 
@@ -108,7 +108,7 @@ class DecisionLog:
         self._fresh()
         watch_forks(self)
 
-    def record(
+    def observe(
         self,
         decision: Decision,
         *,
@@ -135,11 +135,8 @@ class DecisionLog:
         if len(queue) >= self._limit:
             self.dropped += 1
             return None
-        kept: Any = decision
-        headers = cast("Headers | None", decision.headers)
-        if isinstance(headers, dict):
-            kept = without_environ(cast("SignalDecision", decision))
-            headers = kept.headers
+        kept, given = detached(decision)
+        headers = cast("Headers | None", given)
         nbytes = self._budget.hold(kept, request_id, KEEP)
         if nbytes > KEEP:
             kept, headers, nbytes = short_copy(kept, headers, request_id)
@@ -154,6 +151,11 @@ class DecisionLog:
         if self._idle:
             self._awake()
         return numbered(self._worker, number)
+
+    @property
+    def samples_allow(self) -> bool:
+        """Whether some plain allows are written."""
+        return self._weight > 0
 
     def flush(self, timeout: float = 5.0) -> bool:
         """True when all that was queued before is written; False if that takes over `timeout` seconds."""

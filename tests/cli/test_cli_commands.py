@@ -322,7 +322,7 @@ def test_explain_of_a_logged_decision_after_an_edit(tmp_path: Path) -> None:
     rules.write_text(TRACKED)
     engine = gobanfast.Engine.load(rules)
     log = DecisionLog(f"file:{path}")
-    log.record(engine.decide("203.0.113.5", path="/.env", headers=[(b"user-agent", b"curl/8")]), request_id="r-1")
+    log.observe(engine.decide("203.0.113.5", path="/.env", headers=[(b"user-agent", b"curl/8")]), request_id="r-1")
     log.close()
     kept.mkdir()
     (kept / "broken.yaml").write_text("rules: [")

@@ -35,7 +35,7 @@ def commands(tmp_path: Path) -> dict[str, tuple[tuple[str, ...], bytes, int]]:
     (new := tmp_path / "new.yaml").write_text(NEW)
     engine = gobanfast.Engine.load(old)
     log = DecisionLog(f"file:{tmp_path / 'log.jsonl'}")
-    log.record(engine.decide("203.0.113.7", path="/.env", method="GET", headers=[]), request_id="r-1")
+    log.observe(engine.decide("203.0.113.7", path="/.env", method="GET", headers=[]), request_id="r-1")
     log.close()
     decisions = (tmp_path / "log.jsonl").read_bytes()
     return {

@@ -65,7 +65,7 @@ def test_every_compiled_class_was_tried_whole(found: tuple[list[dict[str, Any]],
 
 def test_refusals_say_what_makes_one(found: tuple[list[dict[str, Any]], list[str]]) -> None:
     """`C()` of a compiled class gives a whole object, or a TypeError: where one comes from, or what it takes."""
-    helpful = re.compile(r"TypeError: .* comes? from |TypeError: \w+\(\) (takes|needs) |not safe, use ")
+    helpful = re.compile(r"TypeError: .* comes? from |TypeError: [\w.]+\(\) (takes|needs|missing) |not safe, use ")
     compiled = {line["cls"] for line in found[0] if line.get("done") and line["compiled"]}
 
     refused = {

@@ -14,17 +14,17 @@ from gobanfast.frontends.http import guard
 PAGE = (Path(__file__).parents[2] / "docs" / "http.md").read_text()
 
 
-def test_options_are_those_of_a_gate():
-    """The page names every option of a Gate and no others."""
-    sentence = re.search(r"are those of `gobanfast.frontends.http.guard.Gate`: (.*?)\. In", PAGE, re.DOTALL)
+def test_options_are_those_of_a_guard():
+    """The page names every option of an HttpGuard and no others."""
+    sentence = re.search(r"are those of `gobanfast.frontends.http.guard.HttpGuard`: (.*?)\. In", PAGE, re.DOTALL)
 
-    assert set(inspect.signature(guard.Gate).parameters) - {"engine"} == set(re.findall(r"`(\w+)`", sentence[1]))
+    assert set(inspect.signature(guard.HttpGuard).parameters) - {"engine"} == set(re.findall(r"`(\w+)`", sentence[1]))
 
 
 @pytest.mark.parametrize("frontend", [asgi, wsgi])
-def test_frontends_spell_out_the_options_of_a_gate(frontend):
+def test_frontends_spell_out_the_options_of_a_guard(frontend):
     """Name, kind, default and type of each, so that type checkers and `help` know them, and pass each one on."""
-    expected = list(inspect.signature(guard.Gate).parameters.values())
+    expected = list(inspect.signature(guard.HttpGuard).parameters.values())
     application, *options = inspect.signature(frontend.Gobanfast).parameters.values()
 
     assert "app" == application.name

@@ -41,7 +41,7 @@ def test_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert {ban.key: ban.expires for ban in stored["bans"].bans()} == stored["mine"] != {}
         logged["decisions"].flush()
         (line,) = (tmp_path / "decisions.jsonl").read_text().splitlines()
-        counted["metrics"].record(counted["metrics"].timed(counted["engine"].decide)("203.0.113.7"))
+        counted["metrics"].observe(counted["metrics"].timed(counted["engine"].decide)("203.0.113.7"))
 
         assert ("ban", logged["id"]) == (json.loads(line)["cause"], json.loads(line)["id"])
         assert 1 == prometheus_client.REGISTRY.get_sample_value("ban_by_asn_total", {"asn": "unknown"})

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gobanfast import AsnTable, Engine, NameTable, PrefixTable, Ruleset
-from gobanfast.frontends.http.guard import Gate
+from gobanfast.frontends.http.guard import HttpGuard
 from gobanfast.frontends.trust import Trust
 
 RULES = "rules: [{id: tools, when: {header: {user-agent: {contains: curl}}}, action: ban}]"
@@ -36,9 +36,9 @@ WRONG: Any = {
     "another chain": (lambda engine: Trust(chain=["x-real-ip"]), "'x-real-ip'", "single={header: [prefixes]}"),
     "another signal": (lambda engine: Trust(signals={"ja5": "x-ja5"}), "'ja5'", "ja3, ja4, sni"),
     "owners as a text": (lambda engine: Trust(single={"x-real-ip": "10.0.0.0/8"}), "'10.0.0.0/8'", "write a list"),
-    "an engine as a path": (lambda engine: Gate("rules.yaml"), "'rules.yaml'", "Engine.load('rules.yaml')"),
-    "a log as a path": (lambda engine: Gate(engine, log="bans.jsonl"), "'bans.jsonl'", "write stdout:, file:PATH"),
-    "one certificate name": (lambda engine: Gate(engine, names="a.example"), "'a.example'", "write a list"),
+    "an engine as a path": (lambda engine: HttpGuard("rules.yaml"), "'rules.yaml'", "Engine.load('rules.yaml')"),
+    "a log as a path": (lambda engine: HttpGuard(engine, log="bans.jsonl"), "'bans.jsonl'", "write stdout:, file:PATH"),
+    "one certificate name": (lambda engine: HttpGuard(engine, names="a.example"), "'a.example'", "write a list"),
 }
 
 

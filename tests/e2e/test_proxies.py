@@ -188,13 +188,13 @@ def test_a_refusal_is_one_decision(counting):
 def test_a_task_solved_behind_a_proxy_lets_in(counting):
     """The page that the proxy shows has a task whose solution lets this client in; the log says so. The pass reaches
     the browser as a cookie of its own, and lets in without the solution."""
-    from gobanfast.frontends.http.refusal import Answer
+    from gobanfast.frontends.http.refusal import HttpResponse
     from test_challenge import solve
 
     edge, _, log = counting
     browser = {"source": "127.0.0.77", "Accept": "text/html"}
     page = get(edge, "/page", **browser)
-    status, headers, _ = get(edge, "/page", **browser, Cookie=solve(Answer(403, [], page[2])))
+    status, headers, _ = get(edge, "/page", **browser, Cookie=solve(HttpResponse(403, [], page[2])))
     passes = [text for text in headers.get_all("set-cookie", []) if text.startswith("gobanfast-pass=")]
 
     assert (200, 1) == (status, len(passes))

@@ -76,7 +76,7 @@ def test_request_in_question(path, headers, expected):
 
     ask(app, path, headers=about(GOOD, host="example.com", connection="close") | headers)
 
-    asked = app.gate.engine.asked[0]
+    asked = app.guard.engine.asked[0]
     assert expected == (asked["path"], asked["method"])
     assert [(b"host", b"example.com")] == asked["headers"]
 
@@ -93,7 +93,7 @@ def test_two_words_about_the_request_are_refused(headers):
     app = service(routes={"/health": "observe"})
 
     assert 403 == ask(app, headers=about(BANNED) | headers)[0]
-    assert [] == app.gate.engine.asked
+    assert [] == app.guard.engine.asked
 
 
 def test_routes_are_the_clients_paths():
@@ -101,7 +101,7 @@ def test_routes_are_the_clients_paths():
     app = service(routes={"/health": "off", "/static/": "observe"})
 
     answers = [ask(app, headers=about(BANNED, x_original_uri=path))[0] for path in ("/health?x", "/static/a", "/x")]
-    assert ([200, 200, 403], 2) == (answers, len(app.gate.engine.asked))
+    assert ([200, 200, 403], 2) == (answers, len(app.guard.engine.asked))
 
 
 @pytest.mark.parametrize("client", ["203.0.113.1", "", "testclient"])
@@ -110,7 +110,7 @@ def test_strangers_get_no_decision(client):
     app = service()
 
     assert 403 == ask(app, client=client, headers=about(GOOD))[0]
-    assert [] == app.gate.engine.asked
+    assert [] == app.guard.engine.asked
 
 
 def test_failing_engine():
@@ -125,9 +125,9 @@ def test_challenge_is_answered_for_the_proxy():
 
     app = service(challenge=Challenge(["k" * 16], difficulty=4))
     page = ask(app, headers=about(CHALLENGED, accept="text/html"))
-    from gobanfast.frontends.http.refusal import Answer
+    from gobanfast.frontends.http.refusal import HttpResponse
 
-    cookie = solve(Answer(403, [], page[2]))
+    cookie = solve(HttpResponse(403, [], page[2]))
     status, headers, _ = ask(app, headers=about(CHALLENGED, accept="text/html", cookie=cookie))
 
     assert (403, 200, "challenge") == (page[0], status, headers["x-gobanfast-action"])
@@ -144,7 +144,7 @@ def test_challenge_is_answered_for_the_proxy():
 def test_refused_shows_the_page_of_a_decision_and_decides_nothing(client, accept, options):
     """From what /check said, /refused makes the same page, without asking the engine for a decision again."""
     app = service(contact="a@example.com", **options)
-    app.gate.engine.peek = lambda address, headers: SimpleNamespace(fingerprint=None)
+    app.guard.engine.peek = lambda address, headers: SimpleNamespace(fingerprint=None)
     decided = ask(app, headers=about(client, accept=accept, x_request_id="r-1"))
     told = decided[1]["x-gobanfast-refusal"]
     shown = ask(app, "/refused", headers=about(client, accept=accept, x_request_id="r-1", x_gobanfast_refusal=told))
@@ -153,7 +153,7 @@ def test_refused_shows_the_page_of_a_decision_and_decides_nothing(client, accept
         return re.sub(rb'data-(task|signature)="[^"]*"', b"", page)
 
     assert same(decided[2]) == same(shown[2])
-    assert (403, 1) == (shown[0], len(app.gate.engine.asked))
+    assert (403, 1) == (shown[0], len(app.guard.engine.asked))
     assert not [name for name in shown[1] if name.startswith("x-gobanfast")]
     assert decided[1].get("retry-after") == shown[1].get("retry-after")
     assert (b"data-task" in shown[2]) == ("challenge" in options and client == CHALLENGED and accept == "text/html")
@@ -192,7 +192,7 @@ def test_replicas_with_one_challenge_key_read_each_other():
 def test_probes():
     """/live and /ready answer anyone; a broken rules file is told, and does not take the service away."""
     app = service(exposition=lambda: b"up 1\n")
-    app.gate.engine.stale = True
+    app.guard.engine.stale = True
     status, _, body = ask(app, "/ready", client="192.0.2.1")
 
     assert (200, True) == (status, json.loads(body)["stale"])

@@ -45,7 +45,7 @@ def solve(answer):
 
 
 def solution(made, address=ALICE, fingerprint=PRINT_A):
-    return solve(made.answer(address, fingerprint, request_id="r"))
+    return solve(made.response(address, fingerprint, request_id="r"))
 
 
 def passing(made, address=ALICE, fingerprint=PRINT_A):
@@ -230,7 +230,7 @@ def test_browser_passes_and_keeps_its_pass(tmp_path):
 
 def test_page_says_what_to_do_without_scripts():
     """With JavaScript off the page tells whom to ask, and names the request."""
-    body = challenge().answer(ALICE, None, request_id="r-1", contact="a&b@example.com").body.decode()
+    body = challenge().response(ALICE, None, request_id="r-1", contact="a&b@example.com").body.decode()
 
     assert "The check needs JavaScript" in re.search("<noscript>(.*)</noscript>", body)[1]
     assert "<dd>r-1</dd>" in body

@@ -10,7 +10,7 @@ import pytest
 from gobanfast import Engine, Ruleset
 from gobanfast.frontends.asgi import Gobanfast
 from gobanfast.frontends.challenge import Challenge
-from gobanfast.frontends.http.refusal import Answer
+from gobanfast.frontends.http.refusal import HttpResponse
 from gobanfast.frontends.tls import CURRENT, Handshake
 from gobanfast.frontends.trust import Trust
 from http_fakes import FakeEngine, FakeSnapshot
@@ -92,7 +92,7 @@ def test_engine_is_asked_with_all_that_is_known():
     ask(middleware, headers=headers, method="POST", path="/x")
 
     expected = {"address": GOOD, "sni": None, "headers": headers, "method": "POST", "path": "/x", "http": "1.1"}
-    assert [expected] == middleware.gate.engine.asked
+    assert [expected] == middleware.guard.engine.asked
 
 
 def test_scope_without_what_has_a_default():
@@ -106,7 +106,7 @@ def test_scope_without_what_has_a_default():
     asyncio.run(middleware({"type": "http", "path": "/", "headers": [], "method": "GET"}, None, send))
 
     assert 200 == sent[0]["status"]
-    assert (None, None) == (app.seen[0]["gobanfast"].address, middleware.gate.engine.asked[0]["http"])
+    assert (None, None) == (app.seen[0]["gobanfast"].address, middleware.guard.engine.asked[0]["http"])
 
 
 def test_banned_request_never_reaches_the_application():
@@ -209,12 +209,12 @@ def test_what_became_of_a_challenge_is_logged():
     logged = []
 
     class Log:
-        def record(self, decision, *, request_id, outcome=None):
+        def observe(self, decision, *, request_id, outcome=None):
             logged.append((decision.action, outcome))
 
     _, middleware = guarded(challenge=Challenge(["k" * 16], difficulty=4), log=Log(), routes={"/watched": "observe"})
     page = ask(middleware, CHALLENGED, headers=[BROWSER])
-    cookie = solve(Answer(403, [], page[1]["body"]))
+    cookie = solve(HttpResponse(403, [], page[1]["body"]))
     solved = ask(middleware, CHALLENGED, headers=[BROWSER, (b"cookie", cookie.encode())])
     given = b"; ".join(value.partition(b";")[0] for value in header(solved, b"set-cookie"))
     ask(middleware, CHALLENGED, headers=[BROWSER, (b"cookie", given)])
@@ -271,7 +271,7 @@ def test_lifespan_passes():
     asyncio.run(middleware({"type": "lifespan"}, *[lambda *_: asyncio.sleep(0)] * 2))
 
     assert [{"type": "lifespan"}] == app.seen
-    assert [] == middleware.gate.engine.asked
+    assert [] == middleware.guard.engine.asked
 
 
 @pytest.mark.parametrize(("on_error", "status"), [("refuse", 503), ("allow", 200)])
@@ -300,11 +300,11 @@ def test_log_and_metrics_are_told_of_decisions():
     logged, counted = [], []
 
     class Log:
-        def record(self, decision, *, request_id):
+        def observe(self, decision, *, request_id):
             logged.append((decision.action, decision.path, request_id))
 
     class Counts:
-        def record(self, decision):
+        def observe(self, decision):
             counted.append(decision.action)
 
     _, middleware = guarded(log=Log(), metrics=Counts())
@@ -340,7 +340,7 @@ def test_routes_are_exceptions_only_for_paths_that_are_plain(path, status, asked
     _, middleware = guarded(routes=ROUTES)
 
     assert status == ask(middleware, BANNED, path=path)[0]["status"]
-    assert asked == len(middleware.gate.engine.asked)
+    assert asked == len(middleware.guard.engine.asked)
 
 
 def test_a_route_that_is_only_watched_refuses_nobody():
@@ -367,7 +367,7 @@ def test_trusted_peer_speaks_for_its_client():
 def test_trust_of_the_rules_is_followed():
     """Without an argument the rules' `trust:` says whom to believe, and after a swap the new rules' does."""
     _, middleware = guarded()
-    engine = middleware.gate.engine
+    engine = middleware.guard.engine
     forwarded = [(b"x-forwarded-for", BANNED.encode())]
     before = ask(middleware, "10.0.0.1", headers=forwarded)
     engine.snapshot = FakeSnapshot(Ruleset.from_text("{version: 1, trust: [10.0.0.0/8], rules: []}"))
@@ -438,7 +438,7 @@ def test_a_thread_that_is_overtaken_leaves_no_stale_trust(monkeypatch):
         monkeypatch.setattr(Trust, "of_rules", of_rules)
         engine.swap(Ruleset.from_text(OLD))
         assert 3 == engine.generation
-        assert "10.0.0.1" in middleware.gate.trust.peers  # as another thread would
+        assert "10.0.0.1" in middleware.guard.trust.peers  # as another thread would
         return made
 
     engine.swap(Ruleset.from_text(NEW))
@@ -453,14 +453,14 @@ def test_the_trust_of_a_snapshot_is_made_once(monkeypatch):
     """All frontends of an engine read one Trust, that of its snapshot; the first one made is kept."""
     engine = Engine(Ruleset.from_text(OLD))
     one, other = Gobanfast(Application(), engine), Gobanfast(Application(), engine)
-    made = one.gate.trust
-    assert made is other.gate.trust is engine.snapshot.trust
+    made = one.guard.trust
+    assert made is other.guard.trust is engine.snapshot.trust
     assert made is engine.snapshot.keep_trust(Trust(["192.0.2.0/24"]))
 
     engine.swap(Ruleset.from_text(NEW))
 
-    assert made is not one.gate.trust
-    assert one.gate.trust is other.gate.trust is engine.snapshot.trust
+    assert made is not one.guard.trust
+    assert one.guard.trust is other.guard.trust is engine.snapshot.trust
 
 
 def test_a_swap_whose_trust_cannot_be_read_changes_nothing(tmp_path):
@@ -497,9 +497,9 @@ def test_a_request_of_the_proxy_itself():
     _, owing = guarded(trust=Trust(["10.0.0.0/8"], required=True))
 
     assert 200 == ask(middleware, "10.0.0.1")[0]["status"]
-    assert "10.0.0.1" == middleware.gate.engine.asked[0]["address"]
+    assert "10.0.0.1" == middleware.guard.engine.asked[0]["address"]
     assert 403 == ask(owing, "10.0.0.1")[0]["status"]
-    assert "no x-forwarded-for of 10.0.0.1" == owing.gate.engine.asked[0]["address"]
+    assert "no x-forwarded-for of 10.0.0.1" == owing.guard.engine.asked[0]["address"]
 
 
 @pytest.mark.parametrize("client", [None, "", "testclient", "unix:/run/app.sock", "/run/app.sock"])
@@ -509,7 +509,7 @@ def test_peers_without_an_address_have_none(client):
     _, behind = guarded(trust=Trust(["unix"]))
 
     assert 200 == ask(middleware, client, headers=[(b"x-forwarded-for", BANNED.encode())])[0]["status"]
-    assert None is middleware.gate.engine.asked[0]["address"]
+    assert None is middleware.guard.engine.asked[0]["address"]
     assert 403 == ask(behind, client, headers=[(b"x-forwarded-for", BANNED.encode())])[0]["status"]
 
 
@@ -547,18 +547,18 @@ def test_challenge_is_a_page_for_browsers_and_a_problem_for_programs():
 
 def test_solved_challenge_is_vouched_for_once():
     """The engine hears of a solution, so that its score learns; of the pass that was given for it, it does not."""
-    from gobanfast.frontends.http.refusal import Answer
+    from gobanfast.frontends.http.refusal import HttpResponse
     from test_challenge import solve
 
     _, middleware = guarded(challenge=Challenge(["k" * 16], difficulty=4))
     page = ask(middleware, CHALLENGED, headers=[BROWSER])
-    work = solve(Answer(403, [], page[1]["body"])).encode()
+    work = solve(HttpResponse(403, [], page[1]["body"])).encode()
     solved = ask(middleware, CHALLENGED, headers=[BROWSER, (b"cookie", work)])
     given = next(value for value in header(solved, b"set-cookie") if value.startswith(b"gobanfast-pass"))
     passed = ask(middleware, CHALLENGED, headers=[BROWSER, (b"cookie", given.partition(b";")[0])])
 
     assert [403, 200, 200] == [sent[0]["status"] for sent in (page, solved, passed)]
-    assert [CHALLENGED] == middleware.gate.engine.vouched
+    assert [CHALLENGED] == middleware.guard.engine.vouched
 
 
 def shaken(sni, hello=None):
@@ -585,7 +585,7 @@ def test_host_that_the_connection_was_not_opened_for(names, host, status):
         CURRENT.reset(token)
 
     assert status == sent[0]["status"]
-    assert "a.example" == middleware.gate.engine.asked[0]["sni"]
+    assert "a.example" == middleware.guard.engine.asked[0]["sni"]
 
 
 def test_handshake_of_a_proxy_is_not_the_clients():
@@ -598,7 +598,7 @@ def test_handshake_of_a_proxy_is_not_the_clients():
     finally:
         CURRENT.reset(token)
 
-    assert (200, "told.example") == (sent[0]["status"], middleware.gate.engine.asked[0]["sni"])
+    assert (200, "told.example") == (sent[0]["status"], middleware.guard.engine.asked[0]["sni"])
 
 
 def test_fastapi_finds_the_decision():

@@ -42,7 +42,7 @@ from django.http import JsonResponse  # noqa: E402
 from django.test import AsyncClient, Client, override_settings  # noqa: E402
 from django.urls import path  # noqa: E402
 
-from gobanfast.frontends.django import check_settings, gate, serving_gate  # noqa: E402
+from gobanfast.frontends.django import check_settings, guard, serving_guard  # noqa: E402
 
 
 def told(request):
@@ -65,10 +65,10 @@ urlpatterns = [path("", view), path("async", async_view), path("health", lambda 
 @pytest.fixture
 def configured(request):
     """Settings for one test."""
-    gate.cache_clear()
+    guard.cache_clear()
     with override_settings(GOBANFAST={"engine": FakeEngine} | getattr(request, "param", {})):
         yield
-    gate.cache_clear()
+    guard.cache_clear()
 
 
 def get(form, url="/", client=GOOD, **headers):
@@ -160,13 +160,13 @@ def test_misdirected_request_under_asgi(configured, host, status):
 
 
 def page_answer(response):
-    from gobanfast.frontends.http.refusal import Answer
+    from gobanfast.frontends.http.refusal import HttpResponse
 
-    return Answer(response.status_code, [], response.content)
+    return HttpResponse(response.status_code, [], response.content)
 
 
 def found():
-    gate.cache_clear()
+    guard.cache_clear()
     return [message.id for message in check_settings()]
 
 
@@ -201,7 +201,7 @@ def test_checks_name_what_is_wrong(configured, setting, expected):
     """Each way in which the guard would not work has a message."""
     with override_settings(**setting):
         assert expected == found()
-    gate.cache_clear()
+    guard.cache_clear()
 
 
 def test_checks_touch_nothing(configured, tmp_path):
@@ -211,7 +211,7 @@ def test_checks_touch_nothing(configured, tmp_path):
 
     with override_settings(GOBANFAST={"rules": RULES, "store": f"sqlite:{store}", "watch": True}):
         assert [] == found()
-    gate.cache_clear()
+    guard.cache_clear()
 
     assert (False, before) == (store.exists(), set(threading.enumerate()))
 
@@ -231,7 +231,7 @@ def test_several_workers_without_a_store(configured, monkeypatch, workers, setti
     with override_settings(GOBANFAST=setting):
         assert expected == found()
         deployed = [message.id for message in checks.run_checks(include_deployment_checks=True)]
-    gate.cache_clear()
+    guard.cache_clear()
 
     assert ("store" not in setting) == ("gobanfast.W004" in deployed)
 
@@ -244,10 +244,10 @@ def test_files_are_followed_and_bans_are_kept(configured, tmp_path):
     rules, store = tmp_path / "rules.yaml", f"sqlite:{tmp_path / 'bans.db'}"
     rules.write_text("rules: [{id: probes, when: {path: /health}, action: ban, for: 1h}]\n")
     with override_settings(GOBANFAST={"rules": rules, "store": store, "watch": True}):
-        gate.cache_clear()
-        engine = serving_gate().engine
+        guard.cache_clear()
+        engine = serving_guard().engine
         try:
-            assert serving_gate().engine.watcher is engine.watcher
+            assert serving_guard().engine.watcher is engine.watcher
             engine.decide("203.0.113.7", path="/health")
             assert engine.sync.flush()
             rules.write_text("rules: [{id: other, when: {prefix: 192.0.2.1/32}, action: ban}]\n")
@@ -255,7 +255,7 @@ def test_files_are_followed_and_bans_are_kept(configured, tmp_path):
         finally:
             engine.watcher.close()
             engine.sync.close()
-    gate.cache_clear()
+    guard.cache_clear()
 
     with closing(open_store(store)) as kept:
         assert ["203.0.113.7"] == [ban.key for ban in kept.scan()]

@@ -63,7 +63,7 @@ def test_engine_is_asked_with_all_that_is_known():
 
     ask(middleware, REQUEST_METHOD="POST", PATH_INFO="/é".encode().decode("latin-1"), SERVER_PROTOCOL="HTTP/1.0")
 
-    asked = middleware.gate.engine.asked[0]
+    asked = middleware.guard.engine.asked[0]
     assert asked.pop("headers") is app.seen[0]
     assert {"address": GOOD, "sni": None, "method": "POST", "path": "/é", "http": "1.0"} == asked
 

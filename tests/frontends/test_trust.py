@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import oracle.trust
 from gobanfast import PrefixSet, PrefixTable
-from gobanfast.frontends.trust import Origin, Trust, as_trust, mint_request_id
+from gobanfast.frontends.trust import ClientInfo, Trust, as_trust, mint_request_id
 from gobanfast.wire.forwarded import read_forwarded
 
 PEERS = ["10.0.0.0/8", "2001:db8:aaaa::/48", "unix"]
@@ -48,7 +48,7 @@ def test_case_table(case, form):
     if not case.get("believed", True):
         return
     origin = trust.resolve(peer, pairs) if form == "asgi" else trust.resolve_environ(peer, environ)
-    expected = Origin(
+    expected = ClientInfo(
         case.get("address"),
         case["status"],
         case.get("port"),
@@ -60,7 +60,9 @@ def test_case_table(case, form):
     if case["status"] in {"missing", "malformed", "conflict", "too-many-hops"}:
         assert origin.address is not None
         assert oracle.trust.read(origin.address) is None
-        origin = Origin(None, origin.status, origin.port, origin.scheme, origin.request_id, origin.hops, origin.signals)
+        origin = ClientInfo(
+            None, origin.status, origin.port, origin.scheme, origin.request_id, origin.hops, origin.signals
+        )
     assert expected == origin
 
 

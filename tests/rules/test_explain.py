@@ -90,7 +90,7 @@ def test_a_logged_decision_with_an_odd_version_is_explained(tmp_path: Path, http
     decision = engine.decide(
         "203.0.113.9", headers=[(b"host", b"a"), (b"user-agent", b"x")], method="GET", path="/", http=http
     )
-    log.record(decision, request_id="one")
+    log.observe(decision, request_id="one")
     log.close()
 
     run = CliRunner().invoke(

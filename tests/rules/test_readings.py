@@ -224,7 +224,7 @@ def test_log_and_replay_have_the_mount() -> None:
     """A line of the decision log has path and mount as they were given, and decides the same again."""
     sink = Kept()
     log = DecisionLog(sink)
-    log.record(ENGINE.decide("192.0.2.1", path="/%61pp//admin", mount="/app"))
+    log.observe(ENGINE.decide("192.0.2.1", path="/%61pp//admin", mount="/app"))
     assert log.flush()
     log.close()
     line = sink.lines[0]

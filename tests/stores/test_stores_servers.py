@@ -39,7 +39,7 @@ def answer(path, query):
         body = {name: value for name, value in metrics.total().items() if name in ("counts", "gauges")}
     else:
         decision = engine.decide(asked["address"])
-        metrics.record(decision)
+        metrics.observe(decision)
         body = {"action": decision.action, "cause": decision.cause}
     return json.dumps({"pid": os.getpid(), "running": engine.sync.health()["running"], **body}).encode()
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gobanfast import Engine, Ruleset
-from gobanfast._core.asgi import Budget, weigh
+from gobanfast._core.log_queue import Budget, weigh
 from gobanfast.telemetry import lines as made
 from gobanfast.telemetry import log as log_module
 from gobanfast.telemetry import sinks
@@ -76,14 +76,14 @@ def test_a_queued_decision_keeps_little_of_a_long_request(request_of, engine, ke
     """While the sink stalls, 64 KB and 1 MB of headers, path, name or body of each request are not kept alive."""
     kept.gate.clear()
     log = DecisionLog(kept)
-    log.record(engine.decide(BANNED))
+    log.observe(engine.decide(BANNED))
     assert eventually(lambda: not log._queue)
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
         for size, count in ((65_000, 200), (1_000_000, 10)):
             for _ in range(count):
-                assert log.record(engine.decide(BANNED, **request_of(size)))
+                assert log.observe(engine.decide(BANNED, **request_of(size)))
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -101,7 +101,7 @@ def test_the_queue_is_bounded_in_bytes(engine, kept, caplog):
     """What is over `queue_bytes` is dropped, counted, told by a line and logged, and not once for each."""
     kept.gate.clear()
     log = DecisionLog(kept, queue_bytes=200_000)
-    ids = [log.record(engine.decide(BANNED, **asgi(3000))) for _ in range(500)]
+    ids = [log.observe(engine.decide(BANNED, **asgi(3000))) for _ in range(500)]
     waiting = log.health()
     kept.gate.set()
     assert log.flush(WAIT)
@@ -158,7 +158,7 @@ def test_any_line_is_short_whole_and_printable(value, times, where, engine, fits
         "name": {"headers": [(raw, b"x")]},
     }[where]  # fmt: skip
     log = DecisionLog(Bytes(), sample_allow=1)
-    log.record(
+    log.observe(
         engine.decide(text if where == "address" else BANNED, **signals), request_id=text if where == "id" else None
     )
     assert log.flush(WAIT)
@@ -177,9 +177,9 @@ def test_any_line_is_short_whole_and_printable(value, times, where, engine, fits
 def test_what_is_cut_is_marked(engine, kept):
     """A line names each value that is shorter than it was, with its length, and how many headers are left out."""
     log = DecisionLog(kept)
-    log.record(engine.decide(BANNED, path="/" + "p" * 5000, headers=[(b"User-Agent", b"u" * 6000), (b"host", b"a")]))
-    log.record(engine.decide(BANNED, headers=[(b"a", b"b")] * 5000))
-    log.record(engine.decide(BANNED, headers=[(b"user-agent", b"u")]))
+    log.observe(engine.decide(BANNED, path="/" + "p" * 5000, headers=[(b"User-Agent", b"u" * 6000), (b"host", b"a")]))
+    log.observe(engine.decide(BANNED, headers=[(b"a", b"b")] * 5000))
+    log.observe(engine.decide(BANNED, headers=[(b"user-agent", b"u")]))
     assert log.flush(WAIT)
     log.close()
     one, two, three = (line["signals"] for line in kept.lines)
@@ -228,7 +228,7 @@ def test_a_line_that_the_sink_never_takes_is_dropped(problem, partly, places, en
     """First, in the middle or last: after a few tries it is dropped and counted, and all others are written."""
     sink = Picky(problem, partly=partly)
     log = DecisionLog(sink)
-    ids = [log.record(engine.decide(BANNED, path="/poison" if i in places else "/"), now=i) for i in range(10)]
+    ids = [log.observe(engine.decide(BANNED, path="/poison" if i in places else "/"), now=i) for i in range(10)]
     assert log.flush(WAIT)
     log.close()
 
@@ -245,10 +245,10 @@ def test_a_poison_line_that_comes_alone_waits_for_others_to_be_judged(engine):
     """One line that fails says nothing of the sink: it is kept until others pass, and then it is dropped."""
     sink = Picky(OSError(errno.EIO, "refused"))
     log = DecisionLog(sink)
-    log.record(engine.decide(BANNED, path="/poison"))
+    log.observe(engine.decide(BANNED, path="/poison"))
     assert eventually(lambda: log.failures > 10)
     assert 0 == log.dropped
-    good = [log.record(engine.decide(BANNED)) for _ in range(3)]
+    good = [log.observe(engine.decide(BANNED)) for _ in range(3)]
     assert log.flush(WAIT)
     log.close()
 
@@ -262,10 +262,10 @@ def test_a_sink_that_refuses_everything_ends_nothing(engine):
     good, sink.write = sink.write, lambda lines: (_ for _ in ()).throw(ValueError("no"))
     log = DecisionLog(sink)
     for _ in range(20):
-        log.record(engine.decide(BANNED))
+        log.observe(engine.decide(BANNED))
     assert log.flush(WAIT)
     sink.write = good
-    last = log.record(engine.decide(BANNED))
+    last = log.observe(engine.decide(BANNED))
     assert log.flush(WAIT)
     log.close()
 
@@ -277,7 +277,7 @@ def test_an_outage_drops_nothing_however_long(engine, caplog):
     sink = Kept()
     sink.fail = True
     log = DecisionLog(sink)
-    ids = [log.record(engine.decide(BANNED)) for _ in range(1000)]
+    ids = [log.observe(engine.decide(BANNED)) for _ in range(1000)]
     assert eventually(lambda: log.failures > 30)
     sink.fail = False
     assert log.flush(WAIT)
@@ -305,8 +305,8 @@ def test_a_datagram_too_long_is_shortened_or_dropped(limit, written, engine):
     sink = Small()
     log = DecisionLog(sink)
     headers = [(b"user-agent", b"u" * 65_000), (b"referer", b"\0" * 9000)]
-    first = log.record(engine.decide(BANNED, headers=headers))
-    limited = [log.record(engine.decide(BANNED)) for _ in range(3)]
+    first = log.observe(engine.decide(BANNED, headers=headers))
+    limited = [log.observe(engine.decide(BANNED)) for _ in range(3)]
     assert log.flush(WAIT)
     log.close()
 
@@ -322,8 +322,8 @@ def test_syslog_and_udp_go_on_after_65_kilobytes(engine, tmp_path):
             server.bind(address)
             server.settimeout(WAIT)
             log = DecisionLog(SyslogSink(server.getsockname()))
-            ids = [log.record(engine.decide(BANNED, **asgi(65_000)))]
-            ids += [log.record(engine.decide(BANNED, path="/")) for _ in range(3)]
+            ids = [log.observe(engine.decide(BANNED, **asgi(65_000)))]
+            ids += [log.observe(engine.decide(BANNED, path="/")) for _ in range(3)]
             got = [server.recv(1 << 20) for _ in range(4)]
             assert log.flush(WAIT)
             log.close()
@@ -354,13 +354,13 @@ def test_a_full_disk_tears_and_doubles_no_line(engine, tmp_path):
         code = 1
         try:
             log = DecisionLog(FileSink(path))
-            ids = [log.record(engine.decide(BANNED)) for _ in range(10)]
+            ids = [log.observe(engine.decide(BANNED)) for _ in range(10)]
             assert log.flush(WAIT)
             for room in (1, 700, 1234, 5000):
                 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
                 resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + room, hard))
                 failures = log.failures
-                ids += [log.record(engine.decide(BANNED, path="/" + "x" * n)) for n in range(0, 300, 3)]
+                ids += [log.observe(engine.decide(BANNED, path="/" + "x" * n)) for n in range(0, 300, 3)]
                 assert eventually(lambda failures=failures: log.failures > failures + 1)
                 whole(path)  # nothing is torn while there is no room either
                 resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
@@ -480,7 +480,7 @@ def test_a_stream_that_stalls_gets_every_line_once(monkeypatch, engine):
         thread = threading.Thread(target=serve, args=(server, got, hold), daemon=True)
         thread.start()
         log = DecisionLog(SocketSink(server.getsockname()))
-        ids = [log.record(engine.decide(BANNED, **asgi(8000))) for _ in range(1500)]
+        ids = [log.observe(engine.decide(BANNED, **asgi(8000))) for _ in range(1500)]
         assert eventually(lambda: log.failures > 3)
         hold.set()
         assert log.flush(WAIT)
@@ -499,12 +499,12 @@ def test_a_stream_that_dies_and_comes_back(engine):
         address = server.getsockname()
         server.listen()
         log = DecisionLog(SocketSink(address))
-        ids = [log.record(engine.decide(BANNED))]
+        ids = [log.observe(engine.decide(BANNED))]
         connection, _ = server.accept()
         assert log.flush(WAIT)
         first = connection.recv(65536)
         connection.close()
-    ids += [log.record(engine.decide(BANNED)) for _ in range(5)]
+    ids += [log.observe(engine.decide(BANNED)) for _ in range(5)]
     assert eventually(lambda: log.failures > 2)
     got, hold = [], threading.Event()
     hold.set()

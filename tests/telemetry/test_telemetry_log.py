@@ -113,7 +113,7 @@ def test_what_matters_is_logged_and_fits_the_schema(engine, kept, fits):
         engine.decide("nothing", hello=hello),
         engine.decide(None),
     ]
-    ids = [log.record(decision) for decision in asked]
+    ids = [log.observe(decision) for decision in asked]
     assert log.flush(WAIT)
     log.close()
 
@@ -149,7 +149,7 @@ def test_any_text_makes_a_line(address, sni, path, engine, fits):
             written.extend(lines)
 
     log = DecisionLog(Bytes(), sample_allow=1)
-    log.record(engine.decide(address, sni=sni, path=path, headers=[(b"\0\n", b"\xff")]))
+    log.observe(engine.decide(address, sni=sni, path=path, headers=[(b"\0\n", b"\xff")]))
     assert log.flush(WAIT)
     log.close()
 
@@ -163,7 +163,7 @@ def test_allows_are_sampled(engine, kept):
     log = DecisionLog(kept, sample_allow=10)
     decision = engine.decide("1.1.1.1")
     for _ in range(5000):
-        log.record(decision)
+        log.observe(decision)
     assert log.flush(WAIT)
     log.close()
 
@@ -176,9 +176,9 @@ def test_a_full_queue_drops_and_says_so(engine, kept, fits):
     kept.gate.clear()
     log = DecisionLog(kept, queue=100)
     decision = engine.decide("198.51.100.7")
-    log.record(decision)
+    log.observe(decision)
     assert eventually(lambda: not log._queue)
-    ids = [log.record(decision) for _ in range(150)]
+    ids = [log.observe(decision) for _ in range(150)]
     kept.gate.set()
     assert log.flush(WAIT)
     log.close()
@@ -195,7 +195,7 @@ def test_a_failing_sink_loses_nothing_that_was_queued(engine, kept, caplog, monk
     monkeypatch.setattr("gobanfast.telemetry.log.PAUSE", 0.01)
     kept.fail = True
     log = DecisionLog(kept)
-    ids = [log.record(engine.decide("198.51.100.7")) for _ in range(20)]
+    ids = [log.observe(engine.decide("198.51.100.7")) for _ in range(20)]
     assert eventually(lambda: log.failures > 2)
     kept.fail = False
     assert log.flush(WAIT)
@@ -209,7 +209,9 @@ def test_pseudonyms_join_within_a_day_and_not_beyond(engine, kept, fits):
     """Equal clients have equal pseudonyms on one day, others on the next and with another key; nothing leaks."""
     log = DecisionLog(kept, pseudonym_key=b"k" * 32)
     for address in ("198.51.100.7", "198.51.100.7", "198.51.100.8"):
-        log.record(engine.decide(address, hello=parse_client_hello(HELLO), path="/secret", headers=[(b"cookie", b"x")]))
+        log.observe(
+            engine.decide(address, hello=parse_client_hello(HELLO), path="/secret", headers=[(b"cookie", b"x")])
+        )
     assert log.flush(WAIT)
     log.close()
     one, two, other = (line["signals"]["address"] for line in kept.lines)
@@ -243,7 +245,7 @@ def test_wrong_arguments_are_refused(kept):
 
 def logged(sink, engine, count=3):
     log = DecisionLog(sink)
-    ids = [log.record(engine.decide("198.51.100.7")) for _ in range(count)]
+    ids = [log.observe(engine.decide("198.51.100.7")) for _ in range(count)]
     assert log.flush(WAIT)
     log.close()
     return ids
@@ -253,13 +255,13 @@ def test_file_follows_rotation(engine, tmp_path):
     """After a rename the next line opens a new file under the old name; what was written stays."""
     path = tmp_path / "log.jsonl"
     log = DecisionLog(f"file:{path}")
-    first = log.record(engine.decide("198.51.100.7"))
+    first = log.observe(engine.decide("198.51.100.7"))
     assert log.flush(WAIT)
     path.rename(tmp_path / "log.1")
-    second = log.record(engine.decide("198.51.100.7"))
+    second = log.observe(engine.decide("198.51.100.7"))
     assert log.flush(WAIT)
     path.unlink()
-    third = log.record(engine.decide("198.51.100.7"))
+    third = log.observe(engine.decide("198.51.100.7"))
     assert log.flush(WAIT)
     log.close()
 
@@ -272,13 +274,13 @@ def test_file_shared_by_processes_has_whole_lines(engine, tmp_path):
     """Forked workers write one file; every line is whole and every id is there once."""
     path = tmp_path / "log.jsonl"
     log = DecisionLog(FileSink(path))
-    log.record(engine.decide("198.51.100.7"))
+    log.observe(engine.decide("198.51.100.7"))
     children = []
     for _ in range(3):
         child = os.fork()
         if child == 0:
             for _ in range(200):
-                log.record(engine.decide("198.51.100.7"))
+                log.observe(engine.decide("198.51.100.7"))
             os._exit(0 if log.flush(WAIT) and log.written == 200 else 1)
         children.append(child)
     assert [0, 0, 0] == [os.waitpid(child, 0)[1] for child in children]
@@ -344,7 +346,7 @@ def test_one_hash_names_a_ruleset_everywhere(tmp_path, kept):
     path.write_text(RULES)
     engine = Engine(Ruleset.load(path))
     log = DecisionLog(kept)
-    log.record(engine.decide("198.51.100.7", sni="a.example", path="/x"))
+    log.observe(engine.decide("198.51.100.7", sni="a.example", path="/x"))
     assert log.flush(WAIT)
     log.close()
     engine.ruleset.save(tmp_path / "rules.gbf")
@@ -381,7 +383,7 @@ def test_a_line_is_decided_again(engine, kept):
         (None, {}),
         ("192.0.2.1", {"ja4": "t13d1516h2_8daaf6152771_02713d6af862"}),
     ):
-        log.record(engine.decide(address, **signals))
+        log.observe(engine.decide(address, **signals))
     assert log.flush(WAIT)
     log.close()
 
@@ -393,7 +395,7 @@ def test_a_line_is_decided_again(engine, kept):
     banned = Engine(engine.ruleset)
     banned.ban("192.0.3.0/24", duration="1h", reason="by hand")
     log = DecisionLog(kept)
-    log.record(banned.decide("192.0.3.9"))
+    log.observe(banned.decide("192.0.3.9"))
     assert log.flush(WAIT)
     log.close()
     assert ("ban", "ban", "192.0.3.0/24", "by hand") == tuple(
@@ -412,7 +414,7 @@ def test_what_live_state_decided_is_noted(kept):
     engine = Engine(Ruleset.from_text(text, source="rules.yaml"), clock=lambda: 1000.0)
     log = DecisionLog(kept)
     for _ in range(8):
-        log.record(engine.decide("1.1.1.1"))
+        log.observe(engine.decide("1.1.1.1"))
     assert log.flush(WAIT)
     log.close()
     line = kept.lines[-1]
@@ -440,7 +442,7 @@ rules:
         {"headers": environ, "method": "GET", "path": "/"},
         {"headers": [(b"user-agent", b"x")], "method": "GET", "path": "/admin/x", "http": "1.1"},
     ):
-        log.record(engine.decide("1.1.1.1", **request))
+        log.observe(engine.decide("1.1.1.1", **request))
     environ["application.state"] = 1
     assert log.flush(WAIT)
     log.close()
@@ -458,7 +460,7 @@ def test_finding_a_line(engine, tmp_path):
     with path.open() as lines:
         assert ids[7] == find_line(lines, ids[7])["id"]
     named = DecisionLog(FileSink(path))
-    named.record(engine.decide("198.51.100.7"), request_id="req-9")
+    named.observe(engine.decide("198.51.100.7"), request_id="req-9")
     assert named.flush(WAIT)
     named.close()
     with path.open() as lines:

@@ -85,7 +85,7 @@ def test_counts_of_the_engine_are_exposed():
     decide = metrics.timed(engine.decide, every=2)
     for address, sni in [("198.51.100.7", None)] * 3 + [("1.1.1.1", "www.evil.example"), ("8.8.8.8", None),
                          ("203.0.113.1", None), ("46.101.9.1", None), ("1.1.1.1", None)]:  # fmt: skip
-        metrics.record(decide(address, sni=sni))
+        metrics.observe(decide(address, sni=sni))
     engine.ban_table.ban("203.0.113.7", duration=60)
     seen = exposed(metrics)
 
@@ -125,8 +125,8 @@ def test_a_real_engine_is_measured(tmp_path):
     engine.ban("192.0.2.0/24", duration="1h")
     for address, sni in (("198.51.100.7", None), ("192.0.2.1", None), ("1.1.1.1", "a.evil.example"), ("1.1.1.2", None)):
         decision = engine.decide(address, sni=sni)
-        metrics.record(decision)
-        log.record(decision)
+        metrics.observe(decision)
+        log.observe(decision)
     assert engine.sync.flush(WAIT)
     assert log.flush(WAIT)
     seen = exposed(metrics)
@@ -193,7 +193,7 @@ def test_any_worker_tells_the_sum(tmp_path):
             child = os.fork()
             if child == 0:
                 for _ in range(10 * (n + 1)):
-                    metrics.record(engine.decide("198.51.100.7"))
+                    metrics.observe(engine.decide("198.51.100.7"))
                 metrics._publish()
                 os.write(write, b".")
                 signal.alarm(2 * WAIT)
@@ -366,7 +366,7 @@ def full_metrics():
     log = Health(queue=0, written=5, dropped=0, failures=0)
     metrics = Metrics(engine, sync=sync, log=log)
     for address in ("198.51.100.7", "8.8.8.8", "203.0.113.1", "1.1.1.1"):
-        metrics.record(engine.decide(address, sni="a.evil.example" if address == "1.1.1.1" else None), seconds=1e-6)
+        metrics.observe(engine.decide(address, sni="a.evil.example" if address == "1.1.1.1" else None), seconds=1e-6)
     engine.by_cause["tracker", "challenge"] = 1
     return metrics
 

@@ -45,6 +45,8 @@ cdef extern from "http/gbf_headers.h" nogil:
     ctypedef struct gbf_header_tally:
         uint64_t seen
         uint32_t flags
+        uint32_t nbytes
+        uint32_t slot
     ctypedef struct gbf_headers:
         gbf_header_tally tally
         uint64_t repeated
@@ -59,6 +61,7 @@ cdef extern from "http/gbf_headers.h" nogil:
                                      const gbf_xxh3_kernel *kernel, uint8_t *slots, gbf_fault *fault)
     void gbf_header_plan_free(gbf_header_plan *plan)
     uint32_t gbf_header_slot(const gbf_header_plan *plan, const uint8_t *name, uint32_t nbytes)
+    uint32_t gbf_header_slot_folded(const gbf_header_plan *plan, const uint8_t *name, uint64_t nbytes)
     void gbf_headers_start(gbf_headers *h, uint32_t flags)
     gbf_status gbf_headers_add(const gbf_header_plan *plan, gbf_headers *h, gbf_header_tally *t, const uint8_t *name,
                                uint64_t name_bytes, const uint8_t *value, uint64_t value_bytes)

@@ -109,6 +109,17 @@ gbf_status gbf_headers_add_other(const gbf_header_plan *plan, gbf_headers *h, co
     return GBF_OK;
 }
 
+uint32_t gbf_header_slot_folded(const gbf_header_plan *plan, const uint8_t *name, uint64_t nbytes)
+{
+    uint8_t folded[GBF_HEADER_NAME_BYTES];
+    if (nbytes > sizeof folded)
+        return GBF_HEADER_NO_SLOT;
+    for (uint64_t i = 0; i < nbytes; i++)
+        folded[i] = gbf_header_token(name[i]) == 2 ? name[i] | 0x20 : name[i];
+    const gbf_header_name *known = gbf_header_find(plan, folded, (uint32_t)nbytes);
+    return known == NULL ? GBF_HEADER_NO_SLOT : known->slot;
+}
+
 gbf_status gbf_headers_add_cgi(const gbf_header_plan *plan, gbf_headers *h, gbf_header_tally *t, const uint8_t *name,
                                uint64_t name_bytes, const uint8_t *value, uint64_t value_bytes)
 {

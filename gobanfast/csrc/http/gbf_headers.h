@@ -107,6 +107,7 @@ typedef struct {
 typedef struct {
     uint64_t seen; /* a bit a slot */
     uint32_t flags, presence, nbytes, canonical_bytes;
+    uint32_t slot; /* of the header taken in last, or GBF_HEADER_NO_SLOT */
 } gbf_header_tally;
 
 /* What one request says. Start with gbf_headers_start(); give back with gbf_headers_free(). */
@@ -136,6 +137,9 @@ void gbf_header_plan_free(gbf_header_plan *plan);
 
 /* Slot of a lower-case name, or GBF_HEADER_NO_SLOT. */
 uint32_t gbf_header_slot(const gbf_header_plan *plan, const uint8_t *name, uint32_t nbytes);
+
+/* The same for a name in any case and of any length. */
+uint32_t gbf_header_slot_folded(const gbf_header_plan *plan, const uint8_t *name, uint64_t nbytes);
 
 /* 0: no byte of a token (RFC 9110 section 5.6.2); 1: one; 2: an upper-case letter. */
 GBF_INLINE uint8_t gbf_header_token(uint8_t byte)
@@ -168,7 +172,7 @@ void gbf_headers_release(gbf_headers *h);
 
 GBF_INLINE void gbf_headers_start(gbf_headers *h, uint32_t flags)
 {
-    h->tally = (gbf_header_tally){0, flags, 0, 0, GBF_SHAPE_HEAD};
+    h->tally = (gbf_header_tally){0, flags, 0, 0, GBF_SHAPE_HEAD, GBF_HEADER_NO_SLOT};
     h->repeated = h->known = 0;
     h->canonical = h->room;
     h->joined = NULL;
@@ -273,6 +277,7 @@ GBF_INLINE gbf_status gbf_headers_add_known(const gbf_header_plan *plan, gbf_hea
     memcpy(h->canonical + t->canonical_bytes, &known->id, 4); /* GBF_HEADERS_ROOM has room for all */
     t->canonical_bytes += known->flags & GBF_HEADER_LEFT_OUT ? 0 : 4;
     t->presence |= known->presence;
+    t->slot = known->slot;
     if (GBF_UNLIKELY(known->flags & GBF_HEADER_IS_PSEUDO)) {
         if ((t->flags & (GBF_HEADERS_REGULAR | GBF_HEADERS_HTTP1)) || (t->seen >> known->slot & 1))
             h->problem = GBF_HEADERS_BAD_PSEUDO;
@@ -297,6 +302,7 @@ GBF_INLINE gbf_status gbf_headers_add(const gbf_header_plan *plan, gbf_headers *
                                       const uint8_t *name, uint64_t name_bytes, const uint8_t *value,
                                       uint64_t value_bytes)
 {
+    t->slot = GBF_HEADER_NO_SLOT;
     if (GBF_UNLIKELY(name_bytes > GBF_HEADERS_BYTES || value_bytes > GBF_HEADERS_BYTES - name_bytes ||
                      (t->nbytes += (uint32_t)(name_bytes + value_bytes)) > GBF_HEADERS_BYTES)) {
         h->problem = GBF_HEADERS_TOO_LONG;

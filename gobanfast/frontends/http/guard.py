@@ -1,23 +1,23 @@
-"""What the HTTP frontends share: their options, which paths they leave alone, and what becomes of a decision."""
+"""Options of the HTTP frontends, routes, and the responses to decisions other than "allow"."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from gobanfast._core.enums import LIMITS
+from gobanfast._core.exchange import Exchange, GuardCore
 from gobanfast.frontends.challenge import Challenge
-from gobanfast.frontends.http.refusal import Answer, Kind, Refused, refuse
-from gobanfast.frontends.trust import Origin, Trust, as_trust, trust_from_rules
+from gobanfast.frontends.http.refusal import HttpResponse, Kind, Refused, denial_response
+from gobanfast.frontends.trust import REQUEST_IDS, Trust, as_trust, trust_from_rules
 from gobanfast.wire.hosts import agreement
 from gobanfast.wire.target import checked_mount, is_odd, read_target, readings
 
 if TYPE_CHECKING:
     from gobanfast import Decision
     from gobanfast.engine import Engine
-    from gobanfast.frontends.tls import Handshake
     from gobanfast.rules import Ruleset
     from gobanfast.telemetry.log import DecisionLog
     from gobanfast.telemetry.metrics import Metrics
@@ -28,13 +28,12 @@ Mode = Literal["enforce", "observe", "off"]
 Outcome = Literal["challenged", "solved", "passed", "refused"]
 SHOWN = 5  # rules that a warning names
 MODES: tuple[Mode, ...] = ("enforce", "observe", "off")
-Extra = list[tuple[bytes, bytes]]
 
 ADDRESS_START = frozenset("0123456789abcdefABCDEF:")
 
 
-class Gate:
-    """Options of an HTTP frontend, checked, and the slow half of its work.
+class HttpGuard(GuardCore):
+    """Options of an HTTP frontend, checked, and what becomes of decisions; an Exchange asks it.
 
     Args:
         engine: decides.
@@ -54,14 +53,27 @@ class Gate:
         show_reason: whether they are told what decided and the rule's reason, which are written for operators.
         log: where decisions are written, with the request id: a DecisionLog or the URI of one.
         metrics: counts what the engine does not: bans by AS, matches of shadow and log rules.
-        on_decision: called with the decision and the request id before the application is.
+        on_decision: called with the decision and the request id before the application is; one that has a method
+            `on_exchange` gets the Exchange there instead. One that has a method `finish` gets it when the response is
+            over.
         on_error: what an exception in one of those does: "refuse" (503) or "allow". It is always logged.
     Raises:
         ValueError: an argument that is none of these.
     """
 
-    def __init__(
-        self,
+    challenge: Challenge | Literal["refuse", "allow"]
+    mount: str
+    routes: tuple[tuple[str, Mode], ...]
+    contact: str | None
+    show_reason: bool
+    log: DecisionLog | None
+    metrics: Metrics | None
+    on_decision: Callable[[Decision, str], object] | None
+    on_error: Literal["refuse", "allow"]
+    _on_exchange: Callable[[Exchange], object] | None
+
+    def __new__(
+        cls,
         engine: Engine,
         *,
         trust: Trust | Iterable[str] | None = None,
@@ -75,7 +87,7 @@ class Gate:
         metrics: Metrics | None = None,
         on_decision: Callable[[Decision, str], object] | None = None,
         on_error: Literal["refuse", "allow"] = "refuse",
-    ) -> None:
+    ) -> Self:
         if isinstance(engine, (str, PathLike)):
             raise ValueError(f"engine={engine!r} is not an Engine; write Engine.load({engine!r})")
         if isinstance(names, str):
@@ -84,7 +96,7 @@ class Gate:
             raise ValueError(f"challenge={challenge!r} is not a Challenge, 'refuse' or 'allow'")
         if on_error not in {"refuse", "allow"}:
             raise ValueError(f"on_error={on_error!r} is not one of refuse, allow")
-        self.mount = "" if mount is None else checked_mount(mount)
+        mount = "" if mount is None else checked_mount(mount)
         for path, mode in (routes or {}).items():
             if not path.startswith("/") or mode not in MODES:
                 raise ValueError(f"route {path!r}: {mode!r} is not a path from / on, and one of {', '.join(MODES)}")
@@ -92,12 +104,22 @@ class Gate:
             from gobanfast.telemetry.log import DecisionLog
 
             log = DecisionLog(log)
-        self.engine, self.challenge = engine, challenge
-        self.own_trust = None if trust is None else as_trust(trust)  # None: that of the rules in force
-        self.names = None if names is None else tuple(names)
+        observers = [observer for observer in (log, metrics, on_decision) if observer is not None]
+        self = super().__new__(
+            cls,
+            engine,
+            ids=REQUEST_IDS,
+            own_trust=None if trust is None else as_trust(trust),
+            names=None if names is None else tuple(names),
+            has_observers=bool(observers),
+            finishers=tuple(observer.finish for observer in observers if hasattr(observer, "finish")),
+            logs="none" if log is None else "all" if getattr(log, "samples_allow", True) else "some",
+            binds=isinstance(challenge, Challenge) and challenge.bind != "client",
+        )
+        self.challenge, self.mount = challenge, mount
         self.contact, self.show_reason = contact, show_reason
         self.log, self.metrics, self.on_decision, self.on_error = log, metrics, on_decision, on_error
-        self.told = log is not None or metrics is not None or on_decision is not None
+        self._on_exchange = getattr(on_decision, "on_exchange", None)
         challenging = challengers(engine.ruleset) if challenge == "refuse" else []
         if challenging:
             logger.warning(
@@ -106,11 +128,16 @@ class Gate:
                 ", ".join(challenging[:SHOWN]),
             )
         self.routes = tuple(sorted((routes or {}).items(), key=lambda route: -len(route[0])))
+        return self
 
     @property
     def trust(self) -> Trust:
         """The Trust given, or that of the rules in force."""
-        return trust_from_rules(self.engine.snapshot) if self.own_trust is None else self.own_trust
+        return self.trust_of(self.engine.snapshot) if self.own_trust is None else self.own_trust
+
+    def trust_of(self, snapshot: Any) -> Trust:
+        """The Trust that the rules of a snapshot ask for."""
+        return trust_from_rules(snapshot)
 
     def mode(self, target: str, mount: str = "") -> Mode:
         """What `routes` say of a path as it was sent, with the mount or without it."""
@@ -127,75 +154,95 @@ class Gate:
                 return mode
         return "enforce"
 
-    def tell(self, decision: Decision, request_id: str, outcome: Outcome | None = None) -> None:
-        """Passes a decision, and what became of a challenge, to the log, the metrics and the callback (`told`: there is
-        one of them). For decisions other than "allow" `settle` does."""
+    def notify(self, exchange: Exchange, outcome: Outcome | None = None) -> None:
+        """Pass a decision, and what became of a challenge, to the log, the metrics and the callback, where configured
+        (`has_observers`)."""
+        decision, request_id = exchange.decision, exchange.request_id
         if self.log is not None and outcome is not None:
-            self.log.record(decision, request_id=request_id, outcome=outcome)
+            self.log.observe(decision, request_id=request_id, outcome=outcome)
         elif self.log is not None:
-            self.log.record(decision, request_id=request_id)
+            self.log.observe(decision, request_id=request_id)
         if self.metrics is not None:
-            self.metrics.record(decision)
-        if self.on_decision is not None:
+            self.metrics.observe(decision)
+        if self._on_exchange is not None:
+            self._on_exchange(exchange)
+        elif self.on_decision is not None:
             self.on_decision(decision, request_id)
 
-    def settle(
-        self,
-        decision: Decision,
-        *,
-        request_id: str,
-        method: str,
-        secure: bool,
-        accept: str,
-        cookies: str,
-        mode: Mode = "enforce",
-    ) -> tuple[Answer | None, Extra]:
-        """(answer to refuse with, or None to let in; headers to add to the application's response) for a decision
-        other than "allow", which is told to whom it may concern."""
+    def respond(self, exchange: Exchange) -> HttpResponse | None:
+        """The response to a decision other than "allow", None to let in; observers are notified."""
+        decision = exchange.decision
         outcome: Outcome | None = None
-        answer: Answer | None = None
-        extra: Extra = []
+        response: HttpResponse | None = None
         if decision.action == "ban":
-            answer = self.refusal("banned", request_id, accept, decision)
+            response = self.denial(exchange, "banned")
         elif self.challenge != "allow":
-            outcome, extra = self._judge(decision, secure, cookies)
-            if outcome is None and self.gives_task(method, accept):
-                outcome, answer = "challenged", self.task(decision.address, decision.fingerprint, request_id)
+            outcome = self._judge(exchange)
+            if outcome is None and self.gives_task(exchange):
+                outcome = "challenged"
+                response = self.task(decision.address, self._fingerprint(decision), exchange.request_id)
             elif outcome is None:
-                outcome, answer = "refused", self.refusal("challenge", request_id, accept, decision)
-        if self.told:
-            self.tell(decision, request_id, None if mode == "observe" else outcome)
-        return answer, extra
+                outcome, response = "refused", self.denial(exchange, "challenge")
+        if self.has_observers:
+            self.notify(exchange, None if exchange.mode == "observe" else outcome)
+        return response
 
-    def _judge(self, decision: Decision, secure: bool, cookies: str) -> tuple[Outcome | None, Extra]:
-        """(what a client shows that is to be challenged, None: nothing; headers to add)."""
+    def _judge(self, exchange: Exchange) -> Outcome | None:
+        """What a client shows that is to be challenged, None: nothing; a solution gains it a pass."""
         if not isinstance(self.challenge, Challenge):
-            return None, []
-        shown = self.challenge.check(cookies, decision.address, decision.fingerprint)
-        if shown != "solved":
-            return shown, []
-        self.engine.vouch(decision)  # what was only new to the score becomes usual
-        return shown, self.challenge.cookies(decision.address, decision.fingerprint, secure=secure)
+            return None
+        decision = exchange.decision
+        address, fingerprint = decision.address, self._fingerprint(decision)
+        shown = self.challenge.check(exchange.cookies, address, fingerprint)
+        if shown == "solved":
+            self.engine.vouch(decision)  # what was only new to the score becomes usual
+            exchange.set_cookies(self.challenge.cookies(address, fingerprint, secure=exchange.is_secure))
+        return shown
 
-    def gives_task(self, method: str, accept: str) -> bool:
+    def _fingerprint(self, decision: Decision) -> str | None:
+        """The fingerprint, where the challenge is bound to it."""
+        bound = isinstance(self.challenge, Challenge) and self.challenge.bind != "client"
+        return decision.fingerprint if bound else None
+
+    def gives_task(self, exchange: Exchange) -> bool:
         """Whether a challenged client that asks so gets a task: a browser, where a Challenge is configured."""
-        return isinstance(self.challenge, Challenge) and method == "GET" and "text/html" in accept
+        return (
+            isinstance(self.challenge, Challenge)
+            and exchange.method == "GET"
+            and not exchange.is_websocket
+            and "text/html" in exchange.accept
+        )
 
-    def task(self, address: str | None, fingerprint: str | None, request_id: str) -> Answer:
+    def task(self, address: str | None, fingerprint: str | None, request_id: str) -> HttpResponse:
         """The page with a task for this client; there is a Challenge."""
-        return cast("Challenge", self.challenge).answer(
+        return cast("Challenge", self.challenge).response(
             address, fingerprint, request_id=request_id, contact=self.contact
         )
 
-    def misdirected(self, handshake: Handshake, host: str, request_id: str, accept: str) -> Answer | None:
-        """The answer to a request for a host that this TLS connection was not opened for; None if it may go on."""
-        if self.names is None or agreement(handshake.sni, host, self.names) != "differ":
+    def misdirected(self, exchange: Exchange) -> HttpResponse | None:
+        """The response to a request for a host that this TLS connection was not opened for; None if it may go on."""
+        handshake = exchange.handshake
+        if handshake is None or self.names is None:
             return None
-        return self.refusal("misdirected", request_id, accept)
+        if agreement(handshake.sni, exchange.host, self.names) != "differ":
+            return None
+        exchange.set_cookies(None)
+        return self.denial(exchange, "misdirected", told=False)
 
-    def refusal(self, kind: Kind, request_id: str, accept: str, decision: Decision | Refused | None = None) -> Answer:
-        """The answer of this kind, as the options have it."""
-        return refuse(
+    def denial(self, exchange: Exchange, kind: Kind, *, told: bool = True) -> HttpResponse:
+        """The response of this kind, as the options have it.
+
+        Args:
+            told: whether it says what the decision was.
+        """
+        decision = exchange.decision if told else None
+        return self.denial_of(kind, exchange.request_id, exchange.accept, decision)
+
+    def denial_of(
+        self, kind: Kind, request_id: str, accept: str, decision: Decision | Refused | None = None
+    ) -> HttpResponse:
+        """The same of a decision that may have been made elsewhere."""
+        return denial_response(
             kind,
             request_id=request_id,
             accept=accept,
@@ -205,12 +252,12 @@ class Gate:
             checks=isinstance(self.challenge, Challenge),
         )
 
-    def failed(self, error: Exception, request_id: str, accept: str) -> Answer | None:
-        """Logs what went wrong; the answer to refuse with, or None to let in."""
-        logger.error("request %s: deciding failed, on_error=%s", request_id, self.on_error, exc_info=error)
+    def failed(self, exchange: Exchange, error: Exception) -> HttpResponse | None:
+        """Logs what went wrong; the response to refuse with, or None to let in."""
+        logger.error("request %s: deciding failed, on_error=%s", exchange.request_id, self.on_error, exc_info=error)
         if self.on_error == "allow":
             return None
-        return self.refusal("unavailable", request_id, accept)
+        return self.denial(exchange, "unavailable", told=False)
 
 
 def challengers(ruleset: Ruleset) -> list[str]:
@@ -222,13 +269,3 @@ def challengers(ruleset: Ruleset) -> list[str]:
         if limit is not None and limit.action == "challenge":
             found.append(f"tracker {name}")
     return found if score is None or score.mode != "enforce" else [*found, "the score"]
-
-
-def under(mount: str | None) -> dict[str, Any]:
-    """The argument of `decide` for a mount."""
-    return {"mount": mount} if mount else {}
-
-
-def is_secure(scheme: str, origin: Origin | None) -> bool:
-    """Whether the client came over TLS: a trusted peer knows better than the socket."""
-    return (origin.scheme if origin is not None and origin.scheme is not None else scheme) in {"https", "wss"}

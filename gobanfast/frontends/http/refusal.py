@@ -51,7 +51,7 @@ class Refused(NamedTuple):
     expires: float | None
 
 
-class Answer(NamedTuple):
+class HttpResponse(NamedTuple):
     """A whole response: header names in lower case, body complete."""
 
     status: int
@@ -59,7 +59,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def refuse(
+def denial_response(
     kind: Kind,
     *,
     request_id: str,
@@ -68,7 +68,7 @@ def refuse(
     contact: str | None = None,
     show_reason: bool = False,
     checks: bool = True,
-) -> Answer:
+) -> HttpResponse:
     """The answer for a client that is not let in, in the form its Accept header likes best.
 
     Args:
@@ -90,9 +90,9 @@ def refuse(
     title = TITLES["banned" if kind == "challenge" and not checks else kind]
     form = preferred(accept[:ACCEPT_LIMIT])
     if form == "html":
-        return html_answer(STATUS[kind], request_id, wait, page(title, details(facts)))
+        return html_response(STATUS[kind], wait, page(title, details(facts)))
     document = {"type": f"urn:gobanfast:{kind}", "title": title, "status": STATUS[kind]} | facts
-    return answer(STATUS[kind], MEDIA_TYPES[form], request_id, wait, json.dumps(document).encode())
+    return whole(STATUS[kind], MEDIA_TYPES[form], wait, json.dumps(document).encode())
 
 
 def retry_after(decision: Decision | Refused | None) -> int | None:
@@ -102,23 +102,22 @@ def retry_after(decision: Decision | Refused | None) -> int | None:
     return max(1, math.ceil(decision.expires - time.time()))
 
 
-def answer(status: int, media_type: str, request_id: str, wait: int | None, body: bytes) -> Answer:
+def whole(status: int, media_type: str, wait: int | None, body: bytes) -> HttpResponse:
     headers = [
         (b"content-type", media_type.encode()),
         (b"content-length", b"%d" % len(body)),
         (b"cache-control", b"no-store"),
         (b"vary", b"accept"),
         (b"x-content-type-options", b"nosniff"),
-        (b"x-request-id", request_id.encode()),
     ]
     if wait is not None:
         headers.append((b"retry-after", b"%d" % wait))
-    return Answer(status, headers, body)
+    return HttpResponse(status, headers, body)
 
 
-def html_answer(status: int, request_id: str, wait: int | None, body: str, *, script: str = "") -> Answer:
+def html_response(status: int, wait: int | None, body: str, *, script: str = "") -> HttpResponse:
     """An HTML page whose Content-Security-Policy allows our style and `script`, by their digests, and nothing else."""
-    made = answer(status, MEDIA_TYPES["html"], request_id, wait, body.encode())
+    made = whole(status, MEDIA_TYPES["html"], wait, body.encode())
     policy = f"{POLICY}; style-src {digest(STYLE)}"
     if script:
         policy += f"; script-src {digest(script)}"

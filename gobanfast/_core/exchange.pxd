@@ -1,0 +1,65 @@
+from cpython.ref cimport PyObject
+from libc.stdint cimport uint64_t
+
+from gobanfast._core.decision cimport Decision, SignalDecision
+from gobanfast._core.engine_core cimport EngineCore, EngineState
+from gobanfast._core.headers cimport KEPT, HeaderPlan, HeaderWalk
+from gobanfast._core.native.http cimport gbf_headers
+
+
+cdef class RequestIds:
+    cdef char _prefix[12]
+    cdef uint64_t _next
+
+    cdef str make(self)
+
+
+cdef class GuardCore:
+    cdef readonly object engine
+    cdef readonly object own_trust      # a Trust; None: that of the rules in force
+    cdef readonly tuple names           # DNS names of the certificate; None: any host
+    cdef readonly bint has_observers    # whether someone is told of decisions
+    cdef readonly tuple finishers       # observers' `finish`, called with an exchange whose response is over
+    cdef EngineCore _core               # the engine, where its `decide` is our own; None: one of another make
+    cdef object _decide
+    cdef RequestIds _ids
+    cdef bint _logs                     # whether lines of a log are made of decisions, and of plain allows, too
+    cdef bint _logs_allows
+    cdef bint _binds                    # whether a challenge is bound to the fingerprint
+
+
+cdef class Exchange:
+    cdef GuardCore _guard
+    cdef object _headers                # pairs of bytes, or a WSGI environ
+    cdef object _pairs                  # our own tuple of the pairs, where they outlive the scan; None: none
+    cdef object _peer, _handshake, _scheme, _method
+    cdef object _about, _refusal        # of a peer that asks about another request
+    cdef list _cookies                  # Set-Cookie pairs of a challenge that was solved; None: none
+    cdef PyObject *_kept[KEPT]          # HeaderWalk.kept
+    cdef bint _began, _walked
+    cdef int _sent                      # status of the response that was begun; 0: none was
+    cdef readonly object path, mount, http, mode, decision, client
+    cdef readonly str request_id
+    cdef readonly bint failed
+    cdef readonly int status            # of the response, once it is over; 0 before
+
+    cdef object start(self)
+    cdef object decide(self)
+    cdef bint open(self, object trust, bint trusted, HeaderPlan plan, bint needed, int wanted, gbf_headers *scanned,
+                   HeaderWalk *walk) except -1
+    cdef int scan(self, HeaderPlan plan, int wanted, gbf_headers *scanned, HeaderWalk *walk) except -1
+    cdef object decide_elsewhere(self, object trust, bint trusted)
+    cdef Decision decide_here(self, EngineState state, object trust, bint trusted)
+    cdef int outlive(self, SignalDecision d, gbf_headers *scanned, HeaderWalk *walk) except -1
+    cdef int look(self) except -1
+    cdef object hold(self)
+    cdef list headers_for(self, object headers)
+    cdef list texts_for(self, object headers)
+    cdef object text_of(self, int which, str key)
+
+
+cdef Exchange new_exchange(GuardCore guard, object headers, object peer, object method, object path, object mount,
+                           object http, object scheme, object handshake, object mode)
+
+# Whether a text equals a known one; servers and applications write those as literals: then they are the same object.
+cdef bint same(object text, str known) except -1

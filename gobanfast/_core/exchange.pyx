@@ -1,0 +1,577 @@
+"""One HTTP exchange, whatever the server: scan the headers once, find the client, decide, and dress the response."""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_GetItemWithError
+from cpython.list cimport PyList_New, PyList_SET_ITEM
+from cpython.object cimport newfunc
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, PyObject
+from cpython.unicode cimport PyUnicode_1BYTE_DATA, PyUnicode_New
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
+
+from gobanfast._core.decision cimport Decision, Request, SignalDecision, complete_hashes, is_plain_allow
+from gobanfast._core.engine_core cimport EngineCore, EngineState, observe
+from gobanfast._core.headers cimport (
+    KEPT, SLOTS, HeaderPlan, HeaderWalk, scan_headers, set_target, settle_picked,
+)
+from gobanfast._core.made cimport bare, only_whole
+from gobanfast._core.client_hello cimport ClientHello
+from gobanfast._core.native.http cimport GBF_HEADERS_FINE, GBF_HEADERS_MOST, gbf_headers, gbf_headers_free
+
+cdef extern from *:
+    """
+    #define gbf_rows_of(rows) PySequence_Fast_ITEMS(rows)
+    #define gbf_row_count(rows) PySequence_Fast_GET_SIZE(rows)
+    """
+    PyObject **gbf_rows_of(object rows) noexcept
+    Py_ssize_t gbf_row_count(object rows) noexcept
+
+cdef enum:
+    PREFIX = 12
+    ID = PREFIX + 1 + 16  # characters of an id
+    PAIR = 144            # bytes of memory of a header besides its text: a tuple, two objects, a place in a list
+
+cdef enum:  # of Exchange._kept
+    HOST
+    COOKIE
+    USER_AGENT
+    ACCEPT
+
+cdef const char *HEX = "0123456789abcdef"
+cdef uint64_t STEP = 0x9E3779B97F4A7C15  # odd, so that all 2^64 numbers come before one comes again
+
+
+@cython.final
+cdef class RequestIds:
+    """Request ids of one process: `seed` (14 bytes) makes them differ from those of others."""
+
+    @staticmethod
+    def _make(bytes seed not None):
+        cdef RequestIds ids = RequestIds.__new__(RequestIds)
+        ids.renew(seed)
+        return ids
+
+    def renew(self, bytes seed not None, /):
+        """Starts anew, in a child of fork."""
+        if len(seed) != 14:
+            raise ValueError(f"a seed has 14 bytes, not {len(seed)}")
+        text = seed[:6].hex().encode()
+        memcpy(self._prefix, <const char *>text, PREFIX)
+        memcpy(&self._next, <const char *>seed + 6, 8)
+
+    def mint(self):
+        """An id that no other request has."""
+        return self.make()
+
+    cdef str make(self):
+        cdef uint64_t number = self._next
+        cdef str made = PyUnicode_New(ID, 127)
+        cdef uint8_t *out = <uint8_t *>PyUnicode_1BYTE_DATA(made)
+        cdef int i
+        self._next = number + STEP
+        memcpy(out, self._prefix, PREFIX)
+        out[PREFIX] = c"-"
+        for i in range(ID - 1, PREFIX, -1):
+            out[i] = HEX[number & 15]
+            number >>= 4
+        return made
+
+
+cdef class GuardCore:
+    """What every exchange reads of an HTTP frontend's options; `frontends.http.HttpGuard` is the rest of them.
+
+    Args:
+        engine: decides.
+        ids: makes request ids.
+        own_trust: a Trust; None: that of the rules in force.
+        names: DNS names of the certificate; None: any host.
+        has_observers: whether `notify` has somebody to tell.
+        finishers: called with an exchange whose response is over.
+        logs: which decisions a log makes lines of: "none", "some" (no plain allows) or "all".
+        binds: whether a challenge is bound to the client's fingerprint.
+    """
+
+    @classmethod
+    def _make(cls, engine not None, *, RequestIds ids not None, own_trust, tuple names, bint has_observers,
+              tuple finishers not None, str logs not None, bint binds):
+        cdef GuardCore guard
+        decide = engine.decide
+        own = isinstance(engine, EngineCore) and type(engine).decide is EngineCore.decide
+        guard = bare(allocate_guard, cls)
+        guard.engine, guard._decide, guard._core = engine, decide, engine if own else None
+        guard._ids, guard.own_trust, guard.names = ids, own_trust, names
+        guard.has_observers, guard.finishers, guard._binds = has_observers, finishers, binds
+        guard._logs, guard._logs_allows = logs != "none", logs == "all"
+        return guard
+
+
+_plan = HeaderPlan()  # of walks that no rules want
+
+
+@cython.freelist(64)
+@cython.no_gc
+cdef class Exchange:
+    """One HTTP request and its response; an adapter makes one, calls `begin`, then sends a response and calls `finish`.
+
+    The headers are walked once: what the rules ask for, the forwarded client, and what log, challenge and pages need
+    come from that pass. An exchange knows no server: `frontends.asgi`, `.wsgi`, `.django`, `.aiohttp` and `.authz` are
+    adapters of 20 to 40 lines, and models for others.
+
+    Args:
+        guard: the options, an HttpGuard.
+        headers: list of (lower-case name, value) bytes as ASGI has them, or a WSGI environ.
+        peer: address of the other end of the connection; None, or text that is none, for a UNIX socket.
+        method: None for a WebSocket.
+        path: as it was sent: percent-encoded, without the query (`gobanfast.frontends.http.read_target`).
+        mount: prefix under which clients reach the application, "" for none.
+        http: "1.0", "1.1", "2" or "3"; None: not known.
+        scheme: of the connection: "http", "https", "ws" or "wss".
+        handshake: Handshake of the connection where TLS ends here; not used where a trusted proxy speaks.
+        mode: what `guard.mode` says of the path: "enforce", or "observe": decide, and refuse nobody.
+        about: where a trusted peer asks about another request, as `frontends.authz.Asked` reads it.
+    Attributes:
+        decision: the Decision; None before `begin`, and where deciding failed.
+        client: ClientInfo on the word of a trusted peer; None: the peer is the client.
+        request_id: of the client's trusted proxy, or new; None before `begin`.
+        status: of the response once it is over, 0 before.
+        failed: whether deciding, or an observer, raised.
+    """
+
+    @staticmethod
+    def _make(GuardCore guard not None, headers, *, peer, method, path, str mount not None="", http=None,
+              scheme="http", handshake=None, mode="enforce", about=None):
+        cdef Exchange made
+        made = new_exchange(guard, headers, peer, method, path, mount, http, scheme, handshake, mode)
+        made._about = about
+        return made
+
+    def __dealloc__(self):
+        cdef int i
+        for i in range(KEPT):
+            Py_XDECREF(self._kept[i])
+
+    def begin(self):
+        """The HttpResponse to send in place of the application's, its headers complete; None: let it answer.
+
+        Never raises but RuntimeError, for a second call: what goes wrong is logged and answered by `on_error`.
+        Cost: that of a decision, and 0.1 us; tens of microseconds for a response.
+        """
+        return self.start()
+
+    def response_headers(self, headers, /, *, bint text=False):
+        """A new list of the pairs of the application's response, and of those that this exchange adds.
+
+        Args:
+            text: whether pairs are str, as WSGI has them, or bytes.
+        """
+        return self.texts_for(headers) if text else self.headers_for(headers)
+
+    def finish(self, int status=0, /):
+        """Notes that the response is over; later calls do nothing.
+
+        Args:
+            status: of the response, 500 for an exception, 101 for a WebSocket; 0: of the response that `begin` gave.
+        """
+        if self.status == 0:
+            self.status = status or self._sent or 500
+            for finish in self._guard.finishers:
+                finish(self)
+
+    @property
+    def guard(self):
+        """The HttpGuard whose options these are."""
+        return self._guard
+
+    @property
+    def method(self):
+        """The method; GET for a WebSocket."""
+        return "GET" if self._method is None else self._method
+
+    @property
+    def is_websocket(self):
+        """Whether a WebSocket is to be opened."""
+        return self._method is None
+
+    @property
+    def is_secure(self):
+        """Whether the client came over TLS: a trusted peer knows better than the connection."""
+        scheme = self._scheme
+        if self.client is not None and self.client.scheme is not None:
+            scheme = self.client.scheme
+        return scheme == "https" or scheme == "wss"
+
+    @property
+    def handshake(self):
+        """The Handshake of the client's own connection, or None."""
+        return self._handshake
+
+    @property
+    def host(self):
+        """Text of Host; several are joined by commas, "" for none."""
+        return self.text_of(HOST, "HTTP_HOST")
+
+    @property
+    def accept(self):
+        """Text of Accept; several are joined by commas, "" for none."""
+        return self.text_of(ACCEPT, "HTTP_ACCEPT")
+
+    @property
+    def cookies(self):
+        """Text of Cookie; several are joined by semicolons, "" for none."""
+        return self.text_of(COOKIE, "HTTP_COOKIE")
+
+    @property
+    def user_agent(self):
+        """Text of User-Agent; "" for none."""
+        return self.text_of(USER_AGENT, "HTTP_USER_AGENT")
+
+    def retarget(self, str method not None, str path not None, /):
+        """Says what is asked for, where only the headers do: for `about`."""
+        self._method, self.path, self.mode = method, path, (<object>self._guard).mode(path, self.mount)
+
+    def set_cookies(self, list cookies, /):
+        """Set-Cookie pairs to put on the response; None: none."""
+        self._cookies = cookies
+
+    cdef object text_of(self, int which, str key):
+        cdef object value
+        if isinstance(self._headers, dict):
+            return (<dict>self._headers).get(key, "")
+        self.look()
+        if self._kept[which] == NULL:
+            return ""
+        value = <object>self._kept[which]
+        return value.decode("latin-1")
+
+    cdef int look(self) except -1:
+        """The one walk over pairs, where nothing needed it before."""
+        cdef gbf_headers scanned
+        cdef HeaderWalk walk
+        if self._walked:
+            return 0
+        memset(&walk, 0, sizeof(walk))
+        try:
+            self.scan(<HeaderPlan>_plan, SLOTS, &scanned, &walk)
+        finally:
+            if walk.kept != NULL:
+                gbf_headers_free(&scanned)
+        return 0
+
+    cdef object hold(self):
+        """Our own tuple of the pairs, so that they stay what they are; or an environ."""
+        if self._pairs is None and not isinstance(self._headers, dict):
+            self._pairs = held_pairs(self._headers)
+            if not isinstance(self._headers, (list, tuple)):
+                self._headers = self._pairs  # an iterator is used up
+        return self._headers if self._pairs is None else self._pairs
+
+    cdef object start(self):
+        cdef GuardCore guard = self._guard
+        response = None
+        if self._began:
+            raise RuntimeError("an exchange begins once")
+        self._began = True
+        try:
+            response = self.decide()
+        except Exception as error:
+            self.failed = True
+            if self.request_id is None:
+                self.request_id = guard._ids.make()
+            response = (<object>guard).failed(self, error)
+        if response is None or not same(self.mode, "enforce"):
+            return None
+        self._sent = response.status
+        (<list?>response.headers)[:] = self.headers_for(response.headers)
+        return response
+
+    cdef object decide(self):
+        """Decides; the response to refuse with, or None."""
+        cdef GuardCore guard = self._guard
+        cdef EngineCore core = guard._core
+        cdef EngineState state = None
+        cdef bint trusted, allowed
+        trust = guard.own_trust
+        if core is not None:
+            state = core.snapshot
+            if trust is None:
+                trust = state.trust
+        if trust is None:
+            trust = (<object>guard).trust_of(guard.engine.snapshot if state is None else state)
+        if begins_address(self._peer):
+            trusted = self._peer in trust.peers
+        else:
+            self._peer = None
+            trusted = trust.unix
+        if trusted:
+            self._handshake = None  # it would be the proxy's
+        if state is None:
+            decision = self.decide_elsewhere(trust, trusted)
+            allowed = decision is not None and decision.action == "allow"
+        else:
+            decision = self.decide_here(state, trust, trusted)
+            allowed = decision is not None and (<Decision>decision)._action == 0
+        response = None
+        if decision is None:
+            return self._refusal
+        if not allowed:
+            response = (<object>guard).respond(self)
+        elif guard.has_observers:
+            (<object>guard).notify(self)
+        if response is None and self._handshake is not None and guard.names is not None:
+            response = (<object>guard).misdirected(self)
+        return response
+
+    cdef bint open(self, object trust, bint trusted, HeaderPlan plan, bint needed, int wanted, gbf_headers *scanned,
+                   HeaderWalk *walk) except -1:
+        """Walks the headers where they are `needed` before the decision, finds the client, and what it asks for.
+        False: there is nothing to decide. `walk.kept` NULL afterwards: they were not walked."""
+        cdef bint listed = type(self._headers) is not dict
+        cdef dict picked = None
+        cdef list rest = None
+        cdef object names = None, hop = None
+        if self._about is not None:
+            if not trusted:
+                self._refusal = self._about.stranger(self._peer)
+                self.request_id = self._guard._ids.make()
+                return False
+            rest, hop, names = [], self._about.hop, self._about.names(trust)
+            walk.hop, walk.rest = <PyObject *>hop, <PyObject *>rest
+        if listed and (trusted or self._guard._logs or self._guard._binds):
+            self.hold()
+        if trusted and listed:
+            if names is None:
+                names = trust.fields
+            picked = {}
+            walk.names, walk.picked = <PyObject *>names, <PyObject *>picked
+        elif trusted:
+            self.client = trust.resolve_environ(self._peer, self._headers)
+        if needed or picked is not None:
+            self.scan(plan, wanted, scanned, walk)
+        walk.names = walk.picked = walk.hop = walk.rest = NULL
+        if picked is not None:
+            if hop is not None:
+                self._headers, self._pairs = rest, held_pairs(rest)
+                self._refusal = self._about(self, picked)
+            settle_picked(picked)
+            self.client = trust.client_from(self._peer, picked)
+        self.request_id = None if self.client is None else self.client.request_id
+        if self.request_id is None:
+            self.request_id = self._guard._ids.make()
+        return self._refusal is None and not same(self.mode, "off")
+
+    cdef int scan(self, HeaderPlan plan, int wanted, gbf_headers *scanned, HeaderWalk *walk) except -1:
+        cdef str http = self.http
+        cdef object headers = self._headers if self._pairs is None else self._pairs
+        if type(headers) is not list and type(headers) is not tuple and type(headers) is not dict:
+            headers = self.hold()
+        self._walked = True
+        walk.kept = self._kept
+        scan_headers(headers, http, &plan._plan, scanned, wanted, walk)
+        return 0
+
+    cdef object decide_elsewhere(self, object trust, bint trusted):
+        """The decision of an engine of another make, or None."""
+        cdef gbf_headers scanned
+        cdef HeaderWalk walk
+        memset(&walk, 0, sizeof(walk))
+        try:
+            if not self.open(trust, trusted, <HeaderPlan>_plan, False, SLOTS, &scanned, &walk):
+                return None
+        finally:
+            if walk.kept != NULL:
+                gbf_headers_free(&scanned)
+        sni = hello = ja4 = None
+        address = self._peer
+        if self.client is not None:
+            address, sni, ja4 = self.client.address, self.client.signals.get("sni"), self.client.signals.get("ja4")
+        elif self._handshake is not None:
+            hello = self._handshake.hello
+            sni = self._handshake.sni if hello is None else None
+        more = {"mount": self.mount} if self.mount else {}
+        self.decision = self._guard._decide(
+            address, sni=sni, hello=hello, ja4=ja4, headers=self._headers, method=self.method, path=self.path,
+            http=self.http, **more,
+        )
+        return self.decision
+
+    cdef Decision decide_here(self, EngineState state, object trust, bint trusted):
+        """The decision of our engine, or None."""
+        cdef GuardCore guard = self._guard
+        cdef EngineCore core = guard._core
+        cdef HeaderPlan plan = state.compiled.plan
+        cdef gbf_headers scanned
+        cdef HeaderWalk walk
+        cdef PyObject *held[2 * GBF_HEADERS_MOST]
+        cdef Request request
+        cdef Decision d
+        cdef ClientHello hello = None
+        cdef str address, sni = None, ja4 = None, method, path, mount, http = self.http
+        cdef Py_ssize_t i
+        memset(&walk, 0, sizeof(walk))
+        walk.shaped = guard._logs
+        if guard._logs or guard._binds:
+            walk.held = held
+        request.wanted = state.wanted(True)
+        try:
+            if not self.open(trust, trusted, plan, request.wanted != SLOTS or state.compiled.requests is not None,
+                             request.wanted, &scanned, &walk):
+                return None
+            address, path, mount = self._peer, self.path, self.mount
+            method = "GET" if self._method is None else self._method
+            if len(path) == 0:
+                path = mount
+            if self.client is not None:
+                address = self.client.address
+                signals = self.client.signals
+                if signals:
+                    sni, ja4 = signals.get("sni"), signals.get("ja4")
+            elif self._handshake is not None:
+                hello = self._handshake.hello
+                if hello is None:
+                    sni = self._handshake.sni
+            request.sni, request.tls = <PyObject *>sni, <PyObject *>ja4 if hello is None else <PyObject *>hello
+            request.headers, request.method = <PyObject *>self._headers, <PyObject *>method
+            request.path, request.http, request.mount = <PyObject *>path, <PyObject *>http, <PyObject *>mount
+            request.scanned = NULL
+            if walk.kept != NULL:
+                set_target(method, path, mount, &scanned)
+                request.scanned = &scanned
+            if core.candidate is not None:
+                observe(core.candidate, address, sni, hello, ja4, self._headers, method, path, http, mount)
+            d = core.decide_request(state, address, &request, None, False)
+            self.decision = d
+            if guard._logs or (guard._binds and d._action != 0):
+                self.outlive(<SignalDecision>d, &scanned, &walk)
+            return d
+        finally:
+            if walk.kept != NULL:
+                gbf_headers_free(&scanned)
+            for i in range(walk.held_count):
+                Py_DECREF(<object>held[i])
+
+    cdef int outlive(self, SignalDecision d, gbf_headers *scanned, HeaderWalk *walk) except -1:
+        """Works out and keeps what log and challenge will ask for, while what was scanned is there."""
+        cdef bint line = self._guard._logs and (self._guard._logs_allows or not is_plain_allow(d))
+        cdef Py_ssize_t i, count
+        cdef dict kept
+        if not line and (d._action == 0 or not self._guard._binds):
+            return 0
+        if walk.kept == NULL:
+            self.scan(d._compiled.plan, SLOTS, scanned, walk)
+        complete_hashes(d, scanned)
+        if not line:
+            return 0
+        if self._pairs is not None:
+            d._kept, count = self._pairs, len(<tuple>self._pairs)
+        else:
+            kept, count = {}, walk.held_count // 2
+            for i in range(count):
+                value = <object>walk.held[2 * i + 1]
+                kept[<object>walk.held[2 * i]] = value if type(value) is str else str(value)
+            d._kept = kept
+        if scanned.problem == GBF_HEADERS_FINE:
+            d._kept_bytes = scanned.tally.nbytes + PAIR * count
+        return 0
+
+    cdef list headers_for(self, object headers):
+        """A list of these pairs of bytes and of ours."""
+        cdef list made
+        cdef Py_ssize_t i, count
+        if type(headers) is not list and type(headers) is not tuple:
+            headers = list(headers)
+        count = gbf_row_count(headers)
+        for i in range(count):
+            if is_request_id(<object>gbf_rows_of(headers)[i]):  # the application has said one
+                made = list(headers)
+                break
+        else:
+            made = PyList_New(count + 1)
+            for i in range(count):
+                set_item(made, i, <object>gbf_rows_of(headers)[i])
+            set_item(made, count, (b"x-request-id", ascii_bytes(self.request_id)))
+        if self._cookies is not None:
+            made += self._cookies
+        return made
+
+    cdef list texts_for(self, object headers):
+        """The same for pairs of str."""
+        cdef list made = list(headers)
+        for pair in made:
+            name = pair[0]
+            if len(name) == 12 and name.lower() == "x-request-id":
+                break
+        else:
+            made.append(("X-Request-ID", self.request_id))
+        if self._cookies is not None:
+            made += [(name.decode(), value.decode("latin-1")) for name, value in self._cookies]
+        return made
+
+
+cdef Exchange new_exchange(GuardCore guard, object headers, object peer, object method, object path, object mount,
+                           object http, object scheme, object handshake, object mode):
+    cdef Exchange made = Exchange.__new__(Exchange)
+    if isinstance(headers, dict) and type(headers) is not dict:
+        headers = dict(headers)
+    made._guard, made._headers, made._peer, made._method = guard, headers, peer, method
+    made.path, made.mount, made.http, made._scheme = path, mount, http, scheme
+    made._handshake, made.mode = handshake, mode
+    return made
+
+
+cdef tuple held_pairs(object headers):
+    """The pairs as tuples in a tuple."""
+    cdef tuple made = tuple(headers)
+    for pair in made:
+        if type(pair) is not tuple:
+            return tuple([tuple(pair) if type(pair) is list else pair for pair in made])
+    return made
+
+
+cdef bint is_request_id(object pair) except -1:
+    name = (<tuple>pair)[0] if type(pair) is tuple and len(<tuple>pair) == 2 else pair[0]
+    return (type(name) is bytes and PyBytes_GET_SIZE(name) == 12 and
+            memcmp(PyBytes_AS_STRING(name), b"x-request-id", 12) == 0)
+
+
+cdef inline bytes ascii_bytes(str text):
+    return PyBytes_FromStringAndSize(<char *>PyUnicode_1BYTE_DATA(text), len(text)) if text.isascii() else text.encode()
+
+
+cdef inline int set_item(list made, Py_ssize_t i, object value) noexcept:
+    Py_INCREF(value)
+    PyList_SET_ITEM(made, i, value)
+    return 0
+
+
+cdef bint same(object text, str known) except -1:
+    return text is known or (type(text) is str and len(<str>text) == len(known) and <str>text == known)
+
+
+cdef bint begins_address(object peer) noexcept:
+    """Whether a peer is an address, by its first character: servers put names of sockets and test clients there."""
+    return type(peer) is str and len(<str>peer) != 0 and (<str>peer)[0] in u"0123456789abcdefABCDEF:"
+
+
+def select_headers(headers, dict names not None, /):
+    """name -> text of those headers that `names` (bytes -> name) lists; repeated ones joined by commas, in order."""
+    cdef dict found = {}
+    cdef PyObject *name
+    for raw, value in headers:
+        name = PyDict_GetItemWithError(names, raw)
+        if name == NULL:
+            continue
+        text = (<bytes?>value).decode("latin-1")
+        if <object>name not in found:
+            found[<object>name] = text
+        elif type(found[<object>name]) is list:
+            (<list>found[<object>name]).append(text)
+        else:
+            found[<object>name] = [found[<object>name], text]
+    settle_picked(found)
+    return found
+
+
+only_whole(RequestIds)
+only_whole(Exchange)
+cdef newfunc allocate_guard = only_whole(GuardCore)
