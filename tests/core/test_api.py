@@ -98,6 +98,7 @@ SURFACE: dict[str, set[str]] = {
         "shape",
         "sni",
         "threshold",
+        "to_dict",
     },
     "Engine": {
         "ban",
