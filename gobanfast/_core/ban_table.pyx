@@ -25,10 +25,11 @@ from gobanfast._core.native.state cimport (
     gbf_bans_texts,
 )
 
-from gobanfast._core.enums import EVENTS, FEED_KINDS, MAKERS
+from gobanfast._core import enums
 from gobanfast._fork import watch_forks
 from gobanfast.bans import Ban, BanChange, ban_key
 
+cdef tuple MAKERS = enums.MAKERS, EVENTS = enums.EVENTS, FEED_KINDS = enums.FEED_KINDS
 cdef uint32_t MOST_BANS = (1 << 24) - 1
 cdef Py_ssize_t MOST_TEXTS = 65536, TEXT_CHARACTERS = 200
 cdef const gbf_lpm_kernel *KERNEL = pick_kernel(None)
