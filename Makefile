@@ -86,7 +86,7 @@ $(VENV)/.installed: pyproject.toml $(VENV)/.group-build
 	$(call quietly,$(PIP) --no-build-isolation --editable '.[cli]')
 	@touch $@
 
-FLAGS := $(shell grep -E 'FLAGS|DIRECTIVES|SIGNATURES' setup.py | cksum | tr -d ' ')
+FLAGS := $(shell sed -n '/^CFLAGS = \[/,/^\]/p; /FLAGS\.\|DIRECTIVES\|SIGNATURES/p' setup.py | cksum | tr -d ' ')
 FORCED = $(filter-out $(FLAGS),$(file <$(VENV)/.flags))
 $(VENV)/.built: $(VENV)/.installed setup.py $(GLUE) $(CSRC) $(HEADERS)
 	$(call quietly,$(if $(FORCED),CYTHON_FORCE_REGEN=1) $(BIN)/python setup.py --quiet build_ext --inplace $(if $(FORCED),--force))
