@@ -120,7 +120,7 @@ cdef class Exchange:
 
     Args:
         guard: the options, an HttpGuard.
-        headers: list of (lower-case name, value) bytes as ASGI has them, or a WSGI environ.
+        headers: pairs of bytes (name, value) in the order received, or a WSGI environ.
         peer: address of the other end of the connection; None, or text that is none, for a UNIX socket.
         method: None for a WebSocket.
         path: as it was sent: percent-encoded, without the query (`gobanfast.frontends.http.read_target`).

@@ -459,7 +459,12 @@ cdef int pick(HeaderWalk *walk, PyObject *name, PyObject *value) except -1:
     cdef dict picked = <dict>walk.picked
     cdef PyObject *known
     cdef PyObject *before
-    exact = <object>name if is_bytes(name) else PyBytes_FromStringAndSize(bytes_at(name), bytes_length(name))
+    cdef const char *at = bytes_at(name)
+    cdef Py_ssize_t i, length = bytes_length(name)
+    cdef bint upper = False
+    for i in range(length):
+        upper |= c"A" <= at[i] <= c"Z"
+    exact = <object>name if is_bytes(name) and not upper else PyBytes_FromStringAndSize(at, length).lower()
     known = PyDict_GetItemWithError(<object>walk.names, exact)
     if known == NULL:
         return 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 ELSEWHERE = {
     "Gobanfast": (
         "gobanfast.frontends.asgi (FastAPI, Starlette), gobanfast.frontends.wsgi (Flask); Django names "
-        "gobanfast.frontends.django.GobanfastMiddleware in MIDDLEWARE"
+        "gobanfast.frontends.django.GobanfastMiddleware in MIDDLEWARE, aiohttp calls gobanfast.frontends.aiohttp.setup"
     ),
     "Challenge": "gobanfast.frontends.challenge",
     "CrawlerCheck": "gobanfast.enrich.crawlers",

@@ -1,0 +1,125 @@
+"""aiohttp.web middleware: decides before the handler runs, for requests, streams and WebSockets.
+
+    app = web.Application()
+    setup(app, Engine.load("rules.yaml"))
+
+Handlers find the exchange under the key EXCHANGE: `request[EXCHANGE].decision`, `.request_id` and, if a trusted proxy
+spoke for the client, `.client` (a ClientInfo, see `trust`). Responses get an `x-request-id`. Bodies are not touched.
+Under a guarded SSLContext the ClientHello is asked for, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Literal
+
+from aiohttp import web
+
+from gobanfast._core.exchange import Exchange
+from gobanfast.frontends.http.guard import HttpGuard, Mode
+from gobanfast.frontends.tls import handshake_of
+from gobanfast.wire.target import read_target
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from gobanfast import Decision
+    from gobanfast.engine import Engine
+    from gobanfast.frontends.challenge import Challenge
+    from gobanfast.frontends.trust import Trust
+    from gobanfast.telemetry.log import DecisionLog
+    from gobanfast.telemetry.metrics import Metrics
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+EXCHANGE = web.RequestKey("gobanfast.exchange", Exchange)
+
+
+def setup(
+    app: web.Application,
+    engine: Engine,
+    *,
+    trust: Trust | Iterable[str] | None = None,
+    routes: Mapping[str, Mode] | None = None,
+    challenge: Challenge | Literal["refuse", "allow"] = "refuse",
+    names: Iterable[str] | None = None,
+    mount: str | None = None,
+    contact: str | None = None,
+    show_reason: bool = False,
+    log: DecisionLog | str | None = None,
+    metrics: Metrics | None = None,
+    on_decision: Callable[[Decision, str], object] | None = None,
+    on_error: Literal["refuse", "allow"] = "refuse",
+) -> HttpGuard:
+    """Asks `engine` about every request before `app` and its other middlewares see it; the guard made of the options.
+
+    `http.HttpGuard` says what each option means. Call it for the outermost application, before it runs. A WebSocket is
+    refused before it is accepted. Clients on a UNIX socket have no address: rules that ask for one do not match them.
+    """
+    guard = HttpGuard(
+        engine,
+        trust=trust,
+        routes=routes,
+        challenge=challenge,
+        names=names,
+        mount=mount,
+        contact=contact,
+        show_reason=show_reason,
+        log=log,
+        metrics=metrics,
+        on_decision=on_decision,
+        on_error=on_error,
+    )
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        path = read_target(request.raw_path)
+        mode = guard.mode(path, guard.mount)
+        if mode == "off":
+            return await handler(request)
+        transport = request.transport
+        exchange = Exchange(
+            guard,
+            request.raw_headers,
+            peer=peer_of(transport),
+            method=request.method,
+            path=path,
+            mount=guard.mount,
+            http=f"{request.version.major}.{request.version.minor}",
+            scheme="https" if transport is not None and transport.get_extra_info("ssl_object") else "http",
+            handshake=None if transport is None else handshake_of(transport.get_extra_info("ssl_object")),
+            mode=mode,
+        )
+        denial = exchange.begin()
+        if denial is not None:
+            headers = [(name.decode(), value.decode("latin-1")) for name, value in denial.headers]
+            exchange.finish(denial.status)
+            return web.Response(status=denial.status, headers=headers, body=denial.body)
+        request[EXCHANGE] = exchange
+        try:
+            response = await handler(request)
+        except BaseException as error:
+            exchange.finish(error.status if isinstance(error, web.HTTPException) else 500)
+            raise
+        exchange.finish(response.status)
+        return response
+
+    app.middlewares.insert(0, middleware)
+    app.on_response_prepare.append(dress)
+    return guard
+
+
+async def dress(request: web.Request, response: web.StreamResponse) -> None:
+    """Puts what the exchange adds on a response, before its headers are sent."""
+    exchange: Exchange | None = request.get(EXCHANGE)
+    if exchange is None:
+        return
+    before = list(response.headers.items())
+    for name, value in exchange.response_headers(before, text=True)[len(before) :]:
+        response.headers.add(name, value)
+
+
+def peer_of(transport: asyncio.Transport | None) -> str | None:
+    """The address of the other end; None on a UNIX socket."""
+    peer = None if transport is None else transport.get_extra_info("peername")
+    return peer[0] if isinstance(peer, tuple) else None
