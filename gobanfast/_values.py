@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 
 MAX_ASN = 0xFFFFFFFF  # RFC 6793
@@ -85,3 +86,24 @@ def parse_asn(value: object) -> tuple[int, int]:
     if first > last:
         raise ValueError(f"AS range '{value}' ends before it starts; write {last}-{first}")
     return first, last
+
+
+def refuse_container(items: object, kind: str) -> None:
+    """None for what may be pairs to make a table `kind` of. TypeError for a dict, and for one text."""
+    if isinstance(items, dict):
+        raise TypeError(f"items is a dict, not pairs; write {kind}(items.items())")
+    if items is None or isinstance(items, (str, bytes)):
+        raise TypeError(f"items is {items!r:.80}, not pairs; write {kind}([(text, number), ...])")
+
+
+def pair(item: object, index: int) -> tuple[str, int]:
+    """(text, number) of an item of a table. TypeError that says which item, and what is wrong with it."""
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        raise TypeError(f"item {index}: expected a pair (text, number), got {item!r:.80}")
+    text, value = item
+    if type(text) is not str:
+        raise TypeError(f"item {index}: expected str, got {type(text).__name__}")
+    try:
+        return text, operator.index(value)
+    except TypeError:
+        raise TypeError(f"item {index}: value {value!r:.80} is not a whole number") from None

@@ -1,5 +1,6 @@
 """NameTable: most specific pattern (exact, suffix, glob) that covers a name."""
 
+from cpython.number cimport PyIndex_Check
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
@@ -18,6 +19,7 @@ from gobanfast._core.native.name cimport (
 )
 
 from gobanfast._errors import FormatError
+from gobanfast._values import pair, refuse_container
 from gobanfast._core.kernels import cpu_features
 
 cdef int PROBLEMS_SHOWN = 20
@@ -97,12 +99,13 @@ cdef class NameTable:
         if builder == NULL:
             raise MemoryError()
         try:
-            if isinstance(items, dict):
-                raise TypeError("items is a dict, not pairs; write NameTable(items.items())")
-            for pattern, value in items:
+            refuse_container(items, "NameTable")
+            for item in items:
                 index += 1
-                if pattern is None:
-                    raise TypeError(f"item {index}: expected str, got NoneType")
+                if (type(item) is not tuple or len(<tuple>item) != 2 or type((<tuple>item)[0]) is not str or
+                        not PyIndex_Check((<tuple>item)[1])):
+                    item = pair(item, index)
+                pattern, value = <tuple>item
                 if not 0 <= value < GBF_NONE:
                     problems.append(f"item {index}: value {value} is not in 0..4294967294")
                     continue

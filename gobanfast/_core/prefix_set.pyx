@@ -67,9 +67,12 @@ cdef class PrefixSet:
         cdef const gbf_set_kernel *picked
         try:
             picked = gbf_set_pick(<uint32_t>cpu_features(kernel))
-            for text in prefixes:
-                if text is None:
-                    raise TypeError(f"item {count}: expected str, got NoneType")
+            if isinstance(prefixes, (str, bytes)):
+                raise TypeError(f"prefixes is one text, {prefixes!r}; write PrefixSet([{prefixes!r}])")
+            for item in prefixes:
+                if type(item) is not str:
+                    raise TypeError(f"item {count}: expected str, got {type(item).__name__}")
+                text = item
                 if count == room:
                     room *= 2
                     rows = reserve(rows, room)

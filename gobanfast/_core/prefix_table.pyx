@@ -1,5 +1,6 @@
 """PrefixTable: longest-prefix match over IPv4 and IPv6."""
 
+from cpython.number cimport PyIndex_Check
 from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
@@ -16,6 +17,8 @@ from gobanfast._core.native.address cimport (
     gbf_prefix_value, gbf_prefix_values, gbf_prefix_verify,
 )
 from gobanfast._core.native.base cimport GBF_NONE, GBF_TAG, gbf_fault
+
+from gobanfast._values import pair, refuse_container
 
 cdef uint32_t KIND = GBF_TAG(b"P", b"F", b"X", b" ")
 
@@ -78,11 +81,12 @@ cdef class PrefixTable:
         cdef const gbf_lpm_kernel *picked
         try:
             picked = pick_kernel(kernel)
-            if isinstance(items, dict):
-                raise TypeError("items is a dict, not pairs; write PrefixTable(items.items())")
-            for text, value in items:
-                if text is None:
-                    raise TypeError(f"item {count}: expected str, got NoneType")
+            refuse_container(items, "PrefixTable")
+            for item in items:
+                if (type(item) is not tuple or len(<tuple>item) != 2 or type((<tuple>item)[0]) is not str or
+                        not PyIndex_Check((<tuple>item)[1])):
+                    item = pair(item, count)
+                text, value = <tuple>item
                 if count == room:
                     room *= 2
                     rows = reserve(rows, room)

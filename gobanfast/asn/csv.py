@@ -152,6 +152,9 @@ def named_columns(head: Head, source: str, required: tuple[str, ...], text: byte
     missing = [name for name in required if places[name] < 0]
     if "name" not in required and places["prefix"] < 0 and min(places["first"], places["last"]) < 0:
         missing.insert(0, "prefix (or first and last)")
+    if missing and not all(field.isprintable() for field in head.fields):
+        message = "the file is not text"
+        raise RuleError([Problem(source, head.layout.line, 1, message, "give a CSV, an MMDB file or a compiled table")])
     if missing:
         shown = head.layout.delimiter.join(head.fields)[:80]
         message = f"header {shown!r} names no column for {' and '.join(missing)}"

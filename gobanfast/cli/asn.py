@@ -24,7 +24,7 @@ Source = Annotated[
 @app.command()
 def build(
     file: Source,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Output file, usually *.gbf.")],
+    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="Output file, usually *.gbf.")],
     names: Annotated[
         Path | None,
         typer.Option("--names", exists=True, dir_okay=False, help="CSV of asn,name, for a table without names."),

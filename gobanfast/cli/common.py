@@ -21,6 +21,7 @@ from rich.text import Text
 from typer.core import TyperCommand
 
 from gobanfast._errors import GobanError
+from gobanfast.wire.target import checked_mount, read_target
 
 if TYPE_CHECKING:
     from gobanfast._core.decision import Decision
@@ -50,8 +51,20 @@ Header = Annotated[
 ]
 Method = Annotated[str | None, typer.Option("--method", help="Method of the request.")]
 UrlPath = Annotated[str | None, typer.Option("--path", help="Path of the request.")]
+
+
+def _mount(text: str) -> str:
+    try:
+        return checked_mount(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 Mount = Annotated[
-    str, typer.Option("--mount", metavar="PATH", help="Prefix under which clients reach the application: /app.")
+    str,
+    typer.Option(
+        "--mount", callback=_mount, metavar="PATH", help="Prefix under which clients reach the application: /app."
+    ),
 ]
 StoreUri = Annotated[
     str | None,
@@ -109,6 +122,10 @@ def request_signals(
     sni: str | None, ja4: str | None, headers: list[str] | None, method: str | None, path: str | None, mount: str = ""
 ) -> dict[str, Any]:
     """What was said of a request, as keyword arguments of `Engine.peek`. Headers are not known unless there is one."""
+    if path is not None and path != "*" and not read_target(path).startswith("/"):
+        raise typer.BadParameter(f"--path {path!r} is no path; write /{path}")
+    if method is not None and method.islower():
+        raise typer.BadParameter(f"--method {method!r} is in lower case, and methods are not; write {method.upper()}")
     given: dict[str, Any] = {"sni": sni, "ja4": ja4, "method": method, "path": path, "mount": mount or None}
     if headers:
         given["headers"] = [_pair(text) for text in headers]

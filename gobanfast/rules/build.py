@@ -41,6 +41,10 @@ def build(tree: Tree, asn: AsnTable | None, kind: type[Ruleset]) -> Ruleset:
         from gobanfast.asn import AsnTable
 
         asn = AsnTable.starter()
+    elif not hasattr(asn, "ranges"):
+        raise TypeError(
+            f"asn is {asn!r:.80}, {type(asn).__name__} and not AsnTable; read a file: gobanfast.asn.read(path)"
+        )
     rules = tuple(sorted((rule for rule in found.rules if rule.mode != "off"), key=lambda rule: rule.order))
     arrays = overlay(rules, asn)
     source = tree.documents[0].source

@@ -19,6 +19,10 @@ def open_store(uri: str, *, create: bool = True) -> Store:
     Raises:
         ValueError: another URI. StoreAddressError, which is one, too: the package that the store needs is missing.
     """
+    if not isinstance(uri, str):
+        raise TypeError(
+            f"store is {uri!r:.80}, {type(uri).__name__} and not str; write memory:, sqlite:PATH or redis://"
+        )
     scheme, colon, rest = uri.partition(":")
     if colon and scheme == "memory" and not rest:
         from gobanfast.stores.memory import MemoryStore

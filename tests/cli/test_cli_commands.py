@@ -341,3 +341,31 @@ def test_explain_of_a_logged_decision_after_an_edit(tmp_path: Path) -> None:
     assert "  decided again: the same" == run(*asked, "--rules-dir", str(kept)).stdout.splitlines()[-1]
     found = json.loads(run(*asked, "--rules-dir", str(kept), "--json").stdout)
     assert (True, {}) == (found["decided_again"], found["differences"])
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("check", "8.8.8.8", "-r", RULES, "--path", "admin"), "--path 'admin' is no path; write /admin"),
+        (("explain", "8.8.8.8", "-r", RULES, "--method", "get"), "in lower case, and methods are not; write GET"),
+        (("check", "8.8.8.8", "-r", RULES, "--mount", "app"), "mount 'app' is not the plain path of a folder"),
+        (("scan", LOG, "-r", RULES, "--mount", "/a//b"), "mount '/a//b' is not the plain path of a folder"),
+        (("asn", "build", LOG, "-o", "."), "is a directory"),
+    ],
+)
+def test_a_mistake_is_told(arguments: tuple[str, ...], words: str) -> None:
+    """Never a decision about something else."""
+    assert words in " ".join(run(*arguments, status=2).stderr.replace("│", " ").split())
+
+
+def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+    """Not with the bytes that it has for a header."""
+    (tmp_path / "x").write_bytes(b"\xff\xd8\x01\x02 jpeg, or the like")
+
+    assert (
+        f"{tmp_path / 'x'}:1:1: the file is not text; give a CSV, an MMDB file or a compiled table\n"
+        == run("asn", "show", str(tmp_path / "x"), status=2).stderr
+    )

@@ -1,9 +1,11 @@
-"""None passes for an extension type and for `str` in Cython; where it comes out of a container it is a TypeError."""
+"""Arguments of another type: what None passes for in Cython, and items of tables, are a TypeError that says which."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gobanfast import Engine, NameTable, PrefixSet, PrefixTable, Ruleset
@@ -11,6 +13,7 @@ from gobanfast._core import columns
 from gobanfast._core.address import parse_prefixes
 from gobanfast._core.compiled_rules import CompiledRules
 from gobanfast._core.connection_table import SignalTable
+from gobanfast.stores import open_store
 
 PLAIN = Engine(Ruleset.from_text("rules: [{id: a, when: {prefix: 192.0.2.0/24}, action: ban}]"))
 NAMED = Engine(Ruleset.from_text("rules: [{id: a, when: {sni: .evil.example}, action: ban}]"))
@@ -54,3 +57,37 @@ def test_columns_of_signals_that_no_rule_asks_for(call: Any) -> None:
     """Rules without conditions on the connection have no table of signals."""
     with pytest.raises(ValueError, match="no rule asks for a server name or a ClientHello"):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: PrefixTable("10.0.0.0/8"), "items is '10.0.0.0/8', not pairs; write PrefixTable"),
+        (lambda: NameTable("a.example"), "items is 'a.example', not pairs; write NameTable"),
+        (lambda: NameTable(None), "items is None, not pairs"),
+        (lambda: PrefixTable({"10.0.0.0/8": 1}), "items is a dict, not pairs"),
+        (lambda: PrefixTable(["10.0.0.0/8"]), r"item 0: expected a pair \(text, number\), got '10.0.0.0/8'"),
+        (lambda: NameTable([("a.example", 1), ("b.example",)]), r"item 1: expected a pair"),
+        (lambda: PrefixTable([(1, "10.0.0.0/8")]), "item 0: expected str, got int"),
+        (lambda: NameTable([(1, "a.example")]), "item 0: expected str, got int"),
+        (lambda: PrefixTable([("10.0.0.0/8", 1.5)]), "item 0: value 1.5 is not a whole number"),
+        (lambda: NameTable([("a.example", None)]), "item 0: value None is not a whole number"),
+        (lambda: PrefixTable([("10.0.0.0/8", "1")]), "item 0: value '1' is not a whole number"),
+        (lambda: PrefixSet("10.0.0.0/8"), r"prefixes is one text, '10.0.0.0/8'; write PrefixSet\(\['10.0.0.0/8'\]\)"),
+        (lambda: PrefixSet([("10.0.0.0/8", 1)]), "item 0: expected str, got tuple"),
+        (lambda: Ruleset.from_text("rules: []", asn="table.mmdb"), "asn is 'table.mmdb', str and not AsnTable; read"),
+        (lambda: open_store(Path("bans.db")), r"store is PosixPath\('bans.db'\), PosixPath and not str; write memory:"),
+    ],
+)
+def test_a_wrong_argument_is_told(call: Any, words: str) -> None:
+    """The message has the item and what is wrong with it, not what the loop stumbled over."""
+    with pytest.raises(TypeError, match=words):
+        call()
+
+
+def test_items_in_other_forms_are_taken() -> None:
+    """Lists of two, numpy's integers, generators."""
+    numbers = np.array([7], np.uint32)
+
+    assert 7 == PrefixTable([["10.0.0.0/8", numbers[0]]]).lookup("10.1.1.1")
+    assert 7 == NameTable((name, number) for name in ["a.example"] for number in numbers).lookup("a.example")
