@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from gobanfast._errors import Problem
+from gobanfast._errors import FormatError, Problem
 from gobanfast._values import parse_duration
 from gobanfast.bans import DEFAULT_DURATION, Ban, ban_key, too_wide
 from gobanfast.stores.codec import decode_ban, encode_ban, in_force
@@ -66,7 +66,7 @@ def read_bans(path: Path, form: str, found: Imported, *, now: float) -> Iterator
     Args:
         form: of READERS, or "auto": by what the file begins with.
     Raises:
-        ValueError: another format.
+        ValueError: another format. FormatError: with "auto", a file that is no list of any.
         OSError: the file cannot be read.
     Cost: 100,000 bans a second and more.
     """
@@ -107,7 +107,7 @@ def write_bans(bans: Iterable[Ban], to: TextIO, form: str, *, now: float) -> int
 
 
 def guess(path: Path) -> str:
-    """The format of a list by its first bytes."""
+    """The format of a list by its first bytes. FormatError for what is packed, or neither text nor a database."""
     with path.open("rb") as file:
         head = file.read(4096)
     text = head.decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
@@ -115,6 +115,11 @@ def guess(path: Path) -> str:
         return "fail2ban"
     if text.startswith(("[", '{"new"', '{"deleted"')):
         return "crowdsec"
+    if head.startswith(b"\x1f\x8b") or b"\0" in head:
+        what = (
+            "it is packed by gzip; unpack it first" if head.startswith(b"\x1f\x8b") else "it is no text and no database"
+        )
+        raise FormatError(str(path), 0, what)
     return "jsonl" if text.startswith("{") else "plain"
 
 

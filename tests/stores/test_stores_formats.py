@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gobanfast import FormatError
 from gobanfast.bans import Ban
 from gobanfast.stores import open_store
 from gobanfast.stores.formats import Imported, guess, read_bans, write_bans
@@ -250,3 +251,13 @@ def test_an_unreachable_store_is_one_line(run, tmp_path):
 
     assert "unable to open database file: folder" in result.output
     assert 1 == result.output.count("\n")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [(b"\x1f\x8b\x08\0", "it is packed by gzip; unpack it first"), (b"\x89GBF\r\n\0", "it is no text and no database")],
+)
+def test_what_is_no_list_is_told_once(data, words, tmp_path):
+    """Not as a wrong key on each of its lines."""
+    with pytest.raises(FormatError, match=words):
+        read(tmp_path / "bans", data)
