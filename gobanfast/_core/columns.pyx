@@ -13,7 +13,7 @@ from gobanfast._core.address cimport leaves_many
 from gobanfast._core.decision cimport Decision
 from gobanfast._core.name_text cimport run_strings
 from gobanfast._core.compiled_rules cimport CompiledRules
-from gobanfast._core.connection_table cimport SignalTable
+from gobanfast._core.connection_table cimport ConnectionTable
 from gobanfast._core.native.base cimport (
     GBF_NONE, GBF_OK, GBF_CAUSE_NONE, GBF_CAUSE_RULE, GBF_CAUSE_UNPARSABLE, GBF_UNPARSABLE_JA4, ArrowArray,
     ArrowArrayStream, ArrowSchema,
@@ -22,11 +22,11 @@ from gobanfast._core.native.name cimport gbf_name_table
 from gobanfast._core.native.rules cimport (
     GBF_ASKS_JA4, GBF_ASKS_NAME, GBF_COLUMNS_MAX, GBF_ROW_ABSENT, GBF_ROW_KNOWN, GBF_ROW_MALFORMED, gbf_bits_and,
     gbf_classes, gbf_classes_free, gbf_classes_start, gbf_column, gbf_columns_decide, gbf_columns_names,
-    gbf_columns_prints, gbf_rows, gbf_rules, gbf_signals, gbf_signals_name_row,
+    gbf_columns_prints, gbf_rows, gbf_rules, gbf_connection, gbf_connection_name_row,
 )
 
 cdef struct names_context:
-    const gbf_signals *signals
+    const gbf_connection *signals
     const gbf_name_table *names
     gbf_classes *classes
     uint64_t *scratch
@@ -41,7 +41,7 @@ cdef Py_ssize_t run_names(void *context, const uint8_t **texts, const uint64_t *
     return <Py_ssize_t>count
 
 
-cdef int plain_row(SignalTable signals, const uint64_t *row, uint64_t *vector) except -1:
+cdef int plain_row(ConnectionTable signals, const uint64_t *row, uint64_t *vector) except -1:
     """Makes one vector of the two halves of a row of names."""
     cdef uint32_t words = signals._signals.words
     memcpy(vector, row, 8 * words)
@@ -49,7 +49,7 @@ cdef int plain_row(SignalTable signals, const uint64_t *row, uint64_t *vector) e
     return 0
 
 
-cdef tuple slow_name_column(SignalTable signals, object names, Py_ssize_t rows):
+cdef tuple slow_name_column(ConnectionTable signals, object names, Py_ssize_t rows):
     cdef uint32_t words = signals._signals.words, kind
     cdef bytes scratch = PyBytes_FromStringAndSize(NULL, 2 * 8 * words)
     cdef uint64_t *row = <uint64_t *>PyBytes_AS_STRING(scratch)
@@ -62,7 +62,7 @@ cdef tuple slow_name_column(SignalTable signals, object names, Py_ssize_t rows):
     if len(texts) != rows:
         raise ValueError(f"{len(texts)} names for {rows} rows")
     for kind in range(GBF_ROW_MALFORMED + 1):
-        memcpy(row, gbf_signals_name_row(&signals._signals, kind), 2 * 8 * words)
+        memcpy(row, gbf_connection_name_row(&signals._signals, kind), 2 * 8 * words)
         gbf_bits_and(row, row + words, words)
         vectors.append((<const char *>row)[:8 * words])
     for i in range(rows):
@@ -88,7 +88,7 @@ def name_column(CompiledRules compiled not None, names, Py_ssize_t rows):
     Cost: 40 to 100 ns a name. Detaches from the interpreter for columns. With `re:` patterns each distinct name is
         asked once, and the column becomes a list: 200 ns a name and more.
     """
-    cdef SignalTable signals = signals_of(compiled)
+    cdef ConnectionTable signals = signals_of(compiled)
     cdef uint32_t words = signals._signals.words
     cdef gbf_classes classes
     cdef names_context context
@@ -101,7 +101,7 @@ def name_column(CompiledRules compiled not None, names, Py_ssize_t rows):
     if room == NULL:
         raise MemoryError()
     for kind in range(GBF_ROW_MALFORMED + 1):
-        plain_row(signals, gbf_signals_name_row(&signals._signals, kind), room + kind * words)
+        plain_row(signals, gbf_connection_name_row(&signals._signals, kind), room + kind * words)
     try:
         if gbf_classes_start(&classes, words, room, room + words) != GBF_OK:
             raise MemoryError()
@@ -408,7 +408,7 @@ def replay_rows(CompiledRules compiled not None, decisions, Py_ssize_t rows):
     return actions, rules, asns, causes, scores
 
 
-cdef SignalTable signals_of(CompiledRules compiled):
+cdef ConnectionTable signals_of(CompiledRules compiled):
     """The signals of rules that ask for some. ValueError where none does."""
     if compiled.signals is None:
         raise ValueError("no rule asks for a server name or a ClientHello")
@@ -427,7 +427,7 @@ def asks_ja4(CompiledRules compiled not None):
 
 def ja4_states(CompiledRules compiled not None):
     """The vectors that no hello, and one that cannot be read, satisfy."""
-    cdef SignalTable signals = signals_of(compiled)
+    cdef ConnectionTable signals = signals_of(compiled)
     cdef uint32_t words = signals._signals.words
     return tuple([(<const char *>(signals._signals.hello_rows + kind * words))[:8 * words]
                   for kind in range(GBF_ROW_MALFORMED + 1)])
@@ -435,7 +435,7 @@ def ja4_states(CompiledRules compiled not None):
 
 def ja4_vector(CompiledRules compiled not None, str ja4 not None):
     """The vector that a JA4 without a hello satisfies; None for what has not its shape."""
-    cdef SignalTable signals = signals_of(compiled)
+    cdef ConnectionTable signals = signals_of(compiled)
     cdef uint32_t words = signals._signals.words
     cdef bytes out = b"\xff" * (8 * words), scratch = PyBytes_FromStringAndSize(NULL, 8 * words)
     if signals.and_ja4(<uint64_t *><char *>out, <uint64_t *><char *>scratch, ja4) == GBF_UNPARSABLE_JA4:
@@ -445,7 +445,7 @@ def ja4_vector(CompiledRules compiled not None, str ja4 not None):
 
 def absent_vector(CompiledRules compiled not None, bint names, bint ja4):
     """The vector that the absence of name and hello satisfies; without what there is a column of: `names`, `ja4`."""
-    cdef SignalTable signals = compiled.signals
+    cdef ConnectionTable signals = compiled.signals
     cdef uint32_t words = compiled._rules.words
     cdef bytes out
     if signals is None or (names and ja4):
@@ -453,5 +453,5 @@ def absent_vector(CompiledRules compiled not None, bint names, bint ja4):
     if not ja4:
         return (<const char *>(signals._signals.hello_rows if names else signals._signals.absent))[:8 * words]
     out = PyBytes_FromStringAndSize(NULL, 8 * words)
-    plain_row(signals, gbf_signals_name_row(&signals._signals, GBF_ROW_ABSENT), <uint64_t *><char *>out)
+    plain_row(signals, gbf_connection_name_row(&signals._signals, GBF_ROW_ABSENT), <uint64_t *><char *>out)
     return out

@@ -4,7 +4,7 @@ from typing import Self, final
 from typing_extensions import Buffer
 
 from gobanfast._core.block import Block
-from gobanfast._core.connection_table import SignalTable
+from gobanfast._core.connection_table import ConnectionTable
 from gobanfast._core.headers import HeaderPlan
 from gobanfast._core.request_table import RequestTable
 from gobanfast.asn import AsnTable
@@ -28,7 +28,7 @@ class CompiledRules:
         shadow: Buffer,
         logged: Buffer,
         actions: Buffer,
-        signals: SignalTable | None = None,
+        signals: ConnectionTable | None = None,
         requests: RequestTable | None = None,
         plan: HeaderPlan | None = None,
         kernel: str | None = None,
@@ -60,7 +60,7 @@ class CompiledRules:
     @property
     def leaf_count(self) -> int: ...
     @property
-    def signals(self) -> SignalTable | None: ...
+    def signals(self) -> ConnectionTable | None: ...
     @property
     def requests(self) -> RequestTable | None: ...
     @property

@@ -9,7 +9,7 @@ from gobanfast._core.block cimport Block, raise_for, tagged
 from gobanfast._core.headers cimport HeaderPlan
 from gobanfast._core.made cimport only_whole
 from gobanfast._core.request_table cimport RequestTable
-from gobanfast._core.connection_table cimport SignalTable
+from gobanfast._core.connection_table cimport ConnectionTable
 from gobanfast._core.native.address cimport gbf_addr, gbf_addr_load, gbf_lpm_kernel, gbf_range
 from gobanfast._core.native.base cimport gbf_fault, gbf_status
 from gobanfast._core.native.rules cimport gbf_leaf, gbf_rules, gbf_rules_build, gbf_rules_open, gbf_rules_source
@@ -26,7 +26,7 @@ cdef class CompiledRules:
     Args:
         rules: objects with id, reason, duration (seconds or None), in decision order; bit i of a vector is rules[i].
         unparsable: action for a signal that cannot be read (an address text that is none) when no rule decides.
-        signals: SignalTable of the rules that require a server name or a ClientHello; None when no rule does.
+        signals: ConnectionTable of the rules that require a server name or a ClientHello; None when no rule does.
         requests: RequestTable of the rules that require headers, method or path; None when no rule does.
         plan: HeaderPlan that finds headers and makes fingerprints; None takes that of `requests` or the usual one.
         starts4, leaves4: uint32 each, one item a range: ranges cover IPv4 from 0 on; the leaf of each.
@@ -42,7 +42,7 @@ cdef class CompiledRules:
 
     @staticmethod
     def _make(rules, *, str unparsable not None, starts4, leaves4, starts6, leaves6, leaf_asn, leaf_class,
-              vectors, enforced, shadow, logged, actions, SignalTable signals=None, RequestTable requests=None,
+              vectors, enforced, shadow, logged, actions, ConnectionTable signals=None, RequestTable requests=None,
               HeaderPlan plan=None, kernel=None):
         cdef gbf_rules_source source
         cdef gbf_fault fault
@@ -102,10 +102,10 @@ cdef class CompiledRules:
         do not fit each other.
         """
         cdef Block block = tagged(blocks, "RULE")
-        cdef SignalTable signals = None
+        cdef ConnectionTable signals = None
         rules = tuple(rules)
         if "SIGN" in blocks:
-            signals = SignalTable.of_blocks(blocks, verify=verify)
+            signals = ConnectionTable.of_blocks(blocks, verify=verify)
         elif any([rule.when.on_connection for rule in rules]):
             raise FormatError(block.path, 0, "rules require signals, and there are none")
         return compiled_of(block, rules, unparsable, signals, requests, plan, verify, kernel)
@@ -155,7 +155,7 @@ cdef class CompiledRules:
 only_whole(CompiledRules)
 
 
-cdef CompiledRules compiled_of(Block block, tuple rules, str unparsable, SignalTable signals, RequestTable requests,
+cdef CompiledRules compiled_of(Block block, tuple rules, str unparsable, ConnectionTable signals, RequestTable requests,
                                HeaderPlan plan, bint verify, object kernel):
     cdef gbf_rules opened
     cdef gbf_fault fault

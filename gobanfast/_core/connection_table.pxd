@@ -3,15 +3,15 @@ from libc.stdint cimport uint32_t, uint64_t
 from gobanfast._core.block cimport Block
 from gobanfast._core.name_table cimport NameTable
 from gobanfast._core.native.name cimport gbf_fold, gbf_name
-from gobanfast._core.native.rules cimport gbf_signals
+from gobanfast._core.native.rules cimport gbf_connection
 
 
 # GBF_ROW_ABSENT, GBF_ROW_MALFORMED, or GBF_ROW_KNOWN: then `name` is the server name `sni`, or that of the hello.
 cdef uint32_t read_server_name(gbf_name *name, str sni, object tls, gbf_fold fold) noexcept
 
 
-cdef class SignalTable:
-    cdef gbf_signals _signals
+cdef class ConnectionTable:
+    cdef gbf_connection _signals
     cdef Block _block
     cdef NameTable _names
 

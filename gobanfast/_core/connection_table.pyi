@@ -7,7 +7,7 @@ from gobanfast._core.block import Block
 from gobanfast._core.name_table import NameTable
 
 @final
-class SignalTable:
+class ConnectionTable:
     def __new__(
         cls,
         *,

@@ -1,4 +1,4 @@
-"""SignalTable: which rules a server name and a ClientHello satisfy."""
+"""ConnectionTable: server name and ClientHello to the bit vector of rules that they satisfy."""
 
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -16,9 +16,9 @@ from gobanfast._core.native.base cimport (
 from gobanfast._core.native.name cimport gbf_fold, gbf_name, gbf_name_read, gbf_name_union
 from gobanfast._core.native.rules cimport (
     GBF_ASKS_ALPN, GBF_ASKS_HELLO, GBF_ASKS_JA4, GBF_ASKS_NAME, GBF_HELLO_ROWS, GBF_ROW_ABSENT, GBF_ROW_KNOWN,
-    GBF_ROW_MALFORMED, GBF_ROW_TOLD, gbf_bits_and, gbf_bits_or, gbf_signals, gbf_signals_and_alpn,
-    gbf_signals_and_hello, gbf_signals_and_ja4, gbf_signals_and_name, gbf_signals_build, gbf_signals_name_row,
-    gbf_signals_open, gbf_signals_source, gbf_term,
+    GBF_ROW_MALFORMED, GBF_ROW_TOLD, gbf_bits_and, gbf_bits_or, gbf_connection, gbf_connection_and_alpn,
+    gbf_connection_and_hello, gbf_connection_and_ja4, gbf_connection_and_name, gbf_connection_build,
+    gbf_connection_name_row, gbf_connection_open, gbf_connection_source, gbf_term,
 )
 from gobanfast._core.native.tls cimport GBF_HELLO_OK, gbf_ja4_shaped
 
@@ -44,7 +44,7 @@ cdef uint32_t read_server_name(gbf_name *name, str sni, object tls, gbf_fold fol
 
 
 @cython.final
-cdef class SignalTable:
+cdef class ConnectionTable:
     """Rows of rules for the signals besides the address, and the names that lead to them. Frozen; any threads.
 
     Args:
@@ -66,7 +66,7 @@ cdef class SignalTable:
     @staticmethod
     def _make(*, uint32_t words, uint32_t asks, absent, NameTable names not None, bytes names_digest not None,
               name_rows, hello_rows, ja4_terms, ja4_rows, alpn_terms, alpn_rows, bytes text not None):
-        cdef gbf_signals_source source
+        cdef gbf_connection_source source
         cdef gbf_fault fault
         cdef void *data = NULL
         cdef bytes none = bytes(absent), name_bits = bytes(name_rows), hello_bits = bytes(hello_rows)
@@ -91,7 +91,7 @@ cdef class SignalTable:
         source.ja4_row_count, source.alpn_row_count = len(ja4_bits) // row, len(alpn_bits) // row
         source.ja4_term_count, source.alpn_term_count = len(ja4) // sizeof(gbf_term), len(alpn) // sizeof(gbf_term)
         source.text_nbytes = len(text)
-        raise_for(gbf_signals_build(&source, &data), &fault, "")
+        raise_for(gbf_connection_build(&source, &data), &fault, "")
         return table_of(Block.adopt(data), names, False)
 
     @classmethod
@@ -131,12 +131,12 @@ cdef class SignalTable:
         cdef int unparsable = GBF_UNPARSABLE_NONE
         if asks & GBF_ASKS_HELLO:
             if good:
-                gbf_signals_and_hello(&self._signals, &(<ClientHello>tls)._hello, vector)
+                gbf_connection_and_hello(&self._signals, &(<ClientHello>tls)._hello, vector)
                 if asks & GBF_ASKS_JA4:
                     (<ClientHello>tls).ja4_bytes(computed)
-                    gbf_signals_and_ja4(&self._signals, computed, vector, scratch)
+                    gbf_connection_and_ja4(&self._signals, computed, vector, scratch)
                 if asks & GBF_ASKS_ALPN:
-                    gbf_signals_and_alpn(&self._signals, &(<ClientHello>tls)._hello, vector, scratch)
+                    gbf_connection_and_alpn(&self._signals, &(<ClientHello>tls)._hello, vector, scratch)
             elif tls is not None and not given and asks & GBF_ASKS_JA4:
                 unparsable = self.and_ja4(vector, scratch, <str>tls)
             else:
@@ -146,9 +146,9 @@ cdef class SignalTable:
         if asks & GBF_ASKS_NAME:
             row = self.name_row(scratch, sni, tls)
             if row == GBF_ROW_KNOWN:
-                gbf_signals_and_name(&self._signals, scratch, vector)
+                gbf_connection_and_name(&self._signals, scratch, vector)
             else:
-                gbf_signals_and_name(&self._signals, gbf_signals_name_row(&self._signals, row), vector)
+                gbf_connection_and_name(&self._signals, gbf_connection_name_row(&self._signals, row), vector)
             if row == GBF_ROW_MALFORMED and unparsable == GBF_UNPARSABLE_NONE:
                 unparsable = GBF_UNPARSABLE_HELLO if sni is None and not good else GBF_UNPARSABLE_SNI
         return unparsable
@@ -161,7 +161,7 @@ cdef class SignalTable:
             gbf_bits_and(vector, self._signals.hello_rows + GBF_ROW_MALFORMED * words, words)
             return GBF_UNPARSABLE_JA4
         gbf_bits_and(vector, self._signals.hello_rows + GBF_ROW_TOLD * words, words)
-        gbf_signals_and_ja4(&self._signals, <const uint8_t *>text, vector, scratch)
+        gbf_connection_and_ja4(&self._signals, <const uint8_t *>text, vector, scratch)
         return GBF_UNPARSABLE_NONE
 
     cdef uint32_t name_row(self, uint64_t *scratch, str sni, object tls) except 0xFFFFFFFF:
@@ -170,24 +170,24 @@ cdef class SignalTable:
         cdef uint32_t kind = read_server_name(&name, sni, tls, self._names._table.fold)
         if kind != GBF_ROW_KNOWN:
             return kind
-        memcpy(scratch, gbf_signals_name_row(&self._signals, GBF_ROW_KNOWN), 8 * width)
+        memcpy(scratch, gbf_connection_name_row(&self._signals, GBF_ROW_KNOWN), 8 * width)
         gbf_name_union(&self._names._table, &name, self._signals.name_rows, self._signals.name_row_count, width,
                        scratch)
         if self._names._regexes is not None:
             for value in self._names._regexes.all(text_of(&name)):
                 if value < self._signals.name_row_count:
-                    gbf_bits_or(scratch, gbf_signals_name_row(&self._signals, value), width)
+                    gbf_bits_or(scratch, gbf_connection_name_row(&self._signals, value), width)
         return GBF_ROW_KNOWN
 
 
-only_whole(SignalTable)
+only_whole(ConnectionTable)
 
 
-cdef SignalTable table_of(Block block, NameTable names, bint verify):
-    cdef gbf_signals opened
+cdef ConnectionTable table_of(Block block, NameTable names, bint verify):
+    cdef gbf_connection opened
     cdef gbf_fault fault
-    cdef SignalTable table
-    raise_for(gbf_signals_open(&opened, block.data, block.nbytes, verify, &fault), &fault, block.path)
-    table = SignalTable.__new__(SignalTable)
+    cdef ConnectionTable table
+    raise_for(gbf_connection_open(&opened, block.data, block.nbytes, verify, &fault), &fault, block.path)
+    table = ConnectionTable.__new__(ConnectionTable)
     table._signals, table._block, table._names = opened, block, names
     return table

@@ -13,7 +13,7 @@ from gobanfast._core.headers cimport FINGERPRINT, SHAPE, SLOTS, scan_headers, se
 from gobanfast._core.made cimport only_whole
 from gobanfast._core.request_table cimport RequestTable
 from gobanfast._core.compiled_rules cimport CompiledRules
-from gobanfast._core.connection_table cimport SignalTable
+from gobanfast._core.connection_table cimport ConnectionTable
 from gobanfast._core.client_hello cimport ClientHello
 from gobanfast._core.native.base cimport (
     GBF_NONE, GBF_CAUSE_BAN, GBF_CAUSE_NONE, GBF_CAUSE_OUTAGE, GBF_CAUSE_RULE, GBF_CAUSE_SCORE, GBF_CAUSE_TRACKER,
@@ -279,7 +279,7 @@ cdef class SignalDecision(Decision):
 
     cdef int and_connection(self, str sni, object tls) except -1:
         """ANDs what server name and hello satisfy into the vector of the address."""
-        cdef SignalTable signals = self._compiled.signals
+        cdef ConnectionTable signals = self._compiled.signals
         cdef uint32_t words = self._compiled._rules.words
         cdef uint64_t few[2 * INLINE_WORDS]
         cdef uint64_t *scratch = few

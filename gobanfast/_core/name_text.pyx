@@ -9,8 +9,8 @@ from libc.string cimport memset
 
 from gobanfast._core.address cimport gbf_ascii
 from gobanfast._core.native.base cimport (
-    GBF_NONE, GBF_STRINGS_BYTES, GBF_STRINGS_NONE, GBF_STRINGS_UCS4, ArrowArray, ArrowArrayStream, ArrowSchema,
-    gbf_string_form, gbf_strings, gbf_strings_arrow_form, gbf_strings_from_arrow, gbf_strings_get,
+    GBF_NONE, GBF_ARROW_BYTES, GBF_ARROW_NONE, GBF_ARROW_UCS4, ArrowArray, ArrowArrayStream, ArrowSchema,
+    gbf_string_form, gbf_arrow, gbf_arrow_form_of, gbf_arrow_column, gbf_arrow_get,
 )
 from gobanfast._core.native.name cimport (
     GBF_NAME_EXACT, GBF_NAME_MANY, GBF_NAME_ONE, gbf_name, gbf_name_fold_scalar, gbf_name_literal,
@@ -105,7 +105,7 @@ cdef Py_ssize_t ran(Py_ssize_t answer) except -1:
     return answer
 
 
-cdef Py_ssize_t lookup_column(name_run run, void *context, const gbf_strings *column, uint64_t row, uint32_t *out,
+cdef Py_ssize_t lookup_column(name_run run, void *context, const gbf_arrow *column, uint64_t row, uint32_t *out,
                               object regexes) except -1:
     cdef const uint8_t *texts[CHUNK]
     cdef uint64_t nbytes[CHUNK]
@@ -115,7 +115,7 @@ cdef Py_ssize_t lookup_column(name_run run, void *context, const gbf_strings *co
     while first < column.count:
         size = min(<uint64_t>CHUNK, column.count - first)
         with nogil:
-            gbf_strings_get(column, first, size, texts, nbytes, scratch)
+            gbf_arrow_get(column, first, size, texts, nbytes, scratch)
             answer = run(context, texts, nbytes, size, row + first)
         matched += ran(answer)
         if regexes is not None:
@@ -124,9 +124,9 @@ cdef Py_ssize_t lookup_column(name_run run, void *context, const gbf_strings *co
     return matched
 
 
-cdef gbf_string_form arrow_form(const ArrowSchema *schema) except GBF_STRINGS_NONE:
-    cdef gbf_string_form form = gbf_strings_arrow_form(schema.format)
-    if form == GBF_STRINGS_NONE:
+cdef gbf_string_form arrow_form(const ArrowSchema *schema) except GBF_ARROW_NONE:
+    cdef gbf_string_form form = gbf_arrow_form_of(schema.format)
+    if form == GBF_ARROW_NONE:
         raise TypeError(f"Arrow type {schema.format.decode()!r} holds no strings; cast it to string")
     return form
 
@@ -142,7 +142,7 @@ cdef Py_ssize_t lookup_arrow(name_run run, void *context, object names, uint32_t
     schema_capsule, array_capsule = names.__arrow_c_array__()
     cdef ArrowSchema *schema = <ArrowSchema *>PyCapsule_GetPointer(schema_capsule, "arrow_schema")
     cdef ArrowArray *array = <ArrowArray *>PyCapsule_GetPointer(array_capsule, "arrow_array")
-    cdef gbf_strings column = gbf_strings_from_arrow(arrow_form(schema), array)
+    cdef gbf_arrow column = gbf_arrow_column(arrow_form(schema), array)
     need_rows(room, column.count)
     return lookup_column(run, context, &column, 0, out, regexes)
 
@@ -153,7 +153,7 @@ cdef Py_ssize_t lookup_stream(name_run run, void *context, object names, uint32_
     cdef ArrowArrayStream *stream = <ArrowArrayStream *>PyCapsule_GetPointer(capsule, "arrow_array_stream")
     cdef ArrowSchema schema
     cdef ArrowArray array
-    cdef gbf_strings column
+    cdef gbf_arrow column
     cdef gbf_string_form form
     cdef Py_ssize_t matched = 0
     cdef uint64_t rows = 0
@@ -170,7 +170,7 @@ cdef Py_ssize_t lookup_stream(name_run run, void *context, object names, uint32_
             need_rows(room, rows)
             return matched
         try:
-            column = gbf_strings_from_arrow(form, &array)
+            column = gbf_arrow_column(form, &array)
             if column.count > <uint64_t>room - rows:
                 raise ValueError(f"out has {room} items for more names")
             matched += lookup_column(run, context, &column, rows, out, regexes)
@@ -181,13 +181,13 @@ cdef Py_ssize_t lookup_stream(name_run run, void *context, object names, uint32_
 
 cdef Py_ssize_t lookup_array(name_run run, void *context, const Py_buffer *source, uint32_t *out, Py_ssize_t room,
                              object regexes) except -1:
-    cdef gbf_strings column
+    cdef gbf_arrow column
     cdef bytes format = source.format
     memset(&column, 0, sizeof(column))
-    column.form = GBF_STRINGS_BYTES
+    column.form = GBF_ARROW_BYTES
     column.width = <uint64_t>source.itemsize
     if format.endswith(b"w"):
-        column.form = GBF_STRINGS_UCS4
+        column.form = GBF_ARROW_UCS4
         column.width //= 4
     elif not format.endswith(b"s"):
         raise TypeError(f"a buffer of format {format.decode()!r} holds no strings")

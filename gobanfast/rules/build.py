@@ -26,7 +26,7 @@ def build(tree: Tree, asn: AsnTable | None, kind: type[Ruleset]) -> Ruleset:
     from gobanfast._core.compiled_rules import CompiledRules
     from gobanfast.rules.check import lint
     from gobanfast.rules.compile.address import overlay
-    from gobanfast.rules.compile.connection import signal_table
+    from gobanfast.rules.compile.connection import connection_table
     from gobanfast.rules.compile.request import header_plan, request_table
     from gobanfast.rules.text import schema
 
@@ -49,7 +49,7 @@ def build(tree: Tree, asn: AsnTable | None, kind: type[Ruleset]) -> Ruleset:
     arrays = overlay(rules, asn)
     source = tree.documents[0].source
     try:
-        signals = signal_table(rules)
+        signals = connection_table(rules)
     except ValueError as error:
         raise RuleError(_misfits(rules, source, str(error))) from None
     try:

@@ -12,7 +12,7 @@ from gobanfast import Engine, NameTable, PrefixSet, PrefixTable, Ruleset
 from gobanfast._core import columns
 from gobanfast._core.address import parse_prefixes
 from gobanfast._core.compiled_rules import CompiledRules
-from gobanfast._core.connection_table import SignalTable
+from gobanfast._core.connection_table import ConnectionTable
 from gobanfast.stores import open_store
 
 PLAIN = Engine(Ruleset.from_text("rules: [{id: a, when: {prefix: 192.0.2.0/24}, action: ban}]"))
@@ -35,7 +35,7 @@ def stored(**blocks: object) -> object:
         lambda: stored(SIGN=None),
         lambda: stored(NAME=None),
         lambda: stored(RULE=b""),
-        lambda: SignalTable.of_blocks({**BLOCKS, "NAME": None}),
+        lambda: ConnectionTable.of_blocks({**BLOCKS, "NAME": None}),
         lambda: columns.replay_rows(PLAIN.compiled, [None], 1),
     ],
 )  # fmt: skip

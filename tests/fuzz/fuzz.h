@@ -1,4 +1,4 @@
-/* What the targets share: numbers out of the input, laws, exact copies. */
+/* Common helpers of the fuzz targets: numbers out of the input, laws, exact copies. */
 #ifndef FUZZ_H
 #define FUZZ_H
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gobanfast import Engine, RuleError, Ruleset
 from gobanfast._core.client_hello import ClientHello, parse_client_hello
 from gobanfast._core.compiled_rules import CompiledRules
-from gobanfast._core.connection_table import SignalTable
+from gobanfast._core.connection_table import ConnectionTable
 from gobanfast.rules.text import fields
 from gobanfast.rules.text.name_lists import read_names
 from hellos import alpn, server_name, stream, versions
@@ -231,7 +231,7 @@ def test_misuse_raises() -> None:
     with pytest.raises(ValueError, match="signals with 1 words a vector do not fit rules with 2"):
         CompiledRules(many.rules, unparsable="ban", signals=engine.ruleset.compiled.signals, **arguments)
     with pytest.raises(ValueError, match="arrays of signals do not fit each other"):
-        SignalTable(
+        ConnectionTable(
             words=1, asks=0, absent=b"", names=_no_names(), names_digest=bytes(16), name_rows=b"", hello_rows=b"",
             ja4_terms=b"", ja4_rows=b"", alpn_terms=b"", alpn_rows=b"", text=b"",
         )  # fmt: skip

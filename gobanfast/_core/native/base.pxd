@@ -64,7 +64,7 @@ cdef extern from "base/gbf_cpu.h" nogil:
     int gbf_cpu_cap(const char *level, uint32_t *features)
 
 
-cdef extern from "base/gbf_strings.h" nogil:
+cdef extern from "base/gbf_arrow.h" nogil:
     ctypedef struct ArrowSchema "struct ArrowSchema":
         const char *format
         void (*release)(ArrowSchema *) noexcept
@@ -78,15 +78,15 @@ cdef extern from "base/gbf_strings.h" nogil:
         int (*get_next)(ArrowArrayStream *, ArrowArray *) noexcept
         const char *(*get_last_error)(ArrowArrayStream *) noexcept
     ctypedef enum gbf_string_form:
-        GBF_STRINGS_NONE
-        GBF_STRINGS_BYTES
-        GBF_STRINGS_UCS4
-    ctypedef struct gbf_strings:
+        GBF_ARROW_NONE
+        GBF_ARROW_BYTES
+        GBF_ARROW_UCS4
+    ctypedef struct gbf_arrow:
         gbf_string_form form
         uint64_t count
         uint64_t width
         const uint8_t *bytes
-    gbf_string_form gbf_strings_arrow_form(const char *format)
-    gbf_strings gbf_strings_from_arrow(gbf_string_form form, const ArrowArray *array)
-    void gbf_strings_get(const gbf_strings *column, uint64_t first, uint64_t count, const uint8_t **texts,
-                         uint64_t *nbytes, uint8_t *scratch)
+    gbf_string_form gbf_arrow_form_of(const char *format)
+    gbf_arrow gbf_arrow_column(gbf_string_form form, const ArrowArray *array)
+    void gbf_arrow_get(const gbf_arrow *column, uint64_t first, uint64_t count, const uint8_t **texts,
+                       uint64_t *nbytes, uint8_t *scratch)

@@ -53,7 +53,7 @@ cdef extern from "rules/gbf_columns.h" nogil:
         uint32_t count
     gbf_status gbf_classes_start(gbf_classes *c, uint32_t words, const uint64_t *absent, const uint64_t *malformed)
     void gbf_classes_free(gbf_classes *c)
-    int gbf_columns_names(const gbf_signals *signals, const gbf_name_table *names, gbf_classes *classes,
+    int gbf_columns_names(const gbf_connection *signals, const gbf_name_table *names, gbf_classes *classes,
                           const uint8_t **texts, const uint64_t *nbytes, uint64_t count, uint64_t *scratch,
                           uint32_t *out)
     int gbf_columns_prints(gbf_classes *classes, const uint8_t *prints, uint64_t count, uint32_t *out)
@@ -69,7 +69,7 @@ cdef extern from "rules/gbf_columns.h" nogil:
                             const gbf_rows *out)
 
 
-cdef extern from "rules/gbf_signals.h" nogil:
+cdef extern from "rules/gbf_connection.h" nogil:
     enum:
         GBF_ROW_ABSENT
         GBF_ROW_MALFORMED
@@ -82,14 +82,14 @@ cdef extern from "rules/gbf_signals.h" nogil:
         GBF_HELLO_ROWS
     ctypedef struct gbf_term:
         pass
-    ctypedef struct gbf_signals:
+    ctypedef struct gbf_connection:
         const uint64_t *absent
         const uint64_t *name_rows
         const uint64_t *hello_rows
         uint64_t name_row_count
         uint32_t words
         uint32_t asks
-    ctypedef struct gbf_signals_source:
+    ctypedef struct gbf_connection_source:
         const uint64_t *absent
         const uint64_t *name_rows
         const uint64_t *hello_rows
@@ -109,10 +109,11 @@ cdef extern from "rules/gbf_signals.h" nogil:
         uint32_t asks
     void gbf_bits_and(uint64_t *to, const uint64_t *other, uint32_t words)
     void gbf_bits_or(uint64_t *to, const uint64_t *other, uint32_t words)
-    const uint64_t *gbf_signals_name_row(const gbf_signals *s, uint32_t row)
-    void gbf_signals_and_name(const gbf_signals *s, const uint64_t *row, uint64_t *vector)
-    void gbf_signals_and_hello(const gbf_signals *s, const gbf_hello *hello, uint64_t *vector)
-    void gbf_signals_and_ja4(const gbf_signals *s, const uint8_t *ja4, uint64_t *vector, uint64_t *scratch)
-    void gbf_signals_and_alpn(const gbf_signals *s, const gbf_hello *hello, uint64_t *vector, uint64_t *scratch)
-    gbf_status gbf_signals_build(const gbf_signals_source *source, void **block)
-    gbf_status gbf_signals_open(gbf_signals *signals, const void *block, uint64_t nbytes, int verify, gbf_fault *fault)
+    const uint64_t *gbf_connection_name_row(const gbf_connection *s, uint32_t row)
+    void gbf_connection_and_name(const gbf_connection *s, const uint64_t *row, uint64_t *vector)
+    void gbf_connection_and_hello(const gbf_connection *s, const gbf_hello *hello, uint64_t *vector)
+    void gbf_connection_and_ja4(const gbf_connection *s, const uint8_t *ja4, uint64_t *vector, uint64_t *scratch)
+    void gbf_connection_and_alpn(const gbf_connection *s, const gbf_hello *hello, uint64_t *vector, uint64_t *scratch)
+    gbf_status gbf_connection_build(const gbf_connection_source *source, void **block)
+    gbf_status gbf_connection_open(gbf_connection *signals, const void *block, uint64_t nbytes, int verify,
+                                   gbf_fault *fault)

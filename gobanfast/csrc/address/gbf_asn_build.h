@@ -1,4 +1,4 @@
-/* Rows on their way into an AS table: prefixes with their origin AS, and names of ASes. Filled from CSV text by
+/* Builder of AS tables: rows of prefixes with their origin AS, and names of ASes. Filled from CSV text by
  * gbf_asn_scan or item by item, then handed to gbf_prefix_build. One thread at a time. */
 #ifndef GBF_ASN_BUILD_H
 #define GBF_ASN_BUILD_H

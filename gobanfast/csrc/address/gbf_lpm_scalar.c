@@ -1,4 +1,4 @@
-/* The portable kernel: always compiled, runs everywhere, and what the others are compared with. */
+/* The portable kernel: always compiled, runs everywhere, and the reference for the others. */
 #include "address/gbf_lpm_body.h"
 
 const gbf_lpm_kernel gbf_lpm_scalar = {"scalar",   0,           find_text,      find,  parse,

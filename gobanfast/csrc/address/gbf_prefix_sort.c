@@ -1,4 +1,4 @@
-/* What every builder of prefixes begins with: check and sort them, cut the families into ranges. */
+/* First step of every builder of prefixes: check and sort them, cut the families into ranges. */
 #include "address/gbf_prefix.h"
 
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* A set of addresses given as prefixes: is this address covered at all? Overlapping and adjacent prefixes merge.
+/* Prefix set: membership test of addresses. Overlapping and adjacent prefixes merge.
  *
  * A family is the sorted list of its bounds: the addresses where membership changes, beginning outside. So an address
  * is inside when the number of bounds at or below it is odd; there is nothing else to store.

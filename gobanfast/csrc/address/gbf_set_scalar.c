@@ -1,4 +1,4 @@
-/* The portable kernel: always compiled, runs everywhere, and what the others are compared with. */
+/* The portable kernel: always compiled, runs everywhere, and the reference for the others. */
 #include "address/gbf_set_body.h"
 
 const gbf_set_kernel gbf_set_scalar = {

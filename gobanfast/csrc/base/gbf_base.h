@@ -1,4 +1,4 @@
-/* What every kernel shares: attributes, byte order, prefetch, status codes.
+/* Common base of the kernels: attributes, byte order, prefetch, status codes.
  *
  * Kernels never include Python.h, never print, never abort. Builders allocate with malloc and hand
  * the memory to the caller; lookups allocate nothing and cannot fail. */

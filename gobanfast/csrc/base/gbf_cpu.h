@@ -1,4 +1,4 @@
-/* What this CPU can do, and the choice of a kernel. A kernel list is a const array, best first, the
+/* CPU feature detection and kernel selection. A kernel list is a const array, best first, the
  * portable one last. The pick is a pointer kept in each table: no mutable global, nothing to race. */
 #ifndef GBF_CPU_H
 #define GBF_CPU_H

@@ -1,4 +1,4 @@
-/* What the kernels of gbf_xxh3 share: how a long input is cut, and the kernels themselves. Internal. */
+/* Internal interface of the XXH3 kernels: striping of long inputs, and the kernels themselves. */
 #ifndef GBF_XXH3_LANES_H
 #define GBF_XXH3_LANES_H
 

@@ -1,9 +1,9 @@
-/* The value-class cache: which rules a header value satisfies, worked out once and remembered.
+/* Value-class cache: the bit vector of rules that a header value satisfies, evaluated once.
  *
  * Keyed 128-bit hash of (slot, value) -> bit vector. Fixed memory, sets of GBF_VALUES_WAYS entries. Readers write
- * nothing but a mark, once an entry; the writer of a set is whoever gets its sequence number from even to odd, and who
- * fails to does without. A reader that meets a writer answers "not here". So nothing waits, on any build of Python, and
- * what a flood of new values costs is one evaluation each. See DESIGN.md, "Requests". */
+ * nothing but a mark, once an entry. A writer claims a set by CAS on its sequence number (even -> odd); a writer that
+ * loses skips the insert. A reader that meets a writer reports a miss. So nothing waits, on any build of Python, and a
+ * flood of new values costs one evaluation each. See DESIGN.md, "Requests". */
 #ifndef GBF_VALUES_H
 #define GBF_VALUES_H
 

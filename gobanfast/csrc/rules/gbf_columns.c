@@ -73,12 +73,12 @@ uint32_t gbf_classes_of(gbf_classes *c, const uint64_t *vector)
     return c->count++;
 }
 
-int gbf_columns_names(const gbf_signals *signals, const gbf_name_table *names, gbf_classes *classes,
+int gbf_columns_names(const gbf_connection *signals, const gbf_name_table *names, gbf_classes *classes,
                       const uint8_t *const *texts, const uint64_t *nbytes, uint64_t count, uint64_t *scratch,
                       uint32_t *out)
 {
     const uint32_t width = 2 * signals->words;
-    const uint64_t *known = gbf_signals_name_row(signals, GBF_ROW_KNOWN);
+    const uint64_t *known = gbf_connection_name_row(signals, GBF_ROW_KNOWN);
     for (uint64_t i = 0; i < count; i++) {
         gbf_name name;
         if (texts[i] == NULL || !gbf_name_read(&name, texts[i], nbytes[i], names->fold)) {

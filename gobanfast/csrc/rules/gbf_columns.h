@@ -7,8 +7,8 @@
 #define GBF_COLUMNS_H
 
 #include "name/gbf_name.h"
+#include "rules/gbf_connection.h"
 #include "rules/gbf_rules.h"
-#include "rules/gbf_signals.h"
 
 typedef struct {
     uint64_t *vectors; /* count x words */
@@ -25,7 +25,7 @@ uint32_t gbf_classes_of(gbf_classes *c, const uint64_t *vector);
 
 /* Class of each of `count` names into `out`. texts[i] NULL: absent when nbytes[i] is 0, else malformed. 0 when there is no
  * memory for another class. `scratch` holds 2 x words. */
-int gbf_columns_names(const gbf_signals *signals, const gbf_name_table *names, gbf_classes *classes,
+int gbf_columns_names(const gbf_connection *signals, const gbf_name_table *names, gbf_classes *classes,
                       const uint8_t *const *texts, const uint64_t *nbytes, uint64_t count, uint64_t *scratch,
                       uint32_t *out);
 

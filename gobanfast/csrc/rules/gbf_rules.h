@@ -1,9 +1,9 @@
-/* Compiled rules: which rules does a request satisfy, and which of them decides. Block kind "RULE".
+/* Compiled rules: bit vector of the rules that a request satisfies, and the first of them that decides. Block kind "RULE".
  *
  * Every matcher turns its signal into a class; every class owns a bit vector of the rules it satisfies, bit i for rule i
  * in decision order. A decision is the AND of the vectors and the first set bit. This is the address: its
  * trie gives a leaf (origin AS, class). Class 0 is "no address", class 1 is "not an address". Other signals:
- * gbf_signals.h. See DESIGN.md, "Rules". */
+ * gbf_connection.h. See DESIGN.md, "Rules". */
 #ifndef GBF_RULES_H
 #define GBF_RULES_H
 

@@ -1,4 +1,4 @@
-/* Whom trackers leave alone: disjoint ranges of addresses and of AS numbers, each sorted. Lists are short, so a binary
+/* Exemptions of trackers: disjoint ranges of addresses and of AS numbers, each sorted. Lists are short, so a binary
  * search over a few lines of cache answers; the empty list costs one branch. */
 #ifndef GBF_EXEMPT_H
 #define GBF_EXEMPT_H

@@ -1,8 +1,8 @@
-/* How much was learned from each client: a table of counters that age. One client, however much of the traffic it sends,
+/* Learning budget per client: a table of counters that age. One client, however much of the traffic it sends,
  * teaches a score little more than the average client does. The rule and its bounds: DESIGN.md, "Score".
  *
  * Clients whose keyed hashes meet share a cell, and what may be learned from it: too little is learned from them, which
- * harms nobody. Zero bytes are an empty table. Threads: relaxed atomics, as gbf_counts.h. */
+ * harms nobody. Zero bytes are an empty table. Threads: relaxed atomics, as gbf_sketch.h. */
 #ifndef GBF_LEARNED_H
 #define GBF_LEARNED_H
 

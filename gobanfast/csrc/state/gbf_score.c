@@ -44,16 +44,16 @@ GBF_INLINE uint64_t keyed(uint64_t x, uint64_t a, uint64_t b)
 
 /* -log2 p over log2 N, where p = (seen + 1) / N is Laplace's estimate for one of `distinct` known values and one new,
  * and N = total + distinct + 1: one for what was never seen, towards zero for what always is. */
-GBF_INLINE double surprise(const gbf_counts *counts, uint32_t seen)
+GBF_INLINE double surprise(const gbf_sketch *counts, uint32_t seen)
 {
     double part = 1 - log2_of(seen + 1) * atomic_load_explicit(&counts->per_log, memory_order_relaxed);
     return part > 0 ? part : 0;
 }
 
 /* Counts a value; log2 N moves so slowly that it is worked out anew for one request in 64, at first for each. */
-GBF_INLINE void count(gbf_counts *counts, uint64_t hash, uint32_t seen)
+GBF_INLINE void count(gbf_sketch *counts, uint64_t hash, uint32_t seen)
 {
-    uint32_t total = gbf_counts_add(counts, hash, seen);
+    uint32_t total = gbf_sketch_add(counts, hash, seen);
     if (total % 64 == 0 || total < 256) {
         uint32_t distinct = atomic_load_explicit(&counts->distinct, memory_order_relaxed);
         atomic_store_explicit(&counts->per_log, 1 / log2_of(total + distinct + 1), memory_order_relaxed);
@@ -87,18 +87,18 @@ static double weigh(const gbf_score *s, const gbf_score_input *in, sighting *see
     out->coverage = 0;
     if (in->present & GBF_SCORE_SNI) {
         seen->name = keyed(in->name, s->key[0], s->key[1]);
-        seen->name_seen = gbf_counts_get(&s->names, seen->name);
+        seen->name_seen = gbf_sketch_get(&s->names, seen->name);
         out->part[0] = surprise(&s->names, seen->name_seen);
         sum += s->weight[0] * out->part[0];
         out->coverage += s->weight[0];
     }
     if (in->present & GBF_SCORE_HEADER) {
         seen->fingerprint = keyed(in->fingerprint, s->key[2], s->key[3]);
-        seen->fingerprint_seen = gbf_counts_get(&s->fingerprints, seen->fingerprint);
+        seen->fingerprint_seen = gbf_sketch_get(&s->fingerprints, seen->fingerprint);
         out->part[1] = surprise(&s->fingerprints, seen->fingerprint_seen);
         if (in->present & GBF_SCORE_SHAPE) {
             seen->shape = keyed(in->shape, s->key[1], s->key[3]);
-            seen->shape_seen = gbf_counts_get(&s->shapes, seen->shape);
+            seen->shape_seen = gbf_sketch_get(&s->shapes, seen->shape);
             double shape = surprise(&s->shapes, seen->shape_seen);
             out->part[1] = shape > out->part[1] ? shape : out->part[1];
         }

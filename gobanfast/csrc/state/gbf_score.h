@@ -8,8 +8,8 @@
 
 #include "address/gbf_addr.h"
 #include "base/gbf_lock.h"
-#include "state/gbf_counts.h"
 #include "state/gbf_learned.h"
+#include "state/gbf_sketch.h"
 #include "state/gbf_window.h"
 
 #define GBF_SCORE_SCOPES 64u /* windows, when hosts have their own; more hosts than that share */
@@ -60,7 +60,7 @@ typedef struct {
 } gbf_score_scope;
 
 typedef struct {
-    gbf_counts names, fingerprints, shapes;
+    gbf_sketch names, fingerprints, shapes;
     gbf_learned learned;
     double weight[3], unknown_asn;
     gbf_window_rules rules;

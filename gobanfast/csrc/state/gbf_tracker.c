@@ -1,4 +1,4 @@
-/* Trackers: entries, tails, and who is forgotten. See gbf_tracker.h and DESIGN.md, "Trackers". Long because the three
+/* Trackers: entries, tails, and eviction. See gbf_tracker.h and DESIGN.md, "Trackers". Long because the three
  * counts live in one entry, and one pass over it keeps them all. */
 #include <stdlib.h>
 

@@ -1,4 +1,4 @@
-/* Trackers: what each client did a moment ago, in memory that is fixed at creation. Layout, bounds and the reasons for
+/* Trackers: sliding windows per client, in memory that is fixed at creation. Layout, bounds and the reasons for
  * both: DESIGN.md, "Trackers".
  *
  * One entry per client counts over windows: distinct fingerprints in a sliding window (exact up to the limit), requests

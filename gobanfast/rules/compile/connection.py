@@ -18,7 +18,7 @@ from gobanfast.rules.rule import Rule
 from gobanfast.rules.text.fields import SNI_WORDS, TLS_VERSIONS
 
 if TYPE_CHECKING:
-    from gobanfast._core.connection_table import SignalTable
+    from gobanfast._core.connection_table import ConnectionTable
     from gobanfast._core.name_table import NameTable
 
 Key = TypeVar("Key", str, bytes)
@@ -29,7 +29,7 @@ _VERSIONS = (0x0300, *TLS_VERSIONS.values())
 _ECHS = ("none", "outer", "inner")
 
 
-def signal_table(rules: Sequence[Rule]) -> SignalTable | None:
+def connection_table(rules: Sequence[Rule]) -> ConnectionTable | None:
     """The rows of `rules`, which are in decision order; None when no rule requires either.
 
     Raises:
@@ -38,14 +38,14 @@ def signal_table(rules: Sequence[Rule]) -> SignalTable | None:
     """
     if not any(rule.when.on_connection for rule in rules):
         return None
-    from gobanfast._core.connection_table import SignalTable
+    from gobanfast._core.connection_table import ConnectionTable
 
     words = len(rules) // 64 + 1
     names, names_digest, name_rows = _names(rules, words)
     hello_rows = _hello_rows(rules, words)
     ja4_terms, ja4_rows, text = _terms(_ja4s(rules), _indexes(not rule.when.on_ja4 for rule in rules), words, b"")
     alpn_terms, alpn_rows, text = _terms(_alpns(rules), _indexes(rule.when.alpn is None for rule in rules), words, text)
-    return SignalTable(
+    return ConnectionTable(
         words=words,
         asks=ASKS_NAME * any(rule.when.on_sni for rule in rules)
         | ASKS_HELLO * any(rule.when.on_hello for rule in rules)

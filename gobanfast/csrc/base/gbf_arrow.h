@@ -1,7 +1,7 @@
-/* A column of strings as others lay it out in memory: NumPy fixed width, Arrow. Read in place, nothing is copied but UCS-4.
+/* Columns of strings in foreign layouts: Arrow, and NumPy fixed width. Read in place; only UCS-4 is copied.
  * Source: Apache Arrow columnar format and C data interface (arrow.apache.org/docs/format). */
-#ifndef GBF_STRINGS_H
-#define GBF_STRINGS_H
+#ifndef GBF_ARROW_H
+#define GBF_ARROW_H
 
 #include "base/gbf_base.h"
 
@@ -30,12 +30,12 @@ struct ArrowArrayStream {
 };
 
 typedef enum {
-    GBF_STRINGS_NONE,
-    GBF_STRINGS_BYTES,
-    GBF_STRINGS_UCS4,
-    GBF_STRINGS_OFFSET32,
-    GBF_STRINGS_OFFSET64,
-    GBF_STRINGS_VIEW
+    GBF_ARROW_NONE,
+    GBF_ARROW_BYTES,
+    GBF_ARROW_UCS4,
+    GBF_ARROW_OFFSET32,
+    GBF_ARROW_OFFSET64,
+    GBF_ARROW_VIEW
 } gbf_string_form;
 
 typedef struct {
@@ -46,15 +46,15 @@ typedef struct {
     const uint8_t *index;       /* offsets or views (Arrow) */
     const uint8_t *bytes;       /* text */
     const void *const *buffers; /* of a view column: 2.. hold text */
-} gbf_strings;
+} gbf_arrow;
 
-/* Form of an Arrow format string: "u", "U", "vu"; else GBF_STRINGS_NONE. */
-gbf_string_form gbf_strings_arrow_form(const char *format);
-gbf_strings gbf_strings_from_arrow(gbf_string_form form, const struct ArrowArray *array);
+/* Form of an Arrow format string: "u", "U", "vu"; else GBF_ARROW_NONE. */
+gbf_string_form gbf_arrow_form_of(const char *format);
+gbf_arrow gbf_arrow_column(gbf_string_form form, const struct ArrowArray *array);
 
 /* Points texts[i], nbytes[i] at items first..first+count-1; NULL for a null item (0 bytes) or one no name can be. `scratch` holds count x 256
  * bytes, for UCS-4. */
-void gbf_strings_get(const gbf_strings *column, uint64_t first, uint64_t count, const uint8_t **texts, uint64_t *nbytes,
-                     uint8_t *scratch);
+void gbf_arrow_get(const gbf_arrow *column, uint64_t first, uint64_t count, const uint8_t **texts, uint64_t *nbytes,
+                   uint8_t *scratch);
 
 #endif

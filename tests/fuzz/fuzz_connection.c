@@ -2,7 +2,7 @@
  *
  * Input: rows of bits to build a sound block from, then edits to it, then the JA4s and protocols to ask. */
 #include "mend.h"
-#include "rules/gbf_signals.h"
+#include "rules/gbf_connection.h"
 
 enum { WORDS = 2, NAME_ROWS = 5, TERM_ROWS = 3, ROWS = GBF_HELLO_ROWS + 2 * NAME_ROWS + 2 * TERM_ROWS + 1 };
 
@@ -15,25 +15,25 @@ static void *build(input *in)
     for (int i = 0; i < ROWS * WORDS; i++)
         rows[i] = take(in, 1);
     const uint64_t *names = rows + GBF_HELLO_ROWS * WORDS, *terms = names + NAME_ROWS * 2 * WORDS;
-    gbf_signals_source source = {.absent = terms + 2 * TERM_ROWS * WORDS,
-                                 .name_rows = names,
-                                 .hello_rows = rows,
-                                 .ja4_rows = terms,
-                                 .alpn_rows = terms + TERM_ROWS * WORDS,
-                                 .ja4_terms = ja4,
-                                 .alpn_terms = alpn,
-                                 .text = (const uint8_t *)TEXT,
-                                 .names_digest = (const uint8_t *)TEXT,
-                                 .name_row_count = NAME_ROWS,
-                                 .ja4_row_count = TERM_ROWS,
-                                 .alpn_row_count = TERM_ROWS,
-                                 .ja4_term_count = 3,
-                                 .alpn_term_count = 2,
-                                 .text_nbytes = sizeof TEXT - 1,
-                                 .words = WORDS,
-                                 .asks = take(in, 1)};
+    gbf_connection_source source = {.absent = terms + 2 * TERM_ROWS * WORDS,
+                                    .name_rows = names,
+                                    .hello_rows = rows,
+                                    .ja4_rows = terms,
+                                    .alpn_rows = terms + TERM_ROWS * WORDS,
+                                    .ja4_terms = ja4,
+                                    .alpn_terms = alpn,
+                                    .text = (const uint8_t *)TEXT,
+                                    .names_digest = (const uint8_t *)TEXT,
+                                    .name_row_count = NAME_ROWS,
+                                    .ja4_row_count = TERM_ROWS,
+                                    .alpn_row_count = TERM_ROWS,
+                                    .ja4_term_count = 3,
+                                    .alpn_term_count = 2,
+                                    .text_nbytes = sizeof TEXT - 1,
+                                    .words = WORDS,
+                                    .asks = take(in, 1)};
     void *block = NULL;
-    must(gbf_signals_build(&source, &block) == GBF_OK);
+    must(gbf_connection_build(&source, &block) == GBF_OK);
     return block;
 }
 
@@ -45,7 +45,7 @@ static uint64_t sum(const uint64_t *vector, uint32_t words)
     return total;
 }
 
-static void ask(const gbf_signals *s, input in)
+static void ask(const gbf_connection *s, input in)
 {
     uint64_t *vector = calloc(2, 8ul * s->words), total = sum(s->absent, s->words);
     must(vector != NULL);
@@ -53,7 +53,7 @@ static void ask(const gbf_signals *s, input in)
     uint64_t *scratch = vector + s->words;
     if (s->asks & GBF_ASKS_NAME)
         for (uint32_t row = 0; row < s->name_row_count; row++)
-            gbf_signals_and_name(s, gbf_signals_name_row(s, row), vector);
+            gbf_connection_and_name(s, gbf_connection_name_row(s, row), vector);
     gbf_bits_and(vector, s->hello_rows + GBF_ROW_TOLD * s->words, s->words);
 
     uint8_t offered[] = "\2h2\10http/1.1\1x", ja4[36];
@@ -63,11 +63,11 @@ static void ask(const gbf_signals *s, input in)
     gbf_hello hello = {.message = offered, .alpn = {0, sizeof offered - 1}};
     for (hello.flags = 0; hello.flags < 4; hello.flags++)
         for (hello.version = 0x02FF; hello.version < 0x0307; hello.version++)
-            gbf_signals_and_hello(s, &hello, vector);
+            gbf_connection_and_hello(s, &hello, vector);
     if (s->asks & GBF_ASKS_JA4)
-        gbf_signals_and_ja4(s, ja4, vector, scratch);
+        gbf_connection_and_ja4(s, ja4, vector, scratch);
     if (s->asks & GBF_ASKS_ALPN)
-        gbf_signals_and_alpn(s, &hello, vector, scratch);
+        gbf_connection_and_alpn(s, &hello, vector, scratch);
     volatile uint64_t kept = total + sum(vector, s->words);
     (void)kept;
     free(vector);
@@ -79,9 +79,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
     uint64_t block_bytes;
     uint8_t *sound = build(&in), *block = damaged(&in, sound, &block_bytes, GBF_TAG('S', 'I', 'G', 'N'));
     for (int verify = 0; verify < 2; verify++) {
-        gbf_signals signals;
+        gbf_connection signals;
         gbf_fault fault;
-        if (gbf_signals_open(&signals, block, block_bytes, verify, &fault) == GBF_OK)
+        if (gbf_connection_open(&signals, block, block_bytes, verify, &fault) == GBF_OK)
             ask(&signals, in);
     }
     free(block);

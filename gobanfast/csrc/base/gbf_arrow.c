@@ -1,20 +1,20 @@
-#include "base/gbf_strings.h"
+#include "base/gbf_arrow.h"
 
-gbf_string_form gbf_strings_arrow_form(const char *format)
+gbf_string_form gbf_arrow_form_of(const char *format)
 {
     if (strcmp(format, "u") == 0)
-        return GBF_STRINGS_OFFSET32;
+        return GBF_ARROW_OFFSET32;
     if (strcmp(format, "U") == 0)
-        return GBF_STRINGS_OFFSET64;
-    return strcmp(format, "vu") == 0 ? GBF_STRINGS_VIEW : GBF_STRINGS_NONE;
+        return GBF_ARROW_OFFSET64;
+    return strcmp(format, "vu") == 0 ? GBF_ARROW_VIEW : GBF_ARROW_NONE;
 }
 
-gbf_strings gbf_strings_from_arrow(gbf_string_form form, const struct ArrowArray *array)
+gbf_arrow gbf_arrow_column(gbf_string_form form, const struct ArrowArray *array)
 {
-    gbf_strings column = {.form = form, .count = (uint64_t)array->length, .first = (uint64_t)array->offset};
+    gbf_arrow column = {.form = form, .count = (uint64_t)array->length, .first = (uint64_t)array->offset};
     column.valid = array->buffers[0];
     column.index = array->buffers[1];
-    column.bytes = form == GBF_STRINGS_VIEW ? NULL : array->buffers[2];
+    column.bytes = form == GBF_ARROW_VIEW ? NULL : array->buffers[2];
     column.buffers = array->buffers;
     return column;
 }
@@ -44,28 +44,28 @@ static const uint8_t *narrow(const uint8_t *item, uint64_t width, uint64_t *nbyt
     return all < 128 ? scratch : NULL;
 }
 
-static const uint8_t *one(const gbf_strings *c, uint64_t i, uint64_t *nbytes, uint8_t *scratch)
+static const uint8_t *one(const gbf_arrow *c, uint64_t i, uint64_t *nbytes, uint8_t *scratch)
 {
     uint64_t at = c->first + i;
     if (c->valid != NULL && !(c->valid[at >> 3] >> (at & 7) & 1))
         return NULL;
     switch (c->form) {
-    case GBF_STRINGS_BYTES:
+    case GBF_ARROW_BYTES:
         *nbytes = unpadded(c->bytes + at * c->width, c->width);
         return c->bytes + at * c->width;
-    case GBF_STRINGS_UCS4:
+    case GBF_ARROW_UCS4:
         return narrow(c->bytes + 4 * at * c->width, c->width, nbytes, scratch);
-    case GBF_STRINGS_OFFSET32: {
+    case GBF_ARROW_OFFSET32: {
         uint32_t start = gbf_load32(c->index + 4 * at);
         *nbytes = gbf_load32(c->index + 4 * at + 4) - start;
         return c->bytes + start;
     }
-    case GBF_STRINGS_OFFSET64: {
+    case GBF_ARROW_OFFSET64: {
         uint64_t start = gbf_load64(c->index + 8 * at);
         *nbytes = gbf_load64(c->index + 8 * at + 8) - start;
         return c->bytes + start;
     }
-    case GBF_STRINGS_VIEW: {
+    case GBF_ARROW_VIEW: {
         const uint8_t *view = c->index + 16 * at;
         *nbytes = gbf_load32(view);
         return *nbytes <= 12 ? view + 4 : (const uint8_t *)c->buffers[2 + gbf_load32(view + 8)] + gbf_load32(view + 12);
@@ -75,8 +75,8 @@ static const uint8_t *one(const gbf_strings *c, uint64_t i, uint64_t *nbytes, ui
     }
 }
 
-void gbf_strings_get(const gbf_strings *column, uint64_t first, uint64_t count, const uint8_t **texts, uint64_t *nbytes,
-                     uint8_t *scratch)
+void gbf_arrow_get(const gbf_arrow *column, uint64_t first, uint64_t count, const uint8_t **texts, uint64_t *nbytes,
+                   uint8_t *scratch)
 {
     for (uint64_t i = 0; i < count; i++) {
         nbytes[i] = 0;

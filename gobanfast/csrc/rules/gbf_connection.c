@@ -1,4 +1,4 @@
-#include "rules/gbf_signals.h"
+#include "rules/gbf_connection.h"
 
 enum {
     KIND = GBF_TAG('S', 'I', 'G', 'N'),
@@ -15,7 +15,7 @@ enum {
     JA4_BYTES = 36,
 };
 
-static int compare(const gbf_signals *s, const gbf_term *term, const uint8_t *text, uint32_t nbytes)
+static int compare(const gbf_connection *s, const gbf_term *term, const uint8_t *text, uint32_t nbytes)
 {
     if (term->nbytes != nbytes)
         return term->nbytes < nbytes ? -1 : 1;
@@ -23,7 +23,7 @@ static int compare(const gbf_signals *s, const gbf_term *term, const uint8_t *te
 }
 
 /* ORs the row of the term equal to text[0..nbytes), if there is one, into `bits`. */
-static void add_term(const gbf_signals *s, const gbf_terms *t, const uint8_t *text, uint32_t nbytes, uint64_t *bits)
+static void add_term(const gbf_connection *s, const gbf_terms *t, const uint8_t *text, uint32_t nbytes, uint64_t *bits)
 {
     uint64_t low = 0, high = t->term_count;
     while (low < high) {
@@ -40,7 +40,7 @@ static void add_term(const gbf_signals *s, const gbf_terms *t, const uint8_t *te
     }
 }
 
-void gbf_signals_and_ja4(const gbf_signals *s, const uint8_t ja4[36], uint64_t *vector, uint64_t *scratch)
+void gbf_connection_and_ja4(const gbf_connection *s, const uint8_t ja4[36], uint64_t *vector, uint64_t *scratch)
 {
     memcpy(scratch, s->ja4.rows, 8ul * s->words);
     for (uint32_t nbytes = 1; nbytes <= JA4_BYTES; nbytes++)
@@ -48,7 +48,7 @@ void gbf_signals_and_ja4(const gbf_signals *s, const uint8_t ja4[36], uint64_t *
     gbf_bits_and(vector, scratch, s->words);
 }
 
-void gbf_signals_and_alpn(const gbf_signals *s, const gbf_hello *hello, uint64_t *vector, uint64_t *scratch)
+void gbf_connection_and_alpn(const gbf_connection *s, const gbf_hello *hello, uint64_t *vector, uint64_t *scratch)
 {
     const uint8_t *at = hello->message + hello->alpn.at, *end = at + hello->alpn.nbytes;
     memcpy(scratch, s->alpn.rows, 8ul * s->words);
@@ -57,7 +57,7 @@ void gbf_signals_and_alpn(const gbf_signals *s, const gbf_hello *hello, uint64_t
     gbf_bits_and(vector, scratch, s->words);
 }
 
-gbf_status gbf_signals_build(const gbf_signals_source *s, void **block)
+gbf_status gbf_connection_build(const gbf_connection_source *s, void **block)
 {
     const uint32_t head[2] = {s->words, s->asks};
     const uint64_t row = 8 * (uint64_t)s->words;
@@ -76,7 +76,7 @@ gbf_status gbf_signals_build(const gbf_signals_source *s, void **block)
     return gbf_block_build(parts, sizeof parts / sizeof *parts, KIND, block);
 }
 
-static gbf_status bind_terms(const gbf_signals *s, gbf_terms *t, const void *block, uint32_t terms, uint32_t rows,
+static gbf_status bind_terms(const gbf_connection *s, gbf_terms *t, const void *block, uint32_t terms, uint32_t rows,
                              gbf_fault *fault)
 {
     uint64_t row_words;
@@ -95,7 +95,8 @@ static gbf_status bind_terms(const gbf_signals *s, gbf_terms *t, const void *blo
     return GBF_OK;
 }
 
-gbf_status gbf_signals_open(gbf_signals *signals, const void *block, uint64_t nbytes, int verify, gbf_fault *fault)
+gbf_status gbf_connection_open(gbf_connection *signals, const void *block, uint64_t nbytes, int verify,
+                               gbf_fault *fault)
 {
     gbf_status status = gbf_block_open(block, nbytes, KIND, verify, fault);
     if (status != GBF_OK)
@@ -104,7 +105,7 @@ gbf_status gbf_signals_open(gbf_signals *signals, const void *block, uint64_t nb
     const uint32_t *head = gbf_block_section(block, HEAD, 4, &head_words);
     if (head_words != 2 || head[0] == 0 || head[0] > UINT32_MAX / 64)
         return gbf_refuse(fault, GBF_BAD_FORMAT, "header of signals is damaged", 64);
-    gbf_signals s = {.words = head[0], .asks = head[1]};
+    gbf_connection s = {.words = head[0], .asks = head[1]};
     s.text = gbf_block_section(block, TERM_TEXT, 1, &s.text_nbytes);
     s.absent = gbf_block_section(block, ABSENT, 8, &absent_words);
     s.name_rows = gbf_block_section(block, NAME_ROWS, 8, &name_words);

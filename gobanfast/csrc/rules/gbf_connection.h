@@ -1,12 +1,12 @@
-/* Signals besides the address: the server name and what else a ClientHello says, each as a bit vector of rules.
+/* Connection table: server name and ClientHello signals, each value mapped to a bit vector of rules.
  *
  * For every signal there are rows of bits, bit i for rule i. The first rows stand for "absent", "malformed" and "there,
  * and nothing that a rule names"; each further row is the set of rules that one name, fingerprint or protocol
  * satisfies, together with those that do not ask. What satisfies several takes the OR of their rows; a request is
  * decided by the AND over all signals. Patterns of names are in a gbf_name_table of their own, whose values are rows.
  * Block kind "SIGN". Source: DESIGN.md, "Signals besides the address". */
-#ifndef GBF_SIGNALS_H
-#define GBF_SIGNALS_H
+#ifndef GBF_CONNECTION_H
+#define GBF_CONNECTION_H
 
 #include "base/gbf_block.h"
 #include "tls/gbf_hello.h"
@@ -48,7 +48,7 @@ typedef struct {
     const uint64_t *hello_rows; /* GBF_HELLO_ROWS rows */
     uint64_t name_row_count, text_nbytes;
     uint32_t words, asks;
-} gbf_signals;
+} gbf_connection;
 
 GBF_INLINE void gbf_bits_and(uint64_t *to, const uint64_t *from, uint32_t words)
 {
@@ -63,19 +63,19 @@ GBF_INLINE void gbf_bits_or(uint64_t *to, const uint64_t *from, uint32_t words)
 }
 
 /* ANDs a row of names, both halves of it, into `vector`. */
-GBF_INLINE void gbf_signals_and_name(const gbf_signals *s, const uint64_t *row, uint64_t *vector)
+GBF_INLINE void gbf_connection_and_name(const gbf_connection *s, const uint64_t *row, uint64_t *vector)
 {
     for (uint32_t w = 0; w < s->words; w++)
         vector[w] &= row[w] & row[s->words + w];
 }
 
-GBF_INLINE const uint64_t *gbf_signals_name_row(const gbf_signals *s, uint32_t row)
+GBF_INLINE const uint64_t *gbf_connection_name_row(const gbf_connection *s, uint32_t row)
 {
     return s->name_rows + (uint64_t)row * 2 * s->words;
 }
 
 /* ANDs what version and ECH of a well-formed hello satisfy into `vector`. */
-GBF_INLINE void gbf_signals_and_hello(const gbf_signals *s, const gbf_hello *hello, uint64_t *vector)
+GBF_INLINE void gbf_connection_and_hello(const gbf_connection *s, const gbf_hello *hello, uint64_t *vector)
 {
     uint32_t version = hello->version < 0x0301 ? 0 : hello->version > 0x0304 ? 4 : hello->version - 0x0300u;
     uint32_t ech = hello->flags & GBF_HELLO_ECH_OUTER ? 1 : hello->flags & GBF_HELLO_ECH_INNER ? 2 : 0;
@@ -85,8 +85,8 @@ GBF_INLINE void gbf_signals_and_hello(const gbf_signals *s, const gbf_hello *hel
 
 /* AND into `vector`: the rules that this JA4 satisfies; the rules that one of the offered protocols satisfies.
  * `scratch` is s->words long. */
-void gbf_signals_and_ja4(const gbf_signals *s, const uint8_t ja4[36], uint64_t *vector, uint64_t *scratch);
-void gbf_signals_and_alpn(const gbf_signals *s, const gbf_hello *hello, uint64_t *vector, uint64_t *scratch);
+void gbf_connection_and_ja4(const gbf_connection *s, const uint8_t ja4[36], uint64_t *vector, uint64_t *scratch);
+void gbf_connection_and_alpn(const gbf_connection *s, const gbf_hello *hello, uint64_t *vector, uint64_t *scratch);
 
 /* What signals compile to; count 0 for what no rule asks. `words` is that of the rules the signals belong to. */
 typedef struct {
@@ -96,12 +96,13 @@ typedef struct {
     const uint8_t *names_digest; /* 16 bytes that stand for the patterns, so that the block's hash covers them */
     uint64_t name_row_count, ja4_row_count, alpn_row_count, ja4_term_count, alpn_term_count, text_nbytes;
     uint32_t words, asks;
-} gbf_signals_source;
+} gbf_connection_source;
 
 /* Builds a sealed block; on GBF_OK the caller frees *block. */
-gbf_status gbf_signals_build(const gbf_signals_source *source, void **block);
+gbf_status gbf_connection_build(const gbf_connection_source *source, void **block);
 
 /* Binds `signals` to a block, which must outlive it. Every index is checked; with `verify` the content hash too. */
-gbf_status gbf_signals_open(gbf_signals *signals, const void *block, uint64_t nbytes, int verify, gbf_fault *fault);
+gbf_status gbf_connection_open(gbf_connection *signals, const void *block, uint64_t nbytes, int verify,
+                               gbf_fault *fault);
 
 #endif
