@@ -18,7 +18,7 @@ from benchmarks.tables import BATCH, SEED, Queries, data_folder
 
 SUITE = "columns"
 CAPTION = "Columns of requests: ns a row, median"
-NAMES, PRINTS, SOME, ROWS = 20_000, 5_000, 50_000, 20_000
+NAMES, FINGERPRINTS, SOME, ROWS = 20_000, 5_000, 50_000, 20_000
 
 
 def zipf(random: np.random.Generator, values: int) -> np.ndarray[Any, Any]:
@@ -30,8 +30,8 @@ def names() -> list[str]:
     return [f"{'www' if i % 3 else 'api'}.site{i}.{'example' if i % 2 else 'test'}" for i in range(NAMES)]
 
 
-def prints() -> np.ndarray[Any, Any]:
-    return np.frombuffer(np.random.default_rng(SEED).bytes(16 * PRINTS), "V16")
+def fingerprint_pool() -> np.ndarray[Any, Any]:
+    return np.frombuffer(np.random.default_rng(SEED).bytes(16 * FINGERPRINTS), "V16")
 
 
 def engine(data: Data, *, signals: int) -> Any:
@@ -42,7 +42,9 @@ def engine(data: Data, *, signals: int) -> Any:
     for i in range(40 * (signals > 0)):
         text += f"  - {{id: name-{i}, action: challenge, when: {{sni: ['*.site{i}.example', '.site{i * 7}.test']}}}}\n"
     for i in range(40 * (signals > 1)):
-        text += f"  - {{id: print-{i}, action: ban, when: {{fingerprint: 'gh2:{bytes(prints()[i]).hex()}'}}}}\n"
+        text += (
+            f"  - {{id: print-{i}, action: ban, when: {{fingerprint: 'gh2:{bytes(fingerprint_pool()[i]).hex()}'}}}}\n"
+        )
     folder = data_folder()
     table = AsnTable.from_csv(csv(data.table), names=folder / "asn-names.csv.gz" if folder else None)
     return Engine(Ruleset.from_text(text, source="bench rules", asn=table))
@@ -55,7 +57,7 @@ def cases(data: Data) -> Iterator[Case]:
     queries = Queries(data.table, BATCH)
     addresses, texts = queries.uint32("v4_mix"), [raw.decode() for raw in queries.raw("v4_mix")[:SOME]]
     listed = np.array(names(), object)[zipf(random, NAMES)]
-    printed = prints()[zipf(random, PRINTS)]
+    fingerprints = fingerprint_pool()[zipf(random, FINGERPRINTS)]
     column = pa.array(listed)
     alone, named, whole = (engine(data, signals=signals) for signals in range(3))
 
@@ -83,7 +85,7 @@ def cases(data: Data) -> Iterator[Case]:
     yield case("v4, sni", "gobanfast replay", ROWS, replayed)
     yield case(
         "v4, sni, fingerprint", "gobanfast decide_many", BATCH,
-        lambda _: whole.decide_many(addresses, sni=column, fingerprint=printed),
+        lambda _: whole.decide_many(addresses, sni=column, fingerprint=fingerprints),
     )  # fmt: skip
 
 

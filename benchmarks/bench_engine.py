@@ -19,7 +19,7 @@ from benchmarks.tables import SEED
 
 SUITE = "engine"
 CAPTION = "Whole decisions: ns median (times the no-op call)"
-COUNT, CLIENTS, NAMES, PRINTS = 20_000, 2_000, 200, 64
+COUNT, CLIENTS, NAMES, FINGERPRINTS = 20_000, 2_000, 200, 64
 RULES, BANS = 100, 100_000
 SECTIONS = """
 trackers:
@@ -58,13 +58,13 @@ def requests(count: int, seed: int = SEED) -> list[Request]:
     random = np.random.default_rng(seed)
     clients = np.minimum(random.zipf(1.3, count), CLIENTS)
     names = np.minimum(random.zipf(1.5, count), NAMES)
-    headers = [copy(BROWSER) for _ in range(PRINTS)]
+    headers = [copy(BROWSER) for _ in range(FINGERPRINTS)]
     for number, pairs in enumerate(headers):
         pairs[6] = (b"user-agent", pairs[6][1] + b" b%d" % number)
-    prints = random.integers(0, PRINTS, count)
+    fingerprints = random.integers(0, FINGERPRINTS, count)
     return [
         (f"198.{18 + client // 65536}.{client // 256}.{client % 256}", f"w{name}.shop.example", headers[number])
-        for client, name, number in zip(clients.tolist(), names.tolist(), prints.tolist(), strict=True)
+        for client, name, number in zip(clients.tolist(), names.tolist(), fingerprints.tolist(), strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Engine: a ruleset in force. The calls on the hot path are in `_engine`; this is the cold rest."""
+"""Engine: a ruleset in force with its live state. The hot-path calls are in `_core.engine_core`."""
 
 from __future__ import annotations
 

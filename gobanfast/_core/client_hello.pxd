@@ -3,7 +3,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from gobanfast._core.native.tls cimport gbf_hello, gbf_hello_frame, gbf_span
 
 
-cdef enum Print:
+cdef enum TlsFingerprint:
     JA3
     JA3_TEXT
     JA4_R
@@ -16,7 +16,7 @@ cdef class ClientHello:
     cdef char _transport
 
     cdef int take(self, bytes data, bint bare) except -1
-    cdef str text_of(self, Print what)
+    cdef str text_of(self, TlsFingerprint what)
     cdef tuple numbers(self, gbf_span span)
     cdef bint has(self, uint32_t flag) noexcept
 

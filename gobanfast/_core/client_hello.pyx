@@ -84,7 +84,7 @@ cdef class ClientHello:
             PyMem_Free(room)
         return 0
 
-    cdef str text_of(self, Print what):
+    cdef str text_of(self, TlsFingerprint what):
         if self._frame.status != GBF_HELLO_OK:
             return None
         cdef uint64_t small[512]

@@ -22,7 +22,7 @@ from gobanfast._core.native.name cimport gbf_name_table
 from gobanfast._core.native.rules cimport (
     GBF_ASKS_JA4, GBF_ASKS_NAME, GBF_COLUMNS_MAX, GBF_ROW_ABSENT, GBF_ROW_KNOWN, GBF_ROW_MALFORMED, gbf_bits_and,
     gbf_classes, gbf_classes_free, gbf_classes_start, gbf_column, gbf_columns_decide, gbf_columns_names,
-    gbf_columns_prints, gbf_rows, gbf_rules, gbf_connection, gbf_connection_name_row,
+    gbf_columns_fingerprints, gbf_rows, gbf_rules, gbf_connection, gbf_connection_name_row,
 )
 
 cdef struct names_context:
@@ -170,11 +170,11 @@ def text_column(texts, Py_ssize_t rows):
     return out, list(known)
 
 
-def print_column(prints, Py_ssize_t rows):
+def fingerprint_column(fingerprints, Py_ssize_t rows):
     """(numbers, values): bytes of uint32 a row, and 16 bytes a number; numbers 0 and 1 are no row's.
 
     Args:
-        prints: `rows` x 16 bytes.
+        fingerprints: `rows` x 16 bytes.
     Raises:
         ValueError: another number of bytes.
     Cost: 5 to 20 ns a row. Detaches from the interpreter.
@@ -186,7 +186,7 @@ def print_column(prints, Py_ssize_t rows):
     cdef Py_buffer source
     cdef bint whole
     memset(none, 0, sizeof(none))
-    PyObject_GetBuffer(prints, &source, PyBUF_SIMPLE)
+    PyObject_GetBuffer(fingerprints, &source, PyBUF_SIMPLE)
     try:
         if source.len != 16 * rows:
             raise ValueError(f"{source.len} bytes of hashes, 16 each, for {rows} rows")
@@ -194,7 +194,7 @@ def print_column(prints, Py_ssize_t rows):
             whole = gbf_classes_start(&classes, 2, none, none) == GBF_OK
             if whole:
                 with nogil:
-                    whole = gbf_columns_prints(&classes, <const uint8_t *>source.buf, <uint64_t>rows, numbers)
+                    whole = gbf_columns_fingerprints(&classes, <const uint8_t *>source.buf, <uint64_t>rows, numbers)
             if not whole:
                 raise MemoryError()
             return out, (<const char *>classes.vectors)[:16 * <Py_ssize_t>classes.count]

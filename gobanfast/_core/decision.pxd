@@ -57,7 +57,7 @@ cdef class SignalDecision(Decision):
     cdef str _method, _path, _http
     cdef str _mount               # None: none
     cdef int _has                 # Wanted: which of these two are known
-    cdef uint64_t _print[2]       # the fingerprint: high and low half
+    cdef uint64_t _fingerprint[2]  # high and low half
     cdef uint64_t _shape[2]
     cdef object _kept             # copy of the headers for who reads them later: pairs or a dict; None: there is none
     cdef Py_ssize_t _kept_bytes   # of memory that they keep alive

@@ -1,4 +1,4 @@
-"""Decision: the answer about one request, and how it is made of compiled rules."""
+"""Decision: outcome of one request, lazily evaluated from compiled rules."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -20,7 +20,7 @@ from gobanfast._core.native.base cimport (
     GBF_CAUSE_UNPARSABLE, GBF_ALLOW, GBF_OK, GBF_UNPARSABLE_ADDRESS, GBF_UNPARSABLE_NONE,
 )
 from gobanfast._core.native.http cimport (
-    GBF_HEADERS_FINE, GBF_HEADERS_SHAPED, GBF_HEADERS_UNKNOWN, gbf_headers, gbf_headers_free, gbf_headers_print,
+    GBF_HEADERS_FINE, GBF_HEADERS_SHAPED, GBF_HEADERS_UNKNOWN, gbf_headers, gbf_headers_free, gbf_headers_fingerprint,
 )
 from gobanfast._core.native.rules cimport (
     GBF_CLASS_ABSENT, GBF_CLASS_MALFORMED, gbf_bits_and, gbf_rules, gbf_rules_next, gbf_rules_vector,
@@ -354,7 +354,7 @@ cdef class SignalDecision(Decision):
         return 0
 
     cdef int note_hashes(self, const gbf_headers *scanned) noexcept:
-        self._print[0], self._print[1] = scanned.fingerprint.high, scanned.fingerprint.low
+        self._fingerprint[0], self._fingerprint[1] = scanned.fingerprint.high, scanned.fingerprint.low
         self._shape[0], self._shape[1] = scanned.shape.high, scanned.shape.low
         return 0
 
@@ -381,7 +381,7 @@ cdef class SignalDecision(Decision):
     @property
     def fingerprint(self):
         if self._has >= FINGERPRINT:
-            return f"gh2:{self._print[0]:016x}{self._print[1]:016x}"
+            return f"gh2:{self._fingerprint[0]:016x}{self._fingerprint[1]:016x}"
         return self.hash_of(":fingerprint")
 
     @property
@@ -417,7 +417,7 @@ cdef inline bint is_readable(const gbf_headers *scanned) noexcept:
 cdef int complete_hashes(SignalDecision decision, gbf_headers *scanned) except -1:
     if decision._has != SLOTS or decision._headers is None or not is_readable(scanned):
         return 0
-    if gbf_headers_print(&decision._compiled.plan._plan, scanned) != GBF_OK:
+    if gbf_headers_fingerprint(&decision._compiled.plan._plan, scanned) != GBF_OK:
         raise MemoryError()
     decision.note_hashes(scanned)
     decision._has = SHAPE if scanned.tally.flags & GBF_HEADERS_SHAPED else FINGERPRINT
@@ -461,7 +461,7 @@ def detached(Decision decision not None, /):
     made._method, made._path = given._method, given._path
     made._http, made._mount = given._http, given._mount
     made._has, made._spill = given._has, given._spill
-    memcpy(made._print, given._print, sizeof(made._print))
+    memcpy(made._fingerprint, given._fingerprint, sizeof(made._fingerprint))
     memcpy(made._shape, given._shape, sizeof(made._shape))
     memcpy(made._words, given._words, sizeof(made._words))
     made._vector = given._vector

@@ -1,4 +1,4 @@
-"""EngineCore: the calls of the hot path, live state around the rules, and the swap of one ruleset for another."""
+"""EngineCore: hot-path calls over an immutable snapshot of rules and live state, and the swap of snapshots."""
 
 cimport cython
 from cpython.ref cimport PyObject
@@ -25,8 +25,8 @@ from gobanfast._core.native.name cimport gbf_name, gbf_name_fold_scalar, gbf_nam
 from gobanfast._core.native.rules cimport gbf_rules, gbf_rules_next
 from gobanfast._core.native.state cimport (
     GBF_BAN_EPOCH, GBF_BAN_REFUSED, gbf_ban, gbf_ban_client, gbf_ban_fingerprint, gbf_ban_fingerprint_at, gbf_ban_key,
-    gbf_bans_find, gbf_decide_answer, gbf_decide_apply, gbf_decide_idle, gbf_decide_prints, gbf_decide_request,
-    gbf_decide_vouch,
+    gbf_bans_find, gbf_decide_answer, gbf_decide_apply, gbf_decide_idle, gbf_decide_request,
+    gbf_decide_uses_fingerprint, gbf_decide_vouch,
 )
 from gobanfast._core.native.tls cimport GBF_HELLO_OK
 
@@ -132,7 +132,7 @@ cdef class EngineState:
     cdef int wanted(self, bint headers_known) noexcept:
         """What rules and live state want of a scan (Wanted)."""
         cdef int wanted = SLOTS
-        if headers_known and gbf_decide_prints(&self.state):
+        if headers_known and gbf_decide_uses_fingerprint(&self.state):
             wanted = FINGERPRINT if self.state.score == NULL else SHAPE
         if self.compiled.requests is not None and self.compiled.requests.asks > wanted:
             wanted = self.compiled.requests.asks
@@ -495,7 +495,7 @@ cdef class EngineCore:
 cdef inline int hashes_of(gbf_decide_request *request, SignalDecision d) noexcept:
     """Fills in fingerprint and shape, as far as the decision has them."""
     if d._has >= FINGERPRINT:
-        request.fingerprint = d._print
+        request.fingerprint = d._fingerprint
     if d._has == SHAPE:
         request.shape = d._shape
     return 0

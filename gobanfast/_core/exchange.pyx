@@ -1,4 +1,4 @@
-"""One HTTP exchange, whatever the server: scan the headers once, find the client, decide, and dress the response."""
+"""HTTP exchange, the same for every server: header scan, client address, decision, response headers."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE

@@ -30,7 +30,7 @@ cdef enum:
 # What the walk over the headers of a request takes along besides the scan. Of pairs: the values that outlive the scan,
 # and the texts of named headers. Of an environ, which can be asked by name: references that keep what was scanned.
 cdef struct HeaderWalk:
-    bint shaped            # what the shape needs is noted, for gbf_headers_print() later
+    bint shaped            # what the shape needs is noted, for gbf_headers_fingerprint() later
     PyObject *names        # dict: bytes -> str, of headers whose texts are picked; NULL: none
     PyObject *picked       # dict that gets them: a str, or a list of them for settle_picked()
     PyObject **kept        # gets KEPT strong references: bytes, or a bytearray of all values of a repeated header
@@ -48,7 +48,7 @@ cdef int scan(object headers, const gbf_header_plan *plan, gbf_headers *out, int
               HeaderWalk *walk) except -1
 
 # "gh2:..." and "gs1:..." of scanned headers, None when they had a problem or are not known.
-cdef str print_of(const gbf_headers *scanned)
+cdef str fingerprint_text(const gbf_headers *scanned)
 cdef str shape_of(const gbf_headers *scanned)
 
 # `scan` for a decision in two steps: `headers` may be None (nobody knows them), `http` is the version or None; `method`

@@ -25,10 +25,10 @@ from gobanfast._core.native.http cimport (
     GBF_HEADERS_HTTP1, GBF_HEADERS_HTTP2, GBF_HEADERS_MOST, GBF_HEADERS_ORDER, GBF_HEADERS_PSEUDO, GBF_HEADERS_SECRET,
     GBF_HEADERS_SHAPED, GBF_HEADERS_TOO_MANY, GBF_HEADERS_UNKNOWN, GBF_HEADER_COOKIE, GBF_HEADER_FIELDS,
     GBF_HEADER_HOST, GBF_HEADER_METHOD, GBF_HEADER_NO_SLOT, GBF_HEADER_PATH, GBF_HEADER_PROTOCOL, GBF_HEADER_SCHEME,
-    GBF_HEADER_SLOTS, GBF_HEADER_USER_AGENT, GBF_PRINT_BYTES, gbf_header_path, gbf_header_plan, gbf_header_plan_build,
-    gbf_header_plan_free, gbf_header_slot, gbf_header_slot_folded, gbf_header_tally, gbf_header_text, gbf_header_ua,
-    gbf_headers, gbf_headers_add, gbf_headers_add_cgi, gbf_headers_finish, gbf_headers_free, gbf_headers_print,
-    gbf_headers_set, gbf_headers_settle, gbf_headers_start, gbf_headers_text,
+    GBF_FINGERPRINT_BYTES, GBF_HEADER_SLOTS, GBF_HEADER_USER_AGENT, gbf_header_path, gbf_header_plan,
+    gbf_header_plan_build, gbf_header_plan_free, gbf_header_slot, gbf_header_slot_folded, gbf_header_tally,
+    gbf_header_text, gbf_header_ua, gbf_headers, gbf_headers_add, gbf_headers_add_cgi, gbf_headers_fingerprint,
+    gbf_headers_finish, gbf_headers_free, gbf_headers_set, gbf_headers_settle, gbf_headers_start, gbf_headers_text,
 )
 
 cdef extern from *:
@@ -143,7 +143,7 @@ cdef class HeaderPlan:
         cdef gbf_headers scanned
         try:
             scan(headers, &self._plan, &scanned, FINGERPRINT, 0, NULL)
-            return print_of(&scanned)
+            return fingerprint_text(&scanned)
         finally:
             gbf_headers_free(&scanned)
 
@@ -188,8 +188,8 @@ cdef class HeaderPlan:
             if scanned.problem != GBF_HEADERS_FINE:
                 return None, True
             if name == ":fingerprint" or name == ":shape":
-                printed = print_of(&scanned) if name == ":fingerprint" else shape_of(&scanned)
-                return None if printed is None else printed.encode(), False
+                hash_text = fingerprint_text(&scanned) if name == ":fingerprint" else shape_of(&scanned)
+                return None if hash_text is None else hash_text.encode(), False
             return slot_bytes(&scanned, self.slots[self.names.index(name)]), False
         finally:
             gbf_headers_free(&scanned)
@@ -214,7 +214,7 @@ cdef class HeaderPlan:
                 "has_cookie": bool(scanned.tally.seen >> GBF_HEADER_COOKIE & 1),
                 "ua_family": family_of(&scanned),
                 "problem": PROBLEMS[scanned.problem],
-                "fingerprint": print_of(&scanned),
+                "fingerprint": fingerprint_text(&scanned),
                 "shape": shape_of(&scanned),
             }
         finally:
@@ -266,10 +266,10 @@ cdef bytes secret_of(bytes key):
     return shake_256(b"gobanfast gh2\0" + key).digest(GBF_HEADERS_SECRET)
 
 
-cdef str print_of(const gbf_headers *scanned):
+cdef str fingerprint_text(const gbf_headers *scanned):
     if scanned.problem != GBF_HEADERS_FINE or scanned.tally.flags & GBF_HEADERS_UNKNOWN:
         return None
-    text = PyUnicode_New(GBF_PRINT_BYTES, 127)
+    text = PyUnicode_New(GBF_FINGERPRINT_BYTES, 127)
     gbf_headers_text(scanned.fingerprint, "gh2:", <char *>PyUnicode_DATA(text))
     return text
 
@@ -277,7 +277,7 @@ cdef str print_of(const gbf_headers *scanned):
 cdef str shape_of(const gbf_headers *scanned):
     if scanned.problem != GBF_HEADERS_FINE or scanned.tally.flags & GBF_HEADERS_UNKNOWN:
         return None
-    text = PyUnicode_New(GBF_PRINT_BYTES, 127)
+    text = PyUnicode_New(GBF_FINGERPRINT_BYTES, 127)
     gbf_headers_text(scanned.shape, "gs1:", <char *>PyUnicode_DATA(text))
     return text
 
@@ -304,7 +304,7 @@ cdef int scan(object headers, const gbf_header_plan *plan, gbf_headers *out, int
     if status == GBF_OK:
         status = gbf_headers_finish(plan, out)
     if status == GBF_OK and wanted != SLOTS and out.problem == GBF_HEADERS_FINE:
-        status = gbf_headers_print(plan, out)
+        status = gbf_headers_fingerprint(plan, out)
     if status != GBF_OK:
         raise MemoryError()
     return 0

@@ -1,4 +1,4 @@
-"""RequestTable: which rules the headers, method and path of a request satisfy."""
+"""RequestTable: headers, method and path to the bit vector of rules that they satisfy."""
 
 cimport cython
 from cpython.ref cimport Py_XDECREF, PyObject
@@ -16,7 +16,7 @@ from gobanfast._core.native.base cimport (
 from gobanfast._core.native.hash cimport gbf_hash128, gbf_xxh3_pick
 from gobanfast._core.native.http cimport (
     GBF_VALUES_SECRET, GBF_HEADER_HOST, GBF_HEADER_METHOD, GBF_HEADER_PATH, GBF_HEADER_SLOTS, GBF_HEADERS_BAD_METHOD,
-    GBF_HEADERS_BAD_PATH, GBF_HEADERS_FINE, GBF_HEADERS_UNKNOWN, GBF_PRINT_BYTES, gbf_values, gbf_values_and,
+    GBF_HEADERS_BAD_PATH, GBF_HEADERS_FINE, GBF_HEADERS_UNKNOWN, GBF_FINGERPRINT_BYTES, gbf_values, gbf_values_and,
     gbf_values_free, gbf_values_hash, gbf_values_make, gbf_values_missed, gbf_values_nbytes, gbf_values_put,
     gbf_values_under, gbf_header_text, gbf_headers, gbf_headers_free, gbf_headers_text,
 )
@@ -180,7 +180,7 @@ cdef class RequestTable:
         cdef int row, unparsable = GBF_UNPARSABLE_NONE, misread
         cdef names_text both
         cdef gbf_hash128 hash
-        cdef char printed[GBF_PRINT_BYTES]
+        cdef char hash_text[GBF_FINGERPRINT_BYTES]
         cdef gbf_header_text value
         cdef PyObject *values[MOST]
         cdef Py_ssize_t which[MOST]
@@ -205,10 +205,10 @@ cdef class RequestTable:
                 continue
             if slot == OF_CLIENT or slot == OF_REQUEST:
                 if slot == OF_CLIENT:
-                    gbf_headers_text(scanned.fingerprint, "gh2:", printed)
+                    gbf_headers_text(scanned.fingerprint, "gh2:", hash_text)
                 else:
-                    gbf_headers_text(scanned.shape, "gs1:", printed)
-                value.at, value.nbytes = <const uint8_t *>printed, GBF_PRINT_BYTES
+                    gbf_headers_text(scanned.shape, "gs1:", hash_text)
+                value.at, value.nbytes = <const uint8_t *>hash_text, GBF_FINGERPRINT_BYTES
             elif slot < GBF_HEADER_SLOTS:
                 value = scanned.slots[slot]
             if value.nbytes > longest[i]:

@@ -290,7 +290,7 @@ def _distinct(name: str, column: Any, rows: int) -> Distinct:
     if name in _HASHES and _is_packed(column):
         if isinstance(column, np.ndarray):
             column = np.ascontiguousarray(column)
-        codes, prints = core_columns.print_column(column, rows)
+        codes, prints = core_columns.fingerprint_column(column, rows)
         values = [None, None, *(prints[at : at + 16] for at in range(32, len(prints), 16))]
     else:
         codes, values = core_columns.text_column(column, rows)

@@ -1,4 +1,4 @@
-"""The decision service: what proxies ask before they hand a request on, as one small ASGI application.
+"""Decision service for proxies (auth_request, forwardAuth, ext_authz), as one small ASGI application.
 
 | path | who asks | answer |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""A check that a browser passes by itself: a small proof of work, then a signed cookie.
+"""Browser challenge: a proof of work that the browser solves by itself, then a signed cookie.
 
 A challenged browser gets a page (403) with a task: find a number whose SHA-256 together with the task's signature
 starts with `difficulty` zero bits. The page's script, plain JavaScript without any other service, puts the solution

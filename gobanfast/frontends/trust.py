@@ -1,4 +1,4 @@
-"""Who a request comes from, as far as the peer may be believed: one resolver for every HTTP frontend.
+"""Client address behind trusted proxies (X-Forwarded-For, Forwarded, single-address headers).
 
 Only a peer in `trust` is asked for more than its own address. The chain it names is walked from the right, because each
 proxy appends what it saw: hops in `trust` are passed over, the first other one is the client, and whatever stands left

@@ -1,4 +1,4 @@
-"""Keeps the bans of an engine and a store in step; the engine never waits for the store.
+"""Synchronisation of an engine's bans with a store; the engine never waits for the store.
 
 Long because one state machine is: queue, breaker, reconciliation and fork change each other's state.
 

@@ -1,4 +1,4 @@
-"""Lines of the decision log: what a queued decision keeps of its request, and the JSON that is made of it."""
+"""Lines of the decision log: the copy of a request that a queued decision holds, and its JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decision log: one JSON object a line for each decision that matters. docs/decision-log.md has every member.
+"""Decision log: one JSON object a line for each decision that matters. docs/decision-log.md has every member.
 
 What a request pays is one entry in a queue, about a microsecond. A thread of this process, which starts with the first
 entry, makes lines of them and hands them to a sink. The queue is bounded in bytes: of a request with long headers,

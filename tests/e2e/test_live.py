@@ -150,14 +150,14 @@ def test_decisions_equal_the_slow_engine() -> None:
         for turn, (address, signals, now) in enumerate(some_requests(rng, EACH)):
             said = engine.decide(address, now=now, **given(signals))
             headers = signals.request.headers
-            printed = None if headers is None else fingerprint(list(headers))
+            hashed = None if headers is None else fingerprint(list(headers))
             shape = None if headers is None else HeaderPlan().shape(list(headers))
-            expected = slow.decide(address, signals, printed, now, shape)
+            expected = slow.decide(address, signals, hashed, now, shape)
             assert expected == (said.action, said.cause, said.rule), (seed, turn, address, signals)
-            assert (printed, shape) == (said.fingerprint, said.shape)
+            assert (hashed, shape) == (said.fingerprint, said.shape)
             causes.add(said.cause)
             if said.cause == "score" and turn % 3 == 0:
-                assert slow.vouch(address, signals, printed, now, shape) == engine.vouch(said, now=now)
+                assert slow.vouch(address, signals, hashed, now, shape) == engine.vouch(said, now=now)
         assert set(slow.bans.bans(now)) == {ban.key for ban in engine.bans(now=now)}
     assert {"none", "rule", "ban", "tracker", "unparsable", "score"} == causes or REQUESTS < 4000
 

@@ -36,7 +36,7 @@ static void scan(const gbf_header_plan *plan, gbf_headers *h, const uint8_t *dat
     h->tally = tally;
     must(gbf_headers_finish(plan, h) == GBF_OK);
     if (h->problem == GBF_HEADERS_FINE)
-        must(gbf_headers_print(plan, h) == GBF_OK);
+        must(gbf_headers_fingerprint(plan, h) == GBF_OK);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)

@@ -19,7 +19,7 @@ STRENGTH = {"allow": 0, "challenge": 1, "ban": 2}
 
 @dataclass
 class OracleEngine:
-    """`hash_of` and `print_of` stand for the hashes of names and fingerprints: any that tell them apart will do."""
+    """`hash_of` and `fingerprint_text` stand for the hashes of names and fingerprints: any that differ will do."""
 
     rules: Sequence[OracleRule]
     networks: OracleNetworks
@@ -136,6 +136,6 @@ class OracleEngine:
         return hashed, _low(fingerprint)
 
 
-def _low(printed: str | None) -> int | None:
+def _low(hashed: str | None) -> int | None:
     """The low half of a hash in text."""
-    return None if printed is None else int(printed[20:36], 16)
+    return None if hashed is None else int(hashed[20:36], 16)

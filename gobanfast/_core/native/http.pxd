@@ -9,7 +9,7 @@ cdef extern from "http/gbf_headers.h" nogil:
     enum:
         GBF_HEADERS_MOST
         GBF_HEADERS_SECRET
-        GBF_PRINT_BYTES
+        GBF_FINGERPRINT_BYTES
         GBF_HEADER_SLOTS
         GBF_HEADER_NO_SLOT
         GBF_HEADER_FIELDS
@@ -69,7 +69,7 @@ cdef extern from "http/gbf_headers.h" nogil:
                                    const uint8_t *name, uint64_t name_bytes, const uint8_t *value,
                                    uint64_t value_bytes)
     gbf_status gbf_headers_finish(const gbf_header_plan *plan, gbf_headers *h)
-    gbf_status gbf_headers_print(const gbf_header_plan *plan, gbf_headers *h)
+    gbf_status gbf_headers_fingerprint(const gbf_header_plan *plan, gbf_headers *h)
     void gbf_headers_set(gbf_headers *h, uint32_t slot, const uint8_t *text, uint32_t nbytes)
     void gbf_headers_free(gbf_headers *h)
     void gbf_headers_text(gbf_hash128 hash, const char *kind, char *text)

@@ -56,7 +56,7 @@ cdef extern from "rules/gbf_columns.h" nogil:
     int gbf_columns_names(const gbf_connection *signals, const gbf_name_table *names, gbf_classes *classes,
                           const uint8_t **texts, const uint64_t *nbytes, uint64_t count, uint64_t *scratch,
                           uint32_t *out)
-    int gbf_columns_prints(gbf_classes *classes, const uint8_t *prints, uint64_t count, uint32_t *out)
+    int gbf_columns_fingerprints(gbf_classes *classes, const uint8_t *fingerprints, uint64_t count, uint32_t *out)
     ctypedef struct gbf_column:
         const uint32_t *classes
         const uint64_t *vectors

@@ -247,6 +247,6 @@ cdef extern from "state/gbf_decide.h" nogil:
         uint8_t trip
         uint8_t trip_ban
     int gbf_decide_idle(const gbf_state *state)
-    int gbf_decide_prints(const gbf_state *state)
+    int gbf_decide_uses_fingerprint(const gbf_state *state)
     void gbf_decide_apply(const gbf_state *state, const gbf_decide_request *request, gbf_decide_answer *answer)
     int gbf_decide_vouch(const gbf_state *state, const gbf_decide_request *request)

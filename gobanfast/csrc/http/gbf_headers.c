@@ -324,7 +324,7 @@ static void print_shape(const gbf_header_plan *plan, gbf_headers *h)
     h->shape = hashed(plan, start, at);
 }
 
-gbf_status gbf_headers_print(const gbf_header_plan *plan, gbf_headers *h)
+gbf_status gbf_headers_fingerprint(const gbf_header_plan *plan, gbf_headers *h)
 {
     const uint64_t language = UINT64_C(1) << GBF_HEADER_ACCEPT_LANGUAGE;
     const uint64_t encoding = UINT64_C(1) << GBF_HEADER_ACCEPT_ENCODING;

@@ -166,7 +166,7 @@ gbf_status gbf_headers_grow(gbf_headers *h, uint32_t nbytes);
 gbf_status gbf_headers_finish(const gbf_header_plan *plan, gbf_headers *h);
 
 /* gh2 of finished headers without a problem, into h->fingerprint; with GBF_HEADERS_SHAPED gs1 into h->shape, too. */
-gbf_status gbf_headers_print(const gbf_header_plan *plan, gbf_headers *h);
+gbf_status gbf_headers_fingerprint(const gbf_header_plan *plan, gbf_headers *h);
 
 void gbf_headers_release(gbf_headers *h);
 
@@ -326,7 +326,7 @@ GBF_INLINE gbf_status gbf_headers_add(const gbf_header_plan *plan, gbf_headers *
 gbf_status gbf_headers_add_cgi(const gbf_header_plan *plan, gbf_headers *h, gbf_header_tally *t, const uint8_t *name,
                                uint64_t name_bytes, const uint8_t *value, uint64_t value_bytes);
 
-enum { GBF_PRINT_BYTES = 36 };
+enum { GBF_FINGERPRINT_BYTES = 36 };
 
 /* 8 hex digits of `x`, the first digit first, as the bytes of a word. */
 GBF_INLINE uint64_t gbf_header_hex(uint32_t x)
@@ -340,7 +340,7 @@ GBF_INLINE uint64_t gbf_header_hex(uint32_t x)
 }
 
 /* A kind ("gh2:" for a fingerprint, "gs1:" for a shape) and the 32 hex digits of a hash. */
-GBF_INLINE void gbf_headers_text(gbf_hash128 hash, const char kind[4], char text[GBF_PRINT_BYTES])
+GBF_INLINE void gbf_headers_text(gbf_hash128 hash, const char kind[4], char text[GBF_FINGERPRINT_BYTES])
 {
     const uint32_t parts[4] = {(uint32_t)(hash.high >> 32), (uint32_t)hash.high, (uint32_t)(hash.low >> 32),
                                (uint32_t)hash.low};

@@ -94,11 +94,11 @@ int gbf_columns_names(const gbf_connection *signals, const gbf_name_table *names
     return 1;
 }
 
-int gbf_columns_prints(gbf_classes *classes, const uint8_t *prints, uint64_t count, uint32_t *out)
+int gbf_columns_fingerprints(gbf_classes *classes, const uint8_t *fingerprints, uint64_t count, uint32_t *out)
 {
     for (uint64_t i = 0; i < count; i++) {
         uint64_t halves[2];
-        memcpy(halves, prints + 16 * i, sizeof halves);
+        memcpy(halves, fingerprints + 16 * i, sizeof halves);
         if ((out[i] = gbf_classes_of(classes, halves)) == GBF_NONE)
             return 0;
     }

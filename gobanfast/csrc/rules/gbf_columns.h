@@ -31,7 +31,7 @@ int gbf_columns_names(const gbf_connection *signals, const gbf_name_table *names
 
 /* Number of each of `count` values of 16 bytes, at any alignment, into `out`: classes of two words, of which 0 and 1 are no
  * value's. 0 when there is no memory for another. */
-int gbf_columns_prints(gbf_classes *classes, const uint8_t *prints, uint64_t count, uint32_t *out);
+int gbf_columns_fingerprints(gbf_classes *classes, const uint8_t *fingerprints, uint64_t count, uint32_t *out);
 
 #define GBF_COLUMNS_MAX 128
 

@@ -63,7 +63,7 @@ GBF_INLINE int gbf_decide_idle(const gbf_state *state)
 }
 
 /* 1 when some part of it asks for the fingerprint. */
-GBF_INLINE int gbf_decide_prints(const gbf_state *state)
+GBF_INLINE int gbf_decide_uses_fingerprint(const gbf_state *state)
 {
     const uint64_t kinds = GBF_BANS_FINGERPRINT | 15 * GBF_BANS_FINGERPRINT_AT4;
     return state->tracker != NULL || state->score != NULL || state->print_bans ||

@@ -1,4 +1,4 @@
-"""What the HTTP frontends share, and what an adapter for another server needs.
+"""Common code of the HTTP frontends, and the interface of adapters for other servers.
 
 Attributes:
     Exchange: one request and its response.

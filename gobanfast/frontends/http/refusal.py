@@ -1,4 +1,4 @@
-"""What a client that is not let in is told: a page for people, a problem document (RFC 9457) for programs.
+"""Denial responses: a page for people, a problem document (RFC 9457) for programs.
 
 Both say the request id, whom to ask, and when to come again if that is known; why (the decision's cause and the rule's
 reason) only where it is asked for, because a scraper reads it, too.
