@@ -18,7 +18,7 @@ _FORMS = "write an address, a prefix, AS64500, gh2:<32 hex> or gh2:<32 hex>@<cli
 
 
 DEFAULT_DURATION = "1h"
-"""How long a ban lasts whose length is not said, at every door; "permanent" has to be."""
+"""Default duration of a ban, in every interface; a permanent one must be asked for."""
 
 WIDE_FRACTION = 1 / 256
 """Fraction of the IPv4 addresses (a /8), or of the used IPv6 ones (a /11 of 2000::/3), above which a prefix is wide."""

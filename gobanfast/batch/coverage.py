@@ -64,7 +64,7 @@ def live_parts(settings: Settings) -> list[str]:
 
 
 def not_replayable(settings: Settings) -> list[str]:
-    """What a replay of logs cannot ask in full, in words: logs hold no fingerprint and no server name."""
+    """Sections that a replay of logs cannot evaluate in full, in words: logs hold no fingerprint and no server name."""
     trackers = settings.trackers
     return [
         *(["distinct_fingerprints (logs hold no fingerprints)"]

@@ -21,7 +21,7 @@ OWN = frozenset((":method", ":path"))
 
 
 class Request(NamedTuple):
-    """What a line says: `headers` with pseudo headers as `Engine.peek` takes them, None where it says nothing;
+    """The request in a line: `headers` with pseudo headers as `Engine.peek` takes them, None where it says nothing;
     the names of the signals that the line has a place for; and its time, Unix seconds, None where it has none."""
 
     headers: PartialHeaders | None = None
@@ -72,10 +72,10 @@ _MONTHS = {
 
 
 def make_parser(samples: Sequence[str], layout: str, asked: Iterable[str] = (), *, timed: bool = True) -> LineParser:
-    """What takes a request out of a line of a log whose first lines are `samples`.
+    """Parser from a line to its request, for a log whose first lines are `samples`.
 
     Args:
-        asked: names of the headers that rules require: a line that keeps all headers is told of those.
+        asked: names of the headers that rules require: of a line that keeps all headers, these are read.
         timed: whether times are read.
     """
     if layout == "combined":
@@ -138,7 +138,7 @@ def _pairs(headers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def columns(samples: Sequence[str]) -> LineParser:
-    """What takes a request out of a line of CSV whose first line names the columns."""
+    """Parser from a line of CSV, whose first line names the columns, to its request."""
     delimiter = delimiter_of(samples)
     try:
         head = {_normal(cell.strip()): index for index, cell in reversed([*enumerate(cells(samples[0], delimiter))])}
@@ -164,7 +164,10 @@ def columns(samples: Sequence[str]) -> LineParser:
 def request_of(
     request: str | None, values: Mapping[str, str], held: frozenset[str], time: float | None, encoding: str
 ) -> Request:
-    """The signals of a request line and of values by header name; "-" is a header that was not there."""
+    """The signals of a request line and of values by header name.
+
+    "-": the header was absent; None: the log format does not include it.
+    """
     pairs = _split(request, encoding)
     kept = {name: value for name, value in values.items() if not (pairs and name in OWN)}
     if not pairs and not kept:

@@ -121,7 +121,7 @@ def output() -> Console:
 def request_signals(
     sni: str | None, ja4: str | None, headers: list[str] | None, method: str | None, path: str | None, mount: str = ""
 ) -> dict[str, Any]:
-    """What was said of a request, as keyword arguments of `Engine.peek`. Headers are not known unless there is one."""
+    """Signals from options, as keyword arguments of `Engine.peek`. Headers are unknown unless one is given."""
     if path is not None and path != "*" and not read_target(path).startswith("/"):
         raise typer.BadParameter(f"--path {path!r} is no path; write /{path}")
     if method is not None and method.islower():
@@ -226,7 +226,7 @@ def not_asked(engine: Engine, store: str | None) -> list[str]:
 
 
 def unjudged(engine: Engine, said: Mapping[str, object], *decisions: Decision) -> list[str]:
-    """Ids of the rules that require something of a request that was not said, and matched none of `decisions`."""
+    """Ids of the rules that require a signal that was not given, and matched none of `decisions`."""
     from gobanfast.batch.coverage import CONNECTION, required_signals
 
     options = {":path": "path", ":method": "method"}
@@ -351,7 +351,7 @@ class table:  # noqa: N801 - used as the function that it stands for
 
 
 class PlainHelp:
-    """What `Command` and `Commands` share: flags without "<bool>", which looks as if they took a value, and paragraphs
+    """Base of `Command` and `Commands`: flags without "<bool>", which looks as if they took a value, and paragraphs
     that wrap where the terminal does and not where the source did, too."""
 
     help: str | None

@@ -11,7 +11,7 @@
 
 A body for POST is `{"key": ..., "duration": "1h", "reason": "", "wide": false}`; all but the key may be left out.
 
-`/check` believes peers in `trust` and refuses to answer others. They say for whom they ask in X-Forwarded-For (or what
+`/check` trusts peers in `trust` and refuses to answer others. They say for whom they ask in X-Forwarded-For (or what
 the Trust has), and for what in X-Forwarded-Method and -Uri, or X-Original-Method and -URI, or, after `/check`, in the
 path itself; told twice and differently, it is refused, for one of the two is the client's. An answer carries
 `x-gobanfast-action`, `-rule` and `-cause`, which the proxy must keep from the client, and `x-request-id`, which it is

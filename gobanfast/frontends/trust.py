@@ -65,13 +65,13 @@ class Snapshot(Protocol):
 
 
 class Trust:
-    """The peers whose forwarding headers are believed, and which headers.
+    """The peers whose forwarding headers are trusted, and which headers.
 
     Args:
         peers: prefixes of the proxies, or a PrefixSet; "unix" stands for every peer on a UNIX socket.
         chain: the headers that these proxies write or remove, of "x-forwarded-for" and "forwarded". Name both only if
             they handle both: a header that a proxy passes on untouched is the client's own. Where both are sent and
-            name different clients, neither is believed (status "conflict").
+            name different clients, neither is trusted (status "conflict").
         single: header -> prefixes of the peers that put the client's address in it ("cf-connecting-ip"); such a peer's
             chain is not looked at.
         signals: "ja3", "ja4" or "sni" -> the header in which these proxies tell it.
@@ -153,7 +153,7 @@ class Trust:
         return self.unix if peer is None else peer in self.peers
 
     def resolve(self, peer: str | None, headers: Headers, *, wsgi: bool = False) -> ClientInfo:
-        """ClientInfo of a request that a believed `peer` handed on.
+        """ClientInfo of a request that a trusted `peer` handed on.
 
         Args:
             headers: (lower-case name, value) pairs as in ASGI; repeated fields are joined in order.

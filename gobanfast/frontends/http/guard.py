@@ -37,7 +37,7 @@ class HttpGuard(GuardCore):
 
     Args:
         engine: decides.
-        trust: whose forwarding headers are believed, a Trust or the prefixes of one; None: those whom the rules name
+        trust: whose forwarding headers are used, a Trust or the prefixes of one; None: those whom the rules name
             (`trust:`), also after a swap.
         routes: path -> "enforce" (as without it), "observe" (decide, note, never refuse) or "off" (do not even ask). A
             path that ends in a slash stands for all below it; the longest one that fits counts. A path that has several

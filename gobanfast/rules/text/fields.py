@@ -41,7 +41,7 @@ _JA4_EXAMPLE = "t13d1516h2_8daaf6152771_02713d6af862"
 
 @dataclass(slots=True)
 class ValidationContext:
-    """What the validators of one file share: where list files are, and the problems found inside them."""
+    """Context of the validators of one file: the directory of list files, and the problems found inside them."""
 
     directory: Path
     problems: list[Problem] = field(default_factory=list)
@@ -249,7 +249,7 @@ def name_list(value: Any, info: ValidationInfo) -> NameList | SetValues:
 
 
 def schema(description: str, item: dict[str, Any] | None = None, *, many: bool = True) -> WithJsonSchema:
-    """What editors are told of a field: an item, text if not said otherwise, or a list of them."""
+    """JSON Schema of a field: an item, text by default, or a list of them."""
     item = {"type": "string"} if item is None else item
     forms = {"anyOf": [item, {"type": "array", "items": item, "minItems": 1}]} if many else item
     return WithJsonSchema({**forms, "description": description})

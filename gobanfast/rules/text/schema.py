@@ -253,7 +253,7 @@ def trust_shorthand(value: Any) -> Any:
 
 
 class TrustModel(Model):
-    """`trust:`, the peers whose word about the client is believed, and whether they owe it with every request."""
+    """`trust:`: the peers whose forwarding headers are trusted, and whether every request must have one."""
 
     prefix: Prefixes = Field(default_factory=list)
     prefix_file: PrefixLists = Field(default_factory=list)
@@ -287,7 +287,7 @@ class RulesPart(Model):
 
 
 class RulesFile(RulesPart, SettingsModel):
-    """The rules file: what a part has, and what is said once for all."""
+    """The rules file: the keys of a part, and those of the whole ruleset."""
 
     unparsable: Unparsable = "challenge"
     trust: Annotated[TrustModel, BeforeValidator(trust_shorthand)] = Field(default_factory=TrustModel)
