@@ -147,9 +147,9 @@ class Engine(EngineCore):
         _warn_of_capacity(ruleset, self.ban_table.capacity)
         if self.on_swap:
             swap = Swap(before, now)
-            for told in tuple(self.on_swap):
+            for observer in tuple(self.on_swap):
                 try:
-                    told(swap)
+                    observer(swap)
                 except Exception:  # noqa: BLE001 - the rules are in force, whatever becomes of those who watch
                     _log().exception("generation %d: a callable in on_swap failed", now.generation)
 

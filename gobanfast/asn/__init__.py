@@ -54,7 +54,7 @@ class AsnTable(AsnBlock):
         because numbers in them look like lengths of prefixes, are refused.
 
         Args:
-            columns: what the columns hold, where that cannot be told: words of prefix, address, length, first, last,
+            columns: what the columns hold, where that is ambiguous: words of prefix, address, length, first, last,
                 asn, name and - (another), as in "address,length,asn"; with a number (from 1) where columns between are
                 passed over, as in "first,last,asn=24".
             names: a text file `asn,name`; its names take the place of those in `path`.
@@ -162,7 +162,7 @@ def _starter() -> AsnTable:
 def read(
     path: str | os.PathLike[str], *, names: str | os.PathLike[str] | None = None, columns: str | None = None
 ) -> AsnTable:
-    """Table of any file that holds one, told apart by content: compiled, MMDB, or text (plain or gzip).
+    """Table of any file that holds one, detected by content: compiled, MMDB, or text (plain or gzip).
 
     Args:
         names: a text file `asn,name`, for a text table.

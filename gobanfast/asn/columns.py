@@ -96,7 +96,7 @@ def guessed(head: Head, rows: Sequence[Sequence[str]], source: str) -> Layout:
     """The layout of a table of prefixes without a header: `prefix,asn[,name]`, or `address,length,origin`.
 
     Raises:
-        RuleError: the second column looks like lengths of prefixes, and where the AS is cannot be told.
+        RuleError: the second column looks like lengths of prefixes, and the column of the AS is ambiguous.
     """
     plain = replace(head.layout, prefix=0, asn=1, name=2, name_is_last=True, shortest_name=3)
     lengths = _most(rows, lambda row: _is_length(row, 1))

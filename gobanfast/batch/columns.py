@@ -117,10 +117,10 @@ def decide_columns(
         columns.append((np.take(np.frombuffer(of_text, np.uint32), names[0]).tobytes(), vectors))
     elif named:
         columns.append(core_columns.name_column(compiled, sni, rows))
-    told = ja4 is not None and core_columns.asks_ja4(compiled)
-    if told:
+    uses_ja4 = ja4 is not None and core_columns.asks_ja4(compiled)
+    if uses_ja4:
         columns.append(_ja4_column(compiled, ja4, rows))
-    base = core_columns.absent_vector(compiled, names=named, ja4=told)
+    base = core_columns.absent_vector(compiled, names=named, ja4=uses_ja4)
     if compiled.requests is not None:
         unknown, more = _request_columns(compiled.requests, given, names, rows, mount)
         base = _both(base, unknown)

@@ -51,8 +51,8 @@ class Coverage:
         """Whether no line of some log holds what the rule requires."""
         wanted = required_signals(rule)
         logs = {source for source, _ in self._lines}
-        told = {source for source, held in self._lines if wanted <= held}
-        return bool(wanted) and (logs != told or not logs)
+        complete = {source for source, held in self._lines if wanted <= held}
+        return bool(wanted) and (logs != complete or not logs)
 
 
 def live_parts(settings: Settings) -> list[str]:

@@ -27,7 +27,7 @@ ADDRESS_KEYS = (
 NGINX_KEYS = ("remote_addr", "address")  # access log, status log
 
 DELIMITERS = ",;\t"
-SAMPLE_LINES = 100  # that tell the layout
+SAMPLE_LINES = 100  # that decide the layout
 MOST_FIELDS = 16  # of a combined line that are looked at for an address
 SHOWN_CHARS = 60  # of a bad value, in the reason
 
@@ -192,7 +192,7 @@ def _csv(samples: Sequence[str], name: str, field: str | None) -> tuple[str, Ext
 
 
 def _column(rows: Sequence[Sequence[str]], name: str, field: str | None) -> int:
-    """Index of the column that holds the address: told by `field`, by a known header, or by addresses in it."""
+    """Index of the column that holds the address: named by `field`, by a known header, or by addresses in it."""
     head = rows[0] if rows else []
     first = quoted(", ".join(head))
     if field is not None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["ADDRESS_KEYS", "FORMATS", "Chunk", "LogError", "LogFile", "unpacked_lines"]
 
 BLOCK_BYTES = 1 << 17  # read at once, small enough for the cache; a chunk holds the lines that end inside one block
-MOST_WAITING = 64  # blocks that are read before the layout is told by fewer lines
+MOST_WAITING = 64  # blocks that are read before fewer lines decide the layout
 
 BYTE_ORDER_MARK = "\xef\xbb\xbf"  # of UTF-8, as Latin-1
 PACKED = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\3\4": "zip"}
@@ -48,7 +48,7 @@ class LogFile:
     """One log, for a single pass: iterate it for its chunks.
 
     Args:
-        stream: the log, plain or gzip (told by content, not by name); the caller closes it.
+        stream: the log, plain or gzip (detected by content, not by name); the caller closes it.
         name: what errors call it.
         layout: one of FORMATS; "auto" decides by what most of the first lines look like.
         requests: whether chunks have `requests`.

@@ -126,7 +126,7 @@ class Scan:
 
     @property
     def not_asked(self) -> tuple[str, ...]:
-        """Parts of the ruleset that were not asked, in words: live state, or what of it logs cannot tell."""
+        """Parts of the ruleset that were not applied, in words: live state, or what of it logs do not hold."""
         settings = self._engine.ruleset.settings
         if self.timeline is not None:
             return tuple(not_replayable(settings))

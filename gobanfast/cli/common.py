@@ -181,7 +181,7 @@ def load_engine(rules: Path, asn: AsnTable) -> Engine:
 
 @contextmanager
 def opened(uri: str, *, create: bool = False) -> Iterator[Store]:
-    """The store, closed at the end; `create` False makes no file. What cannot be read in it is told on standard error.
+    """The store, closed at the end; `create` False makes no file. Unreadable entries are reported on standard error.
 
     A URI that names none, or a store that no other process sees, is a usage error."""
     from gobanfast.stores import open_store

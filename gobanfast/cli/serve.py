@@ -86,7 +86,7 @@ def serve(
         engine = Engine.load(rules, asn=asn, store=store)
         peers = trust or ([] if len(engine.ruleset.trust) else ["127.0.0.0/8", "::1/128", "unix"])
         if not peers and (forwarded or signal):
-            raise typer.BadParameter("--forwarded and --signal say what peers of --trust tell; name them there, too")
+            raise typer.BadParameter("--forwarded and --signal need --trust with the peers that send them")
         signals = dict(text.partition("=")[::2] for text in signal or ())
         decisions = DecisionLog(log) if log is not None else None
         metrics = Metrics(engine, sync=engine.sync, log=decisions).register(registry)

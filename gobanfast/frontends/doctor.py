@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 Severity = Literal["problem", "warning", "note"]
 
-ASN_DAYS = 30  # age of AS data that is told
+ASN_DAYS = 30  # age of AS data that is reported
 JUMP_SECONDS = 5.0
 FEW, MANY = 20, 100  # requests before a share of them, and before their spread, says anything
 PEERS_LIMIT = 256
@@ -330,7 +330,7 @@ class Watch:
 
 
 class Report:
-    """What a doctor watches, and tells whoever knows its token."""
+    """Findings about live requests, and the report of them for callers with the token."""
 
     wsgi = False
 

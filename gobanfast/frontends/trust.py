@@ -3,7 +3,7 @@
 Only a peer in `trust` is asked for more than its own address. The chain it names is walked from the right, because each
 proxy appends what it saw: hops in `trust` are passed over, the first other one is the client, and whatever stands left
 of it was written by the client. What cannot be read where the walk arrives is no address: the rules' `unparsable`
-policy answers then. So it does for a request without a chain where the proxies owe one (`required`); elsewhere that is
+policy answers then. So it does for a request without a chain where one is `required`; elsewhere that is
 the peer's own request, such as a load balancer's probe, and the peer is the client.
 """
 
@@ -74,9 +74,9 @@ class Trust:
             name different clients, neither is trusted (status "conflict").
         single: header -> prefixes of the peers that put the client's address in it ("cf-connecting-ip"); such a peer's
             chain is not looked at.
-        signals: "ja3", "ja4" or "sni" -> the header in which these proxies tell it.
+        signals: "ja3", "ja4" or "sni" -> the header in which these proxies report it.
         max_hops: trusted hops that are passed over at most.
-        required: whether these proxies owe a chain (or their `single` header) with every request: True makes one that
+        required: whether these proxies must send a chain (or their `single` header) each time: True makes one that
             is absent or empty `unparsable`, False the peer's own request. None: True under WSGI, whose servers may drop
             a header that is not ASCII (granian does), else False.
     Attributes:
@@ -157,7 +157,7 @@ class Trust:
 
         Args:
             headers: (lower-case name, value) pairs as in ASGI; repeated fields are joined in order.
-            wsgi: whether a WSGI server had them before, and a chain is owed unless `required` says no.
+            wsgi: whether a WSGI server had them before, and a chain is required unless `required` is False.
         """
         return self.client_from(peer, select_headers(headers, self.fields), wsgi=wsgi)
 

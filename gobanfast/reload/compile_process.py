@@ -66,7 +66,7 @@ def compile_in_subprocess(rules: str, *, asn: str | None, table: str | None, out
 
 
 def child(job: dict[str, Any]) -> None:
-    """What the other process does: the job is done, and told on standard output."""
+    """Entry point of the subprocess: compile, and report on standard output."""
     from gobanfast.asn import AsnTable
     from gobanfast.asn.source import AsnSource
     from gobanfast.reload.compile_now import compile_now

@@ -76,8 +76,8 @@ def facts(rules: tuple[Rule, ...], unparsable: Unparsable, settings: Settings, t
     digest = blake2b(repr(astuple(settings)).encode(), digest_size=32)  # astuple, because repr hides the key
     digest.update(unparsable.encode() + trust.addresses + trust.lengths)
     for rule in rules:
-        told = (rule.id, rule.action, rule.mode, rule.duration, rule.key, rule.priority, rule.reason, rule.weigh)
-        digest.update(repr(told).encode())
+        fields = (rule.id, rule.action, rule.mode, rule.duration, rule.key, rule.priority, rule.reason, rule.weigh)
+        digest.update(repr(fields).encode())
     return digest.digest()
 
 

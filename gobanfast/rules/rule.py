@@ -142,7 +142,7 @@ class Conditions:
 
     @property
     def on_whole_hello(self) -> bool:
-        """Whether the rule requires what only the ClientHello itself says: nobody tells it in other words."""
+        """Whether the rule requires what only the ClientHello itself has: no proxy reports it."""
         return self.alpn is not None or self.tls_version_below is not None or self.ech is not None
 
     @property

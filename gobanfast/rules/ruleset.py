@@ -32,7 +32,7 @@ class Ruleset:
             rule i.
         unparsable: the action for an address that is not one, or another signal that cannot be read.
         settings: what the file says about bans, trackers, score and fingerprints.
-        trust: the prefixes of peers whose word about the client is believed (`trust:`).
+        trust: the prefixes of trusted proxies (`trust:`).
         tests: the inline tests; `failures` runs them.
         problems: warnings.
         compiled: the engine's form of the rules.

@@ -61,7 +61,7 @@ class Surge:
 class TrackerSettings:
     """Section `trackers:`; None is a tracker that is off. `exempt_asn` holds inclusive ranges of AS numbers.
 
-    `on_saturated` is the action for a client of which the trackers cannot tell whether it is below the limits.
+    `on_saturated` is the action for a client for which the trackers have no room, so its limits are unknown.
     """
 
     capacity: int = 10_000
@@ -109,7 +109,7 @@ class FingerprintSettings:
 
 @dataclass(frozen=True, slots=True)
 class TrustSettings:
-    """What `trust:` says besides prefixes. `chain`: whether trusted peers owe one; None: as the frontend has it."""
+    """Options of `trust:` besides prefixes. `chain`: whether trusted peers must send one; None: by frontend."""
 
     chain: Literal["required", "optional"] | None = None
 

@@ -80,7 +80,7 @@ class SqliteStore:
 
     Args:
         create: False: a file that is not there is a StoreError in place of a new one.
-    A file that is replaced, moved away or deleted is noticed by its inode, before a write is told as done and at every
+    A file that is replaced, moved away or deleted is noticed by its inode, before a write counts as done and at every
     look for changes: what was written to the old one is written again to what is at `path` then.
     Cost: a write is one commit, so one flush of the disk, whatever its size; a look for changes 15 us, every 20 ms.
     """
@@ -120,7 +120,7 @@ class SqliteStore:
                 problems[key] = str(error)
         try:
             first = self._transact(lambda db: _write(db, [rows], now, None))
-        except ROW_ERRORS:  # row by row, which tells the one that cannot be written
+        except ROW_ERRORS:  # row by row, to find the one that cannot be written
             first = self._transact(lambda db: _write(db, ([row] for row in rows), now, problems))
         if problems:
             raise RecordError(self.uri, problems, first)

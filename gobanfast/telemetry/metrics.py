@@ -369,7 +369,7 @@ class Metrics:
             try:
                 self._shared.publish(self._snapshot())
             except GobanError as error:
-                log.error("metrics of this worker are not told to others: %s", error)
+                log.error("metrics of this worker are not published to others: %s", error)
 
 
 def _add(one: Snapshot, two: Snapshot) -> Snapshot:

@@ -52,7 +52,7 @@ def decoded(name: str) -> str:
 
 
 class Lookalikes:
-    """Names that are to be told from names that look like them.
+    """Protected names, and the names that look like them.
 
     Args:
         protected: names, as people type them; they and all below them are themselves, never look-alikes.

@@ -80,7 +80,7 @@ class ProxyHeader:
 
     @property
     def authority(self) -> str | None:
-        """Host name the client asked for (SNI), as the proxy tells it; bytes that are no UTF-8 become U+FFFD."""
+        """Host name the client asked for (SNI), as reported by the proxy; bytes that are no UTF-8 become U+FFFD."""
         return text_of(self.tlvs, AUTHORITY)
 
     @property

@@ -150,9 +150,9 @@ def _other_signals(decision: Decision) -> Iterator[str]:
     elif decision.ja4 is not None:
         yield f"ja4 {decision.ja4[:SHOWN_CHARS]!r}, no hello"
     request = {"method": decision.method, "path": decision.path, "mount": decision.mount or None}
-    told = [f"{name} {value[:SHOWN_CHARS]!r}" for name, value in request.items() if value is not None]
-    if told:
-        yield ", ".join(told)
+    parts = [f"{name} {value[:SHOWN_CHARS]!r}" for name, value in request.items() if value is not None]
+    if parts:
+        yield ", ".join(parts)
     if decision.headers is not None:
         found = normalize_headers(decision.headers, decision.http if decision.http in HTTP_VERSIONS else None)
         made = decision.fingerprint

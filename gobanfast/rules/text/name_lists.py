@@ -1,6 +1,6 @@
 """Name lists for `sni_file`: a million entries as one condition.
 
-What a line means is told by the line itself, so formats may be mixed; gzip is recognised by its first bytes:
+The format is detected for each line, so formats may be mixed; gzip is recognised by its first bytes:
 
 - plain, a pattern as `sni` takes it: what the pattern covers ("example.com" covers that name only);
 - hosts file, `0.0.0.0 example.com www.example.com`: these names and nothing below them, as in /etc/hosts;

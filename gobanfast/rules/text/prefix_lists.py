@@ -1,6 +1,6 @@
 """Prefix lists for `prefix_file` and `outside_file`: a million entries as one condition.
 
-One prefix or bare address per line; `#` and `;` start a comment. Or JSON, told by the brace it begins with, in which
+One prefix or bare address per line; `#` and `;` start a comment. Or JSON, detected by its first brace, in which
 search engines publish where their crawlers are: {"prefixes": [{"ipv4Prefix": "192.0.2.0/24"}, {"ipv6Prefix": "::/0"}]}.
 gzip is recognised by its first bytes.
 """
