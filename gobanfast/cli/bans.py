@@ -62,9 +62,9 @@ def list_bans(
         "times": [str(ban.count) for ban in found],
         "made": [moment(ban.created) for ban in found],
     }
-    said = [name for name, cells in columns.items() if any(cells)]  # no empty column: a reason that is the rule's name
+    names = [name for name, cells in columns.items() if any(cells)]  # no empty column: a reason that is the rule's name
     if found:
-        output().print(table("", said, zip(*(columns[name] for name in said), strict=True)))
+        output().print(table("", names, zip(*(columns[name] for name in names), strict=True)))
     typer.echo(counted(len(found), "ban"), err=True)
 
 

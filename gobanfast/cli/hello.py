@@ -135,7 +135,7 @@ def captured(data: bytes) -> Iterator[tuple[str, ClientHello]]:
             latest[key] = datagrams.setdefault(key, InitialReader()).feed(payload)
     for key, parsed in latest.items():
         if parsed.status in {"ok", "incomplete"} and (parsed.status == "ok" or key in streams):
-            yield shown(key), parsed
+            yield connection_text(key), parsed
 
 
 def joined(pieces: dict[int, bytes]) -> bytes:
@@ -150,7 +150,7 @@ def joined(pieces: dict[int, bytes]) -> bytes:
     return bytes(stream)
 
 
-def shown(key: Address) -> str:
+def connection_text(key: Address) -> str:
     """The two ends of a connection."""
     from ipaddress import ip_address
 

@@ -274,12 +274,12 @@ def _order(scanned: Scan, logs: int) -> str:
     timeline = scanned.timeline
     assert timeline is not None  # noqa: S101
     merged = f"{logs} logs merged by time" if logs > 1 else "one log"
-    said = f"Replayed: {merged}, bans made: {scanned.bans_made:,}."
+    text = f"Replayed: {merged}, bans made: {scanned.bans_made:,}."
     if timeline.late:
-        said += f" {counted(timeline.late, 'line')} out of order: decided at the latest time before them."
+        text += f" {counted(timeline.late, 'line')} out of order: decided at the latest time before them."
     if timeline.untimed:
-        said += f" {counted(timeline.untimed, 'line')} without a time: decided at that of the line before them."
-    return said
+        text += f" {counted(timeline.untimed, 'line')} without a time: decided at that of the line before them."
+    return text
 
 
 def _meaning(scanned: Scan) -> str:

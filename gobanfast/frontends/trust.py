@@ -108,11 +108,11 @@ class Trust:
         max_hops: int = 16,
         required: bool | None = None,
     ) -> None:
-        peers = several("trust", peers)
-        chain = several("chain", chain)
+        peers = as_list("trust", peers)
+        chain = as_list("chain", chain)
         self.unix = "unix" in peers
-        prefixes = checked(peer for peer in peers if peer != "unix")
-        owners = {field_name(name): checked(several(name, found)) for name, found in single.items()}
+        prefixes = parse_prefixes(peer for peer in peers if peer != "unix")
+        owners = {field_name(name): parse_prefixes(as_list(name, found)) for name, found in single.items()}
         self._single = {name: PrefixSet(found) for name, found in owners.items()}
         prefixes += [prefix for found in owners.values() for prefix in found]
         self.peers = PrefixSet(prefixes)
@@ -188,15 +188,15 @@ class Trust:
         hops = 0
         if address is None or address in self.peers:
             address, status, port, scheme, hops = self._named(peer, found, owed)
-        if scheme is None and (said := found.get("x-forwarded-proto")) is not None:
-            scheme = said if said in SCHEMES else scheme_of(said, found.get("x-forwarded-for", ""), hops)
+        if scheme is None and (proto := found.get("x-forwarded-proto")) is not None:
+            scheme = proto if proto in SCHEMES else scheme_of(proto, found.get("x-forwarded-for", ""), hops)
         request_id = found.get("x-request-id")
         if request_id is not None and not REQUEST_ID.fullmatch(request_id):
             request_id = None
         signals = NOTHING
         if self._signals:
-            told = {signal: found[name] for signal, name in self._signals.items() if name in found}
-            signals = {signal: text for signal, text in told.items() if is_signal(text)}
+            reported = {signal: found[name] for signal, name in self._signals.items() if name in found}
+            signals = {signal: text for signal, text in reported.items() if is_signal(text)}
         return ClientInfo(address, status, port, scheme, request_id, hops, signals)
 
     def _named(
@@ -271,7 +271,7 @@ def as_trust(given: Trust | Iterable[str] | PrefixTable | Mapping[str, Any]) -> 
         raise ValueError(f"trust={given!r} is not a Trust or a list of prefixes ({error})") from None
 
 
-def several(what: str, texts: Iterable[str]) -> list[str]:
+def as_list(what: str, texts: Iterable[str]) -> list[str]:
     """The texts as a list; one text by itself is none, and neither is what is no text."""
     if isinstance(texts, str):
         raise ValueError(f"{what} {texts!r} is one text; write a list")
@@ -282,7 +282,7 @@ def several(what: str, texts: Iterable[str]) -> list[str]:
     return found
 
 
-def checked(prefixes: Iterable[str]) -> list[str]:
+def parse_prefixes(prefixes: Iterable[str]) -> list[str]:
     """The prefixes, each proved to be one."""
     found = []
     for text in prefixes:

@@ -170,8 +170,8 @@ class Conditions:
     @property
     def on_request(self) -> bool:
         """Whether the rule requires anything that a request says inside the connection; look-alikes may be outside."""
-        said = self.header or self.path or self.method or self.fingerprint or self.shape
-        return bool(said) or self.on_names
+        conditions = self.header or self.path or self.method or self.fingerprint or self.shape
+        return bool(conditions) or self.on_names
 
     @property
     def on_names(self) -> bool:

@@ -32,7 +32,7 @@ class Hop(NamedTuple):
     known: bool = True
 
 
-def shown(text: str) -> str:
+def quoted(text: str) -> str:
     """A hop that cannot be read, fit for a log and surely no address."""
     return f"hop {text[:SHOWN_LIMIT]!r}"
 
@@ -53,22 +53,22 @@ def read_node(text: str, *, bare: bool = True) -> Hop:
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")) or ":" not in host:
-            return Hop(shown(text))
+            return Hop(quoted(text))
         port = rest
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
         port = ":" + port
     elif ":" in text and not bare:
-        return Hop(shown(text))
+        return Hop(quoted(text))
     number = read_port(port[1:]) if port else None
     if port and number is None and not OBFUSCATED.fullmatch(port, 1):
-        return Hop(shown(text))
+        return Hop(quoted(text))
     packed = parse_address(host)
     if packed is not None:
         return Hop(text, format_address(packed), number)
     if host.lower() == "unknown" or OBFUSCATED.fullmatch(host):
         return Hop(text, known=False)
-    return Hop(shown(text))
+    return Hop(quoted(text))
 
 
 def read_port(text: str) -> int | None:
@@ -90,12 +90,12 @@ def read_forwarded(value: str) -> Iterator[Hop]:
     by the client would take in what the proxy appended."""
     elements = split_forwarded(value) if len(value) <= LINE_LIMIT else None
     if elements is None:
-        yield Hop(shown(value))
+        yield Hop(quoted(value))
         return
     for element in reversed(elements):
-        said = element.get("for")
+        node = element.get("for")
         scheme = element.get("proto", "").lower()
-        hop = Hop("", known=False) if said is None else read_node(said, bare=False)
+        hop = Hop("", known=False) if node is None else read_node(node, bare=False)
         yield hop._replace(scheme=scheme if scheme in SCHEMES else None)
 
 
@@ -132,9 +132,9 @@ def split_forwarded(value: str) -> list[dict[str, str]] | None:
     return elements
 
 
-def scheme_of(said: str, chain: str, hops: int) -> str | None:
+def scheme_of(proto: str, chain: str, hops: int) -> str | None:
     """Scheme in X-Forwarded-Proto: one value, or of one for each hop the client's."""
-    values = [value.strip(" \t").lower() for value in said.split(",", 64)]
+    values = [value.strip(" \t").lower() for value in proto.split(",", 64)]
     if len(set(values)) == 1:
         value = values[0]
     elif len(values) == chain.count(",") + 1:
