@@ -546,15 +546,16 @@ class Sync:
             out = self.writes.state != "closed" or self.reads.state != "closed"
             if out == self.outage:
                 return
-            self.outage = out
             if out:
-                self.counts["outages"] += 1
-                error = self.writes.error or self.reads.error
-                log.error("store outage, policy %r: %s", self.on_outage, error)
                 self._enter_outage()
+                self.counts["outages"] += 1
+            else:
+                self._leave_outage()
+            self.outage = out  # who sees it sees the policy at work; and a log that hangs holds up neither
+            if out:
+                log.error("store outage, policy %r: %s", self.on_outage, self.writes.error or self.reads.error)
             else:
                 log.warning("%s: the store answers again; %d changes wait", self.store.uri, len(self._queue))
-                self._leave_outage()
 
     def _enter_outage(self) -> None:
         table = self.engine.ban_table

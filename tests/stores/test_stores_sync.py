@@ -197,6 +197,33 @@ def test_policy_closed_is_a_flag_until_the_store_answers(syncs):
     assert [] == list(store.scan())
 
 
+class Watching(logging.Handler):
+    """Notes whether a table is closed, and an outage told, at the moment of each line."""
+
+    def __init__(self, sync):
+        super().__init__()
+        self.sync, self.seen = sync, []
+
+    def emit(self, record):
+        self.seen.append((record.levelname, self.sync.engine.ban_table.closed, self.sync.outage))
+
+
+def test_a_policy_is_at_work_before_anyone_is_told(syncs):
+    """A log that hangs keeps nobody's door open, or closed: the line about an outage comes after the policy."""
+    store = Broken()
+    _, sync = syncs(store, on_outage="closed")
+    watching = Watching(sync)
+    logging.getLogger("gobanfast.stores").addHandler(watching)
+    try:
+        with outage(store, sync):
+            assert sync.engine.ban_table.closed
+        assert not sync.engine.ban_table.closed
+        assert eventually(lambda: len(watching.seen) == 2)
+    finally:
+        logging.getLogger("gobanfast.stores").removeHandler(watching)
+    assert [("ERROR", True, True), ("WARNING", False, False)] == watching.seen
+
+
 @pytest.mark.parametrize("on_full", ["refuse", "evict"])
 def test_closed_keeps_out_whoever_no_rule_allows(on_full):
     """With a full table, and without an address or with a malformed one; a client's own ban is what it is told, and
