@@ -35,8 +35,8 @@ cdef class BanTable:
     cdef double to_unix(self, uint64_t ms) noexcept
     cdef uint64_t from_unix(self, double seconds) except? 0
     cdef uint64_t moment(self, object now) except? 0
-    cdef uint32_t number(self, str text) except? 0
-    cdef int sweep(self) except -1
+    cdef uint32_t number(self, str text, uint32_t keep) except? 0
+    cdef int sweep(self, uint32_t keep) except -1
     cdef int notify(self) except -1  # after a write, with the lock held
     cdef int wake_all(self) except -1
     cdef object change_of(self, const gbf_ban_change *change)

@@ -177,7 +177,8 @@ cdef class BanTable:
 
     # ---- texts of reasons and rule ids
 
-    cdef uint32_t number(self, str text) except? 0:
+    cdef uint32_t number(self, str text, uint32_t keep) except? 0:
+        """The number of a text; that of `keep` stays what it is, though no entry names it yet."""
         if not text:
             return 0
         text = text[:TEXT_CHARACTERS]
@@ -185,7 +186,7 @@ cdef class BanTable:
         if found is not None:
             return found
         if not self._spare and len(self._texts) == MOST_TEXTS and self._texts_lost >= self._sweep_at:
-            self.sweep()
+            self.sweep(keep)
         if self._spare:
             found = self._spare.pop()
             self._texts[found] = text
@@ -198,11 +199,12 @@ cdef class BanTable:
         self._numbers[text] = found
         return found
 
-    cdef int sweep(self) except -1:
-        """Frees the numbers of texts that no entry names; not again before 4096 more texts found no room."""
+    cdef int sweep(self, uint32_t keep) except -1:
+        """Frees the numbers of texts that no entry names but `keep`; not again before 4096 more texts found no room."""
         cdef uint32_t cursor = 0
         cdef bytearray marks = bytearray(MOST_TEXTS)
         cdef uint8_t *used = marks
+        used[keep] = 1
         while gbf_bans_texts(self._bans, &cursor, used):
             pass
         for found in range(1, MOST_TEXTS):
@@ -299,7 +301,8 @@ cdef class BanTable:
         memset(&why, 0, sizeof(why))
         why.by = by
         with self._lock:
-            why.reason, why.rule = self.number(reason), self.number(rule)
+            why.reason = self.number(reason, 0)
+            why.rule = self.number(rule, why.reason)
             outcome = gbf_bans_ban(self._bans, key, duration_ms, &why, by in (GBF_BY_RULE, GBF_BY_TRACKER), now, out)
             self.notify()
         return outcome
@@ -340,7 +343,8 @@ cdef class BanTable:
         entry.count = min(max(ban.count, 1), 0xFFFF)
         entry.by = by_number(ban.by)
         with self._lock:
-            entry.reason, entry.rule = self.number(ban.reason), self.number(ban.rule)
+            entry.reason = self.number(ban.reason, 0)
+            entry.rule = self.number(ban.rule, entry.reason)
             outcome = gbf_bans_put(self._bans, &entry, by, moment)
             self.notify()
         return outcome != GBF_BAN_REFUSED
@@ -436,7 +440,7 @@ cdef class BanTable:
         first = cursor = since
         head = gbf_bans_head(self._bans)
         if cursor == head and head:
-            return told, since
+            return told, cursor
         limit = <uint32_t>min(<uint64_t>limit, head - cursor, <uint64_t>GBF_FEED_SLOTS)
         found = <gbf_ban_change *>PyMem_Malloc((limit + 1) * sizeof(gbf_ban_change))
         if found == NULL:

@@ -373,6 +373,19 @@ def test_reasons_beyond_the_room_are_counted_and_come_back() -> None:
     assert 4096 == bans.stats()["texts_lost"]
 
 
+def test_a_reason_known_before_stays_the_bans_own_when_its_rule_needs_room() -> None:
+    """Room for the rule's text is made of texts that no ban names; the reason of the ban being made is none of them."""
+    bans = table()
+    for i in range(65_535):
+        bans.ban("10.0.0.1", duration=60 + i, reason=f"reason {i}", now=0)
+    bans.unban("10.0.0.1", now=0)
+    made = bans.ban("10.0.0.2", duration=60, reason="reason 65534", rule="new", now=0)
+    bans.ban("10.0.0.3", duration=60, reason="other", now=0)
+
+    assert ("reason 65534", "new") == (getattr(made, "reason", None), getattr(made, "rule", None))
+    assert "reason 65534" == getattr(bans.get("10.0.0.2", now=0), "reason", None)
+
+
 def test_long_reasons_are_cut() -> None:
     """The first 200 characters of a reason are kept: texts have a budget, too."""
     bans = table()
