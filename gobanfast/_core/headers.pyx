@@ -386,51 +386,40 @@ cdef inline gbf_status scan_rows(PyObject **rows, Py_ssize_t count, const gbf_he
     cdef gbf_header_tally tally = out.tally
     cdef gbf_status status = GBF_OK
     cdef uint32_t slot = GBF_HEADER_NO_SLOT
+    cdef bint picks = walk != NULL and walk.names != NULL
     if count > GBF_HEADERS_MOST and (walk == NULL or walk.hop == NULL):
         out.problem = GBF_HEADERS_TOO_MANY
     for i in range(count):
-        if out.problem == GBF_HEADERS_FINE and status == GBF_OK:
+        if out.problem != GBF_HEADERS_FINE or status != GBF_OK:
+            if walk == NULL:
+                break
             if not gbf_pair(rows[i], &name, &value):
-                raise TypeError(f"header {i} is {repr(<object>rows[i])[:80]}, not a pair of bytes (name, value)")
-            if walk != NULL and walk.hop != NULL and is_of_hop(walk, rows[i], name):
-                pick(walk, name, value)
                 continue
+        elif not gbf_pair(rows[i], &name, &value):
+            raise TypeError(f"header {i} is {repr(<object>rows[i])[:80]}, not a pair of bytes (name, value)")
+        if picks:
+            pick(walk, name, value)
+            if walk.hop != NULL:
+                if PySet_Contains(<object>walk.hop, <object>name):
+                    continue
+                (<list>walk.rest).append(<object>rows[i])
+                if len(<list>walk.rest) > GBF_HEADERS_MOST:
+                    out.problem = GBF_HEADERS_TOO_MANY
+        if out.problem == GBF_HEADERS_FINE and status == GBF_OK:
             status = gbf_headers_add(plan, out, &tally, <const uint8_t *>bytes_at(name), <uint64_t>bytes_length(name),
                                      <const uint8_t *>bytes_at(value), <uint64_t>bytes_length(value))
-            if walk == NULL:
-                continue
             slot = tally.slot
-            if walk.hop != NULL and len(<list>walk.rest) > GBF_HEADERS_MOST:
-                out.problem = GBF_HEADERS_TOO_MANY
-        elif walk == NULL:
-            break
-        elif not gbf_pair(rows[i], &name, &value):
-            continue
-        elif walk.hop != NULL and is_of_hop(walk, rows[i], name):
-            pick(walk, name, value)
-            continue
         if out.problem != GBF_HEADERS_FINE:
             slot = gbf_header_slot_folded(plan, <const uint8_t *>bytes_at(name), <uint64_t>bytes_length(name))
         slot -= GBF_HEADER_HOST
-        if slot < KEPT:
+        if slot < KEPT and walk != NULL:
             if walk.kept[slot] == NULL:
                 Py_INCREF(<object>value)
                 walk.kept[slot] = value
             else:
                 keep_more(walk, slot, value)
-        if walk.names != NULL:
-            pick(walk, name, value)
     out.tally = tally
     return status
-
-
-cdef bint is_of_hop(HeaderWalk *walk, PyObject *pair, PyObject *name) except -1:
-    """Whether a header is of the last hop alone; any other becomes one of `rest`."""
-    cdef list rest = <list>walk.rest
-    if PySet_Contains(<object>walk.hop, <object>name):
-        return True
-    rest.append(<object>pair)
-    return False
 
 
 cdef int keep_more(HeaderWalk *walk, uint32_t which, PyObject *value) except -1:

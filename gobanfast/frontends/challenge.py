@@ -18,7 +18,6 @@ import hmac
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from html import escape
 from typing import Literal
 
 from gobanfast._core.address import client_of
@@ -84,6 +83,8 @@ class Challenge:
 
     def check(self, cookies: str, address: str | None, fingerprint: str | None) -> Outcome | None:
         """ "passed" if a Cookie header holds a pass of this client, "solved" if a solution, else None."""
+        if PASS not in cookies and WORK not in cookies:
+            return None
         holder = self._holder(address, fingerprint)
         if any(self._is_pass(value, holder) for value in cookie_values(cookies, PASS)):
             return "passed"
@@ -110,7 +111,7 @@ class Challenge:
         facts = {"request_id": request_id} | ({"contact": contact} if contact else {})
         body = (
             f'<p id="state" data-task="{task}" data-signature="{signature}" data-bits="{self.difficulty}" '
-            f'data-cookie="{escape(WORK)}">Your browser is being checked. This takes a moment, once.</p>'
+            f'data-cookie="{WORK}">Your browser is being checked. This takes a moment, once.</p>'
             "<noscript><p>The check needs JavaScript. Switch it on for this site, or write to the contact below with "
             f"the request number.</p></noscript>{details(facts)}<script>{SCRIPT}</script>"
         )

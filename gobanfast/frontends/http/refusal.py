@@ -118,12 +118,16 @@ def whole(status: int, media_type: str, wait: int | None, body: bytes) -> HttpRe
 def html_response(status: int, wait: int | None, body: str, *, script: str = "") -> HttpResponse:
     """An HTML page whose Content-Security-Policy allows our style and `script`, by their digests, and nothing else."""
     made = whole(status, MEDIA_TYPES["html"], wait, body.encode())
-    policy = f"{POLICY}; style-src {digest(STYLE)}"
-    if script:
-        policy += f"; script-src {digest(script)}"
-    made.headers.append((b"content-security-policy", policy.encode()))
+    made.headers.append((b"content-security-policy", policy(script)))
     made.headers.append((b"referrer-policy", b"no-referrer"))
     return made
+
+
+@cache
+def policy(script: str) -> bytes:
+    """The Content-Security-Policy of a page with our style and this script."""
+    scripts = f"; script-src {digest(script)}" if script else ""
+    return f"{POLICY}; style-src {digest(STYLE)}{scripts}".encode()
 
 
 @cache
@@ -132,10 +136,16 @@ def digest(text: str) -> str:
 
 
 def page(title: str, body: str) -> str:
+    return f"{head(title)}{body}</body></html>"
+
+
+@cache
+def head(title: str) -> str:
+    """A page up to what is below its title."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width"><meta name="robots" content="noindex">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><h1>{escape(title)}</h1>{body}</body></html>"
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><h1>{escape(title)}</h1>"
     )
 
 
