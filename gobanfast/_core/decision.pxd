@@ -67,7 +67,7 @@ cdef class SignalDecision(Decision):
     cdef int and_connection(self, str sni, object tls) except -1
     cdef int and_request(self, const Request *request, bint given) except -1
     cdef int note_hashes(self, const gbf_headers *scanned) noexcept
-    cdef str hash_of(self, str name)
+    cdef int know_hashes(self, int wanted) except -1
 
 
 # A request of which nothing is known.

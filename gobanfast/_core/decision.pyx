@@ -380,22 +380,28 @@ cdef class SignalDecision(Decision):
 
     @property
     def fingerprint(self):
-        if self._has >= FINGERPRINT:
-            return f"gh2:{self._fingerprint[0]:016x}{self._fingerprint[1]:016x}"
-        return self.hash_of(":fingerprint")
+        self.know_hashes(FINGERPRINT)
+        return f"gh2:{self._fingerprint[0]:016x}{self._fingerprint[1]:016x}" if self._has >= FINGERPRINT else None
 
     @property
     def shape(self):
-        if self._has == SHAPE:
-            return f"gs1:{self._shape[0]:016x}{self._shape[1]:016x}"
-        return self.hash_of(":shape")
+        self.know_hashes(SHAPE)
+        return f"gs1:{self._shape[0]:016x}{self._shape[1]:016x}" if self._has == SHAPE else None
 
-    cdef str hash_of(self, str name):
+    cdef int know_hashes(self, int wanted) except -1:
+        """Works out what was not wanted of the scan, once; nothing where the headers cannot be read."""
+        cdef gbf_headers scanned
         headers = self._headers if self._kept is None else self._kept
-        if headers is None:
-            return None
-        value, _ = self._compiled.plan.signal(name, headers, None, None, self._http)
-        return None if value is None else value.decode()
+        if self._has >= wanted or headers is None:
+            return 0
+        try:
+            scan_headers(headers, self._http, &self._compiled.plan._plan, &scanned, SHAPE, NULL)
+            if is_readable(&scanned):
+                self.note_hashes(&scanned)
+                self._has = SHAPE
+        finally:
+            gbf_headers_free(&scanned)
+        return 0
 
     @property
     def sni(self):

@@ -13,7 +13,7 @@ from libc.string cimport memcmp, memcpy, memset
 from gobanfast._core.decision cimport Decision, Request, SignalDecision, complete_hashes, is_plain_allow
 from gobanfast._core.engine_core cimport EngineCore, EngineState, observe
 from gobanfast._core.headers cimport (
-    KEPT, SLOTS, HeaderPlan, HeaderWalk, scan_headers, set_target, settle_picked,
+    FINGERPRINT, KEPT, SHAPE, SLOTS, HeaderPlan, HeaderWalk, scan_headers, set_target, settle_picked,
 )
 from gobanfast._core.made cimport bare, only_whole
 from gobanfast._core.client_hello cimport ClientHello
@@ -337,8 +337,8 @@ cdef class Exchange:
                 return False
             rest, hop, names = [], self._about.hop, self._about.names(trust)
             walk.hop, walk.rest = <PyObject *>hop, <PyObject *>rest
-        if listed and (trusted or self._guard._logs or self._guard._binds):
-            self.hold()
+        if listed and (trusted or walk.held != NULL):
+            self.hold()  # Python code runs before the last that reads what was scanned
         if trusted and listed:
             if names is None:
                 names = trust.fields
@@ -363,8 +363,12 @@ cdef class Exchange:
     cdef int scan(self, HeaderPlan plan, int wanted, gbf_headers *scanned, HeaderWalk *walk) except -1:
         cdef str http = self.http
         cdef object headers = self._headers if self._pairs is None else self._pairs
+        cdef int i
         if type(headers) is not list and type(headers) is not tuple and type(headers) is not dict:
             headers = self.hold()
+        for i in range(KEPT if self._walked else 0):  # somebody asked before `begin`
+            Py_XDECREF(self._kept[i])
+            self._kept[i] = NULL
         self._walked = True
         walk.kept = self._kept
         scan_headers(headers, http, &plan._plan, scanned, wanted, walk)
@@ -410,9 +414,11 @@ cdef class Exchange:
         cdef Py_ssize_t i
         memset(&walk, 0, sizeof(walk))
         walk.shaped = guard._logs
-        if guard._logs or guard._binds:
+        if guard._logs or guard._binds or core.candidate is not None:
             walk.held = held
         request.wanted = state.wanted(True)
+        if guard._logs and request.wanted == FINGERPRINT:
+            request.wanted = SHAPE  # a line has both
         try:
             if not self.open(trust, trusted, plan, request.wanted != SLOTS or state.compiled.requests is not None,
                              request.wanted, &scanned, &walk):

@@ -73,7 +73,7 @@ def test_a_decision_as_a_dict_is_what_its_line_says(engine, request_, address):
     """`to_dict` has the values of the line, by the same names; it goes through JSON unchanged."""
     decision, sink = engine.decide(address, **request_), Kept()
     log = DecisionLog(sink, sample_allow=1)
-    log.record(decision)
+    log.observe(decision)
     log.close()
     (line,) = sink.lines
     found = decision.to_dict()
