@@ -159,7 +159,7 @@ cdef class Decision:
 
     @property
     def coverage(self):
-        """Share of the weights of a score whose signals were there, 0 to 1."""
+        """Fraction of the weights of a score whose signals were present, 0 to 1."""
         return self._coverage
 
     @property

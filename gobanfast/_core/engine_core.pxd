@@ -35,16 +35,16 @@ cdef class EngineState:
 cdef class EngineCore:
     cdef readonly EngineState snapshot  # what a swap replaces
     cdef readonly BanTable ban_table
-    cdef public object candidate       # None, or what observes requests beside the rules in force: rules.trial.Trial
+    cdef public object candidate       # None, or what observes requests beside the rules in force: reload.canary.Trial
     cdef readonly list on_swap         # called with a Swap once other rules are in force
     cdef object _clock
     cdef bytes _seed
     cdef dict _hits_before             # decisions by rule, of rulesets that are gone
-    cdef dict _taught                  # client -> when the score last learned by vouch() of it
+    cdef dict _learned_clients         # client -> when the score last learned by vouch() of it
     cdef uint64_t counts[GBF_CAUSES * GBF_ACTIONS]  # decisions by cause and action
 
     cdef int keep_hits(self, EngineState snapshot) except -1
-    cdef bint may_teach(self, tuple who, double seconds) except -1
+    cdef bint may_learn(self, tuple who, double seconds) except -1
     cdef Decision decide_request(self, EngineState snapshot, str address, Request *request, object now, bint peek)
     cdef int apply_state(self, EngineState snapshot, Decision d, const gbf_addr *address, str sni, object tls,
                          object now, bint peek) except -1

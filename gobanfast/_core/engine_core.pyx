@@ -60,7 +60,7 @@ cdef extern from *:
 KEYS = ("client", "fingerprint", "client_fingerprint")
 """What a rule with `for:` bans."""
 cdef double TEACH_SECONDS = 300  # as long as a solved challenge may be shown again
-cdef Py_ssize_t TEACHERS = 10_000
+cdef Py_ssize_t MAX_LEARNED_CLIENTS = 10_000
 
 
 @cython.final
@@ -204,12 +204,12 @@ cdef class EngineCore:
                                       seed=None if seed is None else int.from_bytes(seed, "little"))
         cdef EngineState snapshot = EngineState(compiled, settings, bans, None, seed, ruleset)
         cdef EngineCore engine
-        on_swap, hits_before, taught = [], {}, {}
+        on_swap, hits_before, learned_clients = [], {}, {}
         bans.configure(escalate=settings.bans.escalate, on_full=settings.bans.on_full)
         snapshot.generation = 1
         engine = bare(allocate, cls)
         engine._clock, engine._seed, engine.ban_table, engine.snapshot = clock, seed, bans, snapshot
-        engine.on_swap, engine._hits_before, engine._taught = on_swap, hits_before, taught
+        engine.on_swap, engine._hits_before, engine._learned_clients = on_swap, hits_before, learned_clients
         return engine
 
     @property
@@ -348,7 +348,7 @@ cdef class EngineCore:
             request.address = &parsed
             request.asn = decision._compiled._rules.leaves[decision._leaf].asn
         who = (client.high, client.low)
-        if not self.may_teach(who, seconds):
+        if not self.may_learn(who, seconds):
             return False
         if type(decision) is SignalDecision:
             name_hash(&request, (<SignalDecision>decision)._sni, (<SignalDecision>decision)._tls)
@@ -356,17 +356,17 @@ cdef class EngineCore:
         if not gbf_decide_vouch(&snapshot.state, &request):
             return False
         decision._vouched = 1
-        self._taught[who] = seconds
+        self._learned_clients[who] = seconds
         return True
 
-    cdef bint may_teach(self, tuple who, double seconds) except -1:
-        last = self._taught.get(who)
+    cdef bint may_learn(self, tuple who, double seconds) except -1:
+        last = self._learned_clients.get(who)
         if last is not None and seconds < last + TEACH_SECONDS:
             return False
-        if last is None and len(self._taught) >= TEACHERS:
-            self._taught = {client: at for client, at in list(self._taught.items())
-                            if seconds < at + TEACH_SECONDS}
-        return last is not None or len(self._taught) < TEACHERS
+        if last is None and len(self._learned_clients) >= MAX_LEARNED_CLIENTS:
+            self._learned_clients = {client: at for client, at in list(self._learned_clients.items())
+                                     if seconds < at + TEACH_SECONDS}
+        return last is not None or len(self._learned_clients) < MAX_LEARNED_CLIENTS
 
     cdef Decision decide_request(self, EngineState snapshot, str address, Request *request, object now, bint peek):
         """Decision by one snapshot; the candidate was told."""

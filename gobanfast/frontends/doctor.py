@@ -40,7 +40,7 @@ Severity = Literal["problem", "warning", "note"]
 
 ASN_DAYS = 30  # age of AS data that is reported
 JUMP_SECONDS = 5.0
-FEW, MANY = 20, 100  # requests before a share of them, and before their spread, says anything
+FEW, MANY = 20, 100  # requests before a fraction of them, and before their spread, means anything
 PEERS_LIMIT = 256
 CHAIN_FIELDS = (b"x-forwarded-for", b"forwarded")
 OTHER_FIELDS = (b"x-real-ip", b"cf-connecting-ip", b"true-client-ip", b"fastly-client-ip", b"x-client-ip")

@@ -326,7 +326,7 @@ static inline int gbf_bans_probe(const gbf_bans *t, const gbf_ban_key *key, uint
     }
 }
 
-/* Keys of one request that may be banned, hashed, their buckets on the way. */
+/* Candidate keys of one request, hashed; bucket lines are being prefetched. */
 #define GBF_BANS_BATCH 8
 typedef struct {
     gbf_ban_key key[GBF_BANS_BATCH];
