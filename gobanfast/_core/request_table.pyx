@@ -139,6 +139,8 @@ cdef class RequestTable:
         method or path (under `mount`); None: malformed. For columns, which keep what they were told: nothing is
         remembered here."""
         cdef uint32_t slot
+        if which < 0:
+            raise IndexError(f"no value has the number {which}")
         matcher = self._matchers[which]
         slot = (<const uint32_t *><const char *>self._slots)[which]
         malformed = False

@@ -89,8 +89,8 @@ def attach(engine: SyncedEngine, store: Store | str, *, on_outage: OnOutage = "l
         ValueError: a URI that names no store, or a policy that is none.
         StoreAddressError: what no waiting mends: a folder that is not there, a missing package, a Redis Cluster.
     """
-    if isinstance(store, str):
-        store = open_store(store)
+    if isinstance(store, (str, os.PathLike)):
+        store = open_store(store)  # type: ignore[arg-type]  # which says how a path is written
     store.check()
     sync = engine.sync = Sync(engine, store, on_outage=on_outage)
     sync.start()

@@ -13,7 +13,7 @@ from gobanfast._core import columns
 from gobanfast._core.address import parse_prefixes
 from gobanfast._core.compiled_rules import CompiledRules
 from gobanfast._core.connection_table import ConnectionTable
-from gobanfast.stores import open_store
+from gobanfast.stores import attach, open_store
 
 PLAIN = Engine(Ruleset.from_text("rules: [{id: a, when: {prefix: 192.0.2.0/24}, action: ban}]"))
 NAMED = Engine(Ruleset.from_text("rules: [{id: a, when: {sni: .evil.example}, action: ban}]"))
@@ -43,6 +43,20 @@ def test_none_inside_is_a_type_error(call: Any) -> None:
     """Not a read behind the None object."""
     with pytest.raises(TypeError, match=r"got (NoneType|bytes)"):
         call()
+
+
+def test_rows_have_no_negative_numbers() -> None:
+    """The tuple of matchers would count from its end, the array beside it would not."""
+    table = Engine(Ruleset.from_text("rules: [{id: a, when: {path: /x}, action: ban}]")).compiled.requests
+
+    with pytest.raises(IndexError, match="no value has the number -1"):
+        table.value_row(-1, "/x")
+
+
+def test_store_as_a_path_is_told_how_to_be_written() -> None:
+    """A Path names no kind of store."""
+    with pytest.raises(TypeError, match="Path and not str; write memory:, sqlite:PATH"):
+        attach(PLAIN, Path("bans.db"))
 
 
 @pytest.mark.parametrize(
