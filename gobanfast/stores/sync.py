@@ -90,7 +90,7 @@ def attach(engine: SyncedEngine, store: Store | str, *, on_outage: OnOutage = "l
         StoreAddressError: what no waiting mends: a folder that is not there, a missing package, a Redis Cluster.
     """
     if isinstance(store, (str, os.PathLike)):
-        store = open_store(store)  # type: ignore[arg-type]  # which says how a path is written
+        store = open_store(store)  # which says how a path is written
     store.check()
     sync = engine.sync = Sync(engine, store, on_outage=on_outage)
     sync.start()
