@@ -263,7 +263,7 @@ cdef class Decision:
         What was decided, `ruleset` (the hash of the rules) and `signals`; values of cookies and credentials are `***`.
         Cost: microseconds, most of it for headers.
         """
-        from gobanfast.telemetry.lines import dict_of  # cold, as what a log is made of
+        from gobanfast._decision_dict import dict_of
 
         return dict_of(self)
 

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gobanfast._core.log_queue import weigh
+from gobanfast._decision_dict import DECIDED, NAME, SECRET, Headers, environ_pairs, signals_of
 
 if TYPE_CHECKING:
     from gobanfast._core.decision import Decision
 
-Headers = Sequence[Sequence[bytes]] | Mapping[str, Any]
 Outcome = Literal["challenged", "solved", "passed", "refused"]
 
 VERSION = 1
-SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token"})
 KEEP = 16384  # bytes of memory up to which a request is queued as it is
-VALUE, NAME = 4096, 256  # characters of a value and of a header's name in a line
+VALUE = 4096  # characters of a value in a line
 LINE = 16384  # bytes of a line
-DECIDED = (
-    "action", "cause", "rule", "reason", "duration", "asn", "shadow", "logged", "ban", "expires", "score", "threshold",
-    "coverage", "fingerprint", "shape",
-)  # fmt: skip
-"""What was decided: names of attributes, and of members of a line."""
 FACTS = (*DECIDED, "compiled", "address", "sni", "ja4", "hello", "method", "http", "path", "mount")
 # What a line has at most: characters of a value, characters of all headers, bytes of a hello, ids of rules.
 LEVELS = ((VALUE, 12288, VALUE, 1000), (1024, 4096, 2048, 100), (256, 1024, 0, 20), (64, 0, 0, 4))
@@ -103,13 +95,6 @@ def short_copy(decision: Any, headers: Headers | None, request_id: str | None) -
     return facts, pairs, 1024 + weigh(pairs, (*texts, request_id), 1 << 20) + (0 if facts.hello is None else VALUE)  # type: ignore[attr-defined]
 
 
-def environ_pairs(environ: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Header names and values of a WSGI environ."""
-    for name, value in environ.items():
-        if name.startswith("HTTP_") or name in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
-            yield name.removeprefix("HTTP_").replace("_", "-").lower(), str(value)
-
-
 def line_of(entry: Entry, worker: str, pseudonyms: Pseudonyms | None, level: int) -> tuple[bytes, int]:
     """(the line of an entry, the level of LEVELS at which it fits LINE bytes), from `level` on."""
     while True:
@@ -138,7 +123,7 @@ def members(
             return text[:value]
         return text
 
-    signals = signals_of(entry, hidden, short, room, hello_bytes, cut)
+    signals = signals_of(decision, entry.headers, hidden, short, room, hello_bytes, cut)
     reason, request_id = short("reason", decision.reason), short("request", entry.request_id)
     for name, found in (("shadow", decision.shadow), ("logged", decision.logged)):
         if len(found) > ids:
@@ -162,69 +147,6 @@ def members(
         "pseudonyms": None if hidden is None else iso(entry.wall)[:10],
         "signals": signals,
     }
-
-
-def dict_of(decision: Decision) -> dict[str, Any]:
-    """The members of a line that are the decision's own, whole, as plain values: what `Decision.to_dict` returns."""
-    headers: Any = getattr(decision.headers, "pairs", decision.headers)  # of PartialHeaders
-    entry = Entry(0, 0.0, 0.0, decision, headers, None, 1, None, 0)
-    found = {name: getattr(decision, name) for name in DECIDED}
-    signals = signals_of(entry, None, lambda _, text: text, sys.maxsize, sys.maxsize, {})
-    if signals["headers"] is not None:
-        signals["headers"] = [list(pair) for pair in signals["headers"]]
-    return {
-        **{name: list(value) if isinstance(value, tuple) else value for name, value in found.items()},
-        "ruleset": decision.compiled.content_hash,
-        "signals": signals,
-    }
-
-
-def signals_of(
-    entry: Entry,
-    hidden: Callable[[str | None], str | None] | None,
-    short: Callable[[str, str | None], str | None],
-    room: int,
-    hello_bytes: int,
-    cut: dict[str, int],
-) -> dict[str, Any]:
-    """What the decision was made of; with pseudonyms, without what could name a client."""
-    decision, hello = entry.decision, entry.decision.hello
-    found: dict[str, Any] = {
-        "address": short("address", decision.address) if hidden is None else hidden(decision.address),
-        "sni": short("sni", decision.sni),
-        "ja4": short("ja4", decision.ja4),
-        "method": short("method", decision.method),
-        "http": short("http", decision.http),
-    }
-    if hidden is None:
-        message = None if hello is None else hello.message
-        if message is not None and len(message) > hello_bytes:
-            cut["hello"], message = len(message), None
-        found["hello"] = None if message is None else base64.b64encode(message).decode()
-        found["path"] = short("path", decision.path)
-        found["mount"] = short("mount", getattr(decision, "mount", None) or None)
-        found["headers"] = None if entry.headers is None else header_pairs(entry.headers, short, room, cut)
-        found["environ"] = getattr(decision, "environ", isinstance(entry.headers, Mapping))
-    return found
-
-
-def header_pairs(
-    headers: Headers, short: Callable[[str, str | None], str | None], room: int, cut: dict[str, int]
-) -> list[tuple[str, str]]:
-    """Names and values as text, a character for each byte, while there is room."""
-    pairs: list[tuple[str, str]] = []
-    given: Iterable[Sequence[Any]] = environ_pairs(headers) if isinstance(headers, Mapping) else headers
-    for pair in given:
-        if len(pair[0]) > NAME:
-            cut["header name"] = len(pair[0])
-        name, value = [text if isinstance(text, str) else text.decode("latin-1") for text in (pair[0][:NAME], pair[1])]
-        shown = "***" if name.lower() in SECRET else short(f"header {name.lower()}", value) or ""
-        room -= len(name) + len(shown) + 8
-        if room < 0:
-            cut["headers"] = cut.get("headers", 0) + 1
-            continue
-        pairs.append((name, shown))
-    return pairs
 
 
 class Pseudonyms:

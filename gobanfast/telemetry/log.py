@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gobanfast._core.decision import detached, is_plain
 from gobanfast._core.log_queue import Budget, numbered
+from gobanfast._decision_dict import Headers
 from gobanfast._fork import watch_forks
 from gobanfast.telemetry.lines import (
     KEEP,
     LEVELS,
     VERSION,
     Entry,
-    Headers,
     Outcome,
     Pseudonyms,
     encode,

@@ -19,7 +19,7 @@ IMPORT = re.compile(r"^\s*(?:from (gobanfast[\w.]*) import|import (gobanfast[\w.
 EXTERN = re.compile(r'^cdef extern from "([^"]*)"', re.MULTILINE)
 SOURCES = sorted([*CORE.rglob("*.pyx"), *CORE.rglob("*.pxd")])
 # What extensions import of Python: themselves, what all rooms share, and parsers and values that know no engine.
-SHARED = {"_core", "_digest", "_errors", "_fork"}
+SHARED = {"_core", "_decision_dict", "_digest", "_errors", "_fork", "_values"}
 VALUES = {"bans", "names", "wire"}
 
 pytestmark = pytest.mark.skipif(not SOURCES, reason="no sources beside the installed package")
