@@ -1,4 +1,7 @@
-"""HTTP exchange, the same for every server: header scan, client address, decision, response headers."""
+"""HTTP exchange, the same for every server: header scan, client address, decision, response headers.
+
+Over 500 lines, because the path of a request is one: parted, each half would need the fields of the other.
+"""
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -13,7 +16,7 @@ from libc.string cimport memcmp, memcpy, memset
 from gobanfast._core.decision cimport Decision, Request, SignalDecision, complete_hashes, is_plain_allow
 from gobanfast._core.engine_core cimport EngineCore, EngineState, observe
 from gobanfast._core.headers cimport (
-    FINGERPRINT, KEPT, SHAPE, SLOTS, HeaderPlan, HeaderWalk, scan_headers, set_target, settle_picked,
+    FINGERPRINT, KEPT, SHAPE, SLOTS, HeaderPlan, HeaderWalk, pick_from, scan_headers, set_target, settle_picked,
 )
 from gobanfast._core.made cimport bare, only_whole
 from gobanfast._core.client_hello cimport ClientHello
@@ -343,7 +346,7 @@ cdef class Exchange:
             if names is None:
                 names = trust.fields
             picked = {}
-            walk.names, walk.picked = <PyObject *>names, <PyObject *>picked
+            pick_from(walk, names, picked)
         elif trusted:
             self.client = trust.resolve_environ(self._peer, self._headers)
         if needed or picked is not None:

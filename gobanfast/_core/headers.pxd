@@ -1,5 +1,5 @@
 from cpython.ref cimport PyObject
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from gobanfast._core.native.http cimport gbf_header_plan, gbf_headers
 
@@ -32,6 +32,7 @@ cdef enum:
 cdef struct HeaderWalk:
     bint shaped            # what the shape needs is noted, for gbf_headers_fingerprint() later
     PyObject *names        # dict: bytes -> str, of headers whose texts are picked; NULL: none
+    uint64_t lengths       # of those names, a bit each: most others need no look at the dict; see pick_from()
     PyObject *picked       # dict that gets them: a str, or a list of them for settle_picked()
     PyObject **kept        # gets KEPT strong references: bytes, or a bytearray of all values of a repeated header
     PyObject *hop          # frozenset of names that are of the last hop alone: picked, not scanned; NULL: none
@@ -61,6 +62,9 @@ cdef int set_target(str method, str path, str mount, gbf_headers *out) except -1
 # Both in one, without mount.
 cdef int scan_request(object headers, str method, str path, str http, const gbf_header_plan *plan, gbf_headers *out,
                       int wanted) except -1
+
+# Has the texts of the headers that `names` lists picked into `picked`; both are borrowed.
+cdef int pick_from(HeaderWalk *walk, dict names, dict picked) noexcept
 
 # Joins the values of repeated headers in HeaderWalk.picked by commas, in order.
 cdef int settle_picked(dict picked) except -1

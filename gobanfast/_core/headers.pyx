@@ -398,7 +398,8 @@ cdef inline gbf_status scan_rows(PyObject **rows, Py_ssize_t count, const gbf_he
         elif not gbf_pair(rows[i], &name, &value):
             raise TypeError(f"header {i} is {repr(<object>rows[i])[:80]}, not a pair of bytes (name, value)")
         if picks:
-            pick(walk, name, value)
+            if walk.lengths >> (bytes_length(name) & 63) & 1:
+                pick(walk, name, value)
             if walk.hop != NULL:
                 if PySet_Contains(<object>walk.hop, <object>name):
                     continue
@@ -465,6 +466,16 @@ cdef int pick(HeaderWalk *walk, PyObject *name, PyObject *value) except -1:
         (<list>before).append(text)
     else:
         picked[<object>known] = [<object>before, text]
+    return 0
+
+
+cdef int pick_from(HeaderWalk *walk, dict names, dict picked) noexcept:
+    cdef PyObject *name
+    cdef PyObject *text
+    cdef Py_ssize_t at = 0
+    walk.names, walk.picked, walk.lengths = <PyObject *>names, <PyObject *>picked, 0
+    while PyDict_Next(names, &at, &name, &text):
+        walk.lengths |= <uint64_t>1 << (bytes_length(name) & 63)
     return 0
 
 
