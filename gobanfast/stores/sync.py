@@ -151,6 +151,7 @@ class Sync:
         self._in_flight: dict[str, Write] = {}
         self._unseen: dict[str, int] = {}  # written at this position, not yet seen again
         self._held: dict[str, Change] = {}  # came while the key was in the queue or in flight
+        self._dropped: set[str] = set()  # bans of the table that the queue had no room for; what came is read again
 
     def start(self) -> None:
         """Starts the three threads of this process, unless they run."""
@@ -264,6 +265,7 @@ class Sync:
         if len(self._queue) >= room and key not in self._queue:
             self._drop(key, ban)
             return
+        self._dropped.discard(key)
         self._queued += 1
         number, lift, _ = self._queue.get(key, (self._queued, False, None))
         self._queue[key] = number, lift or ban is None, ban
@@ -271,12 +273,15 @@ class Sync:
     def _drop(self, key: str, ban: Ban | None) -> None:
         self.counts["dropped"] += 1
         if ban is None:
+            self._dropped.discard(key)
             log.error(
                 "%s: no room to lift %s in the store; it is banned again soon, so lift it anew", self.store.uri, key
             )
         elif not self._overflowed:
             text = "%s: queue of %d changes is full; further ones are dropped, and written from the table later"
             log.error(text, self.store.uri, self._room)
+        if ban is not None and len(self._dropped) < LIFTS:
+            self._dropped.add(key)
         self._overflowed = True
 
     # ---- the writing thread
@@ -432,6 +437,8 @@ class Sync:
             if change.key in self._queue or change.key in self._in_flight:
                 self._held[change.key] = change
                 return False
+            if change.key in self._dropped:
+                return False  # as our own lift before that ban; all of the store is read before it is written
             written = self._unseen.get(change.key)
             if written is not None:
                 if change.position < written:
@@ -499,13 +506,19 @@ class Sync:
         shift = self._shift_at(self._clock())
         for ban in self._table_bans():
             stored = known.get(ban.key)
-            if (offer or self._overflowed) and (stored is None or later(shifted(ban, shift), stored)):
+            if stored is not None and not later(shifted(ban, shift - 0.01), stored):
+                continue  # in step
+            if offer or self._overflowed:
                 self._offer(ban)
-            elif stored is None and not offer:
-                with self._at_rest:
-                    if not self._is_ours(ban.key):
-                        self.engine.ban_table.unban(ban.key, maker="store")
+                continue
+            with self._at_rest:
+                if not self._is_ours(ban.key) and ban.key not in self._dropped:
+                    self.engine.ban_table.unban(ban.key, maker="store")  # lifted; or lifted and made again, shorter
+                    if stored is not None:
+                        self._put(stored)
         with self._lock:
+            if not self._overflowed:
+                self._dropped.clear()
             self._owed = self._queued
             self._behind = False
             self._progress.notify_all()
@@ -638,7 +651,7 @@ class Sync:
             return
         synced = self._read_once.is_set()
         self._fresh()
-        self._queue, self._in_flight, self._unseen, self._held = {}, {}, {}, {}
+        self._queue, self._in_flight, self._unseen, self._held, self._dropped = {}, {}, {}, {}, set()
         _, self._followed = self.engine.ban_table.changes()
         self._overflowed, self._behind, self._owed, self._unwritten = False, not synced, 0, {}
         self.counts = dict.fromkeys(self.counts, 0)

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,44 @@ def test_lifts_find_room_when_bans_do_not(place):
         assert expected == keys(place)
     finally:
         sync.close()
+
+
+def test_a_ban_without_room_is_not_lifted_by_the_lift_before_it():
+    """Lifted, written, and banned again while the queue is full: what the store then says of the lift is older."""
+    store, engine = MemoryStore(), FakeEngine()
+    engine.ban("10.0.0.1", duration=3600)
+    sync = Sync(engine, store, queue=1)  # not started: each step of its threads is taken here
+    sync._cursor = store.watch(None, timeout=0).cursor
+    sync._resync("first", sync._cursor)
+    sync._write_batch()
+    engine.unban("10.0.0.1")
+    sync._follow()
+    sync._write_batch()
+    engine.ban("10.0.0.2", duration=3600)
+    engine.ban("10.0.0.1", duration=60)
+    sync._follow()
+    assert 1 == sync.health()["dropped"]
+    sync._take(store.watch(sync._cursor, timeout=0).changes)
+
+    assert engine.banned("10.0.0.1")
+    sync._write_batch()
+    sync._resync("overflow")
+    sync._write_batch()
+    assert {"10.0.0.1", "10.0.0.2"} == keys(store)
+    assert set() == sync._dropped
+
+
+def test_what_was_shortened_while_nobody_looked_is_shorter_here():
+    """A ban that others lifted and made again, shorter, ends when the store says, also after a whole reading."""
+    store, engine = MemoryStore(), FakeEngine()
+    store.set(Ban("10.0.0.1", expires=time.time() + 9000))
+    sync = Sync(engine, store)
+    sync._resync("first", store.watch(None, timeout=0).cursor)
+    short = Ban("10.0.0.1", expires=time.time() + 60)
+    store.apply([("10.0.0.1", None), ("10.0.0.1", short)])
+    sync._resync("trimmed", store.watch(None, timeout=0).cursor)
+
+    assert short.expires == pytest.approx(engine.ban_table.get("10.0.0.1").expires, abs=0.01)
 
 
 def test_a_lift_without_room_is_undone_and_said(monkeypatch, caplog):
