@@ -74,7 +74,8 @@ class Engine(EngineCore):
         ban_table: the bans, which outlive swaps; `ban_table.changes` says what changed in it.
         on_swap: list of callables; append one to be called with a `Swap` each time that other rules are in force. They
             run in the thread that swapped; what they raise is logged by "gobanfast.rules", and stops neither the swap
-            nor the others.
+            nor the others. Of swaps in several threads, or made by one of them, a callable may hear in any order: the
+            highest `generation` is in force.
     Threads: any number may decide while another swaps; each decision is made by one ruleset,
         old or new, never a mixture.
     """

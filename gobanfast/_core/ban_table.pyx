@@ -320,7 +320,7 @@ cdef class BanTable:
         cdef gbf_ban_key wanted
         cdef gbf_ban ban
         read_key(key, &wanted)
-        if self.make(&wanted, duration, reason, rule, by_number(by), self.moment(now), &ban) == GBF_BAN_REFUSED:
+        if self.make(&wanted, duration, reason, rule, by_number(by, "by"), self.moment(now), &ban) == GBF_BAN_REFUSED:
             return None
         return self.ban_of(&ban)
 
@@ -335,13 +335,13 @@ cdef class BanTable:
         """
         cdef gbf_ban entry
         cdef uint64_t moment = self.moment(now)
-        cdef uint8_t by = by_number(maker)
+        cdef uint8_t by = by_number(maker, "maker")
         cdef int outcome = GBF_BAN_REFUSED
         read_key(ban.key, &entry.key)
         entry.expires = GBF_BAN_FOREVER if ban.expires is None else self.from_unix(ban.expires)
         entry.created = self.from_unix(ban.created)
         entry.count = min(max(ban.count, 1), 0xFFFF)
-        entry.by = by_number(ban.by)
+        entry.by = by_number(ban.by, "by")
         with self._lock:
             entry.reason = self.number(ban.reason, 0)
             entry.rule = self.number(ban.rule, entry.reason)
@@ -355,7 +355,7 @@ cdef class BanTable:
         cdef gbf_ban_key wanted
         cdef gbf_ban ban
         cdef uint64_t moment = self.moment(now)
-        cdef uint8_t by = by_number(maker)
+        cdef uint8_t by = by_number(maker, "maker")
         cdef int lifted
         read_key(key, &wanted)
         with self._lock:
@@ -370,7 +370,7 @@ cdef class BanTable:
         cdef gbf_ban ban
         cdef uint64_t until = GBF_BAN_FOREVER if expires is None else self.from_unix(expires)
         cdef uint64_t moment = self.moment(now)
-        cdef uint8_t by = by_number(maker)
+        cdef uint8_t by = by_number(maker, "maker")
         cdef int extended
         read_key(key, &wanted)
         with self._lock:
@@ -431,7 +431,7 @@ cdef class BanTable:
         """
         cdef uint64_t first, cursor, head
         cdef int32_t count, i
-        cdef int skipped = -1 if skip is None else by_number(skip)
+        cdef int skipped = -1 if skip is None else by_number(skip, "skip")
         cdef gbf_ban_change *found
         cdef list told = []
         if since is None:
@@ -548,9 +548,9 @@ cdef class BanTable:
         return f"<BanTable {len(self)} of {self.capacity} bans>"
 
 
-cdef uint8_t by_number(str by) except? 0:
+cdef uint8_t by_number(str by, str argument) except? 0:
     if by not in MAKERS:
-        raise ValueError(f"by={by!r} is not one of {', '.join(MAKERS)}")
+        raise ValueError(f"{argument}={by!r} is not one of {', '.join(MAKERS)}")
     return MAKERS.index(by)
 
 

@@ -143,7 +143,7 @@ def test_a_cursor_that_is_no_number_of_64_bits(wrong: int) -> None:
     """Misuse is an error."""
     with pytest.raises(OverflowError):
         BanTable().changes(wrong)
-    with pytest.raises(ValueError, match="by='nobody' is not one of manual, rule, tracker, import, store"):
+    with pytest.raises(ValueError, match="skip='nobody' is not one of manual, rule, tracker, import, store"):
         BanTable().changes(1, skip="nobody")
 
 
