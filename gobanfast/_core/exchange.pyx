@@ -340,7 +340,7 @@ cdef class Exchange:
                 return False
             rest, hop, names = [], self._about.hop, self._about.names(trust)
             walk.hop, walk.rest = <PyObject *>hop, <PyObject *>rest
-        if listed and (trusted or walk.held != NULL):
+        if trusted:
             self.hold()  # Python code runs before the last that reads what was scanned
         if trusted and listed:
             if names is None:
@@ -422,6 +422,8 @@ cdef class Exchange:
         request.wanted = state.wanted(True)
         if guard._logs and request.wanted == FINGERPRINT:
             request.wanted = SHAPE  # a line has both
+        if walk.held != NULL and (request.wanted == SLOTS or core.candidate is not None):
+            self.hold()
         try:
             if not self.open(trust, trusted, plan, request.wanted != SLOTS or state.compiled.requests is not None,
                              request.wanted, &scanned, &walk):
@@ -471,6 +473,7 @@ cdef class Exchange:
         complete_hashes(d, scanned)
         if not line:
             return 0
+        self.hold()
         if self._pairs is not None:
             d._kept, count = self._pairs, len(<tuple>self._pairs)
         else:
