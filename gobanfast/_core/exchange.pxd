@@ -25,6 +25,7 @@ cdef class GuardCore:
     cdef RequestIds _ids
     cdef bint _logs                     # whether lines of a log are made of decisions, and of plain allows, too
     cdef bint _logs_allows
+    cdef bint _skips                    # whether nobody is to be told of plain allows
     cdef bint _binds                    # whether a challenge is bound to the fingerprint
 
 

@@ -26,6 +26,7 @@ class GuardCore:
         finishers: tuple[Callable[[Exchange], object], ...],
         logs: Literal["none", "some", "all"],
         binds: bool,
+        skips: bool = False,
     ) -> Self: ...
     @property
     def engine(self) -> Any: ...

@@ -93,11 +93,12 @@ cdef class GuardCore:
         finishers: called with an exchange whose response is over.
         logs: which decisions a log makes lines of: "none", "some" (no plain allows) or "all".
         binds: whether a challenge is bound to the client's fingerprint.
+        skips: whether nobody is to be told of plain allows.
     """
 
     @classmethod
     def _make(cls, engine not None, *, RequestIds ids not None, own_trust, tuple names, bint has_observers,
-              tuple finishers not None, str logs not None, bint binds):
+              tuple finishers not None, str logs not None, bint binds, bint skips=False):
         cdef GuardCore guard
         decide = engine.decide
         own = isinstance(engine, EngineCore) and type(engine).decide is EngineCore.decide
@@ -105,7 +106,7 @@ cdef class GuardCore:
         guard.engine, guard._decide, guard._core = engine, decide, engine if own else None
         guard._ids, guard.own_trust, guard.names = ids, own_trust, names
         guard.has_observers, guard.finishers, guard._binds = has_observers, finishers, binds
-        guard._logs, guard._logs_allows = logs != "none", logs == "all"
+        guard._logs, guard._logs_allows, guard._skips = logs != "none", logs == "all", skips
         return guard
 
 
@@ -319,7 +320,7 @@ cdef class Exchange:
             return self._refusal
         if not allowed:
             response = (<object>guard).respond(self)
-        elif guard.has_observers:
+        elif guard.has_observers and not (guard._skips and state is not None and is_plain_allow(<Decision>decision)):
             (<object>guard).notify(self)
         if response is None and self._handshake is not None and guard.names is not None:
             response = (<object>guard).misdirected(self)

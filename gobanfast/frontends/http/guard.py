@@ -115,6 +115,7 @@ class HttpGuard(GuardCore):
             finishers=tuple(observer.finish for observer in observers if hasattr(observer, "finish")),
             logs="none" if log is None else "all" if getattr(log, "samples_allow", True) else "some",
             binds=isinstance(challenge, Challenge) and challenge.bind != "client",
+            skips=log is not None and len(observers) == 1 and not getattr(log, "samples_allow", True),
         )
         self.challenge, self.mount = challenge, mount
         self.contact, self.show_reason = contact, show_reason
