@@ -1,4 +1,4 @@
-"""EngineCore: hot-path calls over an immutable snapshot of rules and live state, and the swap of snapshots."""
+"""EngineCore: hot-path calls over an immutable snapshot, and its swap. Long because snapshot and calls share fields."""
 
 cimport cython
 from cpython.ref cimport PyObject

@@ -1,4 +1,4 @@
-"""Header scan over pairs of bytes or a WSGI environ: values by slot, fingerprint gh2 and shape gs1."""
+"""Header scan: values by slot, fingerprint gh2, shape gs1. Long because pairs and environs share one walk."""
 
 cimport cython
 from cpython.bytearray cimport (
