@@ -273,7 +273,6 @@ cdef class Decision:
 
 
 @cython.final
-@cython.no_gc
 cdef class SignalDecision(Decision):
     """A Decision that took other signals than the address in; it keeps them, and the vector they came to."""
 

@@ -114,7 +114,6 @@ _plan = HeaderPlan()  # of walks that no rules want
 
 
 @cython.freelist(64)
-@cython.no_gc
 cdef class Exchange:
     """One HTTP request and its response; an adapter makes one, calls `begin`, then sends a response and calls `finish`.
 

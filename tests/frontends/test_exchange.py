@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from contextlib import contextmanager
 
 import pytest
@@ -275,6 +277,32 @@ def test_an_adapter_for_another_server():
         ("allow", let_in.request_id, 0), ("ban", refused.request_id, 0), ("allow", let_in.request_id, 200),
         ("ban", refused.request_id, 403),
     ] == seen  # fmt: skip
+
+
+class Held:
+    """What an environ holds that must not outlive its request."""
+
+
+@pytest.mark.parametrize("stores_start", [False, True])
+@pytest.mark.parametrize("options", [{}, {"on_decision": lambda decision, request_id: None}])
+def test_an_environ_does_not_outlive_its_request(stores_start, options):
+    """It holds the decision, which holds it, and `start_response`, too, where a framework puts that there (Pylons)."""
+    held = []
+
+    def app(environ, start_response):
+        environ["held"] = Held()
+        held.append(weakref.ref(environ["held"]))
+        if stores_start:
+            environ["start"] = start_response
+        start_response("200 OK", [])
+        return [b""]
+
+    middleware = wsgi.Gobanfast(app, Engine(Ruleset.from_text(HEADERS)), **options)
+
+    assert "200 OK" == ask_wsgi(middleware, HTTP_USER_AGENT="xtool/1")[0]
+    gc.collect()
+
+    assert None is held[0]()
 
 
 class Ends:
