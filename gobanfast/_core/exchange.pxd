@@ -53,6 +53,7 @@ cdef class Exchange:
     cdef Decision decide_here(self, EngineState state, object trust, bint trusted)
     cdef int outlive(self, SignalDecision d, gbf_headers *scanned, HeaderWalk *walk) except -1
     cdef int look(self) except -1
+    cdef int look_again(self) except -1
     cdef object hold(self)
     cdef list headers_for(self, object headers)
     cdef list texts_for(self, object headers)

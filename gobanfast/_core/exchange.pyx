@@ -145,6 +145,8 @@ cdef class Exchange:
     def _make(GuardCore guard not None, headers, *, peer, method, path, str mount not None="", http=None,
               scheme="http", handshake=None, mode="enforce", about=None):
         cdef Exchange made
+        if not same(mode, "enforce") and not same(mode, "observe") and not same(mode, "off"):
+            raise ValueError(f"mode={mode!r} is not one of enforce, observe, off")
         made = new_exchange(guard, headers, peer, method, path, mount, http, scheme, handshake, mode)
         made._about = about
         return made
@@ -179,7 +181,10 @@ cdef class Exchange:
         if self.status == 0:
             self.status = status or self._sent or 500
             for finish in self._guard.finishers:
-                finish(self)
+                try:
+                    finish(self)
+                except Exception as error:  # the response is over: nothing is left to refuse
+                    (<object>self._guard).unfinished(self, error)
 
     @property
     def guard(self):
@@ -240,7 +245,8 @@ cdef class Exchange:
     cdef object text_of(self, int which, str key):
         cdef object value
         if isinstance(self._headers, dict):
-            return (<dict>self._headers).get(key, "")
+            value = (<dict>self._headers).get(key, "")
+            return value if type(value) is str else str(value)
         self.look()
         if self._kept[which] == NULL:
             return ""
@@ -259,6 +265,14 @@ cdef class Exchange:
         finally:
             if walk.kept != NULL:
                 gbf_headers_free(&scanned)
+        return 0
+
+    cdef int look_again(self) except -1:
+        """The same after an error; headers that cannot be walked are none from now on."""
+        try:
+            self.look()
+        except Exception:
+            self._walked = True
         return 0
 
     cdef object hold(self):
@@ -281,6 +295,7 @@ cdef class Exchange:
             self.failed = True
             if self.request_id is None:
                 self.request_id = guard._ids.make()
+            self.look_again()
             response = (<object>guard).failed(self, error)
         if response is None or not same(self.mode, "enforce"):
             return None
@@ -301,6 +316,8 @@ cdef class Exchange:
                 trust = state.trust
         if trust is None:
             trust = (<object>guard).trust_of(guard.engine.snapshot if state is None else state)
+        if self._peer is not None and type(self._peer) is not str:
+            raise TypeError(f"peer is {type(self._peer).__name__}, not an address as text")
         if begins_address(self._peer):
             trusted = self._peer in trust.peers
         else:
@@ -490,6 +507,8 @@ cdef class Exchange:
         """A list of these pairs of bytes and of ours."""
         cdef list made
         cdef Py_ssize_t i, count
+        if self.request_id is None:
+            raise RuntimeError("an exchange that has not begun has no response headers")
         if type(headers) is not list and type(headers) is not tuple:
             headers = list(headers)
         count = gbf_row_count(headers)
@@ -509,6 +528,8 @@ cdef class Exchange:
     cdef list texts_for(self, object headers):
         """The same for pairs of str."""
         cdef list made = list(headers)
+        if self.request_id is None:
+            raise RuntimeError("an exchange that has not begun has no response headers")
         for pair in made:
             name = pair[0]
             if len(name) == 12 and name.lower() == "x-request-id":
@@ -527,6 +548,8 @@ cdef Exchange new_exchange(GuardCore guard, object headers, object peer, object 
         headers = dict(headers)
     made._guard, made._headers, made._peer, made._method = guard, headers, peer, method
     made.path, made.mount, made.http, made._scheme = path, mount, http, scheme
+    if type(peer) is not str and isinstance(peer, str):
+        made._peer = str.__str__(peer)  # as text it is an address like any other
     made._handshake, made.mode = handshake, mode
     return made
 

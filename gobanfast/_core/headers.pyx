@@ -69,6 +69,7 @@ cdef extern from *:
     char *bytes_at "PyBytes_AS_STRING"(PyObject *text) noexcept
     Py_ssize_t bytes_length "PyBytes_GET_SIZE"(PyObject *text) noexcept
     int is_bytes "PyBytes_CheckExact"(PyObject *text) noexcept
+    int is_kind_of_bytes "PyBytes_Check"(PyObject *text) noexcept
 
 
 UA_FAMILIES = (
@@ -428,7 +429,7 @@ cdef int keep_more(HeaderWalk *walk, uint32_t which, PyObject *value) except -1:
     cdef Py_ssize_t length
     cdef bytes between
     cdef char *end
-    if is_bytes(walk.kept[which]):
+    if is_kind_of_bytes(walk.kept[which]):
         first = <object>walk.kept[which]
         joined = PyByteArray_FromStringAndSize(bytes_at(walk.kept[which]), bytes_length(walk.kept[which]))
         Py_INCREF(joined)

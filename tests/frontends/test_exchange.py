@@ -305,6 +305,88 @@ def test_an_environ_does_not_outlive_its_request(stores_start, options):
     assert None is held[0]()
 
 
+@pytest.mark.parametrize(
+    ("headers", "more"),
+    [
+        (None, {}), (5, {}), ([], {"http": 1.1}), ({"REQUEST_METHOD": "GET", "HTTP_ACCEPT": 5}, {"path": None}),
+        (map(len, [5] * 50), {}),
+        ([], {"peer": b"127.0.0.1"}), ([(b"a", b"b", b"c")], {}), ([], {"method": b"GET"}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("peer", [PROXY, GOOD])
+def test_what_is_no_request_is_answered_by_on_error(peer, headers, more):
+    """`begin` raises nothing, and the exchange can be asked for its texts."""
+    engine = Engine(Ruleset.from_text(HEADERS))
+    asked = {"peer": peer, "method": "GET", "path": "/x/y"} | more
+    told = []
+    for on_error in ("refuse", "allow"):
+        exchange = Exchange(HttpGuard(engine, trust=[PROXY], on_error=on_error), headers, **asked)
+        response = exchange.begin()
+        assert exchange.failed
+        assert isinstance(exchange.accept + exchange.host, str)
+        told.append(response and response.status)
+
+    assert [503, None] == told
+
+
+def test_a_peer_that_is_a_kind_of_str_is_an_address():
+    """Rules hold for it; it is no UNIX socket."""
+
+    class Text(str):
+        __slots__ = ()
+
+    guard = HttpGuard(Engine(Ruleset.from_text(HEADERS)), trust=["unix"])
+    exchange = Exchange(guard, [(b"x-forwarded-for", GOOD.encode())], peer=Text(BANNED), method="GET", path="/")
+
+    assert 403 == exchange.begin().status
+
+
+def test_repeated_values_may_be_a_kind_of_bytes():
+    """They are joined like others."""
+
+    class Text(bytes):
+        __slots__ = ()
+
+    exchange = Exchange(
+        HttpGuard(Engine(Ruleset.from_text(HEADERS))),
+        [(b"accept", Text(b"a")), (b"accept", b"b"), (b"cookie", b"c=1"), (b"cookie", Text(b"d=2"))],
+        peer=GOOD, method="GET", path="/",
+    )  # fmt: skip
+
+    assert None is exchange.begin()
+    assert ("a,b", "c=1; d=2") == (exchange.accept, exchange.cookies)
+
+
+def test_misuse_of_an_exchange_is_told():
+    """A mode that is none would refuse nobody; before `begin` there is no id to put on a response."""
+    guard = HttpGuard(Engine(Ruleset.from_text(HEADERS)))
+
+    with pytest.raises(ValueError, match="mode='junk' is not one of enforce, observe, off"):
+        Exchange(guard, [], peer=GOOD, method="GET", path="/", mode="junk")
+    exchange = Exchange(guard, [], peer=GOOD, method="GET", path="/")
+    for text in (False, True):
+        with pytest.raises(RuntimeError, match="has not begun"):
+            exchange.response_headers([], text=text)
+
+
+def test_a_finish_that_raises_is_logged(caplog):
+    """The response is over: it reaches neither the server nor the other observers."""
+    ends = []
+
+    class Broken(Ends):
+        def finish(self, exchange):
+            ends.append(exchange.status)
+            raise OSError("no end")
+
+    guard = HttpGuard(Engine(Ruleset.from_text(HEADERS)), on_decision=Broken())
+    exchange = Exchange(guard, [], peer=GOOD, method="GET", path="/")
+    exchange.begin()
+    exchange.finish(200)
+
+    assert [200] == ends
+    assert "noting its end failed" in caplog.text
+
+
 class Ends:
     """Notes the status of each exchange at its end."""
 

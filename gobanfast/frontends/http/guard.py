@@ -260,6 +260,10 @@ class HttpGuard(GuardCore):
             return None
         return self.denial(exchange, "unavailable", told=False)
 
+    def unfinished(self, exchange: Exchange, error: Exception) -> None:
+        """Logs what an observer's `finish` raised."""
+        logger.error("request %s: noting its end failed", exchange.request_id, exc_info=error)
+
 
 def challengers(ruleset: Ruleset) -> list[str]:
     """What challenges clients by these rules: rules, trackers, the score."""
