@@ -2,7 +2,8 @@
 
 The full triple has 100 rules (prefixes, AS numbers, server names, user agents, paths), 100,000 bans, trackers of
 distinct fingerprints and of rates, and the score. Requests come from 2,000 clients, to 200 names, with 64 sets of
-headers, every str and list made anew before its round. Growth: the same with other numbers of rules and bans.
+headers, every object made anew, a few requests at a time, just before they are decided; "new clients": each from an
+address of its own. Growth: the same with other numbers of rules and bans.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench_headers import BROWSER, copy
-from benchmarks.cases import Case, Data, timed
+from benchmarks.cases import Case, Data, few, timed
 from benchmarks.tables import SEED
 
 SUITE = "engine"
@@ -53,19 +54,21 @@ def engine(rule_count: int, bans: int, sections: str = SECTIONS) -> Any:
     return made
 
 
-def requests(count: int, seed: int = SEED) -> list[Request]:
-    """As many requests, skewed: a few clients and names make most of them."""
+def requests(count: int, seed: int = SEED, *, new: bool = False) -> Iterator[list[Request]]:
+    """As many requests in lists of a few, skewed: some clients and names make most of them. `new`: no client twice."""
     random = np.random.default_rng(seed)
-    clients = np.minimum(random.zipf(1.3, count), CLIENTS)
-    names = np.minimum(random.zipf(1.5, count), NAMES)
-    headers = [copy(BROWSER) for _ in range(FINGERPRINTS)]
-    for number, pairs in enumerate(headers):
-        pairs[6] = (b"user-agent", pairs[6][1] + b" b%d" % number)
-    fingerprints = random.integers(0, FINGERPRINTS, count)
-    return [
-        (f"198.{18 + client // 65536}.{client // 256}.{client % 256}", f"w{name}.shop.example", headers[number])
-        for client, name, number in zip(clients.tolist(), names.tolist(), fingerprints.tolist(), strict=True)
-    ]
+    drawn = np.minimum(random.zipf(1.3, count), CLIENTS)
+    clients = range(count) if new else drawn.tolist()
+    names = np.minimum(random.zipf(1.5, count), NAMES).tolist()
+    fingerprints = random.integers(0, FINGERPRINTS, count).tolist()
+
+    def request(number: int) -> Request:
+        client, headers = clients[number], copy(BROWSER)
+        headers[6] = (b"user-agent", headers[6][1] + b" b%d" % fingerprints[number])
+        address = f"198.{18 + client // 65536}.{client // 256 % 256}.{client % 256}"
+        return address, f"w{names[number]}.shop.example", headers
+
+    return few(request, count)
 
 
 def decide_each(decide: Any, asked: list[Request]) -> None:
@@ -84,9 +87,8 @@ def noop_each(noop: Any, asked: list[Request]) -> None:
 
 
 def case(group: str, name: str, kind: str, each: Any, target: Any) -> Case:
-    return Case(
-        SUITE, group, name, kind, COUNT, prepare=partial(requests, COUNT), run=partial(each, target)  # type: ignore[arg-type]
-    )  # fmt: skip
+    prepare = partial(requests, COUNT, new="new clients" in group)
+    return Case(SUITE, group, name, kind, COUNT, prepare=prepare, run=partial(each, target))  # type: ignore[arg-type]
 
 
 def cases(data: Data) -> Iterator[Case]:
@@ -94,6 +96,7 @@ def cases(data: Data) -> Iterator[Case]:
 
     groups = {
         "full triple": (decide_each, engine(RULES, BANS)),
+        "full triple, new clients": (decide_each, engine(RULES, BANS)),
         "triple, rules only": (decide_each, engine(RULES, 0, "")),
         "address only, bans on": (address_each, engine(RULES, BANS, "")),
         "address only": (address_each, engine(RULES, 0, "")),

@@ -1,7 +1,8 @@
 """What guarding a web application costs a request: middlewares around one application, and servers under load.
 
-`asgi` and `fastapi` drive the application itself, in one event loop, no server; `wsgi` calls it. A figure is the time
-of one request of 13 headers from a new address; what a middleware adds is the difference to "bare". `load` puts servers
+`asgi` and `fastapi` drive the application itself, no server; `wsgi` calls it. A figure is the time of one request of 13
+headers from a new address, made of fresh objects, a few requests at a time, just before they are answered; what a
+middleware adds is the difference to "bare". `load` puts servers
 under `wrk` and tells the time of its processor that a server takes for an answer: what a server with one core loses in
 requests a second is the ratio to the bare one.
 """
@@ -19,11 +20,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench_headers import BROWSER
-from benchmarks.cases import Case, Data, Row, timed
+from benchmarks.bench_headers import BROWSER, copy
+from benchmarks.cases import Case, Data, Row, few, timed
 
 SUITE = "http"
 CAPTION = "Web requests: ns median (best)"
@@ -128,7 +130,6 @@ SUBJECTS: dict[str, list[tuple[str, str, Callable[[Any], Any]]]] = {
         ("bare", "yardstick", lambda app: app),
         ("gobanfast", "ours", guarded),
         ("Starlette CORSMiddleware", "peer", with_cors),
-        ("Starlette BaseHTTPMiddleware, no-op", "peer", with_base),
     ],
     "fastapi": [
         ("bare", "yardstick", lambda app: app),
@@ -141,20 +142,15 @@ SUBJECTS: dict[str, list[tuple[str, str, Callable[[Any], Any]]]] = {
 }
 
 
-def scopes(peer: str | None, headers: list[tuple[bytes, bytes]], app: Any = None) -> list[dict[str, Any]]:
-    """Requests of as many clients, fresh objects all; `peer` None: each client is its own."""
-    made = []
-    for number in range(COUNT):
-        address = peer or f"198.51.{number // 250}.{number % 250}"
-        made.append(
-            {
-                "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
-                "path": "/", "raw_path": b"/", "query_string": b"", "root_path": "", "client": (address, 4711),
-                "server": ("127.0.0.1", 80), "headers": [(bytes(name), bytes(value)) for name, value in headers],
-                "state": {}, **({"app": app} if app is not None else {}),
-            }
-        )  # fmt: skip
-    return made
+def scope_of(number: int, peer: str | None, headers: list[tuple[bytes, bytes]], app: Any = None) -> dict[str, Any]:
+    """A request, fresh objects all; `peer` None: each number is another client's."""
+    address = peer or f"198.51.{number // 250}.{number % 250}"
+    return {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
+        "path": "/", "raw_path": b"/", "query_string": b"", "root_path": "", "client": (address, 4711),
+        "server": ("127.0.0.1", 80), "headers": copy(headers), "state": {},
+        **({"app": app} if app is not None else {}),
+    }  # fmt: skip
 
 
 async def receive() -> dict[str, Any]:
@@ -170,6 +166,16 @@ async def drive(app: Any, requests: list[dict[str, Any]]) -> None:
         await app(requests.pop(), receive, send)  # and lets go of it, as a server does
 
 
+def step(app: Any, requests: list[dict[str, Any]]) -> None:
+    """The same for what never waits, without a loop: starting one takes as long as many requests."""
+    while requests:
+        try:
+            app(requests.pop(), receive, send).send(None)
+        except StopIteration:
+            continue
+        raise RuntimeError("the application waits")
+
+
 def cases(data: Data) -> Iterator[Case]:
     loop = asyncio.new_event_loop()
     for group, subjects in SUBJECTS.items():
@@ -181,29 +187,32 @@ def cases(data: Data) -> Iterator[Case]:
                 data.skipped[name] = str(error)
                 continue
             state = inner if group == "fastapi" else None
-            yield asgi_case(loop, group, name, kind, app, lambda state=state: scopes(None, BROWSER, state))
+            yield asgi_case(loop, group, name, kind, app, partial(scope_of, peer=None, headers=BROWSER, app=state))
     behind = guarded(application, ("10.0.0.0/8",))
-    yield asgi_case(loop, "asgi behind a proxy", "bare", "yardstick", application, proxied)
-    yield asgi_case(loop, "asgi behind a proxy", "gobanfast", "ours", behind, proxied)
+    proxied = partial(scope_of, peer="10.0.0.1", headers=BROWSER + FORWARDED)
+    yield asgi_case(None, "asgi behind a proxy", "bare", "yardstick", application, proxied)
+    yield asgi_case(None, "asgi behind a proxy", "gobanfast", "ours", behind, proxied)
     yield from wsgi_cases()
 
 
-def proxied() -> list[dict[str, Any]]:
-    return scopes("10.0.0.1", BROWSER + FORWARDED)
+def asgi_case(loop: Any, group: str, name: str, kind: Any, app: Any, make: Any) -> Case:
+    if group == "fastapi":  # whose middlewares wait
 
-
-def asgi_case(loop: Any, group: str, name: str, kind: Any, app: Any, prepare: Any) -> Case:
-    return Case(SUITE, group, name, kind, COUNT, prepare, lambda made: loop.run_until_complete(drive(app, made)))
+        def run(made: Any) -> None:
+            loop.run_until_complete(drive(app, made))
+    else:
+        run = partial(step, app)
+    return Case(SUITE, group, name, kind, COUNT, lambda: few(make, COUNT), run)
 
 
 def wsgi_cases() -> Iterator[Case]:
     from gobanfast.frontends.wsgi import Gobanfast
 
-    named = {"HTTP_" + name.decode().upper().replace("-", "_"): value.decode() for name, value in BROWSER}
     base = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "SERVER_PROTOCOL": "HTTP/1.1", "wsgi.url_scheme": "http"}
 
-    def prepare() -> list[dict[str, Any]]:
-        return [named | base | {"REMOTE_ADDR": f"198.51.{i // 250}.{i % 250}"} for i in range(COUNT)]
+    def environ_of(number: int) -> dict[str, Any]:
+        named = {"HTTP_" + name.decode().upper().replace("-", "_"): value.decode() for name, value in BROWSER}
+        return named | base | {"REMOTE_ADDR": f"198.51.{number // 250}.{number % 250}"}
 
     def start_response(status: str, headers: Any, exc_info: Any = None) -> None:
         pass
@@ -214,7 +223,7 @@ def wsgi_cases() -> Iterator[Case]:
 
     ours = Gobanfast(wsgi_application, engine())
     for name, kind, app in (("bare", "yardstick", wsgi_application), ("gobanfast", "ours", ours)):
-        yield Case(SUITE, "wsgi", name, kind, COUNT, prepare, lambda made, app=app: each(app, made))  # type: ignore[arg-type]
+        yield Case(SUITE, "wsgi", name, kind, COUNT, lambda: few(environ_of, COUNT), partial(each, app))  # type: ignore[arg-type]
 
 
 # ---- servers under load, by `wrk`
