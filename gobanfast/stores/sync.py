@@ -201,9 +201,10 @@ class Sync:
         atexit.unregister(self.close)
 
     def health(self) -> dict[str, Any]:
-        """How the tie is doing: for metrics, readiness probes and `engine.status()`. Asks nobody, returns at once."""
-        if not self._stopping:
-            self._follow()
+        """How the tie is doing: for metrics, readiness probes, `engine.status()` and signal handlers.
+
+        Takes no lock and asks nobody: what was banned in the last milliseconds may not be in `queue` yet.
+        """
         return {
             "store": self.store.uri,
             "shared": self.store.shared,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import stores_fakes
 from gobanfast.bans import Ban
 from gobanfast.stores import Sync
@@ -82,6 +84,7 @@ def test_an_extended_ban_is_written_and_an_evicted_one_is_not_lifted(syncs):
     evicting = Sync(small, store)
     small.ban("198.51.100.1", duration=60)
     small.ban("198.51.100.2", duration=600)
+    assert not evicting.flush(0)
     assert 2 == evicting.health()["queue"]
     evicting.start()
     assert evicting.flush()
@@ -116,6 +119,7 @@ def test_a_feed_that_runs_ahead_loses_no_ban(syncs, caplog):
     with sync._lock:
         for n in range(WINDOW):
             engine.ban(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}")
+        assert not sync.flush(0)
         assert WINDOW == sync.health()["dropped"]
         assert sync.health()["behind"]
     assert sync.flush(WAIT)
@@ -123,3 +127,13 @@ def test_a_feed_that_runs_ahead_loses_no_ban(syncs, caplog):
     assert {ban.key for ban in engine.ban_table.bans()} == {ban.key for ban in store.scan()}
     assert WINDOW + 1 == sum(1 for _ in store.scan())
     assert 1 == sum("65536 changes came faster than they could be queued" in text for text in caplog.messages)
+
+
+def test_health_takes_no_lock(syncs):
+    """A signal handler may ask for it, whatever the thread that it interrupts is in the middle of."""
+    _, sync = syncs(MemoryStore())
+    asked = threading.Thread(target=sync.health, daemon=True)
+    with sync._at_rest, sync._lock, sync._wake._cond:
+        asked.start()
+        asked.join(WAIT)
+        assert not asked.is_alive()

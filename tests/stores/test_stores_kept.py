@@ -55,6 +55,7 @@ def test_flush_is_true_when_all_is_stored_though_the_queue_was_full(place):
     engine, sync = small(place)
     try:
         made = {engine.ban(f"10.0.{n >> 8}.{n & 255}", duration=3600).key for n in range(3000)}
+        assert not sync.flush(0)
         assert sync.health()["dropped"] > 0
         assert sync.flush(WAIT)
         assert made == keys(place)

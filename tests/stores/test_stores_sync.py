@@ -308,6 +308,7 @@ def test_a_full_queue_drops_loudly_and_makes_up_for_it(syncs, caplog):
             for n in range(30):
                 engine.ban(f"10.0.0.{n}")
             engine.unban("10.0.0.1")
+            assert not sync.flush(0)
             assert 20 == sync.health()["dropped"]
             assert 1 == sum("queue of 10 changes is full" in text for text in caplog.messages)
         expected = {f"10.0.0.{n}" for n in range(30) if n != 1}
