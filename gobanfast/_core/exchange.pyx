@@ -318,6 +318,8 @@ cdef class Exchange:
             trust = (<object>guard).trust_of(guard.engine.snapshot if state is None else state)
         if self._peer is not None and type(self._peer) is not str:
             raise TypeError(f"peer is {type(self._peer).__name__}, not an address as text")
+        if not isinstance(self._headers, (list, tuple, dict)):
+            self.hold()  # several read them: the engine, the decision, pages
         if begins_address(self._peer):
             trusted = self._peer in trust.peers
         else:

@@ -357,6 +357,18 @@ def test_repeated_values_may_be_a_kind_of_bytes():
     assert ("a,b", "c=1; d=2") == (exchange.accept, exchange.cookies)
 
 
+@pytest.mark.parametrize("engine", [Engine(Ruleset.from_text("{version: 1, rules: []}")), FakeEngine()])
+@pytest.mark.parametrize("peer", [PROXY, GOOD])
+def test_an_iterator_of_pairs_is_read_once_for_all(engine, peer):
+    """What decides and what comes after it find the same pairs, whichever reads them first."""
+    pairs = [(b"host", b"a"), (b"accept", b"text/html")]
+    exchange = Exchange(HttpGuard(engine, trust=[PROXY]), iter(pairs), peer=peer, method="GET", path="/")
+
+    assert None is exchange.begin()
+    assert tuple(pairs) == exchange.decision.headers
+    assert ("a", "text/html") == (exchange.host, exchange.accept)
+
+
 def test_misuse_of_an_exchange_is_told():
     """A mode that is none would refuse nobody; before `begin` there is no id to put on a response."""
     guard = HttpGuard(Engine(Ruleset.from_text(HEADERS)))
