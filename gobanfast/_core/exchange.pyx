@@ -515,6 +515,8 @@ cdef class Exchange:
             headers = list(headers)
         count = gbf_row_count(headers)
         for i in range(count):
+            if type(headers) is list and type(<object>gbf_rows_of(headers)[i]) is not tuple:
+                headers = tuple(headers)  # such a pair may run Python code, which may change the list
             if is_request_id(<object>gbf_rows_of(headers)[i]):  # the application has said one
                 made = list(headers)
                 break

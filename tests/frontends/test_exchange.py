@@ -369,6 +369,22 @@ def test_an_iterator_of_pairs_is_read_once_for_all(engine, peer):
     assert ("a", "text/html") == (exchange.host, exchange.accept)
 
 
+def test_a_list_that_shrinks_under_its_own_pairs_is_what_it_was():
+    """A pair may be an object of the application, whose code runs when its name is asked for."""
+
+    class Pair:
+        def __getitem__(self, at):
+            headers.clear()
+            return b"x"
+
+    pairs = [(b"a", b"b"), Pair(), *[(b"a", bytes(100)) for _ in range(2000)]]
+    headers = list(pairs)
+    exchange = Exchange(HttpGuard(FakeEngine()), [], peer=GOOD, method="GET", path="/")
+    exchange.begin()
+
+    assert [*pairs, (b"x-request-id", exchange.request_id.encode())] == exchange.response_headers(headers)
+
+
 def test_misuse_of_an_exchange_is_told():
     """A mode that is none would refuse nobody; before `begin` there is no id to put on a response."""
     guard = HttpGuard(Engine(Ruleset.from_text(HEADERS)))
