@@ -59,7 +59,7 @@ class Challenge:
         clock: Callable[[], float] = time.time,
     ) -> None:
         if isinstance(keys, (str, bytes)) or not keys:
-            raise ValueError("challenge keys must be a list of at least one; the first signs")
+            raise ValueError("challenge keys must be a list of at least one; write Challenge([key])")
         self._keys = [key.encode() if isinstance(key, str) else key for key in keys]
         short = [index for index, key in enumerate(self._keys) if len(key) < KEY_BYTES]
         if short:

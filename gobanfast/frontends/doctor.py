@@ -97,7 +97,7 @@ def examine(
             Finding(
                 "no-challenge",
                 "warning",
-                f"{', '.join(challenging[:5])} challenge, and no challenge is configured: they refuse",
+                f"no challenge is configured, so these refuse whom they challenge: {', '.join(challenging[:5])}",
                 "give the frontend a Challenge, or challenge='allow' to leave it to the application",
             )
         )

@@ -287,7 +287,7 @@ def parse_prefixes(prefixes: Iterable[str]) -> list[str]:
     found = []
     for text in prefixes:
         if text == "*" or text.endswith("/0"):
-            raise ValueError(f"trust {text!r} believes everyone, so anyone could be anyone; name the proxies' prefixes")
+            raise ValueError(f"trust {text!r} trusts everyone, so anyone could be anyone; name the proxies' prefixes")
         parse_prefix(text)
         found.append(text)
     return found

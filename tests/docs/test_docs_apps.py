@@ -47,7 +47,11 @@ rules:
   - {id: nobody, when: {header: {user-agent: {contains: nobody/}}}, action: challenge}
 """
 SECRETS = {"CHALLENGE_KEY": "k" * 16, "CHALLENGE_KEYS": f"{'n' * 16} {'o' * 16}", "GOBANFAST_TOKEN": "t" * 16}
-GUNICORN = {"flask_app.py": "flask_app:app", "settings.py": "project:application"}  # uvicorn runs the others
+GUNICORN = {  # uvicorn runs the others
+    "flask_app.py": ["flask_app:app"],
+    "settings.py": ["project:application"],
+    "aiohttp_app.py": ["aiohttp_app:app", "-k", "aiohttp.GunicornWebWorker"],
+}
 PROJECT = """
 import os
 from django.core.wsgi import get_wsgi_application
@@ -66,7 +70,7 @@ def test_program_guards(program, tmp_path, monkeypatch):
     """The file as the page has it, beside a rules file, under a server: a visitor gets to the application, and a probe
     and a client that is to be challenged do not."""
     name, text, port = program.split()[1], PROGRAMS[program], free_port()
-    for module in re.findall(r"^from (fastapi|flask) import", text, re.MULTILINE):
+    for module in re.findall(r"^from (fastapi|flask|aiohttp) import", text, re.MULTILINE):
         pytest.importorskip(module)
     (tmp_path / "rules.yaml").write_text(RULES)
     (tmp_path / name).write_text(text)
@@ -74,7 +78,7 @@ def test_program_guards(program, tmp_path, monkeypatch):
     for variable, value in SECRETS.items():
         monkeypatch.setenv(variable, value)
     if name in GUNICORN:
-        command = ["gunicorn", GUNICORN[name], "-w", "2", "--bind", f"127.0.0.1:{port}"]
+        command = ["gunicorn", *GUNICORN[name], "-w", "2", "--bind", f"127.0.0.1:{port}"]
     else:
         command = ["uvicorn", f"{name.removesuffix('.py')}:app", "--port", f"{port}"]
     pytest.importorskip(command[0])
@@ -83,7 +87,7 @@ def test_program_guards(program, tmp_path, monkeypatch):
         visitor, probe = get(port), get(port, "/.env", source="127.0.0.7")
         challenged = get(port, source="127.0.0.8", user_agent="nobody/1")
 
-    has_index = "@app.get" in text or name == "settings.py"
+    has_index = "@app.get" in text or name in {"settings.py", "aiohttp_app.py"}
     assert (200 if has_index else 404) == visitor[0]  # which is the application's, too
     assert (403, 403) == (probe[0], challenged[0])
     assert visitor[1]["x-request-id"] != probe[1]["x-request-id"]
@@ -146,7 +150,9 @@ if engine.decide("192.0.2.1").cause == "blocklist":  # wrong
 """
 
 
-@pytest.mark.skipif(not all(map(find_spec, ("mypy", "fastapi", "flask"))), reason="mypy, fastapi or flask is absent")
+@pytest.mark.skipif(
+    not all(map(find_spec, ("mypy", "fastapi", "flask", "aiohttp"))), reason="mypy or a framework is absent"
+)
 def test_programs_pass_a_strict_type_checker(tmp_path):
     """mypy --strict finds nothing in what the pages show, as files of a user's own project; a misspelt option, a value
     that an option does not take and an action that there is not are errors, and nothing else is."""

@@ -197,7 +197,7 @@ rules: [{id: rented, when: {prefix: 203.0.113.0/24}, action: challenge}]
     assert "This request needs a check" == json.loads(with_check[1]["body"])["title"]
     assert 1 == len(warnings)
     assert warnings == caplog.messages
-    for words in ("rule rented, tracker request_rate, the score challenge", "challenge=Challenge([key])"):
+    for words in ("they challenge: rule rented, tracker request_rate, the score", "challenge=Challenge([key])"):
         assert words in warnings[0]
 
 
@@ -626,6 +626,7 @@ def test_fastapi_finds_the_decision():
     [
         ({"trust": "10.0.0.0/8"}, "is one text; write a list of prefixes"),
         ({"challenge": "hard"}, "is not a Challenge"),
+        ({"challenge": {"keys": ["k" * 16]}}, "of type dict is not a Challenge"),
         ({"on_error": "ignore"}, "is not one of refuse, allow"),
         ({"routes": {"health": "off"}}, "route 'health'"),
         ({"routes": {"/health": "skip"}}, "route '/health'"),

@@ -92,9 +92,10 @@ class HttpGuard(GuardCore):
             raise ValueError(f"engine={engine!r} is not an Engine; write Engine.load({engine!r})")
         if isinstance(names, str):
             raise ValueError(f"names={names!r} is one text; write a list of names")
-        if not isinstance(challenge, Challenge) and challenge not in {"refuse", "allow"}:
-            raise ValueError(f"challenge={challenge!r} is not a Challenge, 'refuse' or 'allow'")
-        if on_error not in {"refuse", "allow"}:
+        if not isinstance(challenge, Challenge) and challenge not in ("refuse", "allow"):
+            given = repr(challenge) if isinstance(challenge, str) else f"of type {type(challenge).__name__}"
+            raise ValueError(f"challenge {given} is not a Challenge, 'refuse' or 'allow'; write Challenge([key])")
+        if on_error not in ("refuse", "allow"):
             raise ValueError(f"on_error={on_error!r} is not one of refuse, allow")
         mount = "" if mount is None else checked_mount(mount)
         for path, mode in (routes or {}).items():
@@ -124,8 +125,7 @@ class HttpGuard(GuardCore):
         challenging = challengers(engine.ruleset) if challenge == "refuse" else []
         if challenging:
             logger.warning(
-                "%s challenge, and no challenge is configured, so whom they challenge is refused; "
-                "write challenge=Challenge([key])",
+                "no challenge is configured, so these refuse whom they challenge: %s; write challenge=Challenge([key])",
                 ", ".join(challenging[:SHOWN]),
             )
         self.routes = tuple(sorted((routes or {}).items(), key=lambda route: -len(route[0])))
