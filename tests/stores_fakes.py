@@ -49,9 +49,11 @@ class Redis:
     """A redis-server of a test's own."""
 
     def __init__(self, folder, *options):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = 65_535
+        while self.port + 10_000 > 65_535:  # where a server of a cluster listens, too
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                self.port = free.getsockname()[1]
         self.folder, self.options = folder, options
         self.uri = f"redis://127.0.0.1:{self.port}/0"
         self.process = None
@@ -63,7 +65,9 @@ class Redis:
              "--dir", str(self.folder), "--appendonly", "no", *self.options],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        assert eventually(self.answers)
+        if not eventually(self.answers):
+            self.kill()
+            pytest.fail(f"redis-server does not answer on port {self.port}")
 
     def answers(self):
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1) as sock:
