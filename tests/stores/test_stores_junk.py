@@ -256,7 +256,7 @@ def test_junk_in_the_stream_and_the_meta_key(redis_server, syncs, idle):
             lambda: (client.delete("gobanfast:changes"), client.set("gobanfast:changes", "x")),
             lambda: client.delete("gobanfast:changes"),
             lambda: client.hset("gobanfast:meta", "seq", "junk"),
-            lambda: (client.delete("gobanfast:meta"), client.rpush("gobanfast:meta", "x")),
+            lambda: client.pipeline().delete("gobanfast:meta").rpush("gobanfast:meta", "x").execute(),
         ]
     ):
         spoil()
