@@ -411,10 +411,12 @@ cdef inline gbf_status scan_rows(PyObject **rows, Py_ssize_t count, const gbf_he
             status = gbf_headers_add(plan, out, &tally, <const uint8_t *>bytes_at(name), <uint64_t>bytes_length(name),
                                      <const uint8_t *>bytes_at(value), <uint64_t>bytes_length(value))
             slot = tally.slot
+        if walk == NULL:
+            continue
         if out.problem != GBF_HEADERS_FINE:
             slot = gbf_header_slot_folded(plan, <const uint8_t *>bytes_at(name), <uint64_t>bytes_length(name))
         slot -= GBF_HEADER_HOST
-        if slot < KEPT and walk != NULL:
+        if slot < KEPT:
             if walk.kept[slot] == NULL:
                 Py_INCREF(<object>value)
                 walk.kept[slot] = value
