@@ -32,6 +32,7 @@ CAPTION = "Web requests: ns median (best)"
 COUNT = 2000
 CONNECTIONS, SECONDS, TURNS = 32, 2, 12
 HTTP = "h11"
+NOTHING = "Starlette BaseHTTPMiddleware, no-op"
 FORWARDED = [(b"x-forwarded-for", b"198.51.100.7"), (b"x-forwarded-proto", b"https"), (b"x-request-id", b"7f3a-1")]
 RULES = """
 version: 1
@@ -130,12 +131,13 @@ SUBJECTS: dict[str, list[tuple[str, str, Callable[[Any], Any]]]] = {
         ("bare", "yardstick", lambda app: app),
         ("gobanfast", "ours", guarded),
         ("Starlette CORSMiddleware", "peer", with_cors),
+        (NOTHING, "peer", with_base),
     ],
     "fastapi": [
         ("bare", "yardstick", lambda app: app),
         ("gobanfast", "ours", guarded),
         ("Starlette CORSMiddleware", "peer", with_cors),
-        ("Starlette BaseHTTPMiddleware, no-op", "peer", with_base),
+        (NOTHING, "peer", with_base),
         ("fastapi-guard", "peer", with_guard),
         ("slowapi", "peer", with_slowapi),
     ],
@@ -196,7 +198,7 @@ def cases(data: Data) -> Iterator[Case]:
 
 
 def asgi_case(loop: Any, group: str, name: str, kind: Any, app: Any, make: Any) -> Case:
-    if group == "fastapi":  # whose middlewares wait
+    if group == "fastapi" or name == NOTHING:  # which wait
 
         def run(made: Any) -> None:
             loop.run_until_complete(drive(app, made))
