@@ -1,0 +1,52 @@
+"""Every firm row of the tables of right answers, through the adapters. The tables come with GOBANFAST_DATA."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from adapters import tables
+
+Row = dict[str, Any]
+Check = Callable[[Row], tuple[Any, Any]]
+
+#: By table: what the adapter says of a row, and what is right.
+CHECKS: dict[str, Check] = {}
+
+
+def lines(value: Any) -> list[str]:
+    """Field lines of a row; recipes stand for long ones."""
+    return [line for item in value or () for line in line_of(item)]
+
+
+def line_of(item: Any) -> list[str]:
+    if isinstance(item, str):
+        return [item]
+    if "line" in item:
+        return [item["line"]] * item["times"]
+    if "join" in item:
+        return [",".join(item["join"] % number for number in range(item["range"]))]
+    return [item.get("first", "") + item["repeat"] * item["times"] + item.get("then", "")]
+
+
+def wrong_rows(table: dict[str, Any], check: Check) -> list[str]:
+    wrong = []
+    for row in table["rows"]:
+        found, right = check(row)
+        if found != right and row.get("firm", True):
+            wrong.append(f"{row['id']} ({row['why']}): {found!r:.200}, not {right!r:.200}")
+    return wrong
+
+
+@pytest.mark.parametrize("name", sorted(CHECKS))
+def test_every_firm_row_is_right(name: str, real_data: Path) -> None:
+    folder = next(real_data / part for part in ("share", "record") if (real_data / part / f"{name}.json").exists())
+    wrong = wrong_rows(json.loads((folder / f"{name}.json").read_text()), CHECKS[name])
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_check_has_an_adapter() -> None:
+    assert [name for name in CHECKS if not hasattr(tables, name)] == []
