@@ -5,3 +5,32 @@ so that a part that is missing fails its own table alone.
 """
 
 from __future__ import annotations
+
+from typing import Any
+
+
+def cors_lines(response: dict[str, Any]) -> list[tuple[str, str]]:
+    """Header lines of a row's answer, whose columns are `acao`, `acac`, `acam` and `acah`."""
+    names = {"acao": "allow-origin", "acac": "allow-credentials", "acam": "allow-methods", "acah": "allow-headers"}
+    return [(f"Access-Control-{name}", value) for column, name in names.items() for value in response.get(column) or ()]
+
+
+def cors_check(request: dict[str, Any], response: dict[str, Any]) -> str | None:
+    from gobanfast.wire.fetch import cors_check
+
+    return cors_check(request["origin"], cors_lines(response), credentials=request["credentials"] == "include")
+
+
+def preflight_check(request: dict[str, Any], response: dict[str, Any]) -> str | None:
+    from gobanfast.wire.fetch import preflight_check
+
+    return preflight_check(
+        request["origin"], request["method"], request["headers"], response["status"], cors_lines(response),
+        credentials=request["credentials"] == "include",
+    )  # fmt: skip
+
+
+def preflight_headers(headers: list[list[str]]) -> list[str]:
+    from gobanfast.wire.fetch import preflight_headers
+
+    return preflight_headers([(name, value) for name, value in headers])
