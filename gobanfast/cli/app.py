@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from gobanfast import __version__
 from gobanfast._errors import GobanError
-from gobanfast.cli import asn, bans, bench, check, doctor, explain, hello, rules, scan, serve
+from gobanfast.cli import asn, bans, bench, check, cors, doctor, explain, hello, rules, scan, serve
 from gobanfast.cli.common import App, PlainHelp
 
 EXIT_CODES = (
@@ -69,6 +69,7 @@ app.command("scan", epilog=EXIT_CODES)(scan.scan)
 app.command("bench")(bench.bench)
 app.command("hello", epilog=EXIT_CODES)(hello.hello)
 app.command("serve", epilog=EXIT_CODES)(serve.serve)
+app.command("cors", epilog=EXIT_CODES)(cors.cors)
 app.command("doctor", epilog=EXIT_CODES)(doctor.doctor)
 app.add_typer(rules.app, name="rules")
 app.add_typer(asn.app, name="asn")
