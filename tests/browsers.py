@@ -191,6 +191,20 @@ def firefox(folder, url, certificate=None, *more):
 BROWSERS = {"chromium": chromium, "firefox": firefox}
 
 
+def run_until(done, command):
+    """Whether the event comes while a browser runs, within a minute; the browser is ended then."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        return done.wait(SECONDS)
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
 def record(browser, folder, *, host="localhost", certificate=None, protocols=("http/1.1",), more=()):
     """Every request that a browser makes for the page, in the order received."""
     recorder = Recorder()
@@ -203,15 +217,6 @@ def record(browser, folder, *, host="localhost", certificate=None, protocols=("h
         sock.close()
         raise
     with in_thread(hypercorn_on(recorder, sock, certificate=certificate, protocols=protocols)):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            arrived = recorder.done.wait(SECONDS)
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        arrived = run_until(recorder.done, command)
     assert arrived, [f"{sent.method} {sent.path}" for sent in recorder.sent]
     return list(recorder.sent)

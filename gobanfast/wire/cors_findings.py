@@ -216,7 +216,7 @@ def _stream(answers: Answers, clients: Collection[str]) -> Iterator[Finding]:
         what = f"content-type {value!r} is no event stream" if value else "no content-type"
         yield Finding(severity, "media-type", what, f"content-type: {EVENT_STREAM}, if it is to be one")
     if stream and charset(value) not in {None, "utf-8"}:
-        what = f"content-type {value!r}: Chromium aborts unless the charset is utf-8"
+        what = f"content-type {value!r}: Chromium takes utf-8 alone (Firefox any)"
         yield Finding("problem", "charset", what, f"content-type: {EVENT_STREAM}")
 
 

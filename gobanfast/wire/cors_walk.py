@@ -241,7 +241,7 @@ def _answer_steps(client: str, asked: Asked, answers: Answers) -> Iterator[Step]
         what = f"content-type {value!r} is no event stream" if value else "no content-type"
         yield _end(asking, "media-type", what, f"content-type: {EVENT_STREAM}")
     if client == EVENT_SOURCE and charset(value) not in {None, "utf-8"}:
-        what = f"content-type {value!r}: Chromium aborts unless the charset is utf-8"
+        what = f"content-type {value!r}: Chromium takes utf-8 alone (Firefox any)"
         yield _end(asking, "charset", what, f"content-type: {EVENT_STREAM}, whose charset is always utf-8")
     yield _ok(asking, "event-stream", f"200 {value}")
 
