@@ -60,6 +60,7 @@ EXTENSIONS = {
     "log_queue": [],
     "name_table": [*BLOCK, *NAME, "gbf_name_build", "gbf_name_dfa"],
     "name_text": [*BLOCK, *NAME, "gbf_arrow"],
+    "origin_set": [*BLOCK, *NAME, "gbf_addr", "gbf_origin", "gbf_origin_build"],
     "prefix_set": [*BLOCK, "gbf_addr", "gbf_prefix_sort", *SET],
     "prefix_table": PREFIX,
     "request_table": ["gbf_cpu", "gbf_headers", "gbf_headers_build", "gbf_values", *XXH3],

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from gobanfast._core.headers import fingerprint
     from gobanfast._core.kernels import kernels
     from gobanfast._core.name_table import NameTable
+    from gobanfast._core.origin_set import OriginSet
     from gobanfast._core.prefix_set import PrefixSet
     from gobanfast._core.prefix_table import PrefixTable
     from gobanfast._errors import FormatError, GobanError, Problem, RuleError
@@ -30,6 +31,7 @@ __all__ = [
     "GobanError",
     "Headers",
     "NameTable",
+    "OriginSet",
     "PrefixSet",
     "PrefixTable",
     "Problem",
@@ -55,6 +57,7 @@ _HOMES = {
     "GobanError": "_errors",
     "Headers": "headers",
     "NameTable": "_core.name_table",
+    "OriginSet": "_core.origin_set",
     "PrefixSet": "_core.prefix_set",
     "PrefixTable": "_core.prefix_table",
     "Problem": "_errors",

@@ -77,12 +77,23 @@ def compiled(cls: type) -> bool:
 
 def good() -> Iterator[Any]:
     """Whole objects of the compiled classes, and what makes another: (object, arguments or None)."""
-    from gobanfast import AsnTable, BanTable, Engine, NameTable, PrefixSet, PrefixTable, Ruleset, parse_client_hello
+    from gobanfast import (
+        AsnTable,
+        BanTable,
+        Engine,
+        NameTable,
+        OriginSet,
+        PrefixSet,
+        PrefixTable,
+        Ruleset,
+        parse_client_hello,
+    )  # fmt: skip
     from gobanfast._core.asgi import AsgiMiddleware, SendWrapper
     from gobanfast._core.asn_table import AsnRows
     from gobanfast._core.exchange import Exchange, GuardCore, RequestIds
     from gobanfast._core.headers import HeaderPlan, PartialHeaders
     from gobanfast._core.log_queue import Budget
+    from gobanfast._core.origin_set import OriginMatcher
     from gobanfast._core.scorer import Scorer, ScoreWindow
     from gobanfast._core.trackers import Exemption, Trackers
     from gobanfast._core.wsgi import StartResponse, WsgiMiddleware
@@ -100,6 +111,7 @@ def good() -> Iterator[Any]:
     yield from (compiled_rules, compiled_rules.signals, compiled_rules.requests, compiled_rules.plan)
     yield from (compiled_rules.blocks()["RULE"], PrefixSet(["192.0.2.0/24"]), BanTable(capacity=10), AsnTable.starter())
     yield NameTable([("*.a.example", 1), ("c[0-9]+.example", 2), ("re:a+", 3)])
+    yield from (OriginSet(["https://**.a.example:*", "re:https://b+"]), OriginMatcher([["*.a.example"]], True))
     yield from (parse_client_hello(b""), parse_client_hello(b"\x16\x03\x01\x00\x05\x01\0\0\x01\0"))
     yield from (HeaderPlan(("x",)), PartialHeaders([(b"x", b"y")], ("x",)), RequestIds(bytes(14)), AsnRows())
     yield from (Exemption([(1, 2)]), ScoreWindow(settings.score), Scorer(settings.score))

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gobanfast import AsnTable, Engine, FormatError, NameTable, PrefixSet, PrefixTable, Ruleset
+from gobanfast import AsnTable, Engine, FormatError, NameTable, OriginSet, PrefixSet, PrefixTable, Ruleset
 from gobanfast.rules import ruleset_file
 
 MARKS = (0, 1, 2, 0x7FFFFFFF, 0x7FFFFFFE, 0x80000000, 0x80000003, 0xFFFFFFFF)
@@ -94,6 +94,18 @@ def of_names() -> tuple[bytes, Callable[[bytes], None]]:
     return NameTable(NAMES, key=b"k").__reduce__()[1][0], ask
 
 
+def of_origins() -> tuple[bytes, Callable[[bytes], None]]:
+    long = "https://" + "q" * 50
+    patterns = ["https://**.a.example:*", "https://b.a.example:8443", "http://[::1]", "x://h", "re:https://c+", long]
+    asked = ["https://q.a.example", "https://b.a.example:8443", "http://[::1]", "x://h", "https://cc", long, "q"]
+
+    def ask(data: bytes) -> None:
+        made = OriginSet.from_bytes(data, verify=False)
+        _ = [(text in made, made.lookup(text)) for text in asked], repr(made), list(made)
+
+    return OriginSet(patterns, key=b"k").__reduce__()[1][0], ask
+
+
 def of_networks() -> tuple[bytes, Callable[[bytes], None]]:
     from gobanfast._core.block import Block
 
@@ -136,7 +148,14 @@ def of_rules() -> tuple[bytes, Callable[[bytes], None]]:
     return (folder / "good").read_bytes(), ask
 
 
-KINDS = {"rules": of_rules, "asn": of_networks, "names": of_names, "prefix": of_prefixes, "set": of_sets}
+KINDS = {
+    "rules": of_rules,
+    "asn": of_networks,
+    "names": of_names,
+    "origins": of_origins,
+    "prefix": of_prefixes,
+    "set": of_sets,
+}
 
 
 def mutants(good: bytes, seed: int) -> Any:

@@ -6,6 +6,7 @@ so that a part that is missing fails its own table alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -34,3 +35,12 @@ def preflight_headers(headers: list[list[str]]) -> list[str]:
     from gobanfast.wire.fetch import preflight_headers
 
     return preflight_headers([(name, value) for name, value in headers])
+
+
+def origin(patterns: Sequence[str], credentials: bool, lines: Sequence[str]) -> str | None:
+    """Value of Access-Control-Allow-Origin, or None: the request's own bytes, or `*` where any origin is let in."""
+    from gobanfast import OriginSet
+
+    if "*" in patterns and not credentials:
+        return "*" if lines else None
+    return lines[0] if len(lines) == 1 and lines[0] in OriginSet(patterns) else None

@@ -16,6 +16,10 @@ Check = Callable[[Row], tuple[Any, Any]]
 
 #: By table: what the adapter says of a row, and what is right.
 CHECKS: dict[str, Check] = {
+    "origins": lambda row: (
+        tables.origin(row["patterns"], row["credentials"], lines(row["origin"])) is not None,
+        row["allow"],
+    ),
     "cors_check": lambda row: (tables.cors_check(row["request"], row["response"]), row["step"]),
     "preflight_check": lambda row: (tables.preflight_check(row["request"], row["response"]), row["step"]),
     "safelist": lambda row: (tables.preflight_headers(row["headers"]), row["preflight_headers"]),
@@ -54,7 +58,7 @@ def test_every_firm_row_is_right(name: str, real_data: Path) -> None:
 
 
 #: Adapters that are not called as their table is.
-ADAPTERS = {"safelist": "preflight_headers"}
+ADAPTERS = {"origins": "origin", "safelist": "preflight_headers"}
 
 
 def test_every_check_has_an_adapter() -> None:

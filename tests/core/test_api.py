@@ -148,6 +148,7 @@ SURFACE: dict[str, set[str]] = {
         "save",
         "verify",
     },
+    "OriginSet": {"content_hash", "from_bytes", "kernel", "load", "lookup", "nbytes", "save", "verify"},
     "PrefixSet": {
         "contains_many",
         "content_hash",
@@ -228,7 +229,7 @@ def test_public_functions_have_signatures(name):
             assert inspect.signature(member)
 
 
-@pytest.mark.parametrize("name", ["BanTable", "NameTable", "PrefixSet", "PrefixTable"])
+@pytest.mark.parametrize("name", ["BanTable", "NameTable", "OriginSet", "PrefixSet", "PrefixTable"])
 def test_compiled_classes_have_the_signature_of_their_stub(name):
     """What a compiled class is made from is told by `help`, too; it is written by hand there, so it is compared."""
     public = getattr(gobanfast, name)

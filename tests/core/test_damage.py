@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PROBE = Path(__file__).parents[1].joinpath("damage_probe.py")
-KINDS = ("rules", "asn", "names", "prefix", "set")
+KINDS = ("rules", "asn", "names", "origins", "prefix", "set")
 
 
 @pytest.mark.parametrize("seed", ["1", "7"])

@@ -20,7 +20,7 @@ EXTERN = re.compile(r'^cdef extern from "([^"]*)"', re.MULTILINE)
 SOURCES = sorted([*CORE.rglob("*.pyx"), *CORE.rglob("*.pxd")])
 # What extensions import of Python: themselves, what all rooms share, and parsers and values that know no engine.
 SHARED = {"_core", "_decision_dict", "_digest", "_errors", "_fork", "_values"}
-VALUES = {"bans", "names", "wire"}
+VALUES = {"bans", "names", "origins", "wire"}
 
 pytestmark = pytest.mark.skipif(not SOURCES, reason="no sources beside the installed package")
 

@@ -3,6 +3,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from gobanfast._core.native.base cimport gbf_fault, gbf_status
 from gobanfast._core.native.hash cimport gbf_hash128, gbf_xxh3_kernel
+from gobanfast._core.native.name cimport gbf_name, gbf_name_kernel
 
 
 cdef extern from "http/gbf_headers.h" nogil:
@@ -92,3 +93,50 @@ cdef extern from "http/gbf_values.h" nogil:
     int gbf_values_and(gbf_values *c, gbf_hash128 hash, uint64_t *vector, uint64_t *scratch)
     void gbf_values_put(gbf_values *c, gbf_hash128 hash, const uint64_t *vector)
     uint64_t gbf_values_missed(const gbf_values *c)
+
+
+cdef extern from "http/gbf_origin.h" nogil:
+    enum:
+        GBF_ORIGIN_MALFORMED
+        GBF_ORIGIN_UNMATCHED
+        GBF_PORT_NONE
+        GBF_PORT_ANY
+    ctypedef struct gbf_origin:
+        gbf_name name
+        uint32_t scheme_nbytes
+        uint32_t port
+        uint32_t absolute
+        uint32_t address
+    ctypedef struct gbf_origin_head:
+        uint32_t unmatched
+        uint32_t hosts
+    ctypedef struct gbf_origins:
+        gbf_origin_head head
+        const uint32_t *sets
+        const uint32_t *groups
+        uint64_t class_count
+        uint64_t group_count
+    gbf_status gbf_origins_open(gbf_origins *origins, const void *block, uint64_t nbytes, int verify,
+                                const gbf_name_kernel *kernel, gbf_fault *fault)
+    uint32_t gbf_origins_find(const gbf_origins *origins, const uint8_t *text, uint32_t n)
+    uint32_t gbf_hosts_find(const gbf_origins *hosts, const uint8_t *text, uint32_t n, uint32_t default_port)
+
+
+cdef extern from "http/gbf_origin_build.h" nogil:
+    ctypedef enum gbf_origin_kind:
+        GBF_ORIGIN_ANY
+        GBF_ORIGIN_EXACT
+        GBF_ORIGIN_ONE
+        GBF_ORIGIN_MANY
+    ctypedef struct gbf_origin_pattern:
+        gbf_origin origin
+        gbf_origin_kind kind
+        uint32_t port
+    ctypedef struct gbf_origin_builder:
+        pass
+    int gbf_origin_pattern_read(gbf_origin_pattern *p, const uint8_t *text, uint32_t n, int hosts)
+    gbf_origin_builder *gbf_origin_builder_new(const uint64_t *key, int hosts)
+    void gbf_origin_builder_free(gbf_origin_builder *builder)
+    gbf_status gbf_origin_builder_add(gbf_origin_builder *builder, const uint8_t *text, uint32_t n, uint32_t group)
+    gbf_status gbf_origin_builder_finish(gbf_origin_builder *builder, const void *more, uint64_t nbytes, void **block,
+                                         gbf_fault *fault)

@@ -5,7 +5,7 @@
  *        8     16  XXH3-128 of bytes [24, nbytes), low half first
  *       24      4  byte-order mark 0x0A0B0C0D
  *       28      4  format version
- *       32      4  kind (four characters: "PFX ", "PSET", "ASN ", "NAME", "SIGN", "RULE")
+ *       32      4  kind (four characters: "PFX ", "PSET", "ASN ", "NAME", "ORIG", "SIGN", "RULE")
  *       36      4  number of sections, at most 64
  *       40      8  nbytes: whole block, a multiple of 64
  *       48     16  zero
