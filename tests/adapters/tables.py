@@ -44,3 +44,12 @@ def origin(patterns: Sequence[str], credentials: bool, lines: Sequence[str]) -> 
     if "*" in patterns and not credentials:
         return "*" if lines else None
     return lines[0] if len(lines) == 1 and lines[0] in OriginSet(patterns) else None
+
+
+def config(policy: dict[str, Any]) -> list[list[str]]:
+    """[field, value, reason] of every problem of a policy."""
+    from gobanfast.rules.text.grant_checks import grant_problems
+
+    spelled = {"tolerate_insecure": "dangerously_allow_insecure", "tolerate_psl": "dangerously_allow_public_suffix"}
+    found = grant_problems(**{spelled.get(name, name): value for name, value in policy.items()})
+    return [[problem.field, problem.value, problem.reason] for problem in found]

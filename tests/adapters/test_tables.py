@@ -20,6 +20,7 @@ CHECKS: dict[str, Check] = {
         tables.origin(row["patterns"], row["credentials"], lines(row["origin"])) is not None,
         row["allow"],
     ),
+    "config": lambda row: (tables.config(row["policy"]), row["problems"]),
     "cors_check": lambda row: (tables.cors_check(row["request"], row["response"]), row["step"]),
     "preflight_check": lambda row: (tables.preflight_check(row["request"], row["response"]), row["step"]),
     "safelist": lambda row: (tables.preflight_headers(row["headers"]), row["preflight_headers"]),

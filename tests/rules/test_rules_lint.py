@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 
@@ -222,18 +221,6 @@ def test_the_share_is_the_callers() -> None:
 
     assert [] == [code for code, _ in findings(text) if code == "wide-rule"]
     assert ["wide-rule"] == [code for code, _ in findings(text, fraction=0.001) if code == "wide-rule"]
-
-
-def test_public_suffixes_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without publicsuffixlist the well-known ones are told, and no name that a person could own."""
-    monkeypatch.setitem(sys.modules, "publicsuffixlist", None)
-    lint_full._suffixes.cache_clear()
-    try:
-        found = findings(rules("id: a, when: {sni: ['*.co.uk', .com, .example.co.uk, .github.io]}, action: ban"))
-    finally:
-        lint_full._suffixes.cache_clear()
-
-    assert ["'co.uk'", "'com'"] == [message.split()[-2] for _, message in found]
 
 
 def test_large_name_lists_are_left_alone(tmp_path: Path) -> None:

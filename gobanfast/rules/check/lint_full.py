@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from gobanfast.rules.check.unreachable import unreachable
 from gobanfast.rules.compile.address import sortable, spans
 from gobanfast.rules.regex import compile_regex
 from gobanfast.rules.rule import PrefixList, Rule
+from gobanfast.rules.text.grant_checks import public_suffix
 
 if TYPE_CHECKING:
     from gobanfast.rules.compile.address import Overlay
@@ -31,12 +31,6 @@ SPECIAL = (
 MOST_NAMES = 10_000  # of a list file that are held against the public suffixes
 _PROBES = ("", "AS1", "AS4200000000 zq-7 x", "AS65551 Qwerty Ltd.")
 _NAMES = ("a", "zq-7.example", "x1.y2.z3.test", "www.qwerty.co.uk")
-# Without the publicsuffixlist package (extra `lint`): every top-level domain, and these below them.
-_SECOND_LEVEL = {
-    f"{second}.{top}"
-    for top in ("uk", "au", "nz", "za", "jp", "kr", "br", "in", "il", "tr", "mx", "ar", "cn", "tw", "th", "id", "sg")
-    for second in ("com", "co", "net", "org", "gov", "ac", "edu", "or", "ne", "go")
-}  # fmt: skip
 
 
 def findings(ruleset: Ruleset, *, starter: bool, fraction: float = WIDE_FRACTION) -> list[Problem]:
@@ -141,10 +135,6 @@ def _copied(rule: Rule) -> Iterator[Problem]:
 # ---- names
 
 
-class _Suffixes(Protocol):
-    def is_public(self, domain: str) -> bool: ...
-
-
 def _public_suffixes(rule: Rule) -> Iterator[Problem]:
     if rule.action not in ("ban", "challenge"):
         return
@@ -155,26 +145,9 @@ def _public_suffixes(rule: Rule) -> Iterator[Problem]:
         key = pattern.lstrip("*").removeprefix(".")
         if key == pattern or any(char in key for char in "*?[]{}+\\"):
             continue  # a name of its own, or not literal
-        if _is_public(key):
+        if public_suffix(key):
             message = f"rule '{rule.id}' covers every name under the public suffix '{key}' ('{pattern}')"
             yield _warning(rule, "public-suffix", message, "write the names that are meant")
-
-
-@cache
-def _suffixes() -> _Suffixes | None:
-    try:
-        import publicsuffixlist
-    except ImportError:
-        return None
-    suffixes: _Suffixes = publicsuffixlist.PublicSuffixList()
-    return suffixes
-
-
-def _is_public(key: str) -> bool:
-    suffixes = _suffixes()
-    if suffixes is None:
-        return "." not in key or key in _SECOND_LEVEL
-    return bool(suffixes.is_public(key))
 
 
 # ---- regexes

@@ -1,0 +1,186 @@
+"""Validation of what a grant says: every problem at once, each with a typed reason.
+
+Nothing here knows rules or YAML: whoever reads a grant says where its fields are.
+Sources: Fetch Standard (forbidden methods and header names, credentials and `*`); Public Suffix List.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from gobanfast.names import compile_regex
+from gobanfast.origins import OriginPattern, PatternError, Reason, parse_origin_pattern
+from gobanfast.wire.fetch import FORBIDDEN_RESPONSE_HEADERS, TOKEN, is_forbidden_header, is_forbidden_method
+
+__all__ = ["GrantProblem", "grant_problems", "public_suffix"]
+
+Field = Literal["origins", "methods", "headers", "expose", "max_age"]
+
+MAX_AGE = 86400  # seconds; what browsers keep at most
+_ANYTHING = ("https://a.invalid", "http://b.invalid:1", "https://x.y.z")  # no regex of an owner matches one of these
+_IN_THE_CLEAR = frozenset({"http", "ws", "ftp"})
+_ANSWERS = frozenset({
+    "access-control-allow-credentials", "access-control-allow-headers", "access-control-allow-methods",
+    "access-control-allow-origin", "access-control-allow-private-network", "access-control-expose-headers",
+    "access-control-max-age",
+})  # fmt: skip
+_NEVER_READ = frozenset({
+    "access-control-allow-headers", "access-control-allow-methods", "access-control-allow-private-network",
+    "access-control-max-age", "access-control-request-headers", "access-control-request-method",
+    "access-control-request-private-network", "origin",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class GrantProblem:
+    """One thing that a grant cannot say: in which field, which value, what kind of problem, what would be right."""
+
+    field: Field
+    value: str
+    reason: Reason
+    message: str
+    hint: str
+
+
+def grant_problems(
+    *,
+    origins: Sequence[str],
+    credentials: bool = False,
+    methods: Iterable[str] = (),
+    headers: Iterable[str] = (),
+    expose: Iterable[str] = (),
+    max_age: int = 0,
+    dangerously_allow_insecure: bool = False,
+    dangerously_allow_public_suffix: bool = False,
+) -> list[GrantProblem]:
+    """Everything that is wrong with a grant, in the order of its fields; empty when nothing is.
+
+    Args:
+        origins: origin patterns without the words `absent` and `malformed`; `["*"]` where any origin is granted.
+        methods, headers, expose: method and header names, or `*`.
+        max_age: seconds that a browser may keep the answer to a preflight; 0: its own default, -1: not at all.
+    """
+    found: list[GrantProblem] = []
+    if not origins:
+        found.append(
+            GrantProblem("origins", "", "missing", "a grant has no origin", "write one such as https://app.example.com")
+        )
+    for text in origins:
+        try:
+            pattern = parse_origin_pattern(text)
+        except PatternError as error:
+            found.append(GrantProblem("origins", text, error.reason, error.what, error.hint))
+            continue
+        if credentials:
+            found += _credentialed(pattern, dangerously_allow_insecure, dangerously_allow_public_suffix)
+    found += _names("methods", methods, _method_problem)
+    found += _names("headers", headers, _header_problem)
+    found += _names("expose", expose, lambda name: _expose_problem(name, credentials))
+    if not -1 <= max_age <= MAX_AGE:
+        what = f"max_age {max_age} s is out of bounds"
+        found.append(GrantProblem("max_age", str(max_age), "bounds", what, f"write 0 to {MAX_AGE} s, or -1 for none"))
+    return found
+
+
+def _credentialed(pattern: OriginPattern, insecure: bool, suffix: bool) -> list[GrantProblem]:
+    """What is wrong with an origin that gets credentials; one problem at most, the worst one."""
+    text = pattern.text
+
+    def problem(reason: Reason, what: str, hint: str) -> list[GrantProblem]:
+        return [GrantProblem("origins", text, reason, f"origin pattern {text!r} with credentials {what}", hint)]
+
+    if pattern.kind == "any":
+        return problem("wildcard", "lets every page act for the user", "list the origins, or leave credentials out")
+    if pattern.kind == "regex":
+        matches = compile_regex(text.removeprefix("re:"))
+        if any(matches(origin) is not None for origin in _ANYTHING):
+            return problem("wildcard", "matches origins of anybody", "write the names that are yours into the regex")
+        return []
+    if _is_local(pattern.host):
+        return []
+    if pattern.scheme in _IN_THE_CLEAR and not insecure:
+        return problem(
+            "insecure", "trusts everybody on the network between", "write https://, or dangerously_allow_insecure: true"
+        )
+    if pattern.kind in ("one", "many") and not suffix and public_suffix(pattern.host):
+        return problem(
+            "psl", f"covers names of anybody below the public suffix {pattern.host.rstrip('.')}",
+            "write a name that is yours, or dangerously_allow_public_suffix: true",
+        )  # fmt: skip
+    return []
+
+
+def _is_local(host: str) -> bool:
+    """Whether a host is this machine: localhost and names below it (RFC 6761, section 6.3), loopback addresses."""
+    name = host.removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+@cache
+def _suffixes() -> Callable[[str], bool]:
+    import publicsuffixlist  # megabytes, and few rules ask
+
+    is_public: Callable[[str], bool] = publicsuffixlist.PublicSuffixList().is_public
+    return is_public
+
+
+def public_suffix(host: str) -> bool:
+    """Whether names directly below this one belong to different people."""
+    return _suffixes()(host.removesuffix("."))
+
+
+def _names(
+    field: Field, names: Iterable[str], check: Callable[[str], tuple[Reason, str, str] | None]
+) -> list[GrantProblem]:
+    found = []
+    for name in names:
+        problem = check(name)
+        if problem is not None:
+            reason, what, hint = problem
+            noun = "method" if field == "methods" else "header"
+            found.append(GrantProblem(field, name, reason, f"{noun} {name[:300]!r} {what}", hint))
+    return found
+
+
+_NO_TOKEN = "write one name an item, of letters, digits and hyphens"  # noqa: S105 - a hint
+
+
+def _method_problem(name: str) -> tuple[Reason, str, str] | None:
+    if not TOKEN.fullmatch(name):
+        return "invalid", "is no token", _NO_TOKEN
+    if is_forbidden_method(name):
+        return "forbidden", "is one that no page may send", "leave it out"
+    return None
+
+
+def _header_problem(name: str) -> tuple[Reason, str, str] | None:
+    key = name.lower()
+    if not TOKEN.fullmatch(name):
+        return "invalid", "is no token", _NO_TOKEN
+    if key in _ANSWERS:
+        return "prohibited", "is part of an answer", "list names that pages send"
+    if is_forbidden_header(name) or key.startswith("access-control-request-"):
+        return "forbidden", "is one that no page may set", "leave it out; browsers send it themselves"
+    return None
+
+
+def _expose_problem(name: str, credentials: bool) -> tuple[Reason, str, str] | None:
+    key = name.lower()
+    if not TOKEN.fullmatch(name):
+        return "invalid", "is no token", _NO_TOKEN
+    if key == "*" and credentials:
+        return "wildcard", "exposes nothing where credentials are sent", "list the names"
+    if key in FORBIDDEN_RESPONSE_HEADERS:
+        return "forbidden", "is one that no page may read", "leave it out"
+    if key in _NEVER_READ:
+        return "prohibited", "is not for pages: the request's, or a preflight's", "list names that pages read"
+    return None
