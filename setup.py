@@ -65,6 +65,7 @@ EXTENSIONS = {
     "prefix_table": PREFIX,
     "request_table": ["gbf_cpu", "gbf_headers", "gbf_headers_build", "gbf_values", *XXH3],
     "scorer": ["gbf_score", "gbf_window"],
+    "shared": [],
     "trackers": ["gbf_addr", "gbf_tracker"],
     "wsgi": [],
     "xxh3": ["gbf_cpu", *XXH3],

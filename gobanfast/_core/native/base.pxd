@@ -1,4 +1,4 @@
-# C declarations of csrc/base/: Status, block, CPU features, columns of strings.
+# C declarations of csrc/base/: Status, block, CPU features, columns of strings, shared memory.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 
@@ -90,3 +90,20 @@ cdef extern from "base/gbf_arrow.h" nogil:
     gbf_arrow gbf_arrow_column(gbf_string_form form, const ArrowArray *array)
     void gbf_arrow_get(const gbf_arrow *column, uint64_t first, uint64_t count, const uint8_t **texts,
                        uint64_t *nbytes, uint8_t *scratch)
+
+
+cdef extern from "base/gbf_shared.h" nogil:
+    enum:
+        GBF_SHARED_HEADER
+        GBF_SHARED_CONTENT
+    const uint64_t GBF_SHARED_NOTHING
+    ctypedef struct gbf_shared_slot:
+        pass
+    void gbf_shared_start(uint8_t *out, uint32_t slots, uint32_t slot_bytes, const uint8_t *content)
+    uint64_t gbf_shared_nbytes(uint32_t slots, uint32_t slot_bytes)
+    gbf_shared_slot *gbf_shared_at(void *memory, uint32_t slot, uint32_t slot_bytes)
+    uint64_t gbf_shared_owner(const gbf_shared_slot *s)
+    int gbf_shared_claim(gbf_shared_slot *s, uint64_t before, uint64_t owner)
+    int gbf_shared_write(gbf_shared_slot *s, uint64_t owner, const void *payload, uint64_t nbytes)
+    uint64_t gbf_shared_read(const gbf_shared_slot *s, uint64_t owner, void *out, uint64_t room)
+    void gbf_shared_leave(gbf_shared_slot *s, uint64_t owner)
