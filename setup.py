@@ -64,6 +64,7 @@ EXTENSIONS = {
     "prefix_set": [*BLOCK, "gbf_addr", "gbf_prefix_sort", *SET],
     "prefix_table": PREFIX,
     "request_table": ["gbf_cpu", "gbf_headers", "gbf_headers_build", "gbf_values", *XXH3],
+    "sampling": ["gbf_latency"],
     "scorer": ["gbf_score", "gbf_window"],
     "shared": [],
     "trackers": ["gbf_addr", "gbf_tracker"],

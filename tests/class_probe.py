@@ -94,6 +94,7 @@ def good() -> Iterator[Any]:
     from gobanfast._core.headers import HeaderPlan, PartialHeaders
     from gobanfast._core.log_queue import Budget
     from gobanfast._core.origin_set import OriginMatcher
+    from gobanfast._core.sampling import RateClasses
     from gobanfast._core.scorer import Scorer, ScoreWindow
     from gobanfast._core.shared import SharedSlots
     from gobanfast._core.trackers import Exemption, Trackers
@@ -117,7 +118,7 @@ def good() -> Iterator[Any]:
     yield from (HeaderPlan(("x",)), PartialHeaders([(b"x", b"y")], ("x",)), RequestIds(bytes(14)), AsnRows())
     yield from (Exemption([(1, 2)]), ScoreWindow(settings.score), Scorer(settings.score))
     yield from (Trackers(settings.trackers), Budget(1000))
-    yield from (SharedSlots(os.path.abspath(f"slots-{os.getpid()}"), content=b"probe", slots=2, room=64),)
+    yield from (RateClasses(), SharedSlots(os.path.abspath(f"slots-{os.getpid()}"), content=b"probe", slots=2, room=64))
     ids = RequestIds(bytes(14))
     core = GuardCore(
         engine, ids=ids, own_trust=None, names=None, has_observers=False, finishers=(), logs="none", binds=False

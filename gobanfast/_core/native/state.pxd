@@ -1,4 +1,4 @@
-# C declarations of csrc/state/: bans, trackers, windows, score, live decision.
+# C declarations of csrc/state/: bans, trackers, windows, score, live decision, sampling.
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from gobanfast._core.native.address cimport gbf_addr
@@ -250,3 +250,53 @@ cdef extern from "state/gbf_decide.h" nogil:
     int gbf_decide_uses_fingerprint(const gbf_state *state)
     void gbf_decide_apply(const gbf_state *state, const gbf_decide_request *request, gbf_decide_answer *answer)
     int gbf_decide_vouch(const gbf_state *state, const gbf_decide_request *request)
+
+
+cdef extern from "state/gbf_sampling.h" nogil:
+    enum:
+        GBF_SAMPLING_DIGITS
+    const uint64_t GBF_SAMPLING_NEVER
+    const uint64_t GBF_SAMPLING_UNKNOWN
+    ctypedef struct gbf_sampling_in:
+        uint64_t random
+        uint64_t threshold
+        uint32_t parent
+        uint32_t sampled
+    ctypedef struct gbf_sampling_out:
+        uint64_t threshold
+        uint32_t sampled
+        uint32_t root
+    uint64_t gbf_sampling_random(const uint8_t *trace_id)
+    uint64_t gbf_sampling_threshold(double probability)
+    uint64_t gbf_sampling_round(uint64_t threshold, uint32_t precision)
+    uint32_t gbf_sampling_write(uint64_t threshold, char *out)
+    uint32_t gbf_sampling_read(const char *text, size_t n, uint64_t *threshold)
+    uint32_t gbf_sampling_read_random(const char *text, size_t n, uint64_t *random)
+    double gbf_sampling_probability(uint64_t threshold)
+    double gbf_sampling_count(uint64_t threshold)
+    gbf_sampling_out gbf_sampling_rate(const gbf_sampling_in *given, uint64_t threshold)
+    gbf_sampling_out gbf_sampling_always(const gbf_sampling_in *given)
+    gbf_sampling_out gbf_sampling_never()
+
+
+cdef extern from "state/gbf_latency.h" nogil:
+    enum:
+        GBF_RATES_MAX
+    ctypedef struct gbf_rates:
+        pass
+    ctypedef struct gbf_latency_counts:
+        uint32_t errors
+        uint32_t roots
+    gbf_rates *gbf_rates_new(uint32_t capacity, uint64_t now_ns)
+    void gbf_rates_free(gbf_rates *c)
+    uint64_t gbf_rates_nbytes(const gbf_rates *c)
+    uint64_t gbf_rates_threshold(const gbf_rates *c, uint32_t class_number)
+    void gbf_rates_set(gbf_rates *c, uint32_t class_number, uint64_t threshold)
+    void gbf_latency_note(gbf_rates *c, uint32_t class_number, uint64_t ns, uint32_t error, uint32_t root)
+    void gbf_latency_tick(gbf_rates *c, uint64_t now_ns)
+    uint64_t gbf_latency_span(const gbf_rates *c, uint64_t now_ns)
+    void gbf_latency_forget(gbf_rates *c, uint32_t class_number)
+    uint64_t gbf_latency_add(const gbf_rates *c, uint32_t class_number, gbf_latency_counts *sum)
+    void gbf_latency_merge(gbf_latency_counts *sum, const void *other)
+    uint64_t gbf_latency_count(const gbf_latency_counts *sum)
+    double gbf_latency_percentile(const gbf_latency_counts *sum, uint32_t percent)
