@@ -53,3 +53,37 @@ def config(policy: dict[str, Any]) -> list[list[str]]:
     spelled = {"tolerate_insecure": "dangerously_allow_insecure", "tolerate_psl": "dangerously_allow_public_suffix"}
     found = grant_problems(**{spelled.get(name, name): value for name, value in policy.items()})
     return [[problem.field, problem.value, problem.reason] for problem in found]
+
+
+def th(probability: float, precision: int) -> str:
+    from gobanfast.telemetry.sampling import round_threshold, threshold_of, threshold_text
+
+    return threshold_text(round_threshold(threshold_of(probability), precision))
+
+
+def ot(text: str) -> dict[str, str | None]:
+    from gobanfast.telemetry.sampling import parse_ot
+
+    threshold, random = parse_ot(text)
+    return {"th": None if threshold is None else str(threshold), "rv": None if random is None else str(random)}
+
+
+def sample(row: dict[str, Any]) -> dict[str, Any]:
+    """OpenTelemetry's on and off are ratios of 1 and 0; its ratios ask no parent, so each trace is a root for them."""
+    from gobanfast.telemetry.sampling import Parent, decide, parse_ot, random_of, threshold_of
+
+    kind, *numbers = row["sampler"]
+    probability = {"always_on": 1.0, "always_off": 0.0}[kind] if not numbers else numbers[0]
+    threshold, random = parse_ot(row["ot"] or "")
+    parent = Parent(row["parent"]["sampled"], threshold) if kind == "parent" and row["parent"] else None
+    found = decide(
+        "rate", threshold_of(probability), parent=parent,
+        random=random_of(bytes.fromhex(row["trace_id"])) if random is None else random,
+    )  # fmt: skip
+    return {"sampled": found.sampled, "th": found.text, "rv": None if random is None else f"{random:014x}"}
+
+
+def sla_rate(weight: float, p99_ms: float, error_rate: float) -> float:
+    from gobanfast.telemetry.controllers import sla_rate
+
+    return sla_rate(weight, p99_ms, error_rate)

@@ -23,6 +23,10 @@ CHECKS: dict[str, Check] = {
     "config": lambda row: (tables.config(row["policy"]), row["problems"]),
     "cors_check": lambda row: (tables.cors_check(row["request"], row["response"]), row["step"]),
     "preflight_check": lambda row: (tables.preflight_check(row["request"], row["response"]), row["step"]),
+    "sampling_decide": lambda row: (tables.sample(row), row["result"]),
+    "sampling_parse": lambda row: (tables.ot(row["ot"]), {"th": row["th"], "rv": row["rv"]}),
+    "sampling_th": lambda row: (tables.th(row["probability"], row["precision"]), row["th"]),
+    "sla_rate": lambda row: (tables.sla_rate(row["weight"], row["p99_ms"], row["error_rate"]), row["rate"]),
     "safelist": lambda row: (tables.preflight_headers(row["headers"]), row["preflight_headers"]),
 }
 
@@ -59,7 +63,13 @@ def test_every_firm_row_is_right(name: str, real_data: Path) -> None:
 
 
 #: Adapters that are not called as their table is.
-ADAPTERS = {"origins": "origin", "safelist": "preflight_headers"}
+ADAPTERS = {
+    "origins": "origin",
+    "safelist": "preflight_headers",
+    "sampling_decide": "sample",
+    "sampling_parse": "ot",
+    "sampling_th": "th",
+}
 
 
 def test_every_check_has_an_adapter() -> None:
