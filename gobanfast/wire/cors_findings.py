@@ -123,6 +123,9 @@ def _origin_faults(asked: Asked, answers: Answers) -> Iterator[Finding]:
         if step == "acao-mismatch":
             fault = allow_origin_fault(asked, answer)
             yield Finding(severity, fault.code, fault.what, fault.mend, modes.get(fault.code, ""))
+        if step is None and asked.origin == get(answer.headers, ACAO) == "null":
+            what = f"{ACAO}: null is granted, and any page can have that origin: a sandboxed frame is enough"
+            yield Finding("warning", "allow-origin-null", what, "never grant null; * where everybody may read")
         credentials = get(answer.headers, ACAC)
         if get(answer.headers, ACAO) == "*" and credentials == "true" and not asked.credentials:
             what = f"{ACAO}: * beside {ACAC}: true, and no page with credentials can read that"

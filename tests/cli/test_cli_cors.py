@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
+import socketserver
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import which
+from threading import Thread
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,7 +29,7 @@ import sse_lab
 from gobanfast.cli import cors
 from gobanfast.cli.app import app
 from gobanfast.wire.cors_findings import MODES
-from servers import certificate, in_thread, listening, server_context  # noqa: F401 - a fixture
+from servers import WAIT, certificate, in_thread, listening, server_context, uvicorn_on  # noqa: F401 - a fixture
 
 CASES = Path(__file__).parents[1] / "cases" / "cors"
 ORIGIN = "https://app.example"
@@ -119,6 +124,54 @@ def test_good_answers(
     assert ended == steps(asked(lab[1], query, *more))
 
 
+@pytest.mark.parametrize(
+    ("origin", "ended"),
+    [
+        (ORIGIN, {ES: None, FETCH: None, SSE: None}),
+        ("https://evil.example", {ES: "GET acao-missing", FETCH: "GET acao-missing", SSE: "GET acao-missing"}),
+        ("http://app.example", {ES: "GET acao-missing", FETCH: "GET acao-missing", SSE: "GET acao-missing"}),
+        ("null", {ES: "GET acao-missing", FETCH: "GET acao-missing", SSE: "GET acao-missing"}),
+    ],
+)
+def test_an_application_with_a_list_of_origins(origin: str, ended: dict[str, Any]) -> None:
+    """Starlette with its CORS middleware around an endless stream: the listed origin reads, others do not; curl sees
+    the same with -I and with a GET that is cut."""
+    starlette = pytest.importorskip("starlette.applications", reason="the application is one of Starlette")
+    import asyncio
+    from collections.abc import AsyncIterator
+
+    import uvicorn
+    from starlette.middleware import Middleware
+    from starlette.middleware.cors import CORSMiddleware
+    from starlette.responses import StreamingResponse
+    from starlette.routing import Route
+
+    async def beats() -> AsyncIterator[bytes]:
+        while True:
+            yield b": beat\n\n"
+            await asyncio.sleep(0.05)
+
+    async def events(request: Any) -> StreamingResponse:
+        return StreamingResponse(beats(), media_type="text/event-stream")
+
+    allowed = Middleware(CORSMiddleware, allow_origins=[ORIGIN], allow_headers=["last-event-id"])
+    application = starlette.Starlette(routes=[Route("/events", events)], middleware=[allowed])
+    sock = listening()
+    url = f"http://127.0.0.1:{sock.getsockname()[1]}/events"
+    config = uvicorn.Config(application, lifespan="off", log_level="critical", timeout_graceful_shutdown=1)
+    with in_thread(uvicorn_on(config, sock)):
+        found = json.loads(run(url, "-o", origin, "--json", status=0 if origin == ORIGIN else 1).stdout)
+        curl = ("curl", "-s", "--noproxy", "*", "-D-", "-o/dev/null", "--max-time", "1", "-H", f"Origin: {origin}", url)
+        shown = [
+            subprocess.run(command, capture_output=True, text=True, check=False).stdout.lower()
+            for command in ((*curl[:2], "-I", *curl[2:]), curl)
+            if which("curl")
+        ]
+
+    assert ended == steps(found)
+    assert [origin == ORIGIN] * len(shown) == [f"access-control-allow-origin: {ORIGIN}\n" in text for text in shown]
+
+
 # ---- the five failure modes, and what else has a name
 
 
@@ -165,6 +218,7 @@ def test_good_answers(
          ("problem", "allow-origin-case", "")),
         ({"h": ["access-control-allow-origin: https://b.example"]}, (), "GET acao-mismatch",
          ("problem", "other-origin", "")),
+        ({"echo": 1, "h": [VARY], "p": [RESUMES]}, ("--origin", "null"), None, ("warning", "allow-origin-null", "")),
         ({"h": [STAR], "head": "405"}, (), None, ("note", "head-refused", "")),
         ({"h": [STAR], "status": 204}, (), None, ("note", "no-content", "")),
         ({"h": [STAR], "mime": "text/plain"}, (), None, ("note", "media-type", "")),
@@ -319,39 +373,82 @@ def test_a_head_that_hangs_and_a_get_that_sends_nothing(
     lab: tuple[sse_lab.Lab, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each asking ends after its time: a HEAD that hangs is a finding, a GET without headers no answer."""
-    monkeypatch.setattr(cors, "HEADERS_SECONDS", 0.3)
+    monkeypatch.setattr(cors, "HEADERS_SECONDS", 1.5)
     found = asked(lab[1], GOOD | {"head": "hang"})
 
     assert ("warning", "head-unanswered", "") in named(found)
     assert {ES: None, FETCH: None, SSE: None} == steps(found)
+    monkeypatch.setattr(cors, "HEADERS_SECONDS", 0.2)
     with listening() as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         nothing = json.loads(run(url, "--origin", ORIGIN, "--json", status=1).stdout)
     assert {ES: "GET no-answer", FETCH: "GET no-answer", SSE: "GET no-answer"} == steps(nothing)
 
 
-def test_bytes_that_are_no_http() -> None:
-    """A server that speaks something else gives no answer."""
-    import asyncio
+@contextmanager
+def talking(talk: Callable[[socket.socket], None]) -> Iterator[int]:
+    """The port of a server that has `talk` for every connection, which it closes then."""
 
-    sock = listening()
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.settimeout(WAIT)
+            with suppress(OSError):  # the command goes when it has seen enough
+                talk(self.request)
 
-    async def serve(ready: Any, stopped: Any) -> None:
-        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(b"SSH-2.0-OpenSSH\r\n")
-            await writer.drain()
-            writer.close()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
 
-        async with await asyncio.start_server(talk, sock=sock):
-            ready.set()
-            await stopped.wait()
 
-    url = f"http://127.0.0.1:{sock.getsockname()[1]}/"
-    with in_thread(serve):
-        found = json.loads(run(url, "--origin", ORIGIN, "--json", status=1).stdout)
+def drip(sock: socket.socket) -> None:
+    """Headers one at a time, without an end."""
+    sock.sendall(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        sock.sendall(b"x: y\r\n")
+        time.sleep(0.02)
 
-    assert "GET no-answer" == steps(found)[FETCH]
-    assert found["answers"][-1]["failure"]
+
+def flood(sock: socket.socket) -> None:
+    """A body as fast as it goes, without an end."""
+    sock.sendall(b"HTTP/1.1 200 OK\r\naccess-control-allow-origin: *\r\ncontent-encoding: gzip\r\n\r\n")
+    while True:
+        sock.sendall(b"\x1f\x8b\x08\x00" * 4096)
+
+
+@pytest.mark.parametrize(
+    ("talk", "step"),
+    [
+        (lambda sock: sock.sendall(b"SSH-2.0-OpenSSH\r\n"), "GET no-answer"),
+        (lambda sock: None, "GET no-answer"),
+        (lambda sock: sock.sendall(b"HTTP/1.1 200 OK\r\nx: " + b"y" * (1 << 20)), "GET no-answer"),
+        (lambda sock: sock.sendall(b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 100_000), "GET no-answer"),
+        (drip, "GET no-answer"),
+        (flood, None),
+    ],
+    ids=["other", "nothing", "long", "many", "drip", "flood"],
+)
+def test_servers_that_are_broken_or_hostile(
+    talk: Callable[[socket.socket], None], step: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is no HTTP, and headers without an end or of a megabyte, give no answer; a body without an end is left."""
+    if talk is drip:
+        monkeypatch.setattr(cors, "HEADERS_SECONDS", 0.3)
+
+    def answer(sock: socket.socket) -> None:
+        sock.recv(4096)
+        talk(sock)
+
+    with talking(answer) as port:
+        url = f"http://127.0.0.1:{port}/"
+        found = json.loads(run(url, "--origin", ORIGIN, "--json", status=0 if step is None else 1).stdout)
+
+    assert step == steps(found)[FETCH]
+    assert (step is None) == (found["answers"][-1]["failure"] is None)
 
 
 def test_nobody_there_is_status_2() -> None:
@@ -365,34 +462,27 @@ def test_nobody_there_is_status_2() -> None:
 @contextmanager
 def http_2(certificate: Any, pairs: list[tuple[str, str]]) -> Iterator[str]:  # noqa: F811
     """The URL of a server that answers 200 with these headers over HTTP/2, also with such as HTTP/2 forbids."""
-    import asyncio
-
     from h2.config import H2Configuration
     from h2.connection import H2Connection
     from h2.events import RequestReceived
 
-    context, sock = server_context(certificate), listening()
+    context = server_context(certificate)
     context.set_alpn_protocols(["h2"])
 
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def answer(plain: socket.socket) -> None:
         config = H2Configuration(client_side=False, validate_outbound_headers=False, normalize_outbound_headers=False)
         connection = H2Connection(config)
         connection.initiate_connection()
-        writer.write(connection.data_to_send())
-        while data := await reader.read(65536):
-            for event in connection.receive_data(data):
-                if isinstance(event, RequestReceived) and event.stream_id is not None:
-                    connection.send_headers(event.stream_id, [(":status", "200"), *pairs], end_stream=True)
-            writer.write(connection.data_to_send())
-        writer.close()
+        with context.wrap_socket(plain, server_side=True) as sock:
+            sock.sendall(connection.data_to_send())
+            while data := sock.recv(65536):
+                for event in connection.receive_data(data):
+                    if isinstance(event, RequestReceived) and event.stream_id is not None:
+                        connection.send_headers(event.stream_id, [(":status", "200"), *pairs], end_stream=True)
+                sock.sendall(connection.data_to_send())
 
-    async def serve(ready: asyncio.Event, stopped: asyncio.Event) -> None:
-        async with await asyncio.start_server(talk, sock=sock, ssl=context):
-            ready.set()
-            await stopped.wait()
-
-    with in_thread(serve):
-        yield f"https://localhost:{sock.getsockname()[1]}/"
+    with talking(answer) as port:
+        yield f"https://localhost:{port}/"
 
 
 def test_connection_headers_over_http_2(certificate: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

@@ -101,6 +101,14 @@ report.same = listen(`/case/same`);
 report.redirect = listen(`${api}/case/redirect?${star}&status=302&h=location:${away}/case/target?${star}`);
 const trace = {traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"};
 report.traced = await read(`${api}/case/traced?${star}&p=access-control-allow-headers:traceparent`, false, trace);
+for (const turn of [0, 1, 2]) {
+  await fetch(`${api}/case/bypass${turn}?${star}&p=access-control-allow-headers:x-auth-bypass`,
+              {headers: {"x-auth-bypass": "1"}}).then(got => got.text());
+  await new Promise(done => {
+    const source = new EventSource(`${api}/case/after${turn}?${star}`);
+    source.onmessage = source.onerror = () => { source.close(); done(); };
+  });
+}
 const frame = document.createElement("iframe");
 frame.sandbox = "allow-scripts";
 frame.srcdoc = `<script>const s = new EventSource("${api}/case/frame?${star}");
@@ -222,6 +230,15 @@ def test_eventsource_sends_no_header_of_a_script(visit):
     assert visit.report["header"]["opened"]
     assert b"x-a" not in request.headers
     assert b"text/event-stream" == request.headers[b"accept"]
+
+
+def test_a_connection_carries_no_header_over(visit):
+    """A header of one request is not in the next on the same connection."""
+    pairs = [(visit.asked(f"bypass{turn}", "GET")[0], visit.asked(f"after{turn}")[0]) for turn in range(3)]
+
+    assert {b"1"} == {first.headers.get(b"x-auth-bypass") for first, _ in pairs}
+    assert {None} == {then.headers.get(b"x-auth-bypass") for _, then in pairs}
+    assert any(first.port == then.port for first, then in pairs)
 
 
 def test_origins_that_a_server_sees(visit):
