@@ -44,6 +44,7 @@ NAME = ["gbf_name", "gbf_name_avx512", "gbf_name_scalar", "gbf_name_v2"]
 SET = ["gbf_set_avx512", "gbf_set_build", "gbf_set_scalar", "gbf_set_v2"]
 EXTENSIONS = {
     "address": LPM,
+    "allowed_headers": ["gbf_acrh"],
     "asgi": [],
     "asn_table": [*PREFIX, "gbf_asn", "gbf_asn_build", "gbf_asn_csv"],
     "ban_table": ["gbf_addr", "gbf_bans"],
@@ -67,6 +68,7 @@ EXTENSIONS = {
     "sampling": ["gbf_latency"],
     "scorer": ["gbf_score", "gbf_window"],
     "shared": [],
+    "siphash": [],
     "trackers": ["gbf_addr", "gbf_tracker"],
     "wsgi": [],
     "xxh3": ["gbf_cpu", *XXH3],

@@ -88,6 +88,7 @@ def good() -> Iterator[Any]:
         Ruleset,
         parse_client_hello,
     )  # fmt: skip
+    from gobanfast._core.allowed_headers import AllowedHeaders
     from gobanfast._core.asgi import AsgiMiddleware, SendWrapper
     from gobanfast._core.asn_table import AsnRows
     from gobanfast._core.exchange import Exchange, GuardCore, RequestIds
@@ -114,6 +115,7 @@ def good() -> Iterator[Any]:
     yield from (compiled_rules.blocks()["RULE"], PrefixSet(["192.0.2.0/24"]), BanTable(capacity=10), AsnTable.starter())
     yield NameTable([("*.a.example", 1), ("c[0-9]+.example", 2), ("re:a+", 3)])
     yield from (OriginSet(["https://**.a.example:*", "re:https://b+"]), OriginMatcher([["*.a.example"]], True))
+    yield AllowedHeaders(["x-a"], any=True)
     yield from (parse_client_hello(b""), parse_client_hello(b"\x16\x03\x01\x00\x05\x01\0\0\x01\0"))
     yield from (HeaderPlan(("x",)), PartialHeaders([(b"x", b"y")], ("x",)), RequestIds(bytes(14)), AsnRows())
     yield from (Exemption([(1, 2)]), ScoreWindow(settings.score), Scorer(settings.score))

@@ -55,6 +55,13 @@ def config(policy: dict[str, Any]) -> list[list[str]]:
     return [[problem.field, problem.value, problem.reason] for problem in found]
 
 
+def acrh(allowed: Sequence[str], credentials: bool, lines: Sequence[str]) -> bool:
+    """Whether a preflight that asks for these headers succeeds."""
+    from gobanfast._core.allowed_headers import AllowedHeaders
+
+    return AllowedHeaders([name for name in allowed if name != "*"], any="*" in allowed).allows_lines(lines)
+
+
 def th(probability: float, precision: int) -> str:
     from gobanfast.telemetry.sampling import round_threshold, threshold_of, threshold_text
 

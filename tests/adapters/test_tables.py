@@ -20,6 +20,7 @@ CHECKS: dict[str, Check] = {
         tables.origin(row["patterns"], row["credentials"], lines(row["origin"])) is not None,
         row["allow"],
     ),
+    "acrh": lambda row: (tables.acrh(row["allowed"], row["credentials"], lines(row["lines"])), row["accept"]),
     "config": lambda row: (tables.config(row["policy"]), row["problems"]),
     "cors_check": lambda row: (tables.cors_check(row["request"], row["response"]), row["step"]),
     "preflight_check": lambda row: (tables.preflight_check(row["request"], row["response"]), row["step"]),
@@ -33,7 +34,7 @@ CHECKS: dict[str, Check] = {
 
 def lines(value: Any) -> list[str]:
     """Field lines of a row; recipes stand for long ones."""
-    return [line for item in value or () for line in line_of(item)]
+    return [line for item in ([value] if isinstance(value, dict) else value or ()) for line in line_of(item)]
 
 
 def line_of(item: Any) -> list[str]:

@@ -20,7 +20,7 @@ from gobanfast._core.origin_set import OriginMatcher, read_pattern
 from gobanfast.origins import PatternError, parse_host_pattern, parse_origin_pattern, sample, specificity
 
 KEY = b"tests"
-PAIRS = int(os.environ.get("GOBANFAST_ORIGIN_PAIRS", "20000"))  # 1000000 takes two minutes
+PAIRS = int(os.environ.get("GOBANFAST_ORIGIN_PAIRS", "20000"))  # in each of three tests
 
 # Few labels, so that patterns and origins meet often, glue and cut.
 LABELS = [

@@ -1,4 +1,4 @@
-# C declarations of csrc/hash/: XXH3 and SHA-256.
+# C declarations of csrc/hash/: XXH3, SipHash and SHA-256.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from gobanfast._core.native.base cimport gbf_status
@@ -28,3 +28,9 @@ cdef extern from "hash/gbf_sha256.h" nogil:
     ctypedef struct gbf_sha256_kernel:
         const char *name
     const gbf_sha256_kernel *gbf_sha256_pick(uint32_t features)
+
+
+cdef extern from "hash/gbf_siphash.h" nogil:
+    enum:
+        GBF_SIPHASH_KEY_BYTES
+    gbf_hash128 gbf_siphash128(const uint8_t *key, const void *data, uint64_t nbytes)

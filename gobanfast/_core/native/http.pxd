@@ -140,3 +140,15 @@ cdef extern from "http/gbf_origin_build.h" nogil:
     gbf_status gbf_origin_builder_add(gbf_origin_builder *builder, const uint8_t *text, uint32_t n, uint32_t group)
     gbf_status gbf_origin_builder_finish(gbf_origin_builder *builder, const void *more, uint64_t nbytes, void **block,
                                          gbf_fault *fault)
+
+
+cdef extern from "http/gbf_acrh.h" nogil:
+    ctypedef struct gbf_acrh:
+        const uint8_t *text
+        const uint32_t *ends
+        uint32_t count
+        uint32_t longest
+        uint32_t any
+    ctypedef struct gbf_acrh_walk:
+        uint32_t empty
+    int gbf_acrh_line(const gbf_acrh *allowed, gbf_acrh_walk *walk, const uint8_t *text, uint64_t n)

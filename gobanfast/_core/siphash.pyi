@@ -1,0 +1,3 @@
+from typing_extensions import Buffer
+
+def siphash128(data: Buffer, key: bytes) -> bytes: ...
