@@ -144,6 +144,23 @@ def test_hosts_are_compared_with_their_port() -> None:
             assert (found == 0) == (parts is None), text
 
 
+@given(st.randoms(use_true_random=False), st.booleans())
+def test_any_groups_and_any_text_are_classed_as_the_oracle_does(rng: random.Random, hosts: bool) -> None:
+    """The law of the last two tests, searched and shrunk by hypothesis."""
+    groups = [[a_pattern(rng, hosts=hosts) for _ in range(rng.randint(1, 3))] for _ in range(rng.randint(1, 4))]
+    groups = [[text for text in group if read_pattern(text, hosts) is not None] for group in groups]
+    text = asked(rng, [text for group in groups for text in group] or ["https://a"])
+    parts = oracle.host(text, 0)
+
+    matcher = OriginMatcher(groups, hosts)
+
+    right = tuple(
+        n for n, group in enumerate(groups)
+        if any((parts and oracle.covers(p, *parts)) if hosts else oracle.matches(p, text) for p in group)
+    )  # fmt: skip
+    assert right == matcher.sets[matcher.find_text(text)]
+
+
 @given(
     st.one_of(
         st.text(max_size=40), st.sampled_from(ODD), st.from_regex(r"https?://[a-z0-9.:\[\]_-]{0,30}", fullmatch=True)
