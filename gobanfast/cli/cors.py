@@ -75,7 +75,12 @@ def cors(
         ),
     ] = None,
     client: Annotated[
-        list[Client] | None, typer.Option("--client", help="The client that must be able to read; repeatable.")
+        list[Client] | None,
+        typer.Option(
+            "--client",
+            metavar="CLIENT",
+            help="The client that must be able to read: eventsource, fetch or fetch-sse; repeatable.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -306,13 +311,10 @@ def _show(asked: Asked, answers: Answers, walks: Sequence[Walk], found: Sequence
         console.print(table("", ["  asking", "step", "", "what"], rows))
         if one.failed is not None and one.failed.mend:
             console.print(Text(f"  mend: {_plain(one.failed.mend)}"))
-    if found:
-        rows = [
-            [finding.severity, finding.code, finding.mode or "-", _plain(finding.what), _plain(finding.mend)]
-            for finding in found
-        ]
-        console.print(Text(""))
-        console.print(table("", ["", "code", "failure mode", "what", "advice"], rows))
+    for finding in found:
+        about = f" {finding.code}" + (f", a case of: {finding.mode}" if finding.mode else "")
+        console.print(Text.assemble("\n", (f"{finding.severity}:", COLOURS[finding.severity]), about))
+        console.print(Text(f"  {_plain(finding.what)}\n  mend: {_plain(finding.mend)}"))
     console.print(Text("\nnot looked at:"))
     for text in NOT_LOOKED_AT:
         console.print(Text(f"  {text}"))
