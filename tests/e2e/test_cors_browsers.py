@@ -99,6 +99,8 @@ report.resume = listen(`${api}/case/resume?${star}&resume=1`, {}, true);
 report.header = listen(`${api}/case/header?${star}`, {headers: {"x-a": "1"}});
 report.same = listen(`/case/same`);
 report.redirect = listen(`${api}/case/redirect?${star}&status=302&h=location:${away}/case/target?${star}`);
+const home = `${away}/case/home?${star}%%26resume=1`;
+report.moved = listen(`${api}/case/moved?${star}&status=302&h=location:${home}`, {}, true);
 const trace = {traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"};
 report.traced = await read(`${api}/case/traced?${star}&p=access-control-allow-headers:traceparent`, false, trace);
 for (const turn of [0, 1, 2]) {
@@ -221,6 +223,17 @@ def test_eventsource_resumes_without_asking_first(visit):
     assert ("GET", None) == (first.method, first.headers.get(b"last-event-id"))
     assert ("GET", b"7") == (then.method, then.headers.get(b"last-event-id"))
     assert (["17"], [0, 2]) == (visit.report["resume"]["data"], visit.report["resume"]["errors"])
+
+
+def test_eventsource_resumes_behind_a_redirect(visit):
+    """Chromium asks the target itself, so with the page's origin; Firefox the first URL, so behind it null again."""
+    home = visit.asked("home")
+    first_url_asked, origin = {"chromium": (1, visit.page.encode()), "firefox": (2, b"null")}[visit.browser]
+
+    assert first_url_asked == len(visit.asked("moved"))
+    assert [None, b"7"] == [it.headers.get(b"last-event-id") for it in home]
+    assert [b"null", origin] == [it.headers.get(b"origin") for it in home]
+    assert [] == visit.asked("home", "OPTIONS")
 
 
 def test_eventsource_sends_no_header_of_a_script(visit):
