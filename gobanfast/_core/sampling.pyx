@@ -209,9 +209,10 @@ cdef class RateClasses:
         """Moves the windows on; once a second."""
         gbf_latency_tick(self.classes, now_ns)
 
-    def counts(self, uint64_t now_ns, others=()):
+    def counts(self, uint64_t now_ns, others=(), *, without=()):
         """Dict of ClassCounts by name: the last minute of this process, and of `others`, which are what `export` gave
-        theirs. What cannot be read, is over ten seconds old, or of another class does not count.
+        theirs; but for the names `without`. What cannot be read, is over ten seconds old, or of another class does not
+        count.
 
         `p99_ms` is None without a response and inf when it is 69 s or more; `per_second` is of roots.
         """
@@ -219,11 +220,12 @@ cdef class RateClasses:
                            for span, _, sketches in [opened(payload, now_ns)] if sketches]
         cdef double own = max(1e9, <double>gbf_latency_span(self.classes, now_ns)) / 1e9
         cdef gbf_latency_counts sum
-        cdef gbf_latency_counts more
-        cdef uint32_t number
+        cdef uint32_t number, roots
         cdef bytes text
         found = {}
         for key, (name, place) in self._keys.items():
+            if name in without:
+                continue
             number = place
             memset(&sum, 0, sizeof(sum))
             gbf_latency_add(self.classes, number, &sum)
@@ -231,10 +233,9 @@ cdef class RateClasses:
             for payload, span, sketches in parts:
                 at = sketches.get(key)
                 if at is not None:
-                    text = payload
+                    text, roots = payload, sum.roots
                     gbf_latency_merge(&sum, PyBytes_AS_STRING(text) + <Py_ssize_t>at)
-                    memcpy(&more, PyBytes_AS_STRING(text) + <Py_ssize_t>at, sizeof(more))
-                    per_second += more.roots / span
+                    per_second += (sum.roots - roots) / span
             found[name] = ClassCounts(
                 gbf_latency_count(&sum), sum.errors, sum.roots, milliseconds(gbf_latency_percentile(&sum, 99)),
                 per_second,

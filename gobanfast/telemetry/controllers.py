@@ -238,15 +238,14 @@ class Controllers:
         for slot, payload in theirs:  # by slot: the first that has a class controls it
             if slots is not None and (slots.slot is None or slot < slots.slot):
                 taken = {**self.classes.thresholds(now_ns, payload), **taken}
-        counts = self.classes.counts(now_ns, [payload for _, payload in theirs])
         controllers, p = self._live
+        for name in taken.keys() & controllers.keys():
+            p[name] = probability_of(taken[name])
+            self.classes.set_threshold(name, taken[name])
+        counts = self.classes.counts(now_ns, [payload for _, payload in theirs], without=taken)
         for name in counts.keys() & controllers.keys():
-            if name in taken:
-                p[name], threshold = probability_of(taken[name]), taken[name]
-            else:
-                p[name] = controllers[name].step(p[name], counts[name], seconds)
-                threshold = threshold_for(p[name])
-            self.classes.set_threshold(name, threshold)
+            p[name] = controllers[name].step(p[name], counts[name], seconds)
+            self.classes.set_threshold(name, threshold_for(p[name]))
         if slots is not None:
             slots.publish(self.classes.export(now_ns))
 

@@ -231,6 +231,7 @@ def test_threads_lose_no_response() -> None:
     assert (80_000, 40_000, 80_000) == classes.counts(START + 50 * SECOND)["a"][:3]
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_counts_for_itself() -> None:
     """It begins with nothing counted and the thresholds of its parent."""
     classes = one_class()

@@ -184,6 +184,7 @@ def test_a_zombie_has_no_slot(path: str, spawn: Spawn) -> None:
     assert [] == shared.read()
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_has_a_slot_of_its_own(path: str) -> None:
     """The parent's slot stays the parent's: published in the child, ended in the child."""
     shared = SharedSlots(path, content=CONTENT)

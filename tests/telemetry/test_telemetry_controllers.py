@@ -325,6 +325,7 @@ def test_without_a_file_each_is_by_itself(tmp_path: Path, caplog: pytest.LogCapt
     assert path.exists()
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_killed_worker_is_followed_by_the_next(tmp_path: Path) -> None:
     """Processes with threads: SIGKILL of the one that controls, and the other goes on within two steps."""
     reader, writer = os.pipe()
@@ -348,6 +349,7 @@ def test_a_killed_worker_is_followed_by_the_next(tmp_path: Path) -> None:
     assert threshold_of(0.5) == second.classes.threshold("a")
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_the_thread_steps_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once a second, started by `start` alone; a step that fails is logged, and the next one comes; a forked child has
     a thread of its own."""
