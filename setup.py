@@ -69,6 +69,8 @@ EXTENSIONS = {
     "scorer": ["gbf_score", "gbf_window"],
     "shared": [],
     "siphash": [],
+    "trace_carriers": ["gbf_trace"],
+    "trace_context": ["gbf_random", "gbf_trace"],
     "trackers": ["gbf_addr", "gbf_tracker"],
     "wsgi": [],
     "xxh3": ["gbf_cpu", *XXH3],

@@ -98,6 +98,7 @@ def good() -> Iterator[Any]:
     from gobanfast._core.sampling import RateClasses
     from gobanfast._core.scorer import Scorer, ScoreWindow
     from gobanfast._core.shared import SharedSlots
+    from gobanfast._core.trace_context import FORKED_POOL, TraceContext
     from gobanfast._core.trackers import Exemption, Trackers
     from gobanfast._core.wsgi import StartResponse, WsgiMiddleware
     from gobanfast.frontends.http.guard import HttpGuard
@@ -121,6 +122,8 @@ def good() -> Iterator[Any]:
     yield from (Exemption([(1, 2)]), ScoreWindow(settings.score), Scorer(settings.score))
     yield from (Trackers(settings.trackers), Budget(1000))
     yield from (RateClasses(), SharedSlots(os.path.abspath(f"slots-{os.getpid()}"), content=b"probe", slots=2, room=64))
+    context = TraceContext("1" * 32, "2" * 16, tracestate="a=1", baggage={"b": "c"})
+    yield from (context, context.child(), TraceContext(None, None, sampled=True), FORKED_POOL)
     ids = RequestIds(bytes(14))
     core = GuardCore(
         engine, ids=ids, own_trust=None, names=None, has_observers=False, finishers=(), logs="none", binds=False

@@ -14,6 +14,7 @@ cdef extern from *:
     static const char *const gbf_maker_texts[] = {GBF_MAKER_LIST(GBF_ENUM_TEXT) NULL};
     static const char *const gbf_event_texts[] = {GBF_EVENT_LIST(GBF_ENUM_TEXT) NULL};
     static const char *const gbf_feed_texts[] = {GBF_FEED_LIST(GBF_ENUM_TEXT) NULL};
+    static const char *const gbf_trace_source_texts[] = {GBF_TRACE_SOURCE_LIST(GBF_ENUM_TEXT) NULL};
     static const char *const gbf_fingerprint_fields[] = {GBF_FINGERPRINT_FIELDS, NULL};
     """
     const char *const *gbf_action_texts
@@ -23,6 +24,7 @@ cdef extern from *:
     const char *const *gbf_maker_texts
     const char *const *gbf_event_texts
     const char *const *gbf_feed_texts
+    const char *const *gbf_trace_source_texts
     const char *const *gbf_fingerprint_fields
 
 
@@ -69,6 +71,9 @@ EVENTS = texts(gbf_event_texts)
 
 FEED_KINDS = texts(gbf_feed_texts)
 """What an event is about."""
+
+TRACE_SOURCES = texts(gbf_trace_source_texts)
+"""Where a trace context was read; "" is a context of our own."""
 
 FIELDS = texts(gbf_fingerprint_fields)
 """The headers whose values are in a fingerprint when nothing else is asked for."""

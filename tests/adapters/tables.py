@@ -94,3 +94,77 @@ def sla_rate(weight: float, p99_ms: float, error_rate: float) -> float:
     from gobanfast.telemetry.controllers import sla_rate
 
     return sla_rate(weight, p99_ms, error_rate)
+
+
+PARENT = "00-12345678901234567890123456789012-1234567890123456-01"  # what stands beside a tracestate under test
+
+
+def pairs(name: str, lines: list[str]) -> list[tuple[str, str]]:
+    return [(name, line) for line in lines]
+
+
+def traceparent(lines: list[str]) -> dict[str, Any] | None:
+    from gobanfast.trace import extract
+
+    context = extract(pairs("traceparent", lines), ("tracecontext",))
+    if context is None:
+        return None
+    return {
+        "trace_id": context.trace_id, "parent_id": context.span_id,
+        "sampled": context.sampled, "random": context.random,
+    }  # fmt: skip
+
+
+def members_of(text: str) -> list[list[str]]:
+    return [member.split("=", 1) for member in text.split(",") if member]
+
+
+def tracestate(lines: list[str]) -> list[list[str]] | None:
+    from gobanfast.trace import extract
+
+    context = extract([("traceparent", PARENT), *pairs("tracestate", lines)])
+    assert context is not None
+    return None if context.state_dropped else members_of(context.tracestate)
+
+
+def tracestate_set(lines: list[str], key: str, value: str) -> str:
+    from gobanfast.trace import extract
+
+    context = extract([("traceparent", PARENT), *pairs("tracestate", lines)])
+    assert context is not None
+    return context.with_state(key, value).tracestate
+
+
+def baggage(lines: list[str]) -> list[list[Any]]:
+    from gobanfast.trace import extract
+
+    context = extract(pairs("baggage", lines), ("baggage",))
+    members = () if context is None else context.baggage
+    return [[key, value, [list(item) for item in properties]] for key, value, properties in members]
+
+
+def b3(headers: list[list[str]]) -> dict[str, Any] | None:
+    from gobanfast.trace import extract
+
+    context = extract([(name, value) for name, value in headers], ("b3",))
+    names = ("trace_id", "span_id", "parent_id", "sampled", "debug")
+    return None if context is None else {name: getattr(context, name) for name in names}
+
+
+def extract(headers: list[list[str]]) -> list[Any] | None:
+    from gobanfast.trace import extract
+
+    context = extract([(name, value) for name, value in headers])
+    return None if context is None else [context.source, context.trace_id, context.sampled]
+
+
+def log_fields(context: dict[str, Any] | None) -> dict[str, str]:
+    from gobanfast.telemetry.trace_logs import log_fields
+    from gobanfast.trace import TraceContext
+
+    if context is None:
+        return log_fields(None)
+    flags = context["flags"]
+    return log_fields(
+        TraceContext(context["trace_id"], context["span_id"], sampled=bool(flags & 1), random=bool(flags & 2))
+    )

@@ -29,6 +29,16 @@ CHECKS: dict[str, Check] = {
     "sampling_th": lambda row: (tables.th(row["probability"], row["precision"]), row["th"]),
     "sla_rate": lambda row: (tables.sla_rate(row["weight"], row["p99_ms"], row["error_rate"]), row["rate"]),
     "safelist": lambda row: (tables.preflight_headers(row["headers"]), row["preflight_headers"]),
+    "traceparent": lambda row: (tables.traceparent(lines(row["lines"])), row["context"]),
+    "tracestate": lambda row: one_of(tables.tracestate(lines(row["lines"])), row["members"], *row.get("or", ())),
+    "tracestate_set": lambda row: (
+        tables.tracestate_set(lines(row["lines"]), row["key"], row["value"]),
+        text(row["header"]),
+    ),
+    "baggage": lambda row: (tables.baggage(lines(row["lines"])), row["members"]),
+    "b3": lambda row: (tables.b3(row["headers"]), row["context"]),
+    "extract": lambda row: (tables.extract(row["headers"]), row["winner"]),
+    "log_fields": lambda row: (tables.log_fields(row["context"]), row["fields"]),
 }
 
 
@@ -45,6 +55,17 @@ def line_of(item: Any) -> list[str]:
     if "join" in item:
         return [",".join(item["join"] % number for number in range(item["range"]))]
     return [item.get("first", "") + item["repeat"] * item["times"] + item.get("then", "")]
+
+
+def text(value: Any) -> str:
+    """One text of a row, as it is or by a recipe."""
+    (line,) = line_of(value)
+    return line
+
+
+def one_of(found: Any, *right: Any) -> tuple[Any, Any]:
+    """What was found beside the right answer that it is; of several the first when it is none."""
+    return found, found if found in right else right[0]
 
 
 def wrong_rows(table: dict[str, Any], check: Check) -> list[str]:

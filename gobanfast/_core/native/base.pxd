@@ -1,4 +1,4 @@
-# C declarations of csrc/base/: Status, block, CPU features, columns of strings, shared memory.
+# C declarations of csrc/base/: Status, block, CPU features, columns of strings, shared memory, random bytes.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 
@@ -26,6 +26,11 @@ cdef extern from "base/gbf_enums.h" nogil:
         GBF_UNPARSABLE_METHOD
         GBF_UNPARSABLE_PATH
         GBF_UNPARSABLE_JA4
+    ctypedef enum gbf_trace_source:
+        GBF_TRACE_NOTHING
+        GBF_TRACE_FROM_PARENT
+        GBF_TRACE_FROM_B3
+        GBF_TRACE_FROM_B3_MULTI
     const uint8_t GBF_BY_RULE
     const uint8_t GBF_BY_TRACKER
 
@@ -107,3 +112,9 @@ cdef extern from "base/gbf_shared.h" nogil:
     int gbf_shared_write(gbf_shared_slot *s, uint64_t owner, const void *payload, uint64_t nbytes)
     uint64_t gbf_shared_read(const gbf_shared_slot *s, uint64_t owner, void *out, uint64_t room)
     void gbf_shared_leave(gbf_shared_slot *s, uint64_t owner)
+
+
+cdef extern from "base/gbf_random.h" nogil:
+    int gbf_random_span_id(uint8_t *out)
+    int gbf_random_trace_id(uint8_t *out)
+    void gbf_random_forked()

@@ -1,7 +1,7 @@
-# C declarations of csrc/http/: header scan and value classes.
+# C declarations of csrc/http/: header scan, value classes, origins, trace context.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from gobanfast._core.native.base cimport gbf_fault, gbf_status
+from gobanfast._core.native.base cimport gbf_fault, gbf_status, gbf_trace_source
 from gobanfast._core.native.hash cimport gbf_hash128, gbf_xxh3_kernel
 from gobanfast._core.native.name cimport gbf_name, gbf_name_kernel
 
@@ -152,3 +152,84 @@ cdef extern from "http/gbf_acrh.h" nogil:
     ctypedef struct gbf_acrh_walk:
         uint32_t empty
     int gbf_acrh_line(const gbf_acrh *allowed, gbf_acrh_walk *walk, const uint8_t *text, uint64_t n)
+
+
+cdef extern from "http/gbf_trace.h" nogil:
+    enum:
+        GBF_TRACE_SAMPLED
+        GBF_TRACE_RANDOM
+        GBF_TRACE_WIRE
+        GBF_TRACE_DEFER
+        GBF_TRACE_DEBUG
+        GBF_TRACEPARENT_BYTES
+        GBF_TRACESTATE_BYTES
+        GBF_BAGGAGE_MEMBERS
+        GBF_BAGGAGE_BYTES
+        GBF_B3_BYTES
+        GBF_TRACE_LINES
+        GBF_TRACE_SPEAKS_W3C
+        GBF_TRACE_SPEAKS_BAGGAGE
+        GBF_TRACE_SPEAKS_B3
+        GBF_TRACE_SPEAKS_B3_MULTI
+        GBF_OT_TH
+        GBF_OT_RV
+    ctypedef struct gbf_trace:
+        uint8_t trace_id[16]
+        uint8_t span_id[8]
+        uint8_t parent_id[8]
+        uint8_t flags
+    ctypedef enum gbf_trace_field:
+        GBF_TRACE_NO_FIELD
+        GBF_TRACE_PARENT
+        GBF_TRACE_B3
+        GBF_TRACE_B3_TRACE
+        GBF_TRACE_B3_SPAN
+        GBF_TRACE_B3_PARENT
+        GBF_TRACE_B3_SAMPLED
+        GBF_TRACE_B3_FLAGS
+        GBF_TRACE_STATE
+        GBF_TRACE_BAGGAGE
+        GBF_TRACE_FIELDS
+    ctypedef struct gbf_trace_headers:
+        uint32_t state_lines
+        uint32_t baggage_lines
+        gbf_header_text *baggage
+    ctypedef struct gbf_tracestate:
+        uint32_t count
+        uint32_t nbytes
+        uint32_t twice
+        uint32_t dropped
+        uint64_t keys
+    ctypedef struct gbf_baggage_member:
+        gbf_header_text key
+        gbf_header_text value
+        gbf_header_text properties
+    ctypedef struct gbf_ot:
+        uint64_t threshold
+        uint64_t randomness
+        uint32_t has
+    gbf_trace_field gbf_trace_field_of(const uint8_t *name, uint64_t nbytes, int cgi)
+    void gbf_trace_start(gbf_trace_headers *h)
+    void gbf_trace_add(gbf_trace_headers *h, gbf_trace_field field, const uint8_t *text, uint64_t nbytes)
+    gbf_trace_source gbf_trace_read(const gbf_trace_headers *h, uint32_t speaks, gbf_trace *trace,
+                                    gbf_tracestate *state)
+    void gbf_tracestate_start(gbf_tracestate *s)
+    void gbf_tracestate_add(gbf_tracestate *s, const uint8_t *text, uint64_t nbytes)
+    int gbf_tracestate_is_key(const uint8_t *text, uint64_t nbytes)
+    int gbf_tracestate_is_value(const uint8_t *text, uint64_t nbytes)
+    uint32_t gbf_tracestate_write(const gbf_tracestate *s, const uint8_t *key, uint32_t key_bytes,
+                                  const uint8_t *value, uint32_t value_bytes, uint8_t *out)
+    const uint8_t *gbf_tracestate_get(const gbf_tracestate *s, const uint8_t *key, uint32_t key_bytes,
+                                      uint32_t *nbytes)
+    void gbf_ot_read(const uint8_t *text, uint64_t nbytes, gbf_ot *ot)
+    int gbf_baggage_next(const uint8_t **at, const uint8_t *end, gbf_baggage_member *member)
+    int gbf_baggage_property(gbf_header_text *rest, gbf_header_text *key, gbf_header_text *value)
+    uint32_t gbf_baggage_gather(const gbf_header_text *lines, uint32_t count, uint8_t *out)
+    uint32_t gbf_percent_decode(const uint8_t *text, uint32_t nbytes, uint8_t *out)
+    uint32_t gbf_percent_encode(const uint8_t *text, uint32_t nbytes, uint8_t *out)
+    int gbf_baggage_is_key(const uint8_t *text, uint64_t nbytes)
+    void gbf_trace_hex8(const uint8_t *bytes, uint8_t *out)
+    void gbf_trace_hex16(const uint8_t *bytes, uint8_t *out)
+    void gbf_traceparent_write(const gbf_trace *t, const uint8_t *span_id, uint8_t *out)
+    uint32_t gbf_b3_write(const gbf_trace *t, const uint8_t *span_id, uint8_t *out)
+    int gbf_trace_has_ids(const gbf_trace *t)

@@ -78,6 +78,14 @@ typedef enum { GBF_EVENT_LIST(GBF_ENUM_NUMBER) } gbf_event;
 #define GBF_FEED_LIST(X) X(GBF_FEED_BAN, "ban")
 typedef enum { GBF_FEED_LIST(GBF_ENUM_NUMBER) } gbf_feed_kind;
 
+/* Where a trace context was read. */
+#define GBF_TRACE_SOURCE_LIST(X)                                                                                       \
+    X(GBF_TRACE_NOTHING, "")                                                                                           \
+    X(GBF_TRACE_FROM_PARENT, "traceparent")                                                                            \
+    X(GBF_TRACE_FROM_B3, "b3")                                                                                         \
+    X(GBF_TRACE_FROM_B3_MULTI, "b3-multi")
+typedef enum { GBF_TRACE_SOURCE_LIST(GBF_ENUM_NUMBER) } gbf_trace_source;
+
 /* Headers whose values are in a fingerprint when the rules name no others. */
 #define GBF_FINGERPRINT_FIELDS "user-agent", "accept-language", "accept-encoding"
 

@@ -1,0 +1,30 @@
+# Trace contexts and their ids, as other extensions make and read them.
+from libc.stdint cimport uint8_t, uint32_t
+
+from gobanfast._core.native.base cimport gbf_trace_source
+from gobanfast._core.native.http cimport gbf_trace, gbf_trace_headers, gbf_tracestate
+
+
+cdef class TraceContext:
+    cdef gbf_trace _trace
+    cdef gbf_trace_source _source
+    cdef bint _dropped
+    cdef str _state          # the list as one line
+    cdef bytes _baggage      # well-formed members as one line, percent-coded
+    cdef str _trace_id       # the texts are made when asked for; None before
+    cdef str _span_id
+    cdef str _traceparent
+    cdef tuple _members
+
+# The context that arrived in the fields of a request, or None. `speaks` are GBF_TRACE_SPEAKS_*.
+cdef TraceContext received_context(const gbf_trace_headers *headers, uint32_t speaks)
+
+# A span of our own: under `parent`, or of a new trace for None. `flags` are GBF_TRACE_*; a parent's random flag stays.
+cdef TraceContext own_context(TraceContext parent, uint8_t flags)
+
+# The context in force, or None.
+cdef TraceContext current_context()
+
+# Ids from the pool of this thread. OSError when the system has no random bytes.
+cdef int draw_span_id(uint8_t *out) except -1
+cdef int draw_trace_id(uint8_t *out) except -1
