@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -227,7 +227,12 @@ class Site(NamedTuple):
     @property
     def loopback(self) -> bool:
         """Whether browsers trust it without TLS. Source: Secure Contexts, "Is origin potentially trustworthy?"."""
-        return self.host in {"localhost", "[::1]"} or self.host.endswith(".localhost") or self.host.startswith("127.")
+        if self.host in {"localhost", "[::1]"} or self.host.endswith(".localhost"):
+            return True
+        try:
+            return IPv4Address(self.host).is_loopback
+        except ValueError:
+            return False
 
 
 def site_of(url: str) -> Site | None:

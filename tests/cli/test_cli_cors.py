@@ -86,6 +86,9 @@ def test_a_good_server_is_readable_and_nothing_is_found(lab: tuple[sse_lab.Lab, 
 
     found = asked(port, GOOD | {"body": "endless", "h": [VARY, "set-cookie: a=b"]})
 
+    members = ["url", "origin", "credentials", "method", "headers", "readable", "clients", "findings", "answers",
+               "not_looked_at"]  # fmt: skip
+    assert members == list(found)
     assert {ES: None, FETCH: None, SSE: None} == steps(found)
     assert set() == named(found)
     assert [("OPTIONS", 204), ("HEAD", 200), ("GET", 200)] == [(it["asking"], it["status"]) for it in found["answers"]]

@@ -144,13 +144,16 @@ class Visit:
 
     def __init__(self, browser, lab, log, page, port):
         self.browser = browser
+        self.said = {}
         self.log, self.report, self.page, self.port = log, lab.report, page, port
 
     def asked(self, name, method=None):
         return [it for it in self.log if it.path == f"/case/{name}" and method in {None, it.method}]
 
     def command(self, name):
-        """By client, what `gobanfast cors` says of the same URL."""
+        """By client, what `gobanfast cors` says of the same URL; asked once."""
+        if name in self.said:
+            return self.said[name]
         _, credentials, headers = CASES[name]
         arguments = [
             "cors",
@@ -163,7 +166,8 @@ class Visit:
         for pair in headers.items():
             arguments += ["--header", ": ".join(pair)]
         result = CliRunner().invoke(app, arguments, env={"NO_PROXY": "127.0.0.1"})
-        return {one["client"]: one for one in json.loads(result.stdout)["clients"]}
+        self.said[name] = {one["client"]: one for one in json.loads(result.stdout)["clients"]}
+        return self.said[name]
 
 
 def query_of(name, page):
