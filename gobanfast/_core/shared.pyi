@@ -1,8 +1,6 @@
 import os
 from typing import Self, final
 
-def shared_path(name: str, directory: str | os.PathLike[str] | None = None) -> str: ...
-
 @final
 class SharedSlots:
     def __new__(cls, path: str | os.PathLike[str], *, content: bytes, slots: int = 64, room: int = 65536) -> Self: ...

@@ -1,9 +1,6 @@
 """Shared memory of the workers of a host: a mapped file of slots, one a worker, without locks."""
 
-import mmap
 import os
-import re
-import stat
 
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -17,27 +14,11 @@ from gobanfast._core.native.base cimport (
     gbf_shared_nbytes, gbf_shared_owner, gbf_shared_read, gbf_shared_slot, gbf_shared_start, gbf_shared_write,
 )
 
-from gobanfast._digest import blake2b
+from gobanfast._core.shared_file import lives, open_file, owner_of
 from gobanfast._errors import FormatError, GobanError
 
 cdef enum:
-    PID_BITS = 22  # of an owner: a pid has no more (PID_MAX_LIMIT of the Linux kernel); the others are its start
-    OWNER_PID = (1 << 22) - 1
-
-
-def shared_path(str name not None, directory=None):
-    """Path of the shared file `name` of this user and host, in a directory; None: /dev/shm.
-
-    A file is of one boot of one machine, and of one container: only there do process ids mean the same to all. Hosts
-    that share a directory over a network have a file each.
-    """
-    if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) is None:
-        raise ValueError(f"name {name!r} is not valid; give 1 to 64 letters, digits, - and _")
-    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
-        where = file.read() + str(os.stat("/proc/self/ns/pid").st_ino).encode()
-    host = blake2b(where, digest_size=6).hexdigest()
-    folder = "/dev/shm" if directory is None else os.fspath(directory)
-    return os.path.join(folder, f"gobanfast-{os.geteuid()}-{name}-{host}")
+    OWNER_PID = (1 << 22) - 1  # the pid in an owner, see shared_file.py
 
 
 @cython.final
@@ -48,7 +29,7 @@ cdef class SharedSlots:
     file is made where there is none, readable by its user alone.
 
     Args:
-        path: see `shared_path`.
+        path: see `shared_file.shared_path`.
         content: what the bytes are, and their version, in at most 16 bytes; a file of another content is refused.
         slots: how many workers there may be.
         room: bytes that one may publish.
@@ -191,85 +172,6 @@ cdef bytes header_of(bytes content, uint32_t slots, uint32_t slot_bytes):
     cdef bytes padded = content.ljust(GBF_SHARED_CONTENT, b"\0")
     gbf_shared_start(header, slots, slot_bytes, <const uint8_t *>PyBytes_AS_STRING(padded))
     return header[:GBF_SHARED_HEADER]
-
-
-cdef tuple open_file(str path, bytes header, uint64_t nbytes):
-    """(map, (device, inode)) of the file at `path`, made when there is none."""
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-    for _ in range(100):
-        try:
-            file = os.open(path, flags)
-        except FileNotFoundError:
-            make_file(path, header, nbytes)
-            continue
-        try:
-            found = os.fstat(file)
-            check_safety(path, found)
-            check_layout(path, os.pread(file, GBF_SHARED_HEADER, 0), found.st_size, header, nbytes)
-            return mmap.mmap(file, nbytes), (found.st_dev, found.st_ino)
-        finally:
-            os.close(file)
-    raise GobanError(f"{path}: the file is gone as soon as it is made")
-
-
-cdef int make_file(str path, bytes header, uint64_t nbytes) except -1:
-    """Makes the file under another name, so that it is whole before it has this one."""
-    made = f"{path}.{os.urandom(8).hex()}"
-    file = os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        os.ftruncate(file, nbytes)  # sparse: only what is written takes memory
-        os.pwrite(file, header, 0)
-        try:
-            os.link(made, path)
-        except FileExistsError:
-            pass  # another worker was faster; both are the same
-    finally:
-        os.close(file)
-        os.unlink(made)
-    return 0
-
-
-cdef int check_safety(str path, found) except -1:
-    if not stat.S_ISREG(found.st_mode):
-        raise GobanError(f"{path}: not a regular file")
-    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise GobanError(
-            f"{path}: owner {found.st_uid}, mode {stat.S_IMODE(found.st_mode):04o}; must be {os.geteuid()}, 0600"
-        )
-    return 0
-
-
-cdef int check_layout(str path, bytes start, size, bytes header, uint64_t nbytes) except -1:
-    if start != header:
-        at = next((i for i, (one, other) in enumerate(zip(start, header)) if one != other), len(start))
-        raise FormatError(path, at, "not a shared file of this content, size and release")
-    if size != nbytes:
-        raise FormatError(path, size, f"file has {size} bytes, {nbytes} are needed")
-    return 0
-
-
-cdef uint64_t owner_of(pid) except 0:
-    """What a process writes into its slot: its pid, and its start, because pids come round again."""
-    started = started_at(pid)
-    if started is None:
-        raise GobanError(f"process {pid} is not in /proc")
-    return <uint64_t>started << PID_BITS | <uint64_t>pid
-
-
-cdef int lives(uint64_t owner) except -1:
-    return started_at(owner & OWNER_PID) in (owner >> PID_BITS, -1)
-
-
-cdef object started_at(pid):
-    """When a process started, in ticks since boot; None: there is none, or it is a zombie; -1: nobody can tell."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-        return None if fields[0] in (b"Z", b"X") else int(fields[19])
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    except (OSError, IndexError, ValueError):
-        return -1
 
 
 only_whole(SharedSlots)

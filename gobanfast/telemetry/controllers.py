@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gobanfast._core.sampling import NEVER, ClassCounts, RateClasses, export_room, probability_of, threshold_of
-from gobanfast._core.shared import SharedSlots, shared_path
+from gobanfast._core.shared import SharedSlots
+from gobanfast._core.shared_file import shared_path
 from gobanfast._errors import GobanError
 from gobanfast._fork import watch_forks
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from gobanfast import FormatError, GobanError
-from gobanfast._core.shared import SharedSlots, shared_path
+from gobanfast._core.shared import SharedSlots
+from gobanfast._core.shared_file import shared_path
 
 CONTENT = b"test 1"
 Spawn = Callable[..., "subprocess.Popen[str]"]
