@@ -50,6 +50,8 @@ rules:
 - {id: net, when: {prefix: 203.0.113.0/24}, action: ban}
 - {id: tool, when: {header: {user-agent: {contains: curl}}, path: /x/**}, action: ban, for: 1m}
 - {id: seen, when: {method: PUT}, action: log}
+share:
+- {id: shared, when: {path: /x/**}, action: grant, methods: [PUT]}
 """
 
 
@@ -119,6 +121,7 @@ def good() -> Iterator[Any]:
     yield AllowedHeaders(["x-a"], any=True)
     yield from (parse_client_hello(b""), parse_client_hello(b"\x16\x03\x01\x00\x05\x01\0\0\x01\0"))
     yield from (HeaderPlan(("x",)), PartialHeaders([(b"x", b"y")], ("x",)), RequestIds(bytes(14)), AsnRows())
+    yield from compiled_rules.grants
     yield from (Exemption([(1, 2)]), ScoreWindow(settings.score), Scorer(settings.score))
     yield from (Trackers(settings.trackers), Budget(1000))
     yield from (RateClasses(), SharedSlots(os.path.abspath(f"slots-{os.getpid()}"), content=b"probe", slots=2, room=64))

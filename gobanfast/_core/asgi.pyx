@@ -52,7 +52,7 @@ cdef class SendWrapper:
             dressed = PyDict_Copy(message) if type(message) is dict else dict(message)  # it may be sent again
             headers = dict_get(dressed, "headers")
             dressed["headers"] = self._exchange.headers_for(() if headers is None else headers)
-            if self._watched:
+            if self._watched or self._exchange._owned:
                 self._exchange._sent = 101 if kind == "websocket.accept" else message["status"]
             message = dressed
         return self._send(message)
@@ -119,7 +119,7 @@ cdef class AsgiMiddleware:
             scope["gobanfast.client"] = scope["gobanfast.origin"] = exchange.client
         if exchange.decision is not None:
             scope["gobanfast"] = exchange.decision
-        watched = exchange if guard.finishers else None
+        watched = exchange if guard.finishers or exchange._owned else None
         if response is not None:
             return watched, self._send_response(scope, receive, send, response)
         return watched, self._app(scope, receive, wrap_send(send, exchange))

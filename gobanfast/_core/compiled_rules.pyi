@@ -5,10 +5,13 @@ from typing_extensions import Buffer
 
 from gobanfast._core.block import Block
 from gobanfast._core.connection_table import ConnectionTable
+from gobanfast._core.grant import CompiledGrant
 from gobanfast._core.headers import HeaderPlan
 from gobanfast._core.request_table import RequestTable
 from gobanfast.asn import AsnTable
 from gobanfast.rules import Rule
+
+SHARE_ACTIONS: dict[str, int]
 
 @final
 class CompiledRules:
@@ -31,6 +34,8 @@ class CompiledRules:
         signals: ConnectionTable | None = None,
         requests: RequestTable | None = None,
         plan: HeaderPlan | None = None,
+        resources: bytes = b"",
+        grants: tuple[CompiledGrant | None, ...] = (),
         kernel: str | None = None,
     ) -> Self: ...
     @classmethod
@@ -42,10 +47,14 @@ class CompiledRules:
         unparsable: str,
         requests: RequestTable | None = None,
         plan: HeaderPlan | None = None,
+        resources: bytes = b"",
+        grants: tuple[CompiledGrant | None, ...] = (),
         verify: bool = True,
         kernel: str | None = None,
     ) -> Self: ...
     def blocks(self) -> dict[str, Block]: ...
+    @property
+    def grants(self) -> tuple[CompiledGrant | None, ...]: ...
     @property
     def rules(self) -> tuple[Rule, ...]: ...
     @property

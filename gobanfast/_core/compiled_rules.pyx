@@ -11,12 +11,18 @@ from gobanfast._core.made cimport only_whole
 from gobanfast._core.request_table cimport RequestTable
 from gobanfast._core.connection_table cimport ConnectionTable
 from gobanfast._core.native.address cimport gbf_addr, gbf_addr_load, gbf_lpm_kernel, gbf_range
-from gobanfast._core.native.base cimport gbf_fault, gbf_status
+from gobanfast._core.native.base cimport (
+    GBF_EFFECTS, GBF_RESOURCE, GBF_SHARED_GRANTED, GBF_SHARED_REFUSED, GBF_SHARED_WITHHELD, gbf_fault, gbf_status,
+)
 from gobanfast._core.native.rules cimport gbf_leaf, gbf_rules, gbf_rules_build, gbf_rules_open, gbf_rules_source
 
 from gobanfast._core import enums
 from gobanfast._digest import blake2b
 from gobanfast._errors import FormatError
+
+
+SHARE_ACTIONS = {"grant": GBF_SHARED_GRANTED, "withhold": GBF_SHARED_WITHHELD, "refuse": GBF_SHARED_REFUSED}
+"""What is shared by the rules with each action."""
 
 
 @cython.final
@@ -34,7 +40,9 @@ cdef class CompiledRules:
         leaf_asn, leaf_class: uint32 each, one item a leaf; AS 0 means none is known.
         vectors: uint64, len(rules) // 64 + 1 words a class; class 0 is "no address", class 1 "not an address".
         enforced, shadow, logged: uint64 masks of as many words: rules that may win, would win, are only noted.
-        actions: uint8 a rule: its index in ACTIONS, never that of "limit".
+        actions: uint8 a rule: its index in ACTIONS, never that of "limit"; 0 for rules of other effects.
+        resources: flags of the bits behind those of the rules, see `rules.compile.share`.
+        grants: what share rules grant, one each; None: nothing.
     Raises:
         ValueError: arrays that do not fit each other.
     Cost: one sweep over the ranges, about 0.1 us each.
@@ -43,7 +51,7 @@ cdef class CompiledRules:
     @staticmethod
     def _make(rules, *, str unparsable not None, starts4, leaves4, starts6, leaves6, leaf_asn, leaf_class,
               vectors, enforced, shadow, logged, actions, ConnectionTable signals=None, RequestTable requests=None,
-              HeaderPlan plan=None, kernel=None):
+              HeaderPlan plan=None, bytes resources not None=b"", tuple grants not None=(), kernel=None):
         cdef gbf_rules_source source
         cdef gbf_fault fault
         cdef void *data = NULL
@@ -53,11 +61,14 @@ cdef class CompiledRules:
         cdef bytes first4 = bytes(starts4), leaf4 = bytes(leaves4), first6 = bytes(starts6), leaf6 = bytes(leaves6)
         cdef bytes asns = bytes(leaf_asn), classes = bytes(leaf_class), bits = bytes(vectors), acts = bytes(actions)
         cdef bytes masks = bytes(enforced) + bytes(shadow) + bytes(logged)
-        cdef Py_ssize_t i, words = len(rules) // 64 + 1
+        cdef Py_ssize_t i, bits_count = len(rules) + len(resources), words = bits_count // 64 + 1
+        cdef uint32_t ends[GBF_EFFECTS]
+        rules = tuple(rules)
+        ends_of(rules, resources, ends)
         if unparsable not in enums.RULE_DECISIONS:
             raise ValueError(f"unparsable={unparsable!r} is not one of {', '.join(enums.RULE_DECISIONS)}")
         if (len(first4) != len(leaf4) or len(first6) != 4 * len(leaf6) or len(asns) != len(classes) or
-                len(bits) % (8 * words) or len(masks) != 24 * words or len(acts) != len(rules) or
+                len(bits) % (8 * words) or len(masks) != 24 * words or len(acts) != bits_count or
                 len(bytes(enforced)) != 8 * words or len(bytes(shadow)) != 8 * words):
             raise ValueError("arrays of compiled rules do not fit each other")
         if signals is not None and signals.words != words:
@@ -86,17 +97,19 @@ cdef class CompiledRules:
             source.shadow = source.enforced + words
             source.logged = source.shadow + words
             source.actions = <const uint8_t *><const char *>acts
+            source.ends = ends
             raise_for(gbf_rules_build(&source, &data, &fault), &fault, "")
         finally:
             free(ranges4)
             free(ranges6)
             free(leaves)
-        return compiled_of(Block.adopt(data), tuple(rules), unparsable, signals, requests, plan, False, kernel)
+        return compiled_of(Block.adopt(data), rules, unparsable, signals, requests, plan, resources, grants, False,
+                           kernel)
 
     @classmethod
     def of_blocks(cls, rules, blocks, *, str unparsable not None, RequestTable requests=None, HeaderPlan plan=None,
-                  bint verify=True, kernel=None):
-        """The rules whose `blocks` these are; `rules`, `requests` and `plan` as for the constructor.
+                  bytes resources not None=b"", tuple grants not None=(), bint verify=True, kernel=None):
+        """The rules whose `blocks` these are; the other arguments are as for the constructor.
 
         Every index is checked, with `verify` the content hashes too. Raises FormatError for blocks that are damaged or
         do not fit each other.
@@ -108,7 +121,7 @@ cdef class CompiledRules:
             signals = ConnectionTable.of_blocks(blocks, verify=verify)
         elif any([rule.when.on_connection for rule in rules]):
             raise FormatError(block.path, 0, "rules require signals, and there are none")
-        return compiled_of(block, rules, unparsable, signals, requests, plan, verify, kernel)
+        return compiled_of(block, rules, unparsable, signals, requests, plan, resources, grants, verify, kernel)
 
     def blocks(self):
         """Dict of the blocks that `of_blocks` takes, by tag."""
@@ -155,8 +168,20 @@ cdef class CompiledRules:
 only_whole(CompiledRules)
 
 
+cdef int ends_of(tuple rules, bytes resources, uint32_t *ends) except -1:
+    """Where the bits of each effect end; ValueError for rules that are not effect by effect."""
+    order = [enums.EFFECTS.index(rule.effect) for rule in rules]
+    if order != sorted(order) or GBF_RESOURCE in order:
+        raise ValueError("rules are not in the order of their effects")
+    for i in range(GBF_RESOURCE):
+        ends[i] = <uint32_t>sum([number <= i for number in order])
+    ends[GBF_RESOURCE] = <uint32_t>(len(rules) + len(resources))
+    return 0
+
+
 cdef CompiledRules compiled_of(Block block, tuple rules, str unparsable, ConnectionTable signals, RequestTable requests,
-                               HeaderPlan plan, bint verify, object kernel):
+                               HeaderPlan plan, bytes resources, tuple grants, bint verify, object kernel):
+    cdef uint32_t ends[GBF_EFFECTS]
     cdef gbf_rules opened
     cdef gbf_fault fault
     cdef const gbf_lpm_kernel *wanted = pick_kernel(kernel)
@@ -166,8 +191,17 @@ cdef CompiledRules compiled_of(Block block, tuple rules, str unparsable, Connect
     with nogil:  # milliseconds for large rules, in which requests can go on
         status = gbf_rules_open(&opened, block.data, block.nbytes, verify, wanted, &fault)
     raise_for(status, &fault, block.path)
-    if <Py_ssize_t>opened.rule_count != len(rules):
+    if <Py_ssize_t>opened.rule_count != len(rules) + len(resources):
         raise FormatError(block.path, 0, f"{opened.rule_count} compiled rules for {len(rules)} rules")
+    ends_of(rules, resources, ends)
+    for i in range(GBF_EFFECTS):
+        if opened.ends[i] != ends[i]:
+            raise FormatError(block.path, 0, f"{opened.ends[i]} compiled rules up to {enums.EFFECTS[i]}, not {ends[i]}")
+    shares = [rule for rule in rules if rule.effect == "share"]
+    if len(grants) != len(shares):
+        raise ValueError(f"{len(grants)} grants for {len(shares)} share rules")
+    actions = bytes([SHARE_ACTIONS[rule.action] | (ANYBODY if grant is not None and grant.any_origin else 0)
+                     for rule, grant in zip(shares, grants)])
     if signals is not None and signals.words != opened.words:
         raise FormatError(block.path, 0, "signals do not fit the rules")
     if requests is not None and requests.words != opened.words:
@@ -179,4 +213,7 @@ cdef CompiledRules compiled_of(Block block, tuple rules, str unparsable, Connect
     compiled = CompiledRules.__new__(CompiledRules)
     compiled._rules, compiled._block, compiled.rules, compiled.unparsable = opened, block, rules, policy
     compiled.signals, compiled.requests, compiled.plan = signals, requests, plan
+    compiled._effects, compiled.grants = actions + resources, grants
+    compiled._share_actions = <const uint8_t *><const char *>compiled._effects
+    compiled._resource_flags = compiled._share_actions + len(actions)
     return compiled

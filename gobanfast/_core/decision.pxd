@@ -19,6 +19,8 @@ cdef struct Request:
     PyObject *path
     PyObject *http
     PyObject *mount        # "" or None: none
+    PyObject *scheme
+    PyObject *host         # as a trusted proxy says, in place of the header
     gbf_headers *scanned   # headers, method, path and mount, by the plan of the rules that decide; NULL: to be scanned
     int wanted             # Wanted: of the scan
 
@@ -47,7 +49,7 @@ cdef class Decision:
     cdef float _score, _threshold, _coverage  # NaN: none
     cdef StoredBan _ban           # that decided, or was made
 
-    cdef tuple ids(self, const uint64_t *mask, uint32_t before)
+    cdef tuple ids(self, const uint64_t *mask, uint32_t first, uint32_t before)
 
 
 cdef class SignalDecision(Decision):
@@ -56,6 +58,11 @@ cdef class SignalDecision(Decision):
     cdef object _headers
     cdef str _method, _path, _http
     cdef str _mount               # None: none
+    cdef str _scheme
+    cdef str _host
+    cdef bint _preflight          # of a resource that share rules are about
+    cdef bint _from_page          # there is an Origin
+    cdef object _answer           # header fields of the answer to a preflight; a str: why it is not granted; or None
     cdef int _has                 # Wanted: which of these two are known
     cdef uint64_t _fingerprint[2]  # high and low half
     cdef uint64_t _shape[2]
@@ -66,6 +73,10 @@ cdef class SignalDecision(Decision):
 
     cdef int and_connection(self, str sni, object tls) except -1
     cdef int and_request(self, const Request *request, bint given) except -1
+    cdef int and_rows(self, uint64_t *vector, uint64_t *scratch, gbf_headers *scanned) except -1
+    cdef uint32_t share_rule_index(self) noexcept
+    cdef int resource_flags(self) noexcept
+    cdef int shared(self) noexcept
     cdef int note_hashes(self, const gbf_headers *scanned) noexcept
     cdef int know_hashes(self, int wanted) except -1
 

@@ -9,27 +9,33 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from gobanfast._core.ban_table cimport BanTable
-from gobanfast._core.headers cimport FINGERPRINT, SHAPE, SLOTS, scan_headers, set_target
+from gobanfast._core.headers cimport FINGERPRINT, SHAPE, SLOTS, scan_headers, set_authority, set_target, slot_bytes
 from gobanfast._core.made cimport only_whole
 from gobanfast._core.request_table cimport RequestTable
-from gobanfast._core.compiled_rules cimport CompiledRules
+from gobanfast._core.grant cimport CompiledGrant
+from gobanfast._core.compiled_rules cimport ANYBODY, OWNED, CompiledRules
 from gobanfast._core.connection_table cimport ConnectionTable
 from gobanfast._core.client_hello cimport ClientHello
 from gobanfast._core.native.base cimport (
     GBF_NONE, GBF_CAUSE_BAN, GBF_CAUSE_NONE, GBF_CAUSE_OUTAGE, GBF_CAUSE_RULE, GBF_CAUSE_SCORE, GBF_CAUSE_TRACKER,
-    GBF_CAUSE_UNPARSABLE, GBF_ALLOW, GBF_OK, GBF_UNPARSABLE_ADDRESS, GBF_UNPARSABLE_NONE,
+    GBF_CAUSE_UNPARSABLE, GBF_ADMIT, GBF_ALLOW, GBF_OK, GBF_RECORD, GBF_RESOURCE, GBF_SHARE, GBF_SHARED_GRANTED,
+    GBF_SHARED_NONE, GBF_SHARED_REFUSED, GBF_SHARED_WITHHELD, GBF_UNPARSABLE_ADDRESS, GBF_UNPARSABLE_NONE,
 )
 from gobanfast._core.native.http cimport (
-    GBF_HEADERS_FINE, GBF_HEADERS_SHAPED, GBF_HEADERS_UNKNOWN, gbf_headers, gbf_headers_free, gbf_headers_fingerprint,
+    GBF_HEADERS_FINE, GBF_HEADERS_SHAPED, GBF_HEADERS_UNKNOWN, GBF_HEADER_METHOD, GBF_HEADER_ORIGIN,
+    GBF_HEADER_REQUEST_HEADERS, GBF_HEADER_REQUEST_METHOD, gbf_header_text, gbf_headers, gbf_headers_free,
+    gbf_headers_fingerprint,
 )
 from gobanfast._core.native.rules cimport (
-    GBF_CLASS_ABSENT, GBF_CLASS_MALFORMED, gbf_bits_and, gbf_rules, gbf_rules_next, gbf_rules_vector,
+    GBF_CLASS_ABSENT, GBF_CLASS_MALFORMED, gbf_bits_and, gbf_rules, gbf_rules_first, gbf_rules_next, gbf_rules_vector,
 )
 from gobanfast._core.native.state cimport gbf_ban
 
 from gobanfast._core import enums
 
 cdef tuple ACTIONS = enums.ACTIONS, CAUSES = enums.CAUSES, TRIPS = enums.TRIPS
+cdef tuple SHARED = enums.SHARED
+cdef tuple VARIES = ((), ("Origin",), ("Sec-Fetch-Site",), ("Origin", "Sec-Fetch-Site"))  # by flags of a resource
 cdef tuple REASONS = tuple([f"malformed-{signal}" if signal else None for signal in enums.UNPARSABLE])
 
 
@@ -55,6 +61,7 @@ cdef StoredBan stored_ban(BanTable table, const gbf_ban *ban):
 cdef int start_request(Request *request) noexcept:
     cdef PyObject *none = <PyObject *>None
     request.sni = request.tls = request.headers = request.method = request.path = request.http = request.mount = none
+    request.scheme = request.host = none
     request.scanned = NULL
     request.wanted = SLOTS
     return 0
@@ -81,7 +88,11 @@ cdef Decision decide_leaf(CompiledRules compiled, uint32_t leaf, str address, co
         (<SignalDecision>d).and_connection(<str>request.sni, <object>request.tls)
         if compiled.requests is not None or given:
             (<SignalDecision>d).and_request(request, given)
-    d._rule = gbf_rules_next(&compiled._rules, d._vector, compiled._rules.enforced, 0)
+    d._rule = gbf_rules_first(&compiled._rules, d._vector, compiled._rules.enforced, 0, compiled._rules.ends[GBF_ADMIT])
+    if wide and (<SignalDecision>d)._preflight:  # it is no visit: only who is banned, or may always come in, counts
+        d._unparsable = GBF_UNPARSABLE_NONE
+        if d._rule != GBF_NONE and compiled._rules.actions[d._rule] != GBF_ALLOW:
+            d._rule = GBF_NONE
     if d._rule != GBF_NONE:
         d._cause, d._action = GBF_CAUSE_RULE, compiled._rules.actions[d._rule]
     elif d._unparsable:
@@ -203,6 +214,21 @@ cdef class Decision:
         return None
 
     @property
+    def scheme(self):
+        """The scheme as given, or as a WSGI environ has it; else None."""
+        return None
+
+    @property
+    def host(self):
+        """The host as given, in place of the header; else None."""
+        return None
+
+    @property
+    def preflight(self):
+        """Whether this is a browser's preflight of a resource that share rules are about."""
+        return False
+
+    @property
     def fingerprint(self):
         """The gh2 fingerprint of the client, by its headers; None without headers, or when they cannot be read."""
         return None
@@ -227,25 +253,52 @@ cdef class Decision:
     @property
     def shadow(self):
         """Ids of the shadow rules that would each have won, were they enforced; in decision order."""
-        return self.ids(self._compiled._rules.shadow, self._rule)
+        return self.ids(self._compiled._rules.shadow, 0, min(self._rule, self._compiled._rules.ends[GBF_ADMIT]))
 
     @property
     def logged(self):
         """Ids of the `log` rules that matched, in decision order."""
-        return self.ids(self._compiled._rules.logged, GBF_NONE)
+        return self.ids(self._compiled._rules.logged, 0, self._compiled._rules.ends[GBF_ADMIT])
 
     @property
     def matched(self):
         """Ids of all enforced rules that matched, in decision order: the first decided, the second would without it."""
-        return self.ids(self._compiled._rules.enforced, GBF_NONE)
+        return self.ids(self._compiled._rules.enforced, 0, self._compiled._rules.ends[GBF_ADMIT])
 
-    cdef tuple ids(self, const uint64_t *mask, uint32_t before):
-        cdef uint32_t rule = gbf_rules_next(&self._compiled._rules, self._vector, mask, 0)
+    cdef tuple ids(self, const uint64_t *mask, uint32_t first, uint32_t before):
+        cdef uint32_t rule = gbf_rules_next(&self._compiled._rules, self._vector, mask, first)
         found = []
         while rule < before:
             found.append(self._compiled.rules[rule].id)
             rule = gbf_rules_next(&self._compiled._rules, self._vector, mask, rule + 1)
         return tuple(found)
+
+    @property
+    def share(self):
+        """Whether the page that asked may read the answer: "granted", "withheld" or "refused" (the request is not let
+        in); None: no share rule is about it."""
+        return None
+
+    @property
+    def share_rule(self):
+        """Id of the share rule that decided that; None: none did."""
+        return None
+
+    @property
+    def share_shadow(self):
+        """Ids of the shadow rules about sharing that would each have decided, were they enforced; in decision order."""
+        return ()
+
+    @property
+    def share_headers(self):
+        """Header fields (name, value) of the response for the page that asked, in bytes; of a preflight those of the
+        answer. () where nothing is granted."""
+        return ()
+
+    @property
+    def varies(self):
+        """The request headers that could have changed what is shared, as `Vary` lists them."""
+        return ()
 
     @property
     def compiled(self):
@@ -319,8 +372,9 @@ cdef class SignalDecision(Decision):
         if mount is not None and len(mount) == 0:
             mount = None
         self._http, self._mount = <str>request.http, mount
+        self._scheme, self._host = <str>request.scheme, <str>request.host
         if not given:
-            unparsable = requests.and_rows(vector, scratch, NULL, self._sni, self._tls)
+            unparsable = requests.and_rows(vector, scratch, NULL, self._sni, self._tls, False)
             if unparsable and not self._unparsable:
                 self._unparsable = unparsable
             return 0
@@ -330,6 +384,9 @@ cdef class SignalDecision(Decision):
 
             path, mount = environ_target(<object>request.headers, mount)
             self._mount = mount
+            if self._scheme is None:
+                scheme = (<dict><object>request.headers).get("wsgi.url_scheme")
+                self._scheme = scheme if type(scheme) is str else None
         if mount is not None and path == "":
             path = mount
         self._headers, self._method, self._path = <object>request.headers, <str>request.method, path
@@ -339,18 +396,141 @@ cdef class SignalDecision(Decision):
             if scanned == NULL:
                 scanned = &own
                 scan_headers(self._headers, self._http, &self._compiled.plan._plan, scanned, request.wanted, NULL)
+                set_authority(self._scheme, self._host, scanned)
                 set_target(self._method, path, mount, scanned)
             if self._headers is not None and is_readable(scanned):
                 self._has = request.wanted
             self.note_hashes(scanned)
             if requests is not None:
-                unparsable = requests.and_rows(vector, scratch, scanned, self._sni, self._tls)
+                unparsable = self.and_rows(vector, scratch, scanned)
         finally:
             if scanned == &own:
                 gbf_headers_free(&own)
         if unparsable and not self._unparsable:
             self._unparsable = unparsable
         return 0
+
+    cdef int and_rows(self, uint64_t *vector, uint64_t *scratch, gbf_headers *scanned) except -1:
+        """What the request says, or, where a browser asks before it makes one, what that one will say: share rules see
+        the method that a preflight announces, and the preflight is none where no resource is owned."""
+        cdef RequestTable requests = self._compiled.requests
+        cdef const gbf_rules *rules = &self._compiled._rules
+        cdef uint64_t few[INLINE_WORDS]
+        cdef uint64_t *before = few
+        cdef gbf_headers again
+        cdef gbf_header_text method
+        cdef bytes room, origin, announced, names
+        cdef int unparsable
+        cdef uint32_t rule
+        self._from_page = scanned.tally.seen >> GBF_HEADER_ORIGIN & 1
+        if rules.ends[GBF_SHARE] == rules.ends[GBF_ADMIT] or not is_preflight(scanned):
+            return requests.and_rows(vector, scratch, scanned, self._sni, self._tls, False)
+        if rules.words > INLINE_WORDS:
+            room = PyBytes_FromStringAndSize(NULL, 8 * rules.words)
+            before = <uint64_t *>PyBytes_AS_STRING(room)
+        memcpy(before, vector, 8 * rules.words)
+        origin, announced = slot_bytes(scanned, GBF_HEADER_ORIGIN), slot_bytes(scanned, GBF_HEADER_REQUEST_METHOD)
+        names = slot_bytes(scanned, GBF_HEADER_REQUEST_HEADERS)
+        method = scanned.slots[GBF_HEADER_METHOD]
+        scanned.slots[GBF_HEADER_METHOD] = scanned.slots[GBF_HEADER_REQUEST_METHOD]
+        unparsable = requests.and_rows(vector, scratch, scanned, self._sni, self._tls, True)
+        scanned.slots[GBF_HEADER_METHOD] = method
+        self._preflight = self.resource_flags() & OWNED
+        if self._preflight:
+            rule = self.share_rule_index()
+            grant = None if rule == GBF_NONE else self._compiled.grants[rule - rules.ends[GBF_ADMIT]]
+            self._answer = None if grant is None else (<CompiledGrant>grant).answer(origin, announced, names)
+            return unparsable
+        memcpy(vector, before, 8 * rules.words)
+        try:  # anew, because Python code may have run
+            scan_headers(self._headers, self._http, &self._compiled.plan._plan, &again, requests.asks, NULL)
+            set_authority(self._scheme, self._host, &again)
+            set_target(self._method, self._path, self._mount, &again)
+            return requests.and_rows(vector, scratch, &again, self._sni, self._tls, False)
+        finally:
+            gbf_headers_free(&again)
+
+    cdef int resource_flags(self) noexcept:
+        """What the conditions of share rules, but those on the page that asks, say of the resource."""
+        cdef const gbf_rules *rules = &self._compiled._rules
+        cdef uint32_t first = rules.ends[GBF_RECORD], end = rules.ends[GBF_RESOURCE]
+        cdef uint32_t rule = gbf_rules_first(rules, self._vector, rules.enforced, first, end)
+        cdef int flags = 0
+        while rule != GBF_NONE:
+            flags |= self._compiled._resource_flags[rule - first]
+            rule = gbf_rules_first(rules, self._vector, rules.enforced, rule + 1, end)
+        return flags
+
+    cdef uint32_t share_rule_index(self) noexcept:
+        """The share rule that decides, whether a page has asked or not, or GBF_NONE."""
+        cdef const gbf_rules *rules = &self._compiled._rules
+        return gbf_rules_first(rules, self._vector, rules.enforced, rules.ends[GBF_ADMIT], rules.ends[GBF_SHARE])
+
+    cdef int shared(self) noexcept:
+        """gbf_shared."""
+        cdef const gbf_rules *rules = &self._compiled._rules
+        cdef uint32_t rule
+        cdef int action
+        if rules.ends[GBF_SHARE] == rules.ends[GBF_ADMIT]:
+            return GBF_SHARED_NONE
+        rule = self.share_rule_index()
+        if rule != GBF_NONE:
+            action = self._compiled._share_actions[rule - rules.ends[GBF_ADMIT]]
+            if self._preflight and type(self._answer) is str:
+                return GBF_SHARED_WITHHELD
+            if action == GBF_SHARED_REFUSED or self._from_page or action & ANYBODY:
+                return action & ~ANYBODY
+            return GBF_SHARED_NONE
+        return GBF_SHARED_WITHHELD if self._from_page and self.resource_flags() & OWNED else GBF_SHARED_NONE
+
+    @property
+    def share(self):
+        return SHARED[self.shared()] or None
+
+    @property
+    def share_rule(self):
+        cdef uint32_t rule = self.share_rule_index()
+        if rule == GBF_NONE or self.shared() == GBF_SHARED_NONE:
+            return None
+        return self._compiled.rules[rule].id
+
+    @property
+    def share_shadow(self):
+        cdef uint32_t *ends = self._compiled._rules.ends
+        return self.ids(self._compiled._rules.shadow, ends[GBF_ADMIT], min(self.share_rule_index(), ends[GBF_SHARE]))
+
+    @property
+    def share_headers(self):
+        cdef gbf_headers scanned
+        cdef uint32_t rule = self.share_rule_index()
+        if self.shared() != GBF_SHARED_GRANTED:
+            return ()
+        if self._preflight:
+            return self._answer
+        headers = self._headers if self._kept is None else self._kept
+        grant = self._compiled.grants[rule - self._compiled._rules.ends[GBF_ADMIT]]
+        try:
+            scan_headers(headers, self._http, &self._compiled.plan._plan, &scanned, SLOTS, NULL)
+            return (<CompiledGrant>grant).response(slot_bytes(&scanned, GBF_HEADER_ORIGIN) or b"")
+        finally:
+            gbf_headers_free(&scanned)
+
+    @property
+    def varies(self):
+        cdef int flags = self.resource_flags()
+        return VARIES[flags >> 1] if flags & OWNED else ()
+
+    @property
+    def preflight(self):
+        return self._preflight
+
+    @property
+    def scheme(self):
+        return self._scheme
+
+    @property
+    def host(self):
+        return self._host
 
     cdef int note_hashes(self, const gbf_headers *scanned) noexcept:
         self._fingerprint[0], self._fingerprint[1] = scanned.fingerprint.high, scanned.fingerprint.low
@@ -415,6 +595,14 @@ cdef class SignalDecision(Decision):
         return (<ClientHello>self._tls).ja4 if type(self._tls) is ClientHello else self._tls
 
 
+cdef inline bint is_preflight(const gbf_headers *scanned) noexcept:
+    """Whether a browser asks before it makes the request: OPTIONS with an Origin, and a method announced."""
+    cdef uint64_t needed = (<uint64_t>1 << GBF_HEADER_METHOD | <uint64_t>1 << GBF_HEADER_ORIGIN |
+                            <uint64_t>1 << GBF_HEADER_REQUEST_METHOD)
+    return (scanned.tally.seen & needed == needed and scanned.slots[GBF_HEADER_METHOD].nbytes == 7 and
+            memcmp(scanned.slots[GBF_HEADER_METHOD].at, b"OPTIONS", 7) == 0)
+
+
 cdef inline bint is_readable(const gbf_headers *scanned) noexcept:
     return scanned.problem == GBF_HEADERS_FINE and not scanned.tally.flags & GBF_HEADERS_UNKNOWN
 
@@ -432,7 +620,17 @@ cdef int complete_hashes(SignalDecision decision, gbf_headers *scanned) except -
 cdef bint is_plain_allow(Decision decision) noexcept:
     cdef const gbf_rules *rules = &decision._compiled._rules
     return (decision._action == GBF_ALLOW and gbf_rules_next(rules, decision._vector, rules.logged, 0) == GBF_NONE and
-            gbf_rules_next(rules, decision._vector, rules.shadow, 0) >= decision._rule)
+            gbf_rules_next(rules, decision._vector, rules.shadow, 0) >= min(decision._rule, rules.ends[GBF_ADMIT]) and
+            (rules.ends[GBF_SHARE] == rules.ends[GBF_ADMIT] or is_plain_share(<SignalDecision>decision)))
+
+
+cdef bint is_plain_share(SignalDecision decision) noexcept:
+    """Whether nothing is refused or withheld, and no shadow rule has anything to say."""
+    cdef const gbf_rules *rules = &decision._compiled._rules
+    cdef uint32_t rule = decision.share_rule_index()
+    return (decision.shared() <= GBF_SHARED_GRANTED and
+            gbf_rules_next(rules, decision._vector, rules.shadow, rules.ends[GBF_ADMIT]) >=
+            min(rule, rules.ends[GBF_SHARE]))
 
 
 def is_plain(Decision decision not None, /):
@@ -464,7 +662,8 @@ def detached(Decision decision not None, /):
     made._sni, made._tls, made._headers = given._sni, given._tls, headers
     made._kept, made._kept_bytes = given._kept, given._kept_bytes
     made._method, made._path = given._method, given._path
-    made._http, made._mount = given._http, given._mount
+    made._http, made._mount, made._scheme, made._host = given._http, given._mount, given._scheme, given._host
+    made._preflight, made._from_page, made._answer = given._preflight, given._from_page, given._answer
     made._has, made._spill = given._has, given._spill
     memcpy(made._fingerprint, given._fingerprint, sizeof(made._fingerprint))
     memcpy(made._shape, given._shape, sizeof(made._shape))

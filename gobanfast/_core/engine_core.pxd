@@ -1,7 +1,7 @@
 from libc.stdint cimport uint8_t, uint64_t
 
 from gobanfast._core.ban_table cimport BanTable
-from gobanfast._core.decision cimport Decision, Request
+from gobanfast._core.decision cimport Decision, Request, SignalDecision
 from gobanfast._core.compiled_rules cimport CompiledRules
 from gobanfast._core.scorer cimport Scorer
 from gobanfast._core.client_hello cimport ClientHello
@@ -39,10 +39,14 @@ cdef class EngineCore:
     cdef readonly list on_swap         # called with a Swap once other rules are in force
     cdef object _clock
     cdef bytes _seed
-    cdef dict _hits_before             # decisions by rule, of rulesets that are gone
+    cdef dict _hits_before             # what rules that are gone decided, as hits_of() has it
     cdef dict _learned_clients         # client -> when the score last learned by vouch() of it
     cdef uint64_t counts[GBF_CAUSES * GBF_ACTIONS]  # decisions by cause and action
+    cdef uint64_t withheld             # decisions to withhold what no rule grants
 
+    cdef dict all_hits(self)
+    cdef int count_share(self, EngineState snapshot, SignalDecision d) noexcept
+    cdef uint64_t time_of(self, object now) except? 0
     cdef int keep_hits(self, EngineState snapshot) except -1
     cdef bint may_learn(self, tuple who, double seconds) except -1
     cdef Decision decide_request(self, EngineState snapshot, str address, Request *request, object now, bint peek)
@@ -56,4 +60,4 @@ cdef class EngineCore:
 
 # Shows a request to a candidate, if there is one.
 cdef int observe(object candidate, str address, str sni, ClientHello hello, str ja4, object headers, str method,
-                 str path, str http, str mount) except -1
+                 str path, str http, str mount, str scheme, str host) except -1

@@ -16,6 +16,7 @@ from gobanfast.rules import Rule, Ruleset
 from gobanfast.rules.settings import Settings
 
 KEYS: tuple[str, ...]
+SHARED_BY: dict[str, str]
 
 _Trust = TypeVar("_Trust")
 
@@ -77,6 +78,7 @@ class EngineCore:
     def on_swap(self) -> list[Callable[[Swap], object]]: ...
     def decided(self) -> dict[tuple[str, str], int]: ...
     def hits(self) -> dict[str, int]: ...
+    def shared(self) -> dict[tuple[str, str | None], int]: ...
     def decide(
         self,
         address: str | IPv4Address | IPv6Address | None,
@@ -91,6 +93,8 @@ class EngineCore:
         ja4: str | None = None,
         now: float | None = None,
         mount: str = "",
+        scheme: str | None = None,
+        host: str | None = None,
     ) -> Decision: ...
     def peek(
         self,
@@ -106,6 +110,8 @@ class EngineCore:
         ja4: str | None = None,
         now: float | None = None,
         mount: str = "",
+        scheme: str | None = None,
+        host: str | None = None,
     ) -> Decision: ...
     def vouch(self, decision: Decision, /, *, now: float | None = None) -> bool: ...
     def leaves(self, addresses: Buffer | Sequence[str], out: Buffer, /, *, others_absent: bool = False) -> None: ...

@@ -17,14 +17,16 @@ from gobanfast._core.client_hello cimport ClientHello
 from gobanfast._core.trackers cimport Exemption, Trackers
 from gobanfast._core.native.address cimport gbf_addr, gbf_addr_client, gbf_addr_parse
 from gobanfast._core.native.base cimport (
-    GBF_NONE, GBF_CAUSE_BAN, GBF_CAUSE_RULE, GBF_ACTIONS, GBF_ALLOW, GBF_TRIP_UNSURE, GBF_UNPARSABLE_NONE,
+    GBF_NONE, GBF_ADMIT, GBF_BAN, GBF_CAUSE_BAN, GBF_CAUSE_OUTAGE, GBF_CAUSE_RULE, GBF_SHARE, GBF_SHARED_NONE,
+    GBF_ACTIONS, GBF_ALLOW, GBF_TRIP_UNSURE, GBF_UNPARSABLE_NONE,
     GBF_BY_RULE, GBF_BY_TRACKER,
 )
 from gobanfast._core.native.hash cimport gbf_xxh3_64
 from gobanfast._core.native.name cimport gbf_name, gbf_name_fold_scalar, gbf_name_read
 from gobanfast._core.native.rules cimport gbf_rules, gbf_rules_next
 from gobanfast._core.native.state cimport (
-    GBF_BAN_EPOCH, GBF_BAN_REFUSED, gbf_ban, gbf_ban_client, gbf_ban_fingerprint, gbf_ban_fingerprint_at, gbf_ban_key,
+    GBF_BAN_EPOCH, GBF_BAN_EVERYONE, GBF_BAN_REFUSED, gbf_ban, gbf_ban_client, gbf_ban_fingerprint,
+    gbf_ban_fingerprint_at, gbf_ban_key,
     gbf_bans_find, gbf_decide_answer, gbf_decide_apply, gbf_decide_idle, gbf_decide_request,
     gbf_decide_uses_fingerprint, gbf_decide_vouch,
 )
@@ -57,6 +59,7 @@ cdef extern from *:
     uint64_t gbf_now_ms() noexcept
     void gbf_count(uint64_t *counter) noexcept
 
+SHARED_BY = {"grant": "granted", "withhold": "withheld", "refuse": "refused"}
 KEYS = ("client", "fingerprint", "client_fingerprint")
 """What a rule with `for:` bans."""
 cdef double TEACH_SECONDS = 300  # as long as a solved challenge may be shown again
@@ -170,19 +173,20 @@ cdef str address_text(address):
 
 
 cdef int observe(object candidate, str address, str sni, ClientHello hello, str ja4, object headers, str method,
-                 str path, str http, str mount) except -1:
+                 str path, str http, str mount, str scheme, str host) except -1:
     if candidate is not None:  # another thread may have ended the trial since the caller looked
         candidate.observe(address, sni=sni, hello=hello, ja4=ja4, headers=headers, method=method, path=path, http=http,
-                          mount=mount)
+                          mount=mount, scheme=scheme, host=host)
     return 0
 
 
 cdef inline int take(Request *request, str sni, ClientHello hello, str ja4, object headers, str method, str path,
-                     str http, str mount) noexcept:
+                     str http, str mount, str scheme, str host) noexcept:
     """Borrows the arguments of a call."""
     request.sni, request.headers, request.method = <PyObject *>sni, <PyObject *>headers, <PyObject *>method
     request.tls = <PyObject *>ja4 if hello is None else <PyObject *>hello
     request.path, request.http, request.mount = <PyObject *>path, <PyObject *>http, <PyObject *>mount
+    request.scheme, request.host = <PyObject *>scheme, <PyObject *>host
     request.scanned = NULL
     return 0
 
@@ -241,11 +245,8 @@ cdef class EngineCore:
 
     cdef int keep_hits(self, EngineState snapshot) except -1:
         """Adds what its rules decided to the figures that outlive it."""
-        cdef uint32_t i
-        for i in range(<uint32_t>len(snapshot.compiled.rules)):
-            if snapshot.hits[i] != 0:
-                rule = snapshot.compiled.rules[i].id
-                self._hits_before[rule] = self._hits_before.get(rule, 0) + snapshot.hits[i]
+        for rule, count in hits_of(snapshot).items():
+            self._hits_before[rule] = self._hits_before.get(rule, 0) + count
         return 0
 
     def decided(self):
@@ -259,15 +260,24 @@ cdef class EngineCore:
     def hits(self):
         """Dict of decisions since the engine was made by the id of the rule that decided. Of decisions that other
         threads make in the instant of a swap a few may not be counted."""
-        cdef EngineState snapshot = self.snapshot
+        return {key: count for key, count in self.all_hits().items() if type(key) is str}
+
+    def shared(self):
+        """Dict of what was shared since the engine was made: {(share, id of the rule): count}; without a rule, because
+        no rule grants what others own, the id is None."""
+        found = {key: count for key, count in self.all_hits().items() if type(key) is tuple}
+        if self.withheld != 0:
+            found["withheld", None] = self.withheld
+        return found
+
+    cdef dict all_hits(self):
         found = dict(self._hits_before)
-        for i, rule in enumerate(snapshot.compiled.rules):
-            if snapshot.hits[i] != 0:
-                found[rule.id] = found.get(rule.id, 0) + snapshot.hits[i]
+        for key, count in hits_of(self.snapshot).items():
+            found[key] = found.get(key, 0) + count
         return found
 
     def decide(self, address, /, *, str sni=None, ClientHello hello=None, headers=None, str method=None,
-               str path=None, str http=None, str ja4=None, now=None, str mount=""):
+               str path=None, str http=None, str ja4=None, now=None, str mount="", str scheme=None, str host=None):
         """Decision about a client address (text, or an object of the module ipaddress); None: it is not known.
 
         Args:
@@ -284,6 +294,9 @@ cdef class EngineCore:
             now: engine seconds, for replay; None reads the engine's clock.
             mount: prefix under which clients reach the application (root_path, SCRIPT_NAME), "" for none. The path may
                 begin with it or not: rules see it with the mount and without.
+            scheme: "http" or "https" ("ws", "wss"), which says the port of a host that names none; None: `:scheme`, or
+                what the environ says.
+            host: in place of the header, as a trusted proxy tells it.
         The first that decides: an `allow` rule, a stored ban or the closed flag of `ban_table`, another rule,
         a tracker, policy `unparsable`, the score.
         What cannot be read is no error. When nothing before it decides and a signal that some rule asks for cannot be
@@ -298,20 +311,20 @@ cdef class EngineCore:
         cdef Request request
         if type(address) is not str and address is not None:
             return EngineCore.decide(self, address_text(address), sni=sni, hello=hello, headers=headers, method=method,
-                                     path=path, http=http, ja4=ja4, now=now, mount=mount)
+                                     path=path, http=http, ja4=ja4, now=now, mount=mount, scheme=scheme, host=host)
         if self.candidate is not None:
-            observe(self.candidate, <str>address, sni, hello, ja4, headers, method, path, http, mount)
-        take(&request, sni, hello, ja4, headers, method, path, http, mount)
+            observe(self.candidate, <str>address, sni, hello, ja4, headers, method, path, http, mount, scheme, host)
+        take(&request, sni, hello, ja4, headers, method, path, http, mount, scheme, host)
         return self.decide_request(self.snapshot, <str>address, &request, now, False)
 
     def peek(self, address, /, *, str sni=None, ClientHello hello=None, headers=None, str method=None,
-             str path=None, str http=None, str ja4=None, now=None, str mount=""):
+             str path=None, str http=None, str ja4=None, now=None, str mount="", str scheme=None, str host=None):
         """What `decide` would answer, changing nothing: no ban is made, and neither trackers nor score take note."""
         cdef Request request
         if type(address) is not str and address is not None:
             return EngineCore.peek(self, address_text(address), sni=sni, hello=hello, headers=headers, method=method,
-                                   path=path, http=http, ja4=ja4, now=now, mount=mount)
-        take(&request, sni, hello, ja4, headers, method, path, http, mount)
+                                   path=path, http=http, ja4=ja4, now=now, mount=mount, scheme=scheme, host=host)
+        take(&request, sni, hello, ja4, headers, method, path, http, mount, scheme, host)
         return self.decide_request(self.snapshot, <str>address, &request, now, True)
 
     def vouch(self, Decision decision not None, /, *, now=None):
@@ -389,7 +402,16 @@ cdef class EngineCore:
             gbf_count(&self.counts[GBF_ACTIONS * d._cause + d._action])
             if d._cause == GBF_CAUSE_RULE:
                 gbf_count(&snapshot.hits[d._rule])
+            if compiled._rules.ends[GBF_SHARE] != compiled._rules.ends[GBF_ADMIT]:
+                self.count_share(snapshot, <SignalDecision>d)
         return d
+
+    cdef int count_share(self, EngineState snapshot, SignalDecision d) noexcept:
+        cdef uint32_t rule
+        if d.shared() != GBF_SHARED_NONE:
+            rule = d.share_rule_index()
+            gbf_count(&snapshot.hits[rule] if rule != GBF_NONE else &self.withheld)
+        return 0
 
     cdef int apply_state(self, EngineState snapshot, Decision d, const gbf_addr *address, str sni, object tls,
                          object now, bint peek) except -1:
@@ -397,23 +419,25 @@ cdef class EngineCore:
         cdef CompiledRules compiled = snapshot.compiled
         cdef gbf_decide_request request
         cdef gbf_decide_answer said
-        cdef double seconds
         request.address, request.fingerprint, request.shape = address, NULL, NULL
-        if type(d) is SignalDecision:
+        if type(d) is SignalDecision and not (<SignalDecision>d)._preflight:
             hashes_of(&request, <SignalDecision>d)
         request.name = request.host = 0
         request.added = 0
         request.has_name = False
         request.asn = 0 if d._leaf == GBF_NONE else compiled._rules.leaves[d._leaf].asn
         request.decided = d._rule != GBF_NONE
+        if type(d) is SignalDecision and (<SignalDecision>d)._preflight:
+            if not request.decided and gbf_bans_find(snapshot.state.bans, address, request.asn, NULL, GBF_BAN_EPOCH +
+                                                     self.time_of(now), &said.ban):
+                d._cause = GBF_CAUSE_OUTAGE if said.ban.key.kind == GBF_BAN_EVERYONE else GBF_CAUSE_BAN
+                d._action = GBF_BAN
+                d._ban = stored_ban(snapshot.bans, &said.ban) if d._cause == GBF_CAUSE_BAN else None
+            return 0
         if not snapshot.timed and not (request.decided and snapshot.stores[d._rule]):
             if not gbf_bans_find(snapshot.state.bans, address, request.asn, request.fingerprint, 0, &said.ban):
                 return 0  # no key of it is stored, whatever the time
-        if now is None and self._clock is None:
-            request.now_ms = gbf_now_ms()
-        else:
-            seconds = self._clock() if now is None else now
-            request.now_ms = <uint64_t>(seconds * 1000 + 0.5) if seconds > 0 else 0
+        request.now_ms = self.time_of(now)
         request.rule_action = compiled._rules.actions[d._rule] if d._rule != GBF_NONE else GBF_ALLOW
         request.unparsable = d._unparsable != GBF_UNPARSABLE_NONE
         request.policy = <uint8_t>compiled.unparsable
@@ -433,6 +457,14 @@ cdef class EngineCore:
             elif said.cause == GBF_CAUSE_RULE and snapshot.stores[d._rule]:
                 self.ban_matched(snapshot, d, &request)
         return 0
+
+    cdef uint64_t time_of(self, object now) except? 0:
+        """Engine milliseconds."""
+        cdef double seconds
+        if now is None and self._clock is None:
+            return gbf_now_ms()
+        seconds = self._clock() if now is None else now
+        return <uint64_t>(seconds * 1000 + 0.5) if seconds > 0 else 0
 
     cdef int ban_tripped(self, EngineState snapshot, Decision d, const gbf_decide_request *request) except -1:
         """Bans the client whose tracker tripped."""
@@ -490,6 +522,18 @@ cdef class EngineCore:
             raise ValueError(f"leaf {leaf} does not exist; there are {compiled._rules.leaf_count}")
         start_request(&request)
         return decide_leaf(compiled, leaf, None if leaf != GBF_NONE else "", &request)
+
+
+cdef dict hits_of(EngineState snapshot):
+    """What the rules of a snapshot decided: by id, and by (share, id) what rules about sharing did."""
+    cdef Py_ssize_t i
+    found = {}
+    for i in range(len(snapshot.compiled.rules)):
+        if snapshot.hits[i] != 0:
+            rule = snapshot.compiled.rules[i]
+            key = rule.id if rule.effect == "admit" else (SHARED_BY[rule.action], rule.id)
+            found[key] = snapshot.hits[i]
+    return found
 
 
 cdef inline int hashes_of(gbf_decide_request *request, SignalDecision d) noexcept:

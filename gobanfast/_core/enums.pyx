@@ -8,6 +8,8 @@ cdef extern from *:
     """
     #include "base/gbf_enums.h"
     static const char *const gbf_action_texts[] = {GBF_ACTION_LIST(GBF_ENUM_TEXT) NULL};
+    static const char *const gbf_effect_texts[] = {GBF_EFFECT_LIST(GBF_ENUM_TEXT) NULL};
+    static const char *const gbf_shared_texts[] = {GBF_SHARED_LIST(GBF_ENUM_TEXT) NULL};
     static const char *const gbf_cause_texts[] = {GBF_CAUSE_LIST(GBF_ENUM_TEXT) NULL};
     static const char *const gbf_trip_texts[] = {GBF_TRIP_LIST(GBF_ENUM_TEXT) NULL};
     static const char *const gbf_unparsable_texts[] = {GBF_UNPARSABLE_LIST(GBF_ENUM_TEXT) NULL};
@@ -18,6 +20,8 @@ cdef extern from *:
     static const char *const gbf_fingerprint_fields[] = {GBF_FINGERPRINT_FIELDS, NULL};
     """
     const char *const *gbf_action_texts
+    const char *const *gbf_effect_texts
+    const char *const *gbf_shared_texts
     const char *const *gbf_cause_texts
     const char *const *gbf_trip_texts
     const char *const *gbf_unparsable_texts
@@ -50,6 +54,12 @@ RULE_ACTIONS = ACTIONS[:GBF_LIMIT] + ACTIONS[GBF_LIMIT + 1:]
 
 RULE_DECISIONS = DECISIONS[:GBF_LIMIT] + DECISIONS[GBF_LIMIT + 1:]
 """Actions that a rule, or policy `unparsable`, may decide."""
+
+EFFECTS = texts(gbf_effect_texts)
+"""What a rule has a say in, in the order of their bits; "resource" is none of a rule's own."""
+
+SHARED = texts(gbf_shared_texts)
+"""Whether the page that asked may read the answer; "" where no share rule is about it."""
 
 CAUSES = texts(gbf_cause_texts)
 """What decided."""

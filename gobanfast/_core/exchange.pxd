@@ -18,6 +18,7 @@ cdef class GuardCore:
     cdef readonly object engine
     cdef readonly object own_trust      # a Trust; None: that of the rules in force
     cdef readonly tuple names           # DNS names of the certificate; None: any host
+    cdef public uint64_t foreign_headers  # access-control-* of applications that were replaced
     cdef readonly bint has_observers    # whether someone is told of decisions
     cdef readonly tuple finishers       # observers' `finish`, called with an exchange whose response is over
     cdef EngineCore _core               # the engine, where its `decide` is our own; None: one of another make
@@ -38,6 +39,11 @@ cdef class Exchange:
     cdef list _cookies                  # Set-Cookie pairs of a challenge that was solved; None: none
     cdef PyObject *_kept[KEPT]          # HeaderWalk.kept
     cdef bint _began, _walked
+    cdef bint _owned                    # share rules say who may read the answer
+    cdef bint _foreign_socket           # a page opens a WebSocket that is not granted to it
+    cdef int _shared                    # gbf_shared
+    cdef tuple _fields                  # header fields of what is granted; None: none
+    cdef tuple _varies                  # names for Vary, in bytes
     cdef int _sent                      # status of the response that was begun; 0: none was
     cdef readonly object path, mount, http, mode, decision, client
     cdef readonly str request_id
@@ -57,6 +63,8 @@ cdef class Exchange:
     cdef object hold(self)
     cdef list headers_for(self, object headers)
     cdef list texts_for(self, object headers)
+    cdef int share_out(self, SignalDecision d, bint own_page) except -1
+    cdef bytes origin_bytes(self)
     cdef object text_of(self, int which, str key)
 
 

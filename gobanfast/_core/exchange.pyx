@@ -4,31 +4,28 @@ Over 500 lines, because the path of a request is one: parted, each half would ne
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItemWithError
-from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.object cimport newfunc
-from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, PyObject
+from cpython.ref cimport Py_DECREF, Py_XDECREF, PyObject
 from cpython.unicode cimport PyUnicode_1BYTE_DATA, PyUnicode_New
-from libc.stdint cimport uint8_t, uint64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
 
+from gobanfast._core.compiled_rules cimport OWNED, CompiledRules
+from gobanfast._core.grant cimport CompiledGrant
 from gobanfast._core.decision cimport Decision, Request, SignalDecision, complete_hashes, is_plain_allow
 from gobanfast._core.engine_core cimport EngineCore, EngineState, observe
 from gobanfast._core.headers cimport (
-    FINGERPRINT, KEPT, SHAPE, SLOTS, HeaderPlan, HeaderWalk, pick_from, scan_headers, set_target, settle_picked,
+    FINGERPRINT, KEPT, SHAPE, SLOTS, HeaderPlan, HeaderWalk, pick_from, scan_headers, set_authority, set_target,
+    settle_picked,
 )
 from gobanfast._core.made cimport bare, only_whole
 from gobanfast._core.client_hello cimport ClientHello
-from gobanfast._core.native.http cimport GBF_HEADERS_FINE, GBF_HEADERS_MOST, gbf_headers, gbf_headers_free
-
-cdef extern from *:
-    """
-    #define gbf_rows_of(rows) PySequence_Fast_ITEMS(rows)
-    #define gbf_row_count(rows) PySequence_Fast_GET_SIZE(rows)
-    """
-    PyObject **gbf_rows_of(object rows) noexcept
-    Py_ssize_t gbf_row_count(object rows) noexcept
+from gobanfast._core.native.base cimport GBF_ADMIT, GBF_SHARE, GBF_SHARED_GRANTED, GBF_SHARED_REFUSED
+from gobanfast._core.native.http cimport (
+    GBF_HEADERS_FINE, GBF_HEADERS_MOST, gbf_header_own_page, gbf_headers, gbf_headers_free,
+)
+from gobanfast._core.response_headers cimport texts_with_ours, texts_without_theirs, with_ours, without_theirs
 
 cdef enum:
     PREFIX = 12
@@ -40,6 +37,10 @@ cdef enum:  # of Exchange._kept
     COOKIE
     USER_AGENT
     ACCEPT
+    ORIGIN
+
+VARY = ((), (b"Origin",), (b"Sec-Fetch-Site",), (b"Origin", b"Sec-Fetch-Site"))
+"""What varies by the flags of a resource, above OWNED."""
 
 cdef const char *HEX = "0123456789abcdef"
 cdef uint64_t STEP = 0x9E3779B97F4A7C15  # odd, so that all 2^64 numbers come before one comes again
@@ -172,6 +173,16 @@ cdef class Exchange:
         """
         return self.texts_for(headers) if text else self.headers_for(headers)
 
+    def failure(self):
+        """The HttpResponse for an exception of the application before it answered: a bare 500, its headers complete, so
+        that a page which may read answers can read this one. None for a WebSocket."""
+        if self._method is None:
+            return None
+        self._sent = 500
+        response = (<object>self._guard).failure()
+        (<list?>response.headers)[:] = self.headers_for(response.headers)
+        return response
+
     def finish(self, int status=0, /):
         """Notes that the response is over; later calls do nothing.
 
@@ -237,6 +248,21 @@ cdef class Exchange:
     def retarget(self, str method not None, str path not None, /):
         """Says what is asked for, where only the headers do: for `about`."""
         self._method, self.path, self.mode = method, path, (<object>self._guard).mode(path, self.mount)
+
+    @property
+    def origin(self):
+        """Text of Origin; several are joined by commas, "" for none."""
+        return self.text_of(ORIGIN, "HTTP_ORIGIN")
+
+    @property
+    def answered(self):
+        """Whether a response has begun, as far as an adapter says so (`begin` gave one, or a wrapped server call)."""
+        return self._sent != 0
+
+    @property
+    def is_owned(self):
+        """Whether share rules say who may read the answer, so that its access-control-* headers are theirs."""
+        return self._owned
 
     def set_cookies(self, list cookies, /):
         """Set-Cookie pairs to put on the response; None: none."""
@@ -336,7 +362,9 @@ cdef class Exchange:
         response = None
         if decision is None:
             return self._refusal
-        if not allowed:
+        if self._shared == GBF_SHARED_REFUSED or self._foreign_socket or (self._owned and decision.preflight):
+            response = (<object>guard).share(self)
+        elif not allowed:
             response = (<object>guard).respond(self)
         elif guard.has_observers and not (guard._skips and state is not None and is_plain_allow(<Decision>decision)):
             (<object>guard).notify(self)
@@ -432,7 +460,10 @@ cdef class Exchange:
         cdef Request request
         cdef Decision d
         cdef ClientHello hello = None
-        cdef str address, sni = None, ja4 = None, method, path, mount, http = self.http
+        cdef str address, sni = None, ja4 = None, method, path, mount, http = self.http, scheme = self._scheme
+        cdef str host = None
+        cdef bint shares = state.compiled._rules.ends[GBF_SHARE] != state.compiled._rules.ends[GBF_ADMIT]
+        cdef bint own_page = False
         cdef Py_ssize_t i
         memset(&walk, 0, sizeof(walk))
         walk.shaped = guard._logs
@@ -454,6 +485,9 @@ cdef class Exchange:
             if self.client is not None:
                 address = self.client.address
                 signals = self.client.signals
+                host = self.client.host
+                if self.client.scheme is not None:
+                    scheme = self.client.scheme
                 if signals:
                     sni, ja4 = signals.get("sni"), signals.get("ja4")
             elif self._handshake is not None:
@@ -463,14 +497,20 @@ cdef class Exchange:
             request.sni, request.tls = <PyObject *>sni, <PyObject *>ja4 if hello is None else <PyObject *>hello
             request.headers, request.method = <PyObject *>self._headers, <PyObject *>method
             request.path, request.http, request.mount = <PyObject *>path, <PyObject *>http, <PyObject *>mount
+            request.scheme, request.host = <PyObject *>scheme, <PyObject *>host
             request.scanned = NULL
             if walk.kept != NULL:
+                set_authority(scheme, host, &scanned)
                 set_target(method, path, mount, &scanned)
                 request.scanned = &scanned
+                own_page = self._method is None and shares and gbf_header_own_page(&scanned)
             if core.candidate is not None:
-                observe(core.candidate, address, sni, hello, ja4, self._headers, method, path, http, mount)
+                observe(core.candidate, address, sni, hello, ja4, self._headers, method, path, http, mount, scheme,
+                        host)
             d = core.decide_request(state, address, &request, None, False)
             self.decision = d
+            if shares and same(self.mode, "enforce"):
+                self.share_out(<SignalDecision>d, own_page)
             if guard._logs or (guard._binds and d._action != 0):
                 self.outlive(<SignalDecision>d, &scanned, &walk)
             return d
@@ -507,42 +547,51 @@ cdef class Exchange:
 
     cdef list headers_for(self, object headers):
         """A list of these pairs of bytes and of ours."""
-        cdef list made
-        cdef Py_ssize_t i, count
+        cdef Py_ssize_t foreign = 0
         if self.request_id is None:
             raise RuntimeError("an exchange that has not begun has no response headers")
-        if type(headers) is not list and type(headers) is not tuple:
-            headers = list(headers)
-        count = gbf_row_count(headers)
-        for i in range(count):
-            if type(headers) is list and type(<object>gbf_rows_of(headers)[i]) is not tuple:
-                headers = tuple(headers)  # such a pair may run Python code, which may change the list
-            if is_request_id(<object>gbf_rows_of(headers)[i]):  # the application has said one
-                made = list(headers)
-                break
-        else:
-            made = PyList_New(count + 1)
-            for i in range(count):
-                set_item(made, i, <object>gbf_rows_of(headers)[i])
-            set_item(made, count, (b"x-request-id", ascii_bytes(self.request_id)))
-        if self._cookies is not None:
-            made += self._cookies
-        return made
+        if self._owned:
+            headers = without_theirs(headers, self._varies, self._fields, &foreign)
+            self._guard.foreign_headers += foreign
+        return with_ours(headers, self.request_id, self._cookies)
 
     cdef list texts_for(self, object headers):
         """The same for pairs of str."""
-        cdef list made = list(headers)
+        cdef Py_ssize_t foreign = 0
         if self.request_id is None:
             raise RuntimeError("an exchange that has not begun has no response headers")
-        for pair in made:
-            name = pair[0]
-            if len(name) == 12 and name.lower() == "x-request-id":
-                break
-        else:
-            made.append(("X-Request-ID", self.request_id))
-        if self._cookies is not None:
-            made += [(name.decode(), value.decode("latin-1")) for name, value in self._cookies]
-        return made
+        if self._owned:
+            headers = texts_without_theirs(headers, self._varies, self._fields, &foreign)
+            self._guard.foreign_headers += foreign
+        return texts_with_ours(headers, self.request_id, self._cookies)
+
+    cdef int share_out(self, SignalDecision d, bint own_page) except -1:
+        """Takes what the decision shares, to put it on the response."""
+        cdef CompiledRules compiled = d._compiled
+        cdef int flags = d.resource_flags()
+        cdef uint32_t rule
+        cdef CompiledGrant grant
+        cdef bint credentials = False
+        self._shared = d.shared()
+        self._owned = flags & OWNED
+        self._varies = VARY[flags >> 1]
+        if d._preflight:
+            self._fields = <tuple>d._answer if self._shared == GBF_SHARED_GRANTED and d._action == 0 else None
+            return 0
+        if self._shared == GBF_SHARED_GRANTED:
+            rule = d.share_rule_index() - compiled._rules.ends[GBF_ADMIT]
+            grant = <CompiledGrant>(<tuple>compiled.grants)[rule]
+            credentials = grant.credentials
+            self._fields = grant.response(None if grant.any_origin else self.origin_bytes())
+        if self._method is None:  # a handshake always carries cookies, and the browser checks nothing
+            self._foreign_socket = self._owned and d._from_page and not own_page and not credentials
+        return 0
+
+    cdef bytes origin_bytes(self):
+        """The Origin as it came."""
+        if isinstance(self._headers, dict):
+            return self._headers.get("HTTP_ORIGIN", "").encode("latin-1").strip(b" \t")
+        return b"" if self._kept[ORIGIN] == NULL else bytes(<object>self._kept[ORIGIN]).strip(b" \t")
 
 
 cdef Exchange new_exchange(GuardCore guard, object headers, object peer, object method, object path, object mount,
@@ -565,22 +614,6 @@ cdef tuple held_pairs(object headers):
         if type(pair) is not tuple:
             return tuple([tuple(pair) if type(pair) is list else pair for pair in made])
     return made
-
-
-cdef bint is_request_id(object pair) except -1:
-    name = (<tuple>pair)[0] if type(pair) is tuple and len(<tuple>pair) == 2 else pair[0]
-    return (type(name) is bytes and PyBytes_GET_SIZE(name) == 12 and
-            memcmp(PyBytes_AS_STRING(name), b"x-request-id", 12) == 0)
-
-
-cdef inline bytes ascii_bytes(str text):
-    return PyBytes_FromStringAndSize(<char *>PyUnicode_1BYTE_DATA(text), len(text)) if text.isascii() else text.encode()
-
-
-cdef inline int set_item(list made, Py_ssize_t i, object value) noexcept:
-    Py_INCREF(value)
-    PyList_SET_ITEM(made, i, value)
-    return 0
 
 
 cdef bint same(object text, str known) except -1:

@@ -24,7 +24,7 @@ cdef enum Wanted:  # of a scan, beside the slots
 
 
 cdef enum:
-    KEPT = 4  # slots from GBF_HEADER_HOST on: host, cookie, user-agent, accept
+    KEPT = 7  # slots from GBF_HEADER_HOST on: host, cookie, user-agent, accept, origin, and those of a preflight
 
 
 # What the walk over the headers of a request takes along besides the scan. Of pairs: the values that outlive the scan,
@@ -59,12 +59,19 @@ cdef int scan_headers(object headers, str http, const gbf_header_plan *plan, gbf
                       HeaderWalk *walk) except -1
 cdef int set_target(str method, str path, str mount, gbf_headers *out) except -1
 
+# Says by which scheme the request came, and which host it asks for: what a trusted proxy says in place of Host. None:
+# nothing. Before set_target().
+cdef int set_authority(str scheme, str host, gbf_headers *out) except -1
+
 # Both in one, without mount.
 cdef int scan_request(object headers, str method, str path, str http, const gbf_header_plan *plan, gbf_headers *out,
                       int wanted) except -1
 
 # Has the texts of the headers that `names` lists picked into `picked`; both are borrowed.
 cdef int pick_from(HeaderWalk *walk, dict names, dict picked) noexcept
+
+# Bytes of a slot, None where it is absent.
+cdef bytes slot_bytes(const gbf_headers *scanned, uint32_t slot)
 
 # Joins the values of repeated headers in HeaderWalk.picked by commas, in order.
 cdef int settle_picked(dict picked) except -1

@@ -27,8 +27,9 @@ from gobanfast._core.native.http cimport (
     GBF_HEADER_HOST, GBF_HEADER_METHOD, GBF_HEADER_NO_SLOT, GBF_HEADER_PATH, GBF_HEADER_PROTOCOL, GBF_HEADER_SCHEME,
     GBF_FINGERPRINT_BYTES, GBF_HEADER_SLOTS, GBF_HEADER_USER_AGENT, gbf_header_path, gbf_header_plan,
     gbf_header_plan_build, gbf_header_plan_free, gbf_header_slot, gbf_header_slot_folded, gbf_header_tally,
-    gbf_header_text, gbf_header_ua, gbf_headers, gbf_headers_add, gbf_headers_add_cgi, gbf_headers_fingerprint,
-    gbf_headers_finish, gbf_headers_free, gbf_headers_set, gbf_headers_settle, gbf_headers_start, gbf_headers_text,
+    gbf_header_text, gbf_header_default_port, gbf_header_ua, gbf_headers, gbf_headers_add, gbf_headers_add_cgi,
+    gbf_headers_fingerprint, gbf_headers_finish, gbf_headers_free, gbf_headers_set, gbf_headers_settle,
+    gbf_headers_start, gbf_headers_text,
 )
 
 cdef extern from *:
@@ -345,6 +346,20 @@ cdef int set_target(str method, str path, str mount, gbf_headers *out) except -1
     gbf_headers_settle(out)
     if mount is not None and len(mount) != 0:
         set_mount(mount, out)
+    return 0
+
+
+cdef int set_authority(str scheme, str host, gbf_headers *out) except -1:
+    cdef const char *text
+    cdef Py_ssize_t nbytes
+    if scheme is not None and scheme.isascii():
+        text = PyUnicode_AsUTF8AndSize(scheme, &nbytes)
+        out.default_port = gbf_header_default_port(<const uint8_t *>text, <uint64_t>nbytes)
+    elif scheme is None and out.tally.seen >> GBF_HEADER_SCHEME & 1:
+        out.default_port = gbf_header_default_port(out.slots[GBF_HEADER_SCHEME].at, out.slots[GBF_HEADER_SCHEME].nbytes)
+    if host is not None and out.problem == GBF_HEADERS_FINE:
+        set_text(host, GBF_HEADER_HOST, out)
+        out.known |= <uint64_t>1 << GBF_HEADER_HOST
     return 0
 
 

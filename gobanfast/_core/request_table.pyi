@@ -4,6 +4,7 @@ from typing import Self, final
 from gobanfast._core.headers import HeaderPairs, HeaderPlan
 
 CACHE_BYTES: int
+CARRIED_NAMES: tuple[str, ...]
 
 @final
 class RequestTable:
@@ -11,7 +12,7 @@ class RequestTable:
         cls,
         plan: HeaderPlan,
         words: int,
-        matchers: Iterable[tuple[str, bytes, bytes, bytes, Callable[[bytes], bytes]]],
+        matchers: Iterable[tuple[str, bytes, bytes, bytes, bytes, Callable[[bytes], bytes], bool]],
         content_hash: str,
         *,
         cache_bytes: int = ...,
@@ -33,6 +34,7 @@ class RequestTable:
     def states(self, which: int, /) -> tuple[bytes, bytes, bytes]: ...
     def longest(self, which: int, /) -> int | None: ...
     def value_row(self, which: int, value: bytes | str, /, *, mount: str = "") -> bytes | None: ...
+    def of_admit(self, which: int, /) -> bool: ...
     def row(
         self,
         headers: HeaderPairs | None,

@@ -8,6 +8,7 @@ from libc.string cimport memcpy
 from gobanfast._core.headers cimport FINGERPRINT, SHAPE, SLOTS, HeaderPlan, scan_request, set_mount
 from gobanfast._core.made cimport only_whole
 from gobanfast._core.connection_table cimport read_server_name
+from gobanfast._core.origin_set cimport OriginMatcher
 from gobanfast._core.client_hello cimport ClientHello
 from gobanfast._core.native.base cimport (
     GBF_OK, GBF_UNPARSABLE_HEADERS, GBF_UNPARSABLE_HELLO, GBF_UNPARSABLE_METHOD, GBF_UNPARSABLE_NONE,
@@ -16,7 +17,8 @@ from gobanfast._core.native.base cimport (
 from gobanfast._core.native.hash cimport gbf_hash128, gbf_xxh3_pick
 from gobanfast._core.native.http cimport (
     GBF_VALUES_SECRET, GBF_HEADER_HOST, GBF_HEADER_METHOD, GBF_HEADER_PATH, GBF_HEADER_SLOTS, GBF_HEADERS_BAD_METHOD,
-    GBF_HEADERS_BAD_PATH, GBF_HEADERS_FINE, GBF_HEADERS_UNKNOWN, GBF_FINGERPRINT_BYTES, gbf_values, gbf_values_and,
+    GBF_HEADERS_BAD_PATH, GBF_HEADERS_FINE, GBF_HEADERS_UNKNOWN, GBF_HEADER_ORIGIN, GBF_WRITE_NO, GBF_WRITE_UNKNOWN,
+    GBF_WRITE_UNREAD, GBF_FINGERPRINT_BYTES, gbf_header_cross_write, gbf_values, gbf_values_and,
     gbf_values_free, gbf_values_hash, gbf_values_make, gbf_values_missed, gbf_values_nbytes, gbf_values_put,
     gbf_values_under, gbf_header_text, gbf_headers, gbf_headers_free, gbf_headers_text,
 )
@@ -32,16 +34,33 @@ cdef extern from "Python.h":
 CACHE_BYTES = 1 << 20
 """What remembered values may take in memory, whatever is sent."""
 
+CARRIED_NAMES = ("cookie", "authorization", ":fingerprint", ":shape")
+"""What a preflight has not, or has of its own, and the request after it brings."""
+
 cdef enum:
-    MOST = GBF_HEADER_SLOTS + 3  # slots that rules may ask for, these three among them
+    MOST = GBF_HEADER_SLOTS + 6  # slots that rules may ask for, these six among them
     OF_CLIENT = GBF_HEADER_SLOTS  # the fingerprint
     OF_REQUEST  # the shape
     BOTH_NAMES
+    OF_PAGE  # the origin
+    OF_SERVICE  # the host, beside the port that its scheme implies
+    CROSS_WRITE
     HOST_BYTES = GBF_NAME_MAX + 16  # of a host, which is longer than any with a port can be
     UNKNOWN_ROW = 0
     ABSENT_ROW
     MALFORMED_ROW
+    FAVOUR_ROW
     ROWS
+    OF_ADMIT = 1  # a rule of that effect asks for it, so that it can make a request unparsable
+    CARRIED = 2  # only the request after a preflight has it
+
+
+cdef const char *WRITES = "01"
+
+
+cdef struct host_text:  # the port of a scheme and the host as one value
+    uint32_t nbytes
+    uint8_t text[4 + HOST_BYTES]
 
 
 cdef struct names_text:  # the server name and the host as one value
@@ -59,12 +78,15 @@ cdef class RequestTable:
     Args:
         plan: finds the headers.
         words: 64-bit words in one bit vector of the rules.
-        matchers: (name, unknown, absent, malformed, matcher) for every header that rules ask for: three rows, and a
-            callable from the value (bytes) to a row; its `longest`, where it has one, is how many bytes of a value it
-            reads: a request with a longer one has something that cannot be read. ":method", ":path", ":fingerprint"
-            and ":shape" are names, too, and ":names": the server name in its normal form, and a line feed and the host
-            if the headers are known. That of ":path" is called with the mount, too, where there is one, and sets the
-            last bit of the row, which is no rule's, when the path is malformed.
+        matchers: (name, unknown, absent, malformed, favour, matcher, of_admit) for every header that rules ask for:
+            four rows, and a callable from the value (bytes) to a row; its `longest`, where it has one, is how many
+            bytes of a value it reads: a request with a longer one has something that cannot be read, if rules
+            `of_admit` ask for it. One with a `native`, an OriginMatcher, and `class_rows` is not called. `favour` is
+            the row that speaks for a preflight. ":method", ":path", ":fingerprint" and ":shape" are names, too, and
+            ":names": the server name in its normal form, and a line feed and the host if the headers are known;
+            ":origin"; ":host": the port that the scheme implies ("" where that is not known), a line feed and the host;
+            ":cross_origin_write": "1" or "0". That of ":path" is called with the mount, too, where there is one, and
+            sets the last bit of the row, which is no rule's, when the path is malformed.
         content_hash: digits that stand for the conditions.
         cache_bytes: what remembered values may take.
     """
@@ -78,17 +100,19 @@ cdef class RequestTable:
         cdef gbf_values cache
         cdef RequestTable table
         matchers = list(matchers)
-        if words == 0 or len(matchers) > MOST or any([len(row) != 8 * words for item in matchers for row in item[1:4]]):
+        if words == 0 or len(matchers) > MOST or any([len(row) != 8 * words for item in matchers for row in item[1:5]]):
             raise ValueError("rows of requests do not fit the rules")
         slots = [slot_of(plan, item[0]) for item in matchers]
         together = int.from_bytes(b"\xff" * (8 * words), "little")
         for item in matchers:
             if item[0] != ":names":
                 together &= int.from_bytes(item[1], "little")
-        rows = b"".join([row for item in matchers for row in item[1:4]])
+        rows = b"".join([row for item in matchers for row in item[1:5]])
         rows += together.to_bytes(8 * words, "little")
         numbers = b"".join([slot.to_bytes(4, "little") for slot in slots])
-        callables = tuple([item[4] for item in matchers])
+        callables = tuple([item[5] for item in matchers])
+        natives = tuple([native_of(matcher, words) for matcher in callables])
+        flags = bytes([OF_ADMIT * bool(item[6]) | CARRIED * (item[0] in CARRIED_NAMES) for item in matchers])
         longest = b"".join([
             min(getattr(matcher, "longest", None) or 0xFFFFFFFF, 0xFFFFFFFF).to_bytes(4, "little")
             for matcher in callables
@@ -101,7 +125,7 @@ cdef class RequestTable:
         table.asks = SHAPE if OF_REQUEST in slots else FINGERPRINT if OF_CLIENT in slots else SLOTS
         table._both_names = slots.index(BOTH_NAMES) if BOTH_NAMES in slots else -1
         table._slots, table._rows, table._matchers = numbers, rows, callables
-        table._longest = longest
+        table._longest, table._flags, table._natives = longest, flags, natives
         return table
 
     def __dealloc__(self):
@@ -128,7 +152,7 @@ cdef class RequestTable:
         cdef Py_ssize_t i, nbytes = 8 * <Py_ssize_t>self.words
         if not 0 <= which < len(self._matchers):
             raise IndexError(which)
-        return tuple([self._rows[i * nbytes:(i + 1) * nbytes] for i in range(ROWS * which, ROWS * (which + 1))])
+        return tuple([self._rows[i * nbytes:(i + 1) * nbytes] for i in range(ROWS * which, ROWS * which + FAVOUR_ROW)])
 
     def longest(self, Py_ssize_t which, /):
         """Bytes of a value of `names[which]` that its tests read; None: all."""
@@ -156,6 +180,10 @@ cdef class RequestTable:
             value, malformed = self.plan.signal(name, [(name.encode(), value)], None, None, None)
         return None if malformed else matcher(value)
 
+    def of_admit(self, Py_ssize_t which, /):
+        """Whether a rule about admission asks for `names[which]`."""
+        return self._flags[which] & OF_ADMIT != 0
+
     def row(self, headers, /, *, str method=None, str path=None, str sni=None, str mount=""):
         """The row that a request satisfies, for tests and tools."""
         cdef gbf_headers scanned
@@ -167,13 +195,15 @@ cdef class RequestTable:
             scan_request(headers, method, path, None, &self.plan._plan, &scanned, SHAPE)
             if mount:
                 set_mount(mount, &scanned)
-            self.and_rows(<uint64_t *><char *>vector, <uint64_t *><char *>scratch, &scanned, sni, None)
+            self.and_rows(<uint64_t *><char *>vector, <uint64_t *><char *>scratch, &scanned, sni, None,
+                          False)
         finally:
             gbf_headers_free(&scanned)
         return vector
 
-    cdef int and_rows(self, uint64_t *vector, uint64_t *scratch, const gbf_headers *scanned, str sni,
-                      object tls) except -1:
+    cdef int and_rows(self, uint64_t *vector, uint64_t *scratch, const gbf_headers *scanned, str sni, object tls,
+                      bint preflight) except -1:
+        cdef const uint8_t *flags = <const uint8_t *><const char *>self._flags
         cdef const uint64_t *rows = <const uint64_t *><const char *>self._rows
         cdef const uint32_t *slots = <const uint32_t *><const char *>self._slots
         cdef const uint32_t *longest = <const uint32_t *><const char *>self._longest
@@ -181,6 +211,7 @@ cdef class RequestTable:
         cdef uint32_t slot, words = self.words
         cdef int row, unparsable = GBF_UNPARSABLE_NONE, misread
         cdef names_text both
+        cdef host_text service
         cdef gbf_hash128 hash
         cdef char hash_text[GBF_FINGERPRINT_BYTES]
         cdef gbf_header_text value
@@ -188,7 +219,7 @@ cdef class RequestTable:
         cdef Py_ssize_t which[MOST]
         value.at, value.nbytes, row = NULL, 0, UNKNOWN_ROW
         if scanned != NULL:
-            unparsable = unparsable_of(self._slots, scanned)
+            unparsable = unparsable_of(self._slots, self._flags, scanned)
         else:
             gbf_bits_and(vector, rows + count * ROWS * words, words)
             if self._both_names < 0:
@@ -196,14 +227,28 @@ cdef class RequestTable:
             first, count = self._both_names, self._both_names + 1
         for i in range(first, count):  # no Python code runs in here: what `scanned` borrows must stay
             slot = slots[i]
-            if slot == BOTH_NAMES:
+            if preflight and flags[i] & CARRIED:
+                row = FAVOUR_ROW
+            elif slot == BOTH_NAMES:
                 misread = write_names(&both, sni, tls, scanned, &row)
-                unparsable = misread if misread else unparsable
+                if misread and flags[i] & OF_ADMIT:
+                    unparsable = misread
                 value.at, value.nbytes = both.text, both.nbytes
+            elif slot == OF_PAGE:
+                row = state_of(scanned, GBF_HEADER_ORIGIN)
+                value = scanned.slots[GBF_HEADER_ORIGIN]
+            elif slot == OF_SERVICE:
+                row = write_service(&service, scanned)
+                value.at, value.nbytes = service.text, service.nbytes
+            elif slot == CROSS_WRITE:
+                row = write_row(scanned, &value)
             else:
                 row = state_of(scanned, slot)
             if row >= 0:
                 gbf_bits_and(vector, rows + (i * ROWS + row) * words, words)
+                continue
+            if (slot == OF_PAGE or slot == OF_SERVICE) and self._natives[i] is not None:
+                and_class(<tuple>self._natives[i], scanned, slot, vector, words)
                 continue
             if slot == OF_CLIENT or slot == OF_REQUEST:
                 if slot == OF_CLIENT:
@@ -213,7 +258,7 @@ cdef class RequestTable:
                 value.at, value.nbytes = <const uint8_t *>hash_text, GBF_FINGERPRINT_BYTES
             elif slot < GBF_HEADER_SLOTS:
                 value = scanned.slots[slot]
-            if value.nbytes > longest[i]:
+            if value.nbytes > longest[i] and flags[i] & OF_ADMIT:
                 unparsable = too_long(slot, unparsable)
             hash = gbf_values_hash(&self._cache, slot, value.at, value.nbytes)
             if slot == GBF_HEADER_PATH and scanned.mount.nbytes != 0:
@@ -222,7 +267,8 @@ cdef class RequestTable:
                 values[missed] = bytes_of(<const char *>value.at, value.nbytes)
                 which[missed] = i
                 missed += 1
-            elif slot == GBF_HEADER_PATH and scratch[words - 1] >> 63 and unparsable == GBF_UNPARSABLE_NONE:
+            elif (slot == GBF_HEADER_PATH and scratch[words - 1] >> 63 and flags[i] & OF_ADMIT and
+                  unparsable == GBF_UNPARSABLE_NONE):
                 unparsable = GBF_UNPARSABLE_PATH
         if missed == 0:
             return unparsable
@@ -233,7 +279,7 @@ cdef class RequestTable:
                 mount = (<const char *>scanned.mount.at)[:scanned.mount.nbytes]
             for i in range(missed):
                 if (self.work_out(which[i], slots[which[i]], <bytes>values[i], mount, vector) and
-                        unparsable == GBF_UNPARSABLE_NONE):
+                        flags[which[i]] & OF_ADMIT and unparsable == GBF_UNPARSABLE_NONE):
                     unparsable = GBF_UNPARSABLE_PATH
         finally:
             for i in range(missed):
@@ -255,6 +301,12 @@ cdef class RequestTable:
 
 
 cdef uint32_t slot_of(HeaderPlan plan, str name) except 0xFFFFFFFF:
+    if name == ":origin":
+        return OF_PAGE
+    if name == ":host":
+        return OF_SERVICE
+    if name == ":cross_origin_write":
+        return CROSS_WRITE
     if name == ":method":
         return GBF_HEADER_METHOD
     if name == ":path":
@@ -267,6 +319,12 @@ cdef uint32_t slot_of(HeaderPlan plan, str name) except 0xFFFFFFFF:
 
 
 cdef str name_of(HeaderPlan plan, uint32_t slot):
+    if slot == OF_PAGE:
+        return ":origin"
+    if slot == OF_SERVICE:
+        return ":host"
+    if slot == CROSS_WRITE:
+        return ":cross_origin_write"
     if slot == GBF_HEADER_METHOD:
         return ":method"
     if slot == GBF_HEADER_PATH:
@@ -317,6 +375,55 @@ cdef int write_names(names_text *both, str sni, object tls, const gbf_headers *s
     return GBF_UNPARSABLE_SNI
 
 
+cdef int write_service(host_text *service, const gbf_headers *scanned) noexcept:
+    """Writes the value of the host beside its default port, or gives the row that holds without one."""
+    cdef int row = state_of(scanned, GBF_HEADER_HOST)
+    cdef uint32_t nbytes = 0
+    if row >= 0:
+        service.nbytes = 0
+        return row
+    if scanned.default_port == 443:
+        memcpy(service.text, b"443", 3)
+        nbytes = 3
+    elif scanned.default_port == 80:
+        memcpy(service.text, b"80", 2)
+        nbytes = 2
+    service.text[nbytes] = 10
+    service.nbytes = nbytes + 1 + min(scanned.slots[GBF_HEADER_HOST].nbytes, <uint32_t>HOST_BYTES)
+    memcpy(service.text + nbytes + 1, scanned.slots[GBF_HEADER_HOST].at, service.nbytes - nbytes - 1)
+    return -1
+
+
+cdef object native_of(object matcher, uint32_t words):
+    """(OriginMatcher, rows by class) of a matcher that has both; None: it is called."""
+    rows = getattr(matcher, "class_rows", None)
+    if rows is None:
+        return None
+    if len(rows) != 8 * words * len((<OriginMatcher?>matcher.native).sets):
+        raise ValueError("rows of classes do not fit the rules")
+    return matcher.native, rows
+
+
+cdef int and_class(tuple native, const gbf_headers *scanned, uint32_t slot, uint64_t *vector, uint32_t words) noexcept:
+    """ANDs in the row of the class that an origin, or a host, is of."""
+    cdef OriginMatcher matcher = <OriginMatcher>native[0]
+    cdef const uint64_t *rows = <const uint64_t *><const char *><bytes>native[1]
+    cdef gbf_header_text text = scanned.slots[GBF_HEADER_ORIGIN if slot == OF_PAGE else GBF_HEADER_HOST]
+    gbf_bits_and(vector, rows + words * matcher.find(text.at, text.nbytes, scanned.default_port), words)
+    return 0
+
+
+cdef int write_row(const gbf_headers *scanned, gbf_header_text *value) noexcept:
+    """The value of what may write from elsewhere, or the row that holds without one."""
+    cdef int found = gbf_header_cross_write(scanned)
+    if found == GBF_WRITE_UNKNOWN:
+        return UNKNOWN_ROW
+    if found == GBF_WRITE_UNREAD:
+        return MALFORMED_ROW
+    value.at, value.nbytes = <const uint8_t *>WRITES + (found != GBF_WRITE_NO), 1
+    return -1
+
+
 cdef int too_long(uint32_t slot, int unparsable) noexcept:
     """What cannot be read, `unparsable` before, when the value of a slot is longer than what its rules read."""
     if slot == GBF_HEADER_METHOD:
@@ -326,12 +433,14 @@ cdef int too_long(uint32_t slot, int unparsable) noexcept:
     return GBF_UNPARSABLE_HEADERS
 
 
-cdef int unparsable_of(bytes slots, const gbf_headers *scanned) except -1:
-    """What rules ask for and could not be read."""
+cdef int unparsable_of(bytes slots, bytes flags, const gbf_headers *scanned) except -1:
+    """What rules about admission ask for and could not be read."""
     cdef const uint32_t *asked = <const uint32_t *><const char *>slots
     cdef Py_ssize_t i
     cdef int unparsable = GBF_UNPARSABLE_NONE
     for i in range(len(slots) // 4):
+        if not (<const uint8_t *><const char *>flags)[i] & OF_ADMIT:
+            continue
         if asked[i] == GBF_HEADER_METHOD:
             if scanned.tally.flags & GBF_HEADERS_BAD_METHOD and unparsable != GBF_UNPARSABLE_HEADERS:
                 unparsable = GBF_UNPARSABLE_METHOD

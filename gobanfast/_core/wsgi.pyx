@@ -23,7 +23,8 @@ cdef class StartResponse:
 
     def __call__(self, status, headers, exc_info=None):
         headers = self._exchange.texts_for(headers)
-        self._exchange._sent = int(status[:3]) if self._exchange._guard.finishers else 0
+        if self._exchange._guard.finishers or self._exchange._owned:
+            self._exchange._sent = int(status[:3])
         if exc_info is None:
             return self._start_response(status, headers)
         return self._start_response(status, headers, exc_info)
@@ -82,7 +83,7 @@ cdef class WsgiMiddleware:
             environ["gobanfast.decision"] = exchange.decision
         if response is not None:
             return self._send_response(environ, start_response, exchange, response)
-        if guard.finishers:
+        if guard.finishers or exchange._owned:
             return self._watch(self._app, environ, exchange, wrap_start(start_response, exchange))
         return self._app(environ, wrap_start(start_response, exchange))
 

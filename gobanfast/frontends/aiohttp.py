@@ -115,7 +115,12 @@ async def dress(request: web.Request, response: web.StreamResponse) -> None:
     if exchange is None:
         return
     before = list(response.headers.items())
-    for name, value in exchange.response_headers(before, text=True)[len(before) :]:
+    pairs = exchange.response_headers(before, text=True)
+    if exchange.is_owned:  # some are gone, or other ones
+        response.headers.clear()
+    else:
+        pairs = pairs[len(before) :]
+    for name, value in pairs:
         response.headers.add(name, value)
 
 

@@ -84,7 +84,12 @@ class Gobanfast:
             return
         try:
             await answered
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception) and exchange.is_owned and not exchange.answered:
+                # The server's own page for an error has no header of ours, and the page that asked could not read it.
+                response = exchange.failure()
+                if response is not None:
+                    await send_response(scope, receive, send, response)
             exchange.finish(500)
             raise
         exchange.finish()

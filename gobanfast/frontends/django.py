@@ -162,7 +162,13 @@ class GobanfastMiddleware:
 
     def _dress(self, exchange: Exchange, response: Any) -> Any:
         before = list(response.headers.items())
-        set_headers(response, exchange.response_headers(before, text=True)[len(before) :])
+        pairs = exchange.response_headers(before, text=True)
+        if exchange.is_owned:  # some are gone, or other ones
+            for name, _ in before:
+                del response.headers[name]
+        else:
+            pairs = pairs[len(before) :]
+        set_headers(response, pairs)
         return finished(response, exchange)
 
 

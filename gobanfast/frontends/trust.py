@@ -42,7 +42,8 @@ class ClientInfo(NamedTuple):
     None where all hops of a chain are trusted; "unknown", None, where a proxy does not say (`unknown`, an obfuscated
     name, no `single` header); "missing", "malformed", "conflict" and "too-many-hops", a text that is no address, which
     the engine answers by its `unparsable` policy.
-    `scheme` and `request_id` are None unless a trusted peer gave a valid one; `signals` holds what was opted in to.
+    `scheme` and `request_id` are None unless a trusted peer gave a valid one; `signals` and `host` hold what was opted
+    in to.
     """
 
     address: str | None
@@ -52,6 +53,7 @@ class ClientInfo(NamedTuple):
     request_id: str | None = None
     hops: int = 0
     signals: Mapping[str, str] = NOTHING
+    host: str | None = None
 
 
 class Snapshot(Protocol):
@@ -76,6 +78,8 @@ class Trust:
             chain is not looked at.
         signals: "ja3", "ja4" or "sni" -> the header in which these proxies report it.
         max_hops: trusted hops that are passed over at most.
+        host: the header in which these proxies write the host that the client asked for ("x-forwarded-host"); each must
+            write it itself, because a client can send it. None: Host, as it arrives here.
         required: whether these proxies must send a chain (or their `single` header) each time: True makes one that
             is absent or empty `unparsable`, False the peer's own request. None: True under WSGI, whose servers may drop
             a header that is not ASCII (granian does), else False.
@@ -88,6 +92,7 @@ class Trust:
 
     __slots__ = (
         "_chain",
+        "_host",
         "_max_hops",
         "_plain",
         "_signals",
@@ -106,6 +111,7 @@ class Trust:
         single: Mapping[str, Iterable[str]] = NOTHING,
         signals: Mapping[str, str] = NOTHING,
         max_hops: int = 16,
+        host: str | None = None,
         required: bool | None = None,
     ) -> None:
         peers = as_list("trust", peers)
@@ -132,7 +138,10 @@ class Trust:
         self._plain = self._chain == CHAINS[:1] and not single
         self._signals = {signal: field_name(name) for signal, name in signals.items()}
         self._max_hops = max_hops
+        self._host = None if host is None else field_name(host)
         wanted = {*self._chain, *self._single, *self._signals.values(), "x-forwarded-proto", "x-request-id"}
+        if self._host is not None:
+            wanted.add(self._host)
         self.fields = {name.encode(): name for name in wanted}
 
     def __repr__(self) -> str:
@@ -143,8 +152,8 @@ class Trust:
     @classmethod
     def of_rules(cls, ruleset: Ruleset) -> Trust:
         """The Trust that `trust:` of these rules asks for."""
-        chain = ruleset.settings.trust.chain
-        made = cls(required=None if chain is None else chain == "required")
+        asked = ruleset.settings.trust
+        made = cls(required=None if asked.chain is None else asked.chain == "required", host=asked.host)
         made.peers = ruleset._trusted
         return made
 
@@ -197,7 +206,8 @@ class Trust:
         if self._signals:
             reported = {signal: found[name] for signal, name in self._signals.items() if name in found}
             signals = {signal: text for signal, text in reported.items() if is_signal(text)}
-        return ClientInfo(address, status, port, scheme, request_id, hops, signals)
+        host = None if self._host is None else found.get(self._host)
+        return ClientInfo(address, status, port, scheme, request_id, hops, signals, host)
 
     def _named(
         self, peer: str | None, found: Mapping[str, str], owed: bool

@@ -13,6 +13,7 @@ the proxy must drop names with underscores, as gunicorn and nginx do, and grania
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from gobanfast.frontends.trust import Trust
     from gobanfast.telemetry.log import DecisionLog
     from gobanfast.telemetry.metrics import Metrics
+
+logger = logging.getLogger("gobanfast.http")
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -99,16 +102,42 @@ class Body:
     """The application's answer, whose end is noted: what a server closes."""
 
     def __init__(self, app: Application, environ: Environ, exchange: Exchange, start_response: StartResponse) -> None:
-        self._finish = exchange.finish
+        self._finish, self._exchange, self._start_response = exchange.finish, exchange, start_response
+        self._parts: Iterable[bytes] = ()
         try:
             self._parts = app(environ, start_response)
+        except Exception as error:
+            if not exchange.is_owned or exchange.answered:
+                exchange.finish(500)
+                raise
+            self._parts = self._failed(error)
         except BaseException:
             exchange.finish(500)
             raise
 
     def __iter__(self) -> Iterator[bytes]:
         """The parts of the body."""
-        return iter(self._parts)
+        return self._watched() if self._exchange.is_owned else iter(self._parts)
+
+    def _watched(self) -> Iterator[bytes]:
+        """The parts of an answer whose errors a page may read, too."""
+        begun = False
+        try:
+            for part in self._parts:
+                begun = begun or bool(part)
+                yield part
+        except Exception as error:
+            if begun or self._exchange.answered:
+                raise
+            yield from self._failed(error)
+
+    def _failed(self, error: Exception) -> list[bytes]:
+        """Answers for an application that raised before it did: the server's own page has no header of ours, so a page
+        could not read it. Nobody else logs the error."""
+        logger.error("request %s: the application failed", self._exchange.request_id, exc_info=error)
+        response = self._exchange.guard.failure()
+        self._start_response(status_line(response), native(response.headers))
+        return [response.body]
 
     def close(self) -> None:
         """Called by the server, whatever happened."""

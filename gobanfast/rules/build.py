@@ -28,6 +28,7 @@ def build(tree: Tree, asn: AsnTable | None, kind: type[Ruleset]) -> Ruleset:
     from gobanfast.rules.compile.address import overlay
     from gobanfast.rules.compile.connection import connection_table
     from gobanfast.rules.compile.request import header_plan, request_table
+    from gobanfast.rules.compile.share import grants, resources
     from gobanfast.rules.text import schema
 
     if not tree.documents:
@@ -46,10 +47,12 @@ def build(tree: Tree, asn: AsnTable | None, kind: type[Ruleset]) -> Ruleset:
             f"asn is {asn!r:.80}, {type(asn).__name__} and not AsnTable; read a file: gobanfast.asn.read(path)"
         )
     rules = tuple(sorted((rule for rule in found.rules if rule.mode != "off"), key=lambda rule: rule.order))
-    arrays = overlay(rules, asn)
+    of_resources, flags = resources(rules)
+    bits = (*rules, *of_resources)
+    arrays = overlay(bits, asn)
     source = tree.documents[0].source
     try:
-        signals = connection_table(rules)
+        signals = connection_table(bits)
     except ValueError as error:
         raise RuleError(_misfits(rules, source, str(error))) from None
     try:
@@ -60,7 +63,8 @@ def build(tree: Tree, asn: AsnTable | None, kind: type[Ruleset]) -> Ruleset:
         tree.documents, rules, arrays, starter=starter, scored=found.settings.score is not None
     )
     compiled = CompiledRules(rules, unparsable=found.unparsable, signals=signals, plan=plan,
-                             requests=request_table(rules, plan), **arrays.arguments())  # fmt: skip
+                             requests=request_table(bits, plan), resources=flags, grants=grants(rules),
+                             **arrays.arguments())  # fmt: skip
     compiled.complete(partial(facts, rules, found.unparsable, found.settings, found.trust), asn)
     return kind(
         rules, found.unparsable, found.settings, found.trust, tuple(found.cases),
@@ -76,8 +80,10 @@ def facts(rules: tuple[Rule, ...], unparsable: Unparsable, settings: Settings, t
     digest = blake2b(repr(astuple(settings)).encode(), digest_size=32)  # astuple, because repr hides the key
     digest.update(unparsable.encode() + trust.addresses + trust.lengths)
     for rule in rules:
-        fields = (rule.id, rule.action, rule.mode, rule.duration, rule.key, rule.priority, rule.reason, rule.weigh)
-        digest.update(repr(fields).encode())
+        fields = [rule.id, rule.action, rule.mode, rule.duration, rule.key, rule.priority, rule.reason, rule.weigh]
+        if rule.effect != "admit":
+            fields += [rule.effect, repr(rule.grant)]
+        digest.update(repr(tuple(fields)).encode())
     return digest.digest()
 
 

@@ -12,18 +12,20 @@ if TYPE_CHECKING:
     from gobanfast._core.engine_core import EngineCore
 
 Expected = Literal["allow", "challenge", "ban"]
-SIGNALS = ("sni", "ja4", "headers", "method", "path", "mount")
+Shared = Literal["granted", "withheld", "refused", "none"]
+SIGNALS = ("sni", "ja4", "headers", "method", "path", "mount", "scheme")
 """What a test may say of a request besides its address; keyword arguments of `Engine.peek`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One entry of `tests:`: a request and the expected answer. `rule` is an id, "" for "no rule decides", or None."""
+    """One entry of `tests:`: a request and the expected answer. `rule` is an id, "" for "no rule decides", or None; of
+    the share rule where only `share` is expected."""
 
     source: str
     line: int
     column: int
-    expect: Expected
+    expect: Expected | None
     address: str | None = None
     sni: str | None = None
     headers: tuple[tuple[str, str], ...] | None = None
@@ -32,6 +34,8 @@ class Case:
     rule: str | None = None
     ja4: str | None = None
     mount: str | None = None
+    scheme: str | None = None
+    share: Shared | None = None
 
     def request(self) -> dict[str, Any]:
         """The signals that are given, as keyword arguments of `Engine.peek`."""
@@ -46,19 +50,28 @@ def run(cases: Iterable[Case], engine: EngineCore) -> list[Problem]:
     problems = []
     for case in cases:
         decision = engine.peek(case.address, **case.request())
-        found = f"{decision.action} by {_rule(decision.rule)}"
-        if case.rule is not None and (decision.rule or "") != case.rule:
-            message = f"test expects {case.expect} by {_rule(case.rule or None)}, the rules say {found}"
-        elif decision.action != case.expect:
-            message = f"test expects {case.expect}, the rules say {found}"
-        else:
-            continue
-        matched = ", ".join(decision.matched) or "none"
-        problems.append(
-            Problem(case.source, case.line, case.column, message, f"rules that match, in order: {matched}",
-                    code="failed-test")
-        )  # fmt: skip
+        if case.expect is not None:
+            matched = ", ".join(decision.matched) or "none"
+            wrong = _unlike(case.expect, decision.action, case.rule, decision.rule)
+            if wrong:
+                problems.append(_failed(case, wrong, f"rules that match, in order: {matched}"))
+        if case.share is not None:
+            expected = case.rule if case.expect is None else None
+            wrong = _unlike(case.share, decision.share or "none", expected, decision.share_rule)
+            if wrong:
+                problems.append(_failed(case, wrong, "explain tells which share rules match"))
     return problems
+
+
+def _unlike(expected: str, found: str, rule: str | None, by: str | None) -> str | None:
+    """What differs, in words."""
+    if rule is not None and (by or "") != rule:
+        return f"test expects {expected} by {_rule(rule or None)}, the rules say {found} by {_rule(by)}"
+    return None if expected == found else f"test expects {expected}, the rules say {found} by {_rule(by)}"
+
+
+def _failed(case: Case, message: str, hint: str) -> Problem:
+    return Problem(case.source, case.line, case.column, message, hint, code="failed-test")
 
 
 def _rule(rule: str | None) -> str:

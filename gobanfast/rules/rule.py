@@ -1,19 +1,39 @@
-"""Rule: one validated, normalised rule; output of the schemas, input of the compiler."""
+"""Rule: one validated, normalised rule of any effect; output of the schemas, input of the compiler."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Literal
 
+from gobanfast._core.enums import EFFECTS
 from gobanfast._dataclass import dataclass
 
+Effect = Literal["admit", "share", "record", "resource"]
 Action = Literal["allow", "challenge", "ban", "log"]
+ShareAction = Literal["grant", "withhold", "refuse"]
+AnyAction = Literal["allow", "challenge", "ban", "log", "grant", "withhold", "refuse"]
 Mode = Literal["enforce", "shadow", "off"]
 Key = Literal["client", "fingerprint", "client_fingerprint"]
 Unparsable = Literal["allow", "challenge", "ban"]
 Operator = Literal[
-    "equals", "contains", "prefix", "suffix", "regex", "glob", "family", "crawler", "lookalike", "sni_host"
+    "equals",
+    "contains",
+    "prefix",
+    "suffix",
+    "regex",
+    "glob",
+    "family",
+    "crawler",
+    "lookalike",
+    "sni_host",
+    "origin",
+    "host",
 ]
+WORDS = ("absent", "present", "malformed")
+"""What a list of values may say of a header without a value to look at."""
+
+PERMISSIVE = ("allow", "grant", "never")
+"""Actions of rules that hold under all readings of a path or not at all; those of the others hold under any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +83,9 @@ class HeaderTest:
 
     `name` is lower case; ":method", ":path", ":fingerprint" and ":shape" are no headers and tested alike; so is
     ":names", the server name beside the host, with the operators "lookalike" and "sni_host", and `names` those of the
-    certificate. Words are "absent", "present" and "malformed"; `ua_family` and `crawler` are the operators "family" and
-    "crawler" on user-agent.
+    certificate; ":origin" and ":host", read by their grammars; and ":cross_origin_write", "1" or "0". Words are
+    "absent", "present" and "malformed"; `ua_family` and `crawler` are the operators "family" and "crawler" on
+    user-agent.
     """
 
     name: str
@@ -75,12 +96,25 @@ class HeaderTest:
 
 
 @dataclass(frozen=True, slots=True)
+class Negation:
+    """Tests of one header that must not all hold. A value that is absent satisfies it, unless the tests say otherwise;
+    one that is malformed does in restrictive rules; one that nobody knows never does."""
+
+    name: str
+    tests: tuple[HeaderTest, ...]
+
+
+Test = HeaderTest | Negation
+
+
+@dataclass(frozen=True, slots=True)
 class Conditions:
     """What must hold for a rule to win: every condition that is not None; any value within one condition.
 
     All None matches everything. `asn` holds inclusive ranges of AS numbers; `sni` canonical name patterns and the words
     "absent" and "malformed"; `tls_version_below` a version as on the wire (0x0303 is TLS 1.2). `names` are no
-    condition, but the file's `names:` where `sni_host` is one.
+    condition, but the file's `names:` where `sni_host` is one. `origin` and `host` are patterns and the words "absent"
+    and "malformed"; `negated` holds conditions none of which may hold.
     """
 
     prefix: PrefixList | None = None
@@ -104,6 +138,13 @@ class Conditions:
     lookalike: tuple[str, ...] | None = None
     sni_host: tuple[str, ...] | None = None
     names: tuple[str, ...] | None = None
+    origin: tuple[str, ...] | None = None
+    host: tuple[str, ...] | None = None
+    fetch_site: tuple[str, ...] | None = None
+    fetch_mode: tuple[str, ...] | None = None
+    fetch_dest: tuple[str, ...] | None = None
+    cross_origin_write: bool | None = None
+    negated: Conditions | None = None
 
     @property
     def prefix_lists(self) -> tuple[PrefixList, ...]:
@@ -113,7 +154,8 @@ class Conditions:
     @property
     def outside_lists(self) -> tuple[PrefixList, ...]:
         """The prefixes that must not cover the address, which must be known."""
-        return tuple(item for item in (self.outside, self.outside_file) if item is not None)
+        inside = () if self.negated is None else self.negated.prefix_lists
+        return tuple(item for item in (self.outside, self.outside_file, *inside) if item is not None)
 
     @property
     def on_prefix(self) -> bool:
@@ -123,7 +165,7 @@ class Conditions:
     @property
     def on_asn(self) -> bool:
         """Whether the rule asks who originates the address."""
-        return self.asn is not None or self.asn_name is not None
+        return self.asn is not None or self.asn_name is not None or (self.negated is not None and self.negated.on_asn)
 
     @property
     def on_address(self) -> bool:
@@ -151,32 +193,56 @@ class Conditions:
         return self.on_ja4 or self.on_whole_hello
 
     @property
-    def request_tests(self) -> tuple[HeaderTest, ...]:
-        """What the rule asks of headers, method, path, fingerprint, shape and names; all must hold."""
-        tests = [*(self.header or ()), *(self.path or ())]
-        if self.method is not None:
-            tests.append(HeaderTest(":method", "equals", self.method))
-        if self.fingerprint is not None:
-            tests.append(HeaderTest(":fingerprint", "equals", self.fingerprint))
-        if self.shape is not None:
-            tests.append(HeaderTest(":shape", "equals", self.shape))
-        if self.lookalike is not None:
-            tests.append(HeaderTest(":names", "lookalike", self.lookalike))
+    def request_conditions(self) -> tuple[tuple[HeaderTest, ...], ...]:
+        """What the rule asks of headers, method, path, fingerprint, shape, names, origin and host: for each condition,
+        and each header of `header`, the tests that must all hold."""
+        by_name: dict[str, list[HeaderTest]] = {}
+        claims = [test for test in self.header or () if test.operator in ("family", "crawler")]
+        for test in self.header or ():
+            if test not in claims:
+                by_name.setdefault(test.name, []).append(test)
+        found: list[tuple[HeaderTest, ...]] = [*map(tuple, by_name.values()), *((test,) for test in claims)]
+        if self.path is not None:
+            found.append(self.path)
+        listed: tuple[tuple[str, Operator, tuple[str, ...] | None], ...] = (
+            (":method", "equals", self.method), (":fingerprint", "equals", self.fingerprint),
+            (":shape", "equals", self.shape), (":names", "lookalike", self.lookalike),
+        )  # fmt: skip
+        found += [(HeaderTest(name, operator, values),) for name, operator, values in listed if values is not None]
+        with_words: tuple[tuple[str, Operator, tuple[str, ...] | None], ...] = (
+            ("sec-fetch-site", "equals", self.fetch_site), ("sec-fetch-mode", "equals", self.fetch_mode),
+            ("sec-fetch-dest", "equals", self.fetch_dest), (":origin", "origin", self.origin),
+            (":host", "host", self.host),
+        )  # fmt: skip
+        for name, operator, values in with_words:
+            if values is not None:
+                texts = tuple(value for value in values if value not in WORDS)
+                found.append((HeaderTest(name, operator, texts, tuple(v for v in values if v in WORDS)),))
         if self.sni_host is not None:
             unread = ("absent", "malformed") if "unknown" in self.sni_host else ()
-            tests.append(HeaderTest(":names", "sni_host", self.sni_host, unread, self.names or ()))
+            found.append((HeaderTest(":names", "sni_host", self.sni_host, unread, self.names or ()),))
+        if self.cross_origin_write is not None:
+            found.append((HeaderTest(":cross_origin_write", "equals", ("1" if self.cross_origin_write else "0",)),))
+        return tuple(found)
+
+    @property
+    def request_tests(self) -> tuple[Test, ...]:
+        """`request_conditions` as tests that must all hold, those of `negated` as negations."""
+        tests: list[Test] = [test for condition in self.request_conditions for test in condition]
+        if self.negated is not None:
+            tests += [Negation(condition[0].name, condition) for condition in self.negated.request_conditions]
         return tuple(tests)
 
     @property
     def on_request(self) -> bool:
         """Whether the rule requires anything that a request says inside the connection; look-alikes may be outside."""
-        conditions = self.header or self.path or self.method or self.fingerprint or self.shape
-        return bool(conditions) or self.on_names
+        return bool(self.request_tests)
 
     @property
     def on_names(self) -> bool:
         """Whether the rule requires the server name beside the host."""
-        return self.lookalike is not None or self.sni_host is not None
+        here = self.lookalike is not None or self.sni_host is not None
+        return here or (self.negated is not None and self.negated.on_names)
 
     @property
     def on_connection(self) -> bool:
@@ -190,12 +256,24 @@ class Conditions:
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """What a `grant` rule gives to an origin. `max_age` is in seconds, None leaves it to the browser."""
+
+    credentials: bool = False
+    methods: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    expose: tuple[str, ...] = ()
+    max_age: int | None = None
+    trace_headers: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One rule of a ruleset. `duration` is in seconds, None lasts as long as the rule stands; `key` is what is banned
     for so long; `weigh` what a match adds to the score of a request."""
 
     id: str
-    action: Action
+    action: AnyAction
     mode: Mode
     duration: float | None
     priority: int
@@ -206,8 +284,10 @@ class Rule:
     when: Conditions
     key: Key = "client"
     weigh: float | None = None
+    effect: Effect = "admit"
+    grant: Grant | None = None
 
     @property
-    def order(self) -> tuple[bool, int]:
-        """Sorts rules, which are by place, into decision order: `allow` first, then priority."""
-        return self.action != "allow", self.priority
+    def order(self) -> tuple[int, bool, int]:
+        """Sorts rules, which are by place, into decision order: effect, `allow` and `refuse` first, then priority."""
+        return EFFECTS.index(self.effect), self.action not in ("allow", "refuse"), self.priority

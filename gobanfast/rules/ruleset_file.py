@@ -76,6 +76,7 @@ def load(path: str | os.PathLike[str], kind: type[Ruleset], *, verify: bool = Tr
     from gobanfast.asn import AsnTable
     from gobanfast.rules.build import facts
     from gobanfast.rules.compile.request import header_plan, request_table
+    from gobanfast.rules.compile.share import grants, resources
 
     name = os.fspath(path)
     whole = Block.map(path)
@@ -94,9 +95,11 @@ def load(path: str | os.PathLike[str], kind: type[Ruleset], *, verify: bool = Tr
         unparsable: Unparsable = _value(Unparsable, meta["unparsable"], lists)
         settings: Settings = _value(Settings, meta["settings"], lists)
         plan = header_plan(rules, settings.fingerprint)
+        of_resources, flags = resources(rules)
         compiled = CompiledRules.of_blocks(
-            rules, blocks, unparsable=unparsable, plan=plan, requests=request_table(rules, plan), verify=verify
-        )
+            rules, blocks, unparsable=unparsable, plan=plan, requests=request_table((*rules, *of_resources), plan),
+            resources=flags, grants=grants(rules), verify=verify,
+        )  # fmt: skip
         trust: PrefixList = _value(PrefixList, meta["trust"], lists)
         asn = AsnTable.of_block(blocks["ASNN"], source=name, verify=verify)
         compiled.complete(partial(facts, rules, unparsable, settings, trust), asn)

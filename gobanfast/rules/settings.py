@@ -109,9 +109,11 @@ class FingerprintSettings:
 
 @dataclass(frozen=True, slots=True)
 class TrustSettings:
-    """Options of `trust:` besides prefixes. `chain`: whether trusted peers must send one; None: by frontend."""
+    """Options of `trust:` besides prefixes. `chain`: whether trusted peers must send one; None: by frontend. `host`:
+    the header in which they write the host that the client asked for; None: none."""
 
     chain: Literal["required", "optional"] | None = None
+    host: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

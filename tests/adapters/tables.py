@@ -168,3 +168,88 @@ def log_fields(context: dict[str, Any] | None) -> dict[str, str]:
     return log_fields(
         TraceContext(context["trace_id"], context["span_id"], sampled=bool(flags & 1), random=bool(flags & 2))
     )
+
+
+# ---- share rules carried out
+
+
+def engine_of(share, *, sets=None):
+    """An engine with these share rules and none about admission."""
+    import json
+
+    from gobanfast import Engine, Ruleset
+
+    return Engine(Ruleset.from_text(json.dumps({"version": 1, "sets": sets or {}, "share": share})))
+
+
+def grant_of(policy):
+    """The share rule that says what a policy of the tables does."""
+    rule = {"id": "grant", "when": "any", "action": "grant", "credentials": policy.get("credentials", False)}
+    if policy["origins"] != ["*"]:
+        rule["when"] = {"origin": policy["origins"]}
+    for ours, theirs in (("methods", "methods"), ("headers", "headers"), ("expose", "expose")):
+        if policy.get(theirs):
+            rule[ours] = policy[theirs]
+    if policy.get("max_age"):
+        rule["max_age"] = f"{max(policy['max_age'], 0)}s"
+    for ours, theirs in (("insecure", "tolerate_insecure"), ("public_suffix", "tolerate_psl")):
+        if policy.get(theirs):
+            rule[f"dangerously_allow_{ours}"] = True
+    return rule
+
+
+def exchange(policy, asgi_app):
+    from gobanfast.frontends.asgi import Gobanfast
+
+    return Gobanfast(asgi_app, engine_of([grant_of(policy)]))
+
+
+def csrf(request):
+    """Whether a request is let in by the rule against writes of foreign pages."""
+    trusted = request.get("trusted") or []
+    when = {"cross_origin_write": True} | ({"not": {"origin": trusted}} if trusted else {})
+    headers = [(b"host", request["host"].encode())]
+    for name, key in ((b"origin", "origin"), (b"sec-fetch-site", "sec_fetch_site")):
+        if request.get(key) is not None:
+            headers.append((name, request[key].encode("latin-1")))
+    engine = engine_of([{"id": "writes", "when": when, "action": "refuse"}])
+    return engine.decide("192.0.2.1", headers=headers, method=request["method"], path="/").share != "refused"
+
+
+def guard(policy, request):
+    """The status that a guard against DNS rebinding and foreign pages gives; 200: let in."""
+    import asyncio
+
+    from gobanfast.frontends.asgi import Gobanfast
+
+    share = [{"id": "hosts", "when": {"not": {"host": policy["hosts"]}}, "action": "refuse"}]
+    if policy.get("origins"):
+        foreign = {"not": {"origin": [*policy["origins"], "absent"]}}
+        share.append({"id": "origins", "when": foreign, "action": "refuse"})
+    sent = []
+
+    async def app(scope, receive, send):
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.accept"})
+        else:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+    async def receive():
+        return {"type": "websocket.connect"}
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"host", line.encode()) for line in request["host"]]
+    headers += [(b"origin", line.encode()) for line in request.get("origin") or []]
+    socket = request["type"] == "websocket"
+    scope = {
+        "type": request["type"], "headers": headers, "path": "/", "raw_path": b"/", "query_string": b"",
+        "scheme": "ws" if socket else "http", "client": ("192.0.2.1", 4000), "http_version": "1.1",
+        "extensions": {"websocket.http.response": {}},
+    }  # fmt: skip
+    if not socket:
+        scope["method"] = "GET"
+    asyncio.run(Gobanfast(app, engine_of(share))(scope, receive, send))
+    return 200 if sent[0]["type"] == "websocket.accept" else sent[0]["status"]

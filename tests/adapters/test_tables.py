@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from adapters import tables
+from adapters import exchanges, tables
 
 Row = dict[str, Any]
 Check = Callable[[Row], tuple[Any, Any]]
@@ -39,6 +39,9 @@ CHECKS: dict[str, Check] = {
     "b3": lambda row: (tables.b3(row["headers"]), row["context"]),
     "extract": lambda row: (tables.extract(row["headers"]), row["winner"]),
     "log_fields": lambda row: (tables.log_fields(row["context"]), row["fields"]),
+    "csrf": lambda row: (tables.csrf(row["request"]), row["allow"]),
+    "guard": lambda row: (tables.guard(row["policy"], row["request"]), row["status"]),
+    "exchange": lambda row: (exchanges.seen(row), row["expect"]),
 }
 
 

@@ -24,10 +24,16 @@ static void *build(input *in)
     }
     for (int i = 0; i < CLASSES * WORDS; i++)
         vectors[i] = take(in, 1) * UINT64_C(0x0101010101010101);
-    for (int i = 3; i < RULES; i++)
+    uint32_t ends[GBF_EFFECTS] = {RULES, RULES, RULES, RULES};
+    if (take(in, 1) & 1) /* rules of several effects */
+        ends[GBF_ADMIT] = 3 + take(in, 1) % (RULES - 3), ends[GBF_SHARE] = RULES - 1;
+    if (ends[GBF_SHARE] < ends[GBF_ADMIT])
+        ends[GBF_SHARE] = ends[GBF_ADMIT];
+    ends[GBF_RECORD] = ends[GBF_SHARE];
+    for (uint32_t i = 3; i < ends[GBF_ADMIT]; i++)
         actions[i] = (uint8_t[]){GBF_ALLOW, GBF_CHALLENGE, GBF_BAN}[i % 3];
     const gbf_rules_source source = {ranges,  ranges, leaves, vectors, masks[0], masks[1], masks[2],
-                                     actions, count,  count,  LEAVES,  CLASSES,  RULES};
+                                     actions, ends,   count,  count,   LEAVES,   CLASSES,  RULES};
     void *block = NULL;
     gbf_fault fault;
     return gbf_rules_build(&source, &block, &fault) == GBF_OK ? block : NULL;

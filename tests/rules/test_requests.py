@@ -205,11 +205,11 @@ def test_cache_answers_like_no_cache(words: int) -> None:
     rows = [random.Random(number).randbytes(8 * words) for number in range(40)]
     plan, all_bits = HeaderPlan(("x",)), b"\xff" * (8 * words)
     table = RequestTable(
-        plan, words, [("x", all_bits, all_bits, all_bits, lambda value: rows[int(value) % 40])], "", cache_bytes=0
+        plan, words, [("x", *[all_bits] * 4, lambda value: rows[int(value) % 40], True)], "", cache_bytes=0
     )
     calls = []
     small = RequestTable(
-        plan, words, [("x", all_bits, all_bits, all_bits, lambda value: calls.append(value) or rows[int(value) % 40])],
+        plan, words, [("x", *[all_bits] * 4, lambda value: calls.append(value) or rows[int(value) % 40], True)],
         "", cache_bytes=0,
     )  # fmt: skip
     source = random.Random(1)
@@ -226,7 +226,7 @@ def test_threads_get_whole_rows() -> None:
     rows = [bytes([number]) * 8 * 20 for number in range(97)]
     all_bits = b"\xff" * (8 * 20)
     table = RequestTable(
-        HeaderPlan(("x",)), 20, [("x", all_bits, all_bits, all_bits, lambda value: rows[int(value) % 97])], "",
+        HeaderPlan(("x",)), 20, [("x", *[all_bits] * 4, lambda value: rows[int(value) % 97], True)], "",
         cache_bytes=0,
     )  # fmt: skip
     wrong: list[int] = []
@@ -258,7 +258,7 @@ def test_a_matcher_may_change_the_headers() -> None:
         return b"\xff" * 8
 
     row = b"\xff" * 8
-    table = RequestTable(HeaderPlan(("x", "y")), 1, [("x", row, row, row, matcher), ("y", row, row, row, matcher)], "")
+    table = RequestTable(HeaderPlan(("x", "y")), 1, [(name, *[row] * 4, matcher, True) for name in ("x", "y")], "")
 
     assert row == table.row(pairs)
     assert [b"one" * 50, b"two" * 50] == seen
@@ -267,14 +267,14 @@ def test_a_matcher_may_change_the_headers() -> None:
 def test_errors_of_a_matcher_come_out() -> None:
     """A matcher that raises, or answers with a row of another length, is an error; the next request is answered."""
     row, answers = b"\xff" * 8, [b"", b"\1" * 8]
-    table = RequestTable(HeaderPlan(("x",)), 1, [("x", row, row, row, lambda _: answers.pop(0))], "")
+    table = RequestTable(HeaderPlan(("x",)), 1, [("x", *[row] * 4, lambda _: answers.pop(0), True)], "")
     with pytest.raises(ValueError, match="row of a value does not fit"):
         table.row([(b"x", b"a")])
     assert b"\1" * 8 == table.row([(b"x", b"a")])
     with pytest.raises(IndexError):
         table.row([(b"x", b"b")])
     with pytest.raises(ValueError, match="rows of requests do not fit"):
-        RequestTable(HeaderPlan(("x",)), 2, [("x", row, row, row, lambda _: row)], "")
+        RequestTable(HeaderPlan(("x",)), 2, [("x", *[row] * 4, lambda _: row, True)], "")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 cdef extern from "base/gbf_enums.h" nogil:
     const uint32_t GBF_NONE
     const uint8_t GBF_ALLOW
+    const uint8_t GBF_BAN
     const uint8_t GBF_CAUSE_NONE
     const uint8_t GBF_CAUSE_RULE
     const uint8_t GBF_CAUSE_BAN
@@ -16,6 +17,16 @@ cdef extern from "base/gbf_enums.h" nogil:
         GBF_LIMIT
         GBF_ACTIONS
         GBF_CAUSES
+        GBF_ADMIT
+        GBF_SHARE
+        GBF_RECORD
+        GBF_RESOURCE
+        GBF_EFFECTS
+        GBF_SHARED_NONE
+        GBF_SHARED_GRANTED
+        GBF_SHARED_WITHHELD
+        GBF_SHARED_REFUSED
+        GBF_SHAREDS
         GBF_TRIP_UNSURE
         GBF_TRIPS
         GBF_UNPARSABLE_NONE

@@ -23,6 +23,10 @@ cdef extern from "http/gbf_headers.h" nogil:
         GBF_HEADER_COOKIE
         GBF_HEADER_USER_AGENT
         GBF_HEADER_ACCEPT
+        GBF_HEADER_ORIGIN
+        GBF_HEADER_REQUEST_METHOD
+        GBF_HEADER_REQUEST_HEADERS
+        GBF_HEADER_FETCH_SITE
         GBF_HEADERS_ORDER
         GBF_HEADERS_CASE
         GBF_HEADERS_PSEUDO
@@ -56,6 +60,7 @@ cdef extern from "http/gbf_headers.h" nogil:
         gbf_hash128 shape
         gbf_headers_problem problem
         gbf_header_text *slots
+        uint32_t default_port
         gbf_header_text mount
     gbf_status gbf_header_plan_build(gbf_header_plan *plan, const gbf_header_text *asked, uint32_t asked_count,
                                      const gbf_header_text *fields, uint32_t field_count, const uint8_t *secret,
@@ -75,6 +80,14 @@ cdef extern from "http/gbf_headers.h" nogil:
     void gbf_headers_free(gbf_headers *h)
     void gbf_headers_text(gbf_hash128 hash, const char *kind, char *text)
     void gbf_headers_settle(gbf_headers *h)
+    enum:
+        GBF_WRITE_UNKNOWN
+        GBF_WRITE_NO
+        GBF_WRITE_CROSS
+        GBF_WRITE_UNREAD
+    int gbf_header_cross_write(const gbf_headers *h)
+    int gbf_header_own_page(const gbf_headers *h)
+    uint32_t gbf_header_default_port(const uint8_t *scheme, uint64_t nbytes)
     gbf_header_text gbf_header_path(gbf_header_text text)
     gbf_ua_family gbf_header_ua(gbf_header_text text)
 

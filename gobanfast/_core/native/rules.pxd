@@ -25,6 +25,7 @@ cdef extern from "rules/gbf_rules.h" nogil:
         uint64_t class_count
         uint64_t rule_count
         uint32_t words
+        uint32_t *ends
     ctypedef struct gbf_rules_source:
         const gbf_range *ranges4
         const gbf_range *ranges6
@@ -34,6 +35,7 @@ cdef extern from "rules/gbf_rules.h" nogil:
         const uint64_t *shadow
         const uint64_t *logged
         const uint8_t *actions
+        const uint32_t *ends
         uint64_t range_count4
         uint64_t range_count6
         uint64_t leaf_count
@@ -41,6 +43,8 @@ cdef extern from "rules/gbf_rules.h" nogil:
         uint64_t rule_count
     const uint64_t *gbf_rules_vector(const gbf_rules *r, uint32_t klass)
     uint32_t gbf_rules_next(const gbf_rules *r, const uint64_t *vector, const uint64_t *mask, uint32_t first)
+    uint32_t gbf_rules_first(const gbf_rules *r, const uint64_t *vector, const uint64_t *mask, uint32_t first,
+                             uint32_t end)
     gbf_status gbf_rules_build(const gbf_rules_source *source, void **block, gbf_fault *fault)
     gbf_status gbf_rules_open(gbf_rules *rules, const void *block, uint64_t nbytes, int verify,
                               const gbf_lpm_kernel *kernel, gbf_fault *fault)

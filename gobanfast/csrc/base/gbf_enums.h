@@ -25,6 +25,23 @@
 typedef enum { GBF_ACTION_LIST(GBF_ENUM_NUMBER) } gbf_action;
 enum { GBF_ACTIONS = GBF_ACTION_LOG }; /* those that a decision may have */
 
+/* What a rule has a say in; bits of rules are in this order. `resource` are no rules of their own: see DESIGN.md,
+ * "Effects". */
+#define GBF_EFFECT_LIST(X)                                                                                             \
+    X(GBF_ADMIT, "admit")                                                                                              \
+    X(GBF_SHARE, "share")                                                                                              \
+    X(GBF_RECORD, "record")                                                                                            \
+    X(GBF_RESOURCE, "resource")
+typedef enum { GBF_EFFECT_LIST(GBF_ENUM_NUMBER) GBF_EFFECTS } gbf_effect;
+
+/* Whether the page that asked may read the answer; the first is "no share rule is about it". */
+#define GBF_SHARED_LIST(X)                                                                                             \
+    X(GBF_SHARED_NONE, "")                                                                                             \
+    X(GBF_SHARED_GRANTED, "granted")                                                                                   \
+    X(GBF_SHARED_WITHHELD, "withheld")                                                                                 \
+    X(GBF_SHARED_REFUSED, "refused")
+typedef enum { GBF_SHARED_LIST(GBF_ENUM_NUMBER) GBF_SHAREDS } gbf_shared;
+
 /* What decided. */
 #define GBF_CAUSE_LIST(X)                                                                                              \
     X(GBF_CAUSE_NONE, "none")                                                                                          \

@@ -498,3 +498,57 @@ gbf_ua_family gbf_header_ua(gbf_header_text text)
     }
     return best;
 }
+
+/* ---- scheme, and who writes */
+
+uint32_t gbf_header_default_port(const uint8_t *scheme, uint64_t nbytes)
+{
+    if (nbytes == 5 && memcmp(scheme, "https", 5) == 0)
+        return 443;
+    if (nbytes == 4 && memcmp(scheme, "http", 4) == 0)
+        return 80;
+    return nbytes == 3 && memcmp(scheme, "wss", 3) == 0 ? 443 : nbytes == 2 && memcmp(scheme, "ws", 2) == 0 ? 80 : 0;
+}
+
+static int is_text(gbf_header_text text, const char *known)
+{
+    size_t n = strlen(known);
+    return text.nbytes == n && memcmp(text.at, known, n) == 0;
+}
+
+static int seen(const gbf_headers *h, uint32_t slot)
+{
+    return (int)(h->tally.seen >> slot & 1) && h->slots[slot].nbytes != 0;
+}
+
+int gbf_header_own_page(const gbf_headers *h)
+{
+    if (!seen(h, GBF_HEADER_ORIGIN) || !seen(h, GBF_HEADER_HOST))
+        return 0;
+    gbf_header_text origin = h->slots[GBF_HEADER_ORIGIN], host = h->slots[GBF_HEADER_HOST];
+    for (uint32_t at = 0; at + 3 <= origin.nbytes; at++)
+        if (memcmp(origin.at + at, "://", 3) == 0)
+            return same_host(host, (gbf_header_text){origin.at + at + 3, origin.nbytes - at - 3});
+    return 0;
+}
+
+int gbf_header_cross_write(const gbf_headers *h)
+{
+    if (!seen(h, GBF_HEADER_METHOD))
+        return GBF_WRITE_UNKNOWN;
+    gbf_header_text method = h->slots[GBF_HEADER_METHOD];
+    if (is_text(method, "GET") || is_text(method, "HEAD") || is_text(method, "OPTIONS"))
+        return GBF_WRITE_NO;
+    if (h->problem != GBF_HEADERS_FINE)
+        return GBF_WRITE_UNREAD;
+    const uint64_t asked = UINT64_C(1) << GBF_HEADER_FETCH_SITE | UINT64_C(1) << GBF_HEADER_ORIGIN;
+    if ((h->tally.flags & GBF_HEADERS_UNKNOWN) && (h->known & asked) != asked)
+        return GBF_WRITE_UNKNOWN;
+    if (seen(h, GBF_HEADER_FETCH_SITE)) {
+        gbf_header_text site = h->slots[GBF_HEADER_FETCH_SITE];
+        return is_text(site, "same-origin") || is_text(site, "none") ? GBF_WRITE_NO : GBF_WRITE_CROSS;
+    }
+    if (!seen(h, GBF_HEADER_ORIGIN))
+        return GBF_WRITE_NO; /* no browser */
+    return gbf_header_own_page(h) ? GBF_WRITE_NO : GBF_WRITE_CROSS;
+}

@@ -33,6 +33,10 @@ enum {
     GBF_HEADER_COOKIE,
     GBF_HEADER_USER_AGENT,
     GBF_HEADER_ACCEPT,
+    GBF_HEADER_ORIGIN,
+    GBF_HEADER_REQUEST_METHOD,  /* access-control-request-method */
+    GBF_HEADER_REQUEST_HEADERS, /* access-control-request-headers */
+    GBF_HEADER_FETCH_SITE,
     GBF_HEADER_ACCEPT_ENCODING,
     GBF_HEADER_ACCEPT_LANGUAGE,
     GBF_HEADER_FREE_SLOT, /* the first that fields and rules get */
@@ -120,6 +124,7 @@ typedef struct {
     gbf_hash128 fingerprint, shape;
     gbf_headers_problem problem;
     uint32_t canonical_room, repeat_count;
+    uint32_t default_port; /* of the scheme, from outside; 0: not known */
     gbf_header_text mount; /* prefix of the path, from outside; no bytes: none */
     gbf_header_text slots[GBF_HEADER_SLOTS];
     gbf_header_repeat repeats[GBF_HEADERS_MOST];
@@ -180,6 +185,7 @@ GBF_INLINE void gbf_headers_start(gbf_headers *h, uint32_t flags)
     h->problem = GBF_HEADERS_FINE;
     h->repeat_count = 0;
     h->canonical_room = GBF_HEADERS_ROOM;
+    h->default_port = 0;
     h->mount = (gbf_header_text){NULL, 0};
 }
 
@@ -367,6 +373,19 @@ gbf_header_text gbf_header_path(gbf_header_text text);
 
 /* Whether the text can be a method: a token of at most 32 bytes. */
 int gbf_header_is_method(gbf_header_text text);
+
+/* 443 of "https" and "wss", 80 of "http" and "ws", 0 of anything else. */
+uint32_t gbf_header_default_port(const uint8_t *scheme, uint64_t nbytes);
+
+enum { GBF_WRITE_UNKNOWN = -1, GBF_WRITE_NO, GBF_WRITE_CROSS, GBF_WRITE_UNREAD };
+
+/* Whether a request that may change something comes from another origin, as far as headers of a browser tell: by
+ * Sec-Fetch-Site, or for want of it by Origin beside Host. UNREAD: the headers cannot be read, and the method is no safe
+ * one. The method, Host and what `known` says must be settled. */
+int gbf_header_cross_write(const gbf_headers *h);
+
+/* Whether Origin has the host and port of the request: a page of this very service. */
+int gbf_header_own_page(const gbf_headers *h);
 
 typedef enum {
     GBF_UA_BOT,

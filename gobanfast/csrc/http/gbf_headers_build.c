@@ -29,7 +29,7 @@ static const builtin BUILTINS[] = {
     {"sec-ch-ua-platform", NO_SLOT, 0, 7},
     {"sec-fetch-dest", NO_SLOT, 0, 8},
     {"sec-fetch-mode", NO_SLOT, 0, 9},
-    {"sec-fetch-site", NO_SLOT, 0, 10},
+    {"sec-fetch-site", GBF_HEADER_FETCH_SITE, 0, 10},
     {"sec-gpc", NO_SLOT, 0, 11},
     {"dnt", NO_SLOT, 0, 12},
     {"save-data", NO_SLOT, 0, 13},
@@ -55,7 +55,9 @@ static const builtin BUILTINS[] = {
     {"authorization", NO_SLOT, OUT, 22},
     {"cookie2", NO_SLOT, OUT, -1},
     {"referer", NO_SLOT, OUT, 17},
-    {"origin", NO_SLOT, OUT, 18},
+    {"origin", GBF_HEADER_ORIGIN, OUT, 18},
+    {"access-control-request-method", GBF_HEADER_REQUEST_METHOD, OUT, -1},
+    {"access-control-request-headers", GBF_HEADER_REQUEST_HEADERS, OUT, -1},
     {"range", NO_SLOT, OUT, 19},
     {"cache-control", NO_SLOT, OUT, -1},
     {"pragma", NO_SLOT, OUT, -1},
@@ -142,7 +144,9 @@ gbf_status gbf_header_plan_build(gbf_header_plan *plan, const gbf_header_text *a
         made->slot = known->slot;
         made->presence = known->presence < 0 ? 0 : 1u << known->presence;
     }
-    plan->joined = UINT64_C(1) << GBF_HEADER_ACCEPT | UINT64_C(1) << GBF_HEADER_ACCEPT_ENCODING;
+    plan->joined = UINT64_C(1) << GBF_HEADER_ACCEPT | UINT64_C(1) << GBF_HEADER_ACCEPT_ENCODING |
+                   UINT64_C(1) << GBF_HEADER_ORIGIN | UINT64_C(1) << GBF_HEADER_REQUEST_METHOD |
+                   UINT64_C(1) << GBF_HEADER_REQUEST_HEADERS | UINT64_C(1) << GBF_HEADER_FETCH_SITE;
     uint8_t tagged[GBF_HEADER_FIELDS * (GBF_HEADER_NAME_BYTES + 1)];
     uint32_t tagged_bytes = 0;
     for (uint32_t i = 0; i < asked_count + field_count; i++) {
@@ -155,7 +159,7 @@ gbf_status gbf_header_plan_build(gbf_header_plan *plan, const gbf_header_text *a
             made->slot = (uint8_t)plan->slot_count++;
         const char *wrong = made == NULL ? "is not a lower-case token of at most 64 bytes" : NULL;
         if (made != NULL && made->slot == NO_SLOT)
-            wrong = "is one too many; 53 names besides host, cookie, user-agent and accept-* have room";
+            wrong = "is one too many; 49 names besides host, cookie, user-agent, origin and accept-* have room";
         else if (made != NULL && i >= asked_count && (made->flags & OUT))
             wrong = "differs from request to request or is added on the way, so it is never in a fingerprint";
         else if (made != NULL && i >= asked_count && memchr(plan->fields, made->slot, i - asked_count) != NULL)

@@ -111,8 +111,10 @@ static uint32_t first_bit(const gbf_rules *r, const uint64_t *const *vectors, ui
         uint64_t bits = r->enforced[w];
         for (uint32_t i = 0; i < count; i++)
             bits &= vectors[i][w];
-        if (bits)
-            return w * 64 + (uint32_t)__builtin_ctzll(bits);
+        if (bits) {
+            uint32_t rule = w * 64 + (uint32_t)__builtin_ctzll(bits);
+            return rule < r->ends[GBF_ADMIT] ? rule : GBF_NONE;
+        }
     }
     return GBF_NONE;
 }

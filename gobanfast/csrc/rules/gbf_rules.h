@@ -1,7 +1,8 @@
 /* Compiled rules: bit vector of the rules that a request satisfies, and the first of them that decides. Block kind "RULE".
  *
  * Every matcher turns its signal into a class; every class owns a bit vector of the rules it satisfies, bit i for rule i
- * in decision order. A decision is the AND of the vectors and the first set bit. This is the address: its
+ * in decision order, effect after effect. A decision is the AND of the vectors and the first set bit of each effect's
+ * range. This is the address: its
  * trie gives a leaf (origin AS, class). Class 0 is "no address", class 1 is "not an address". Other signals:
  * gbf_connection.h. See DESIGN.md, "Rules". */
 #ifndef GBF_RULES_H
@@ -24,9 +25,10 @@ typedef struct {
     const gbf_leaf *leaves;
     const uint64_t *vectors;                    /* class_count x words */
     const uint64_t *enforced, *shadow, *logged; /* words each */
-    const uint8_t *actions;                     /* gbf_action, one a rule; none is GBF_LIMIT */
+    const uint8_t *actions;                     /* gbf_action, one a rule of GBF_ADMIT; none is GBF_LIMIT */
     uint64_t leaf_count, class_count, rule_count;
     uint32_t words;
+    uint32_t ends[GBF_EFFECTS]; /* where the bits of each effect end; the next begins there */
 } gbf_rules;
 
 GBF_INLINE const uint64_t *gbf_rules_vector(const gbf_rules *r, uint32_t class)
@@ -46,6 +48,14 @@ GBF_INLINE uint32_t gbf_rules_next(const gbf_rules *r, const uint64_t *vector, c
     return GBF_NONE;
 }
 
+/* The same before `end`: of one effect from the end of the effect before it. */
+GBF_INLINE uint32_t gbf_rules_first(const gbf_rules *r, const uint64_t *vector, const uint64_t *mask, uint32_t from,
+                                    uint32_t end)
+{
+    uint32_t rule = gbf_rules_next(r, vector, mask, from);
+    return rule < end ? rule : GBF_NONE;
+}
+
 /* Record of an address text, or GBF_NONE when it is not an address. */
 GBF_INLINE uint32_t gbf_rules_leaf(const gbf_rules *r, const char *text, size_t n)
 {
@@ -59,6 +69,7 @@ typedef struct {
     const gbf_leaf *leaves;
     const uint64_t *vectors, *enforced, *shadow, *logged;
     const uint8_t *actions;
+    const uint32_t *ends; /* GBF_EFFECTS */
     uint64_t range_count4, range_count6, leaf_count, class_count, rule_count;
 } gbf_rules_source;
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 from gobanfast._core.enums import LIMITS
 from gobanfast._core.exchange import Exchange, GuardCore
 from gobanfast.frontends.challenge import Challenge
+from gobanfast.frontends.http.cors import preflight_response, refusal
 from gobanfast.frontends.http.refusal import HttpResponse, Kind, Refused, denial_response
 from gobanfast.frontends.trust import REQUEST_IDS, Trust, as_trust, trust_from_rules
 from gobanfast.wire.hosts import agreement
@@ -188,6 +189,16 @@ class HttpGuard(GuardCore):
             self.notify(exchange, None if exchange.mode == "observe" else outcome)
         return response
 
+    def share(self, exchange: Exchange) -> HttpResponse | None:
+        """The response for a page of another origin that is not let in, or to its preflight; observers are notified."""
+        decision = exchange.decision
+        if decision.action == "ban":
+            return self.respond(exchange)
+        response = preflight_response(exchange) if decision.preflight and decision.share != "refused" else None
+        if self.has_observers:
+            self.notify(exchange, "refused" if response is None else None)
+        return self.denial(exchange, refusal(decision), told=False) if response is None else response
+
     def _judge(self, exchange: Exchange) -> Outcome | None:
         """What a client shows that is to be challenged, None: nothing; a solution gains it a pass."""
         if not isinstance(self.challenge, Challenge):
@@ -259,6 +270,12 @@ class HttpGuard(GuardCore):
         if self.on_error == "allow":
             return None
         return self.denial(exchange, "unavailable", told=False)
+
+    def failure(self) -> HttpResponse:
+        """What a server says when the application raises."""
+        body = b"Internal Server Error"
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+        return HttpResponse(500, headers, body)
 
     def unfinished(self, exchange: Exchange, error: Exception) -> None:
         """Logs what an observer's `finish` raised."""

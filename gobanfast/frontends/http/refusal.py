@@ -18,15 +18,18 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 if TYPE_CHECKING:
     from gobanfast import Decision
 
-Kind = Literal["banned", "challenge", "unavailable", "misdirected"]
+Kind = Literal["banned", "challenge", "unavailable", "misdirected", "cross-origin"]
 Form = Literal["html", "problem", "json"]
 
-STATUS: dict[Kind, int] = {"banned": 403, "challenge": 403, "unavailable": 503, "misdirected": 421}
+STATUS: dict[Kind, int] = {
+    "banned": 403, "challenge": 403, "unavailable": 503, "misdirected": 421, "cross-origin": 403,
+}  # fmt: skip
 TITLES: dict[Kind, str] = {
     "banned": "Access denied",
     "challenge": "This request needs a check",
     "unavailable": "This request could not be checked",
     "misdirected": "This host is not served here",
+    "cross-origin": "Pages of this origin are not let in",
 }
 OFFERS: tuple[tuple[Form, str], ...] = (  # in order of preference among equals
     ("problem", "application/problem+json"),

@@ -12,7 +12,7 @@ from gobanfast._values import duration_text
 from gobanfast.headers import HTTP_VERSIONS, normalize_headers
 from gobanfast.rules.compile.request import holds, names_in, reading_of, text_of
 from gobanfast.rules.regex import compile_regex
-from gobanfast.rules.rule import HeaderTest, PrefixList, Rule
+from gobanfast.rules.rule import HeaderTest, Negation, PrefixList, Rule
 from gobanfast.rules.text.fields import SNI_WORDS, TLS_VERSIONS
 from gobanfast.wire.hosts import agreement
 from gobanfast.wire.lookalikes import Lookalikes
@@ -166,6 +166,8 @@ def _other_signals(decision: Decision) -> Iterator[str]:
 def _because_request(rule: Rule, decision: Decision) -> Iterator[str]:
     plan = decision.compiled.plan
     for test in rule.when.request_tests:
+        if isinstance(test, Negation):
+            continue
         if test.name == ":names":
             yield from _because_names(test, decision)
             continue

@@ -87,7 +87,7 @@ def wide(rules: Sequence[Rule], overlay: Overlay, fraction: float = WIDE_FRACTIO
         families.append((name, weights, total))
     found = []
     for bit, rule in enumerate(rules):
-        if rule.action in ("allow", "log") or not rule.when.on_address or rule.when.on_signals:
+        if rule.action not in ("challenge", "ban") or not rule.when.on_address or rule.when.on_signals:
             continue  # `when: any` is spelled out, so it is meant; other signals narrow it by who knows how much
         if not rule.when.prefix_lists and not rule.when.on_asn:
             continue  # `outside` is, too

@@ -41,6 +41,7 @@ def unreachable(rules: Sequence[Rule], overlay: Overlay, *, starter: bool) -> It
             before
             for before in range(bit)
             if wins[before]
+            and rules[before].effect == rule.effect
             and (not rules[before].when.on_signals or (pairs <= MOST_PAIRS and covers(rules[before].when, rule.when)))
         ]
         mask = np.zeros(overlay.words, np.uint64)

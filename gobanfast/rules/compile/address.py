@@ -15,7 +15,7 @@ Source: Lakshman and Stiliadis, "High-Speed Policy-based Packet Forwarding", SIG
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from gobanfast._core.enums import ACTIONS
 from gobanfast.rules.regex import compile_regex
-from gobanfast.rules.rule import NamePattern, PrefixList, Rule
+from gobanfast.rules.rule import Conditions, NamePattern, PrefixList, Rule
 
 if TYPE_CHECKING:
     from gobanfast.asn import AsnTable
@@ -141,7 +141,7 @@ def overlay(rules: Sequence[Rule], asn: AsnTable) -> Overlay:
         enforced=_mask([rule.mode == "enforce" and rule.action != "log" for rule in rules], words),
         shadow=_mask([rule.mode == "shadow" for rule in rules], words),
         logged=_mask([rule.mode == "enforce" and rule.action == "log" for rule in rules], words),
-        actions=np.array([ACTIONS.index(rule.action) for rule in rules], np.uint8),
+        actions=np.array([ACTIONS.index(rule.action) if rule.effect == "admit" else 0 for rule in rules], np.uint8),
     )
 
 
@@ -261,14 +261,25 @@ class _Names:
 def _networks(rule: Rule, networks: NDArray[np.uint32], names: _Names) -> Ints:
     """Rows of `networks` for which the AS conditions of a rule hold; never that of "no AS known"."""
     chosen = networks > 0
-    if rule.when.asn is not None:
-        listed = np.zeros(len(networks), bool)
-        for first, last in rule.when.asn:
-            listed[np.searchsorted(networks, first) : np.searchsorted(networks, last, "right")] = True
-        chosen &= listed
-    if rule.when.asn_name is not None:
-        chosen &= np.logical_or.reduce([names.matches(pattern) for pattern in rule.when.asn_name])
+    for holds in _network_conditions(rule.when, networks, names):
+        chosen &= holds
+    if rule.when.negated is not None:
+        for holds in _network_conditions(rule.when.negated, networks, names):
+            chosen &= ~holds
     return np.flatnonzero(chosen)
+
+
+def _network_conditions(
+    when: Conditions, networks: NDArray[np.uint32], names: _Names
+) -> Iterator[NDArray[np.bool_]]:  # fmt: skip
+    """For each condition on the AS where it holds."""
+    if when.asn is not None:
+        listed = np.zeros(len(networks), bool)
+        for first, last in when.asn:
+            listed[np.searchsorted(networks, first) : np.searchsorted(networks, last, "right")] = True
+        yield listed
+    if when.asn_name is not None:
+        yield np.logical_or.reduce([names.matches(pattern) for pattern in when.asn_name])
 
 
 def _unique_pairs(high: Words, low: Words) -> tuple[Ints, Ints]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from gobanfast._digest import blake2b
 from gobanfast.rules.regex import LONGEST, Regexes, Texts, compile_regex
-from gobanfast.rules.rule import HeaderTest, Rule
+from gobanfast.rules.rule import PERMISSIVE, HeaderTest, Negation, Rule, Test
 from gobanfast.wire.target import readings
 
 if TYPE_CHECKING:
@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from gobanfast._core.request_table import RequestTable
     from gobanfast.rules.settings import FingerprintSettings
 
-CASE_SENSITIVE = (":method", ":path")
+CASE_SENSITIVE = (":method", ":path", ":origin")
+COMPOSED = {
+    ":names": ("host",),
+    ":origin": ("origin",),
+    ":host": ("host",),
+    ":cross_origin_write": ("origin", "host", "sec-fetch-site"),
+}
+"""Tests by the headers that they read."""
+
+SHARE_HEADERS = ("origin", "host", "access-control-request-method", "access-control-request-headers")
+"""What carrying a share rule out reads."""
 
 READINGS = b"readings 1"  # the meaning of a path, which is part of the content hash
 
@@ -38,42 +48,53 @@ def header_plan(rules: Iterable[Rule], settings: FingerprintSettings) -> HeaderP
     """
     from gobanfast._core.headers import HeaderPlan
 
-    asked = {test.name: None for rule in rules for test in rule.when.header or ()}
-    if any(rule.when.on_names for rule in rules):
-        asked["host"] = None
+    asked = {name: None for rule in rules for test in rule.when.request_tests for name in headers_of(test.name)}
+    if any(rule.effect == "share" for rule in rules):
+        asked |= dict.fromkeys(SHARE_HEADERS)
     key = None if settings.key is None else settings.key.encode()
     return HeaderPlan(asked, settings.fields, key=key)
 
 
+def headers_of(name: str) -> tuple[str, ...]:
+    """The headers that a test of this name reads, which need slots."""
+    return COMPOSED.get(name, () if name.startswith(":") else (name,))
+
+
 def request_table(rules: Sequence[Rule], plan: HeaderPlan) -> RequestTable | None:
-    """The matchers of `rules`, which are in decision order; None when no rule requires any of this."""
+    """The matchers of `rules`, which are in the order of their bits; None when no rule requires any of this, and none
+    is about sharing."""
     from gobanfast._core.request_table import RequestTable
 
     words = len(rules) // 64 + 1
-    asked: dict[str, dict[HeaderTest, int]] = {}
+    asked: dict[str, dict[Test, int]] = {}
+    of_admit: set[str] = set()
     digest = blake2b(digest_size=16)
     permissive = 0
     for index, rule in enumerate(rules):
-        permissive |= (rule.action == "allow") << index
+        permissive |= (rule.action in PERMISSIVE) << index
         for test in rule.when.request_tests:
             masks = asked.setdefault(test.name, {})
             masks[test] = masks.get(test, 0) | 1 << index
             digest.update(repr((index, test)).encode("utf-8", "surrogatepass"))
-    if not asked:
+            if rule.effect == "admit":
+                of_admit.add(test.name)
+    if not asked and not any(rule.effect == "share" for rule in rules):
         return None
     digest.update(repr((plan.fields, plan.keyed)).encode())
     if ":path" in asked:
         digest.update(READINGS)
     matchers = [
-        PathMatcher(masks, words, permissive) if name == ":path" else Matcher(masks, words)
+        (PathMatcher if name == ":path" else OriginRows if name in (":origin", ":host") else Matcher)(
+            masks, words, permissive
+        )
         for name, masks in asked.items()
     ]
     return RequestTable(
         plan,
         words,
         [
-            (name, matcher.row(lambda _: False), matcher.row(_has_word("absent")), matcher.row(_has_word("malformed")),
-             matcher)
+            (name, matcher.unknown(), matcher.row("absent"), matcher.row("malformed"), matcher.favour(), matcher,
+             name in of_admit)
             for name, matcher in zip(asked, matchers, strict=True)
         ],
         digest.hexdigest(),
@@ -86,27 +107,34 @@ class Matcher:
     `longest` is how many bytes of a value the tests read; of one that is longer no `regex` and no `contains` holds.
     """
 
-    def __init__(self, masks: dict[HeaderTest, int], words: int) -> None:
+    def __init__(self, masks: dict[Test, int], words: int, permissive: int) -> None:
         self._masks, self._nbytes = masks, 8 * words
         self._full = (1 << 8 * self._nbytes) - 1
+        self._permissive = permissive
         self._fold = next(iter(masks)).name not in CASE_SENSITIVE
-        exact = {test for test in masks if test.operator == "equals" and "present" not in test.words}
+        plain = {test: mask for test, mask in masks.items() if isinstance(test, HeaderTest)}
+        exact = {test for test in plain if test.operator == "equals" and "present" not in test.words}
         self._exact = [(frozenset(map(self._same, test.values)), masks[test]) for test in exact]
         self._listed: frozenset[str] = frozenset().union(*(values for values, _ in self._exact))
         self._unlisted = self._full  # what the exact tests leave of rules where a value is in none of them
         for _, mask in self._exact:
             self._unlisted &= ~mask
-        regexes = [(test, mask) for test, mask in masks.items() if test not in exact and test.operator == "regex"]
-        contains = [(test, mask) for test, mask in masks.items() if test not in exact and test.operator == "contains"]
+        regexes = [(test, mask) for test, mask in plain.items() if test not in exact and test.operator == "regex"]
+        contains = [(test, mask) for test, mask in plain.items() if test not in exact and test.operator == "contains"]
         self._regexes = Regexes([alternation(test.values) for test, _ in regexes], ignore_case=self._fold)
         self._texts = Texts((text.lower(), number) for number, (test, _) in enumerate(contains) for text in test.values)
         self._regex_masks, self._text_masks = [mask for _, mask in regexes], [mask for _, mask in contains]
         self._sought = 0
         for mask in self._regex_masks + self._text_masks:
             self._sought |= mask
-        self.longest = LONGEST if self._sought else None
-        plain = masks.keys() - exact - {test for test, _ in regexes} - {test for test, _ in contains}
-        self._asked = [(holds(test), mask) for test, mask in masks.items() if test in plain]
+        self._doubtful = 0  # permissive rules that a value too long for patterns keeps from holding
+        for test, mask in masks.items():
+            if isinstance(test, Negation) and any(part.operator in ("regex", "contains") for part in test.tests):
+                self._doubtful |= mask
+        self.longest = LONGEST if self._sought or self._doubtful else None
+        self._doubtful &= permissive
+        others = masks.keys() - exact - {test for test, _ in regexes} - {test for test, _ in contains}
+        self._asked = [(holds(test), mask) for test, mask in masks.items() if test in others]
 
     def __call__(self, value: bytes) -> bytes:
         return self.bits(text_of(value), len(value) > LONGEST).to_bytes(self._nbytes, "little")
@@ -125,7 +153,7 @@ class Matcher:
                 row &= ~mask
         if self._sought:
             row &= ~(self._sought if long else self._missing(text))
-        return row
+        return row & ~self._doubtful if long else row
 
     def _missing(self, text: str) -> int:
         """The rules with a `regex` or a `contains` that does not hold."""
@@ -142,28 +170,44 @@ class Matcher:
     def _same(self, text: str) -> str:
         return text.lower() if self._fold else text
 
-    def row(self, holds_without_value: Callable[[HeaderTest], bool]) -> bytes:
-        """The row of a header that has no value to look at."""
+    def row(self, word: str) -> bytes:
+        """The row of a header that has no value to look at, being "absent" or "malformed"."""
         row = self._full
         for test, mask in self._masks.items():
-            if not holds_without_value(test):
+            if isinstance(test, HeaderTest):
+                row &= ~mask if word not in test.words else self._full
+            elif all(word in part.words for part in test.tests):
                 row &= ~mask
+            elif word == "malformed":
+                row &= ~(mask & self._permissive)
         return row.to_bytes(self._nbytes, "little")
+
+    def unknown(self) -> bytes:
+        """The row of a header of which nobody knows whether it is there: no test holds, and no negation."""
+        return self._without(self._full).to_bytes(self._nbytes, "little")
+
+    def favour(self) -> bytes:
+        """The row that speaks for a preflight, which carries none of this: permissive rules hold, restrictive ones do
+        not."""
+        return self._without(self._full & ~self._permissive).to_bytes(self._nbytes, "little")
+
+    def _without(self, mask: int) -> int:
+        """All rules but those of `mask` that have a test."""
+        return self._full & ~(functools.reduce(operator.or_, self._masks.values(), 0) & mask)
 
 
 class PathMatcher(Matcher):
     """Rows of paths. A rule is asked as a whole under one reading: a restrictive one holds when any reading satisfies
     it, a permissive one (bits of `permissive`) when all do, with the mount or without it."""
 
-    def __init__(self, masks: dict[HeaderTest, int], words: int, permissive: int) -> None:
-        super().__init__(masks, words)
-        self._permissive, self._rules = permissive, self._full >> 1
-        self._unasked = self._full & ~functools.reduce(operator.or_, masks.values())
+    def __init__(self, masks: dict[Test, int], words: int, permissive: int) -> None:
+        super().__init__(masks, words, permissive)
+        self._rules = self._full >> 1
 
     def __call__(self, value: bytes, mount: bytes = b"") -> bytes:
         found = readings(value, mount)
         if found is None:  # the last bit says so
-            return (self._unasked | self._full ^ self._rules).to_bytes(self._nbytes, "little")
+            return self.row("malformed")
         rows = {text: self.bits(text, len(value) > LONGEST) for text in found.every}
         row = functools.reduce(operator.or_, rows.values())
         if len(rows) > 1:
@@ -173,15 +217,62 @@ class PathMatcher(Matcher):
         return (row & self._rules).to_bytes(self._nbytes, "little")
 
 
+class OriginRows(Matcher):
+    """Rows of origins, or of hosts: a value is read by its grammar, and one that is none is malformed.
+
+    Every test is a group of patterns, and a value has the class of all groups that match it; without regexes the table
+    needs no more than `native` and `class_rows`.
+    """
+
+    longest = None
+
+    def __init__(self, masks: dict[Test, int], words: int, permissive: int) -> None:
+        from gobanfast._core.origin_set import OriginMatcher
+
+        self._masks, self._nbytes, self._permissive = masks, 8 * words, permissive
+        self._full = (1 << 8 * self._nbytes) - 1
+        self._hosts = next(iter(masks)).name == ":host"
+        listed = [values_of(test) for test in masks]
+        self.native = OriginMatcher(
+            [[text for text in values if not text.startswith("re:")] for values in listed], self._hosts
+        )
+        self._patterns = [
+            (group, compile_regex(f"^(?:{text[3:]})$", ignore_case=False))
+            for group, values in enumerate(listed)
+            for text in values
+            if text.startswith("re:")
+        ]
+        rows = [self.row("malformed"), *(self._of_groups(frozenset(groups)) for groups in self.native.sets[1:])]
+        self.class_rows = None if self._patterns else b"".join(rows)
+
+    def __call__(self, value: bytes) -> bytes:
+        port, _, host = value.partition(b"\n") if self._hosts else (b"", b"", value)
+        text = text_of(host)
+        number = self.native.find_text(text, int(port or 0))
+        if number == 0:
+            return self.row("malformed")
+        matched = {group for group, regex in self._patterns if regex.search(text) is not None}
+        return self._of_groups(matched.union(self.native.sets[number]))
+
+    def _of_groups(self, matched: frozenset[int] | set[int]) -> bytes:
+        """The row of a value that patterns of these groups match."""
+        row = self._full
+        for group, (test, mask) in enumerate(self._masks.items()):
+            if (group in matched) == isinstance(test, Negation):
+                row &= ~mask
+        return row.to_bytes(self._nbytes, "little")
+
+
+def values_of(test: Test) -> tuple[str, ...]:
+    """The values that a test lists, or those of the one test that must not hold."""
+    return test.tests[0].values if isinstance(test, Negation) else test.values
+
+
 def reading_of(rule: Rule, value: bytes, mount: bytes = b"") -> str | None:
     """The reading of a path under which the conditions of `rule` on it hold, one of all where all do; None: none."""
     found = readings(value, mount)
-    tests = [holds(test) for test in rule.when.path or ()]
+    tests = [holds(test) for test in rule.when.request_tests if test.name == ":path"]
     return None if found is None else next((text for text in found.every if all(test(text) for test in tests)), None)
-
-
-def _has_word(word: str) -> Callable[[HeaderTest], bool]:
-    return lambda test: word in test.words
 
 
 def alternation(patterns: Iterable[str]) -> str:
@@ -197,8 +288,11 @@ def text_of(value: bytes) -> str:
         return value.decode("latin-1")
 
 
-def holds(test: HeaderTest) -> Holds:
+def holds(test: Test) -> Holds:
     """Whether the test holds for a text."""
+    if isinstance(test, Negation):
+        parts = [holds(part) for part in test.tests]
+        return lambda text: not all(part(text) for part in parts)
     if "present" in test.words:
         return lambda _: True
     if test.operator == "regex":

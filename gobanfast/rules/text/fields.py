@@ -66,7 +66,8 @@ def validator(parse: Callable[[Any], T]) -> Callable[[Any], T]:
         try:
             return parse(value)
         except ValueError as error:
-            raise PydanticCustomError("value", "{text}", {"text": str(error)}) from None
+            context = {"text": str(error), "code": getattr(error, "reason", "")}
+            raise PydanticCustomError("value", "{text}", context) from None
 
     return validate
 

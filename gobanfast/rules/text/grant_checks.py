@@ -7,16 +7,16 @@ Sources: Fetch Standard (forbidden methods and header names, credentials and `*`
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 from gobanfast.names import compile_regex
 from gobanfast.origins import OriginPattern, PatternError, Reason, parse_origin_pattern
 from gobanfast.wire.fetch import FORBIDDEN_RESPONSE_HEADERS, TOKEN, is_forbidden_header, is_forbidden_method
 
-__all__ = ["GrantProblem", "grant_problems", "public_suffix"]
+__all__ = ["GrantProblem", "grant_entry_problems", "grant_problems", "public_suffix"]
 
 Field = Literal["origins", "methods", "headers", "expose", "max_age"]
 
@@ -84,6 +84,62 @@ def grant_problems(
         what = f"max_age {max_age} s is out of bounds"
         found.append(GrantProblem("max_age", str(max_age), "bounds", what, f"write 0 to {MAX_AGE} s, or -1 for none"))
     return found
+
+
+def grant_entry_problems(
+    entry: Mapping[str, Any], sets: Mapping[str, Any]
+) -> Iterator[tuple[tuple[str | int, ...], GrantProblem]]:  # fmt: skip
+    """What is wrong with a grant as a rules file has it, each with the path to its value in the entry.
+
+    Args:
+        entry: one of `share:`, not checked yet; what is of the wrong type is left to who checks that.
+        sets: the `sets:` of all files, by name.
+    """
+    when = entry.get("when")
+    listed = _texts(when.get("origin")) if isinstance(when, dict) else []
+    known: dict[str, tuple[str | int, ...]] = {}
+    for index, text in listed:
+        path: tuple[str | int, ...] = ("when", "origin", *index)
+        inside = sets.get(text[1:]) if text.startswith("@") else None
+        for _, member in _texts(inside.get("origin")) if isinstance(inside, dict) else [((), text)]:
+            known.setdefault(member, path)
+    if "malformed" in known:
+        what = "origin 'malformed' in a grant lets in what is no origin"
+        yield known["malformed"], GrantProblem("origins", "malformed", "prohibited", what, "remove it")
+    patterns = [text for text in known if text not in ("absent", "malformed") and _is_pattern(text)]
+    fields = {name: _texts(entry.get(name)) for name in ("methods", "headers", "expose")}
+    for problem in grant_problems(
+        origins=patterns if known else ["*"],
+        credentials=entry.get("credentials") is True,
+        dangerously_allow_insecure=entry.get("dangerously_allow_insecure") is True,
+        dangerously_allow_public_suffix=entry.get("dangerously_allow_public_suffix") is True,
+        methods=[text for _, text in fields["methods"]],
+        headers=[text for _, text in fields["headers"]],
+        expose=[text for _, text in fields["expose"]],
+    ):
+        if problem.field == "origins":
+            if problem.reason != "missing":
+                yield known.get(problem.value, ("credentials",)), problem
+        else:
+            index = next(index for index, text in fields[problem.field] if text == problem.value)
+            yield (problem.field, *index), problem
+
+
+def _texts(value: Any) -> list[tuple[tuple[int, ...], str]]:
+    """The texts among one value or several, each with its path."""
+    if isinstance(value, str):
+        return [((), value)]
+    return [
+        ((index,), text) for index, text in enumerate(value if isinstance(value, list) else []) if isinstance(text, str)
+    ]
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        parse_origin_pattern(text)
+    except PatternError:
+        return False
+    return True
 
 
 def _credentialed(pattern: OriginPattern, insecure: bool, suffix: bool) -> list[GrantProblem]:

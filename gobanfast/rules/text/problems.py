@@ -23,13 +23,12 @@ _MEANT = {
     "starts_with": "prefix", "ends_with": "suffix", "startswith": "prefix", "endswith": "suffix", "exact": "equals",
     "matches": "regex",
 }  # fmt: skip
-_HEADERS = ("host", "user-agent", "user_agent", "referer", "accept", "accept-language", "cookie", "origin")
+_HEADERS = ("user-agent", "user_agent", "referer", "accept", "accept-language", "cookie")
 _FORMS = {  # of keys that other products have, and no key here stands for
     "any": "'when: any' matches everything; for one of several conditions write a rule for each",
     "or": "values of one condition are alternatives; for one of several conditions write a rule for each",
     "and": "conditions of one rule must all hold; write them side by side under when:",
     "all": "conditions of one rule must all hold; write them side by side under when:",
-    "not": "addresses are negated by outside: and outside_file:; for other conditions write an allow rule before",
     "country": "there are no countries; write the prefixes of a list under prefix_file:, or asn: numbers",
     "geo": "there are no countries; write the prefixes of a list under prefix_file:, or asn: numbers",
     "continent": "there are no countries; write the prefixes of a list under prefix_file:, or asn: numbers",
@@ -59,7 +58,7 @@ def problem(root: Node, source: str, error: ErrorDetails, models: Models, above:
         return Problem(source, line, column, f"missing key '{path[-1]}'", hint)
     if kind == "value":
         message, _, hint = error["ctx"]["text"].partition("; ")
-        return Problem(source, line, column, message, hint)
+        return Problem(source, line, column, message, hint, code=error["ctx"].get("code", ""))
     if kind == "literal_error":
         value, expected = error["input"], error["ctx"]["expected"]
         choices = [choice.strip("'") for choice in expected.replace(" or ", ", ").split(", ")]
@@ -80,11 +79,15 @@ def _hint_for_key(path: tuple[int | str, ...], models: Models) -> str:
     key = str(path[-1])
     model = models.get(where) or models.get(where[:3]) or models[()]  # a header's name is the fourth step
     known = [info.alias or name for name, info in model.model_fields.items()]
-    if where == ("rules",) and key in models["rules", "when"].model_fields:
+    if where[-1:] == ("not",) and key in models["rules", "when"].model_fields:
+        return (
+            f"'{key}' has no negation: what satisfies it is looked up, not asked; write a rule for it before this one"
+        )
+    if where in (("rules",), ("share",)) and key in models["rules", "when"].model_fields:
         return f"'{key}' belongs under when:"
     if where == () and key in models["root",].model_fields:
         return f"'{key}' belongs in the file that includes this one"
-    if where == ("rules", "when") and key.lower() in _HEADERS:
+    if where[1:] == ("when",) and key.lower() in _HEADERS and key not in known:
         return f"write header: {{{key.lower().replace('_', '-')}: ...}}"
     if key.lower() in _FORMS and key not in known and "when" in where:
         return _FORMS[key.lower()]

@@ -17,6 +17,7 @@ from gobanfast.rules.inline_test import Case, Expected
 from gobanfast.rules.rule import (
     Action,
     Conditions,
+    Grant,
     HeaderTest,
     Key,
     Mode,
@@ -24,6 +25,7 @@ from gobanfast.rules.rule import (
     NamePattern,
     PrefixList,
     Rule,
+    ShareAction,
     Unparsable,
 )
 from gobanfast.rules.settings import Settings, TrustSettings
@@ -49,6 +51,7 @@ from gobanfast.rules.text.fields import (
     schema,
     validator,
 )
+from gobanfast.rules.text.grant_checks import grant_entry_problems
 from gobanfast.rules.text.includes import Document
 from gobanfast.rules.text.legacy import LegacyRuleModel
 from gobanfast.rules.text.problems import problem
@@ -65,9 +68,11 @@ from gobanfast.rules.text.request_fields import (
     PathModel,
     Shapes,
     SniHosts,
+    header_name,
     non_empty,
 )
 from gobanfast.rules.text.settings_schema import SECTIONS, SettingsModel, model_error
+from gobanfast.rules.text.share_fields import FetchDests, FetchModes, FetchSites, Hosts, MaxAge, Origins, Tokens
 from gobanfast.rules.text.yaml_nodes import Node
 
 
@@ -108,15 +113,13 @@ class SetModel(Model):
     ja4_prefix: Ja4Prefixes = Field(default_factory=list)
     alpn: Protocols = Field(default_factory=list)
     lookalike: Lookalikes = Field(default_factory=list)
+    origin: Origins = Field(default_factory=list)
+    host: Hosts = Field(default_factory=list)
 
 
-class When(SetModel):
-    """The conditions of a rule; all must hold. Those that a set may list, and more."""
+class Tests(Model):
+    """Conditions that may stand under `when:` and under `not:`, besides those that only a set may list."""
 
-    outside: Prefixes = Field(default_factory=list)
-    outside_file: PrefixLists = Field(default_factory=list)
-    tls_version_below: TlsVersion = None
-    ech: Echs = Field(default_factory=list)
     header: Annotated[HeaderTexts, BeforeValidator(non_empty)] = Field(default_factory=dict)
     ua_family: Families = Field(default_factory=list)
     crawler: Crawlers = Field(default_factory=list)
@@ -125,6 +128,51 @@ class When(SetModel):
     method: Methods = Field(default_factory=list)
     path: Path | None = None
     sni_host: SniHosts = Field(default_factory=list)
+    fetch_site: FetchSites = Field(default_factory=list)
+    fetch_mode: FetchModes = Field(default_factory=list)
+    fetch_dest: FetchDests = Field(default_factory=list)
+    cross_origin_write: bool | None = Field(
+        default=None, description="a request that may change something, of a page of another origin"
+    )
+
+
+class Not(Tests):
+    """`not:`: conditions none of which may hold."""
+
+    prefix: Prefixes = Field(default_factory=list)
+    prefix_file: PrefixLists = Field(default_factory=list)
+    asn: AsnRanges = Field(default_factory=list)
+    asn_name: Regexes = Field(default_factory=list)
+    lookalike: Lookalikes = Field(default_factory=list)
+    origin: Origins = Field(default_factory=list)
+    host: Hosts = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def can_be_negated(self) -> Not:
+        if not self.model_fields_set:
+            raise model_error("not has no condition; write one, or remove it")
+        if len(self.header) > 1:
+            names = ", ".join(self.header)
+            text = f"not has one condition on {names} together, which has no negation"
+            raise model_error(f"{text}; write a rule for each")
+        if not all(map(len, self.prefix_file)):
+            raise model_error(
+                "a file under not: prefix_file has no prefixes, so it leaves nothing out; fill or remove it"
+            )
+        return self
+
+    def conditions(self, names: tuple[str, ...]) -> Conditions:
+        return _conditions(self, names)
+
+
+class When(SetModel, Tests):
+    """The conditions of a rule; all must hold. Those that a set may list, and more."""
+
+    outside: Prefixes = Field(default_factory=list)
+    outside_file: PrefixLists = Field(default_factory=list)
+    tls_version_below: TlsVersion = None
+    ech: Echs = Field(default_factory=list)
+    negated: Not | None = Field(default=None, alias="not")
 
     @model_validator(mode="after")
     def outside_has_prefixes(self) -> When:
@@ -135,13 +183,10 @@ class When(SetModel):
         return self
 
     def conditions(self, names: tuple[str, ...]) -> Conditions:
-        return Conditions(
-            prefix=packed(self.prefix) if self.prefix else None,
-            prefix_file=joined(self.prefix_file) if self.prefix_file else None,
+        return replace(
+            _conditions(self, names),
             outside=packed(self.outside) if self.outside else None,
             outside_file=joined(self.outside_file) if self.outside_file else None,
-            asn=tuple(self.asn) or None,
-            asn_name=tuple(NamePattern(text) for text in self.asn_name) or None,
             sni=tuple(self.sni) or None,
             sni_file=NameList("\n".join(item.text for item in self.sni_file if item.text)) if self.sni_file else None,
             ja4=tuple(self.ja4) or None,
@@ -149,23 +194,41 @@ class When(SetModel):
             alpn=tuple(self.alpn) or None,
             tls_version_below=self.tls_version_below,
             ech=tuple(self.ech) or None,
-            header=self._header_tests() or None,
-            fingerprint=tuple(self.fingerprint) or None,
-            shape=tuple(self.shape) or None,
-            method=tuple(self.method) or None,
-            path=None if self.path is None else tuple(self.path.tests(":path")),
-            lookalike=tuple(self.lookalike) or None,
-            sni_host=tuple(self.sni_host) or None,
-            names=names or None if self.sni_host else None,
+            negated=None if self.negated is None else self.negated.conditions(names),
         )
 
-    def _header_tests(self) -> tuple[HeaderTest, ...]:
-        tests = [test for name, text in self.header.items() for test in text.tests(name)]
-        if self.ua_family:
-            tests.append(HeaderTest("user-agent", "family", tuple(self.ua_family)))
-        if self.crawler:
-            tests.append(HeaderTest("user-agent", "crawler", tuple(self.crawler)))
-        return tuple(tests)
+
+def _conditions(text: When | Not, names: tuple[str, ...]) -> Conditions:
+    """What may stand under `not:`, too."""
+    return Conditions(
+        prefix=packed(text.prefix) if text.prefix else None,
+        prefix_file=joined(text.prefix_file) if text.prefix_file else None,
+        asn=tuple(text.asn) or None,
+        asn_name=tuple(NamePattern(pattern) for pattern in text.asn_name) or None,
+        header=_header_tests(text) or None,
+        fingerprint=tuple(text.fingerprint) or None,
+        shape=tuple(text.shape) or None,
+        method=tuple(text.method) or None,
+        path=None if text.path is None else tuple(text.path.tests(":path")),
+        lookalike=tuple(text.lookalike) or None,
+        sni_host=tuple(text.sni_host) or None,
+        names=names or None if text.sni_host else None,
+        origin=tuple(text.origin) or None,
+        host=tuple(text.host) or None,
+        fetch_site=tuple(text.fetch_site) or None,
+        fetch_mode=tuple(text.fetch_mode) or None,
+        fetch_dest=tuple(text.fetch_dest) or None,
+        cross_origin_write=text.cross_origin_write,
+    )
+
+
+def _header_tests(text: Tests) -> tuple[HeaderTest, ...]:
+    tests = [test for name, asked in text.header.items() for test in asked.tests(name)]
+    if text.ua_family:
+        tests.append(HeaderTest("user-agent", "family", tuple(text.ua_family)))
+    if text.crawler:
+        tests.append(HeaderTest("user-agent", "crawler", tuple(text.crawler)))
+    return tuple(tests)
 
 
 class RuleModel(Model):
@@ -185,6 +248,44 @@ class RuleModel(Model):
         return Rule(
             self.id, self.action, self.mode, self.lasts, self.priority, self.reason, source, line, column,
             self.when.conditions(names), self.key, self.weigh,
+        )  # fmt: skip
+
+
+class ShareRuleModel(Model):
+    """One entry of `share:`."""
+
+    id: Identifier
+    when: Annotated[When, BeforeValidator(condition)]
+    action: ShareAction
+    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 100
+    mode: Mode = "enforce"
+    reason: str = ""
+    credentials: bool = False
+    methods: Tokens = Field(default_factory=list)
+    headers: Tokens = Field(default_factory=list)
+    expose: Tokens = Field(default_factory=list)
+    max_age: MaxAge = None
+    trace_headers: bool = True
+    dangerously_allow_insecure: bool = False
+    dangerously_allow_public_suffix: bool = False
+
+    @model_validator(mode="after")
+    def only_grants_give(self) -> ShareRuleModel:
+        given = sorted(self.model_fields_set - {"id", "when", "action", "priority", "mode", "reason"})
+        if self.action != "grant" and given:
+            raise model_error(f"'{given[0]}' on action '{self.action}', which gives nothing; remove it, or write grant")
+        return self
+
+    def rule(self, source: str, line: int, column: int, names: tuple[str, ...]) -> Rule:
+        grant = None
+        if self.action == "grant":
+            grant = Grant(
+                self.credentials, tuple(self.methods), tuple(self.headers), tuple(self.expose), self.max_age,
+                self.trace_headers,
+            )  # fmt: skip
+        return Rule(
+            self.id, self.action, self.mode, None, self.priority, self.reason, source, line, column,
+            self.when.conditions(names), effect="share", grant=grant,
         )  # fmt: skip
 
 
@@ -223,22 +324,37 @@ class CaseModel(Model):
     method: str | None = None
     path: str | None = None
     mount: str | None = None
-    expect: Expected
-    rule: str | None = Field(default=None, description="id of the rule that must decide; null: that none does")
+    scheme: Literal["http", "https", "ws", "wss"] | None = None
+    origin: str | None = Field(default=None, description="of the page that asks; short for a header")
+    expect: Expected | None = None
+    share: Literal["granted", "withheld", "refused", "none"] | None = Field(
+        default=None, description="whether the page may read the answer; none: no share rule is about it"
+    )
+    rule: str | None = Field(
+        default=None,
+        description="id of the rule that must decide, of the share rule where only share: is expected; null: that none "
+        "does",
+    )
 
     @model_validator(mode="after")
     def has_request(self) -> CaseModel:
-        if not self.model_fields_set - {"expect", "rule", "mount"}:
-            text = "test describes no request; give it an address, sni, ja4, headers, method or path"
-            raise PydanticCustomError("value", "{text}", {"text": text})
+        if not self.model_fields_set - {"expect", "share", "rule", "mount", "scheme"}:
+            text = "test describes no request; give it an address, sni, ja4, headers, method, path or origin"
+            raise model_error(text)
+        if self.expect is None and self.share is None:
+            raise model_error("test expects nothing; write expect: allow, or share: granted")
+        if self.origin is not None and any(name.lower() == "origin" for name, _ in self.headers or ()):
+            raise model_error("test has an origin twice; write it under origin: or under headers:")
         return self
 
     def case(self, source: str, line: int, column: int) -> Case:
         rule = (self.rule or "") if "rule" in self.model_fields_set else None
         headers = None if self.headers is None else tuple(self.headers)
+        if self.origin is not None:
+            headers = (*(headers or ()), ("origin", self.origin))
         return Case(
             source, line, column, self.expect, self.address, self.sni, headers, self.method, self.path, rule, self.ja4,
-            self.mount,
+            self.mount, self.scheme, self.share,
         )  # fmt: skip
 
 
@@ -258,6 +374,9 @@ class TrustModel(Model):
     prefix: Prefixes = Field(default_factory=list)
     prefix_file: PrefixLists = Field(default_factory=list)
     chain: Literal["required", "optional"] | None = None
+    host: Annotated[str, PlainValidator(validator(header_name))] | None = Field(
+        default=None, description="header in which they write the host that the client asked for: x-forwarded-host"
+    )
 
     @model_validator(mode="after")
     def not_everyone(self) -> TrustModel:
@@ -282,6 +401,7 @@ class RulesPart(Model):
     include: Includes = Field(default_factory=list)
     sets: dict[str, Any] = Field(default_factory=dict)
     rules: list[RuleModel] = Field(default_factory=list)
+    share: list[ShareRuleModel] = Field(default_factory=list)
     ban_rules: list[LegacyRuleModel] = Field(default_factory=list)
     tests: list[CaseModel] = Field(default_factory=list)
 
@@ -296,12 +416,15 @@ class RulesFile(RulesPart, SettingsModel):
     def settings(self) -> Settings:
         sections = super().settings()
         return Settings(
-            sections.bans, sections.trackers, sections.score, sections.fingerprint, TrustSettings(self.trust.chain)
-        )
+            sections.bans, sections.trackers, sections.score, sections.fingerprint,
+            TrustSettings(self.trust.chain, self.trust.host),
+        )  # fmt: skip
 
 
 _MODELS: dict[tuple[str, ...], type[Model]] = {
     (): RulesPart, ("rules",): RuleModel, ("rules", "when"): When, ("ban_rules",): LegacyRuleModel,
+    ("rules", "when", "not"): Not, ("share",): ShareRuleModel, ("share", "when"): When, ("share", "when", "not"): Not,
+    ("share", "when", "header"): HeaderModel, ("share", "when", "path"): PathModel,
     ("tests",): CaseModel, ("rules", "when", "header"): HeaderModel, ("rules", "when", "path"): PathModel,
     ("trust",): TrustModel, ("root",): RulesFile, **SECTIONS,
 }  # fmt: skip
@@ -384,6 +507,7 @@ def _read(document: Document, context: ValidationContext, found: Checked, is_roo
         found.unparsable, found.settings = part.unparsable, part.settings()
         found.trust, found.names = part.trust.prefixes(), tuple(part.names)
     rules = [text.rule(source, *root.place(("rules", index)), found.names) for index, text in enumerate(part.rules)]
+    rules += [text.rule(source, *root.place(("share", index)), found.names) for index, text in enumerate(part.share)]
     legacy = sum(rule.id.startswith("ban_rules[") for rule in found.rules)  # earlier files count on
     for index, entry in enumerate(part.ban_rules):
         rules.append(entry.rule(source, *root.place(("ban_rules", index)), legacy + index))
@@ -395,14 +519,14 @@ def _across(documents: list[Document]) -> list[Problem]:
     """What no single value shows; works on the raw data, so it is found beside every other problem."""
     problems: list[Problem] = []
     root, source = documents[0].root, documents[0].source
-    if isinstance(root.value, dict) and not {"rules", "ban_rules", "include"} & root.value.keys():
+    if isinstance(root.value, dict) and not {"rules", "share", "ban_rules", "include"} & root.value.keys():
         problems.append(Problem(source, root.line, root.column, "the file has no rules", "write a list under rules:"))
 
     seen: dict[str, tuple[str, int]] = {}
     expected: list[Problem] = []
     for document in documents:
-        for index, entry in _entries(document.root, "rules"):
-            line, column = document.root.place(("rules", index, "id"))
+        for section, index, entry in _rule_entries(document.root):
+            line, column = document.root.place((section, index, "id"))
             name = entry.get("id")
             if isinstance(name, str) and name in seen:
                 where, first = seen[name]
@@ -411,11 +535,11 @@ def _across(documents: list[Document]) -> list[Problem]:
             elif isinstance(name, str):
                 seen[name] = (document.source, line)
             if "for" in entry and entry.get("action") in ("allow", "challenge", "log"):
-                line, column = document.root.key_place(("rules", index, "for"))
+                line, column = document.root.key_place((section, index, "for"))
                 message = f"'for' on action '{entry['action']}'"
                 problems.append(Problem(document.source, line, column, message, "only a ban lasts, remove it"))
             if "weigh" in entry and entry.get("action") in ("allow", "challenge", "ban"):
-                line, column = document.root.key_place(("rules", index, "weigh"))
+                line, column = document.root.key_place((section, index, "weigh"))
                 message = f"'weigh' on action '{entry['action']}'"
                 hint = "only a rule that decides nothing weighs: action: log"
                 problems.append(Problem(document.source, line, column, message, hint))
@@ -423,12 +547,35 @@ def _across(documents: list[Document]) -> list[Problem]:
             if isinstance(entry.get("rule"), str) and not entry["rule"].startswith("ban_rules["):
                 place = document.root.place(("tests", index, "rule"))
                 expected.append(Problem(document.source, *place, entry["rule"]))
+    problems += _grants(documents)
     problems += [
         replace(place, message=f"no rule is called '{place.message}'")
         for place in expected
         if place.message not in seen
     ]
     return problems
+
+
+def _grants(documents: list[Document]) -> Iterator[Problem]:
+    """What no grant may say; that a pattern is none its field has said."""
+    sets: dict[str, Any] = {}
+    for document in documents:
+        written = document.root.value.get("sets") if isinstance(document.root.value, dict) else None
+        sets |= written if isinstance(written, dict) else {}
+    for document in documents:
+        for index, entry in _entries(document.root, "share"):
+            if entry.get("action") == "grant":
+                where = ("share", index)
+                for path, problem in grant_entry_problems(entry, sets):
+                    place = document.root.place((*where, *path))
+                    yield Problem(document.source, *place, problem.message, problem.hint, code=problem.reason)
+
+
+def _rule_entries(root: Node) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """Section, index and entry of every rule."""
+    for section in ("rules", "share"):
+        for index, entry in _entries(root, section):
+            yield section, index, entry
 
 
 def _entries(root: Node, key: str) -> Iterator[tuple[int, dict[str, Any]]]:

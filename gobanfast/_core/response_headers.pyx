@@ -1,0 +1,137 @@
+"""Response headers: those of the application, with ours added and those that share rules own replaced."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_New, PyList_SET_ITEM
+from cpython.ref cimport Py_INCREF, PyObject
+from cpython.unicode cimport PyUnicode_1BYTE_DATA
+from libc.stdint cimport uint8_t
+
+cdef extern from *:
+    """
+    #define gbf_rows_of(rows) PySequence_Fast_ITEMS(rows)
+    #define gbf_row_count(rows) PySequence_Fast_GET_SIZE(rows)
+    """
+    PyObject **gbf_rows_of(object rows) noexcept
+    Py_ssize_t gbf_row_count(object rows) noexcept
+
+cdef const char *OWN = "access-control-"
+cdef enum:
+    OWN_BYTES = 15
+
+
+cdef list with_ours(object headers, str request_id, list cookies):
+    cdef list made
+    cdef Py_ssize_t i, count
+    if type(headers) is not list and type(headers) is not tuple:
+        headers = list(headers)
+    count = gbf_row_count(headers)
+    for i in range(count):
+        if type(headers) is list and type(<object>gbf_rows_of(headers)[i]) is not tuple:
+            headers = tuple(headers)  # such a pair may run Python code, which may change the list
+        if is_named(<object>gbf_rows_of(headers)[i], b"x-request-id", 12):  # the application has said one
+            made = list(headers)
+            break
+    else:
+        made = PyList_New(count + 1)
+        for i in range(count):
+            set_item(made, i, <object>gbf_rows_of(headers)[i])
+        set_item(made, count, (b"x-request-id", ascii_bytes(request_id)))
+    if cookies is not None:
+        made += cookies
+    return made
+
+
+cdef list texts_with_ours(object headers, str request_id, list cookies):
+    cdef list made = list(headers)
+    for pair in made:
+        name = pair[0]
+        if len(name) == 12 and name.lower() == "x-request-id":
+            break
+    else:
+        made.append(("X-Request-ID", request_id))
+    if cookies is not None:
+        made += [(name.decode(), value.decode("latin-1")) for name, value in cookies]
+    return made
+
+
+cdef list without_theirs(object headers, tuple varies, tuple fields, Py_ssize_t *foreign):
+    cdef list made = [], vary = None
+    for pair in headers:
+        if begins_own(pair):
+            foreign[0] += 1
+        elif is_named(pair, b"vary", 4):
+            if vary is None:
+                vary = []
+            vary.append(pair[1])
+        else:
+            made.append(pair)
+    if vary is not None:
+        made.append((b"vary", merged(vary, varies)))
+    elif len(varies) != 0:
+        made.append((b"vary", b", ".join(varies)))
+    if fields is not None:
+        made += fields
+    return made
+
+
+cdef list texts_without_theirs(object headers, tuple varies, tuple fields, Py_ssize_t *foreign):
+    """The same for pairs of str."""
+    encoded = [(name.encode("latin-1", "replace"), value) for name, value in headers]
+    kept = [(name, value) for name, value in encoded if name.lower() != b"vary"]
+    vary = [value.encode("latin-1") for name, value in encoded if name.lower() == b"vary"]
+    made = [(name.decode("latin-1"), value) for name, value in without_theirs(kept, (), (), foreign)]
+    if vary or varies:
+        made.append(("Vary", merged(vary, varies).decode("latin-1")))
+    if fields is not None:
+        made += [(name.decode().title(), value.decode("latin-1")) for name, value in fields]
+    return made
+
+
+cdef bytes merged(list values, tuple varies):
+    """One line of all that the application says varies, and of ours."""
+    cdef bytes text = b", ".join([bytes(value) for value in values])
+    listed = [name.strip(b" \t").lower() for name in text.split(b",")]
+    if b"*" in listed:
+        return text
+    missing = [name for name in varies if name.lower() not in listed]
+    return b", ".join([text, *missing]) if text.strip(b" ,\t") else b", ".join(missing)
+
+
+cdef bint begins_own(object pair) except -1:
+    """Whether a name begins with `access-control-`, in any case."""
+    cdef const uint8_t *text
+    cdef int i
+    name = (<tuple>pair)[0] if type(pair) is tuple and len(<tuple>pair) == 2 else pair[0]
+    if type(name) is not bytes:
+        name = bytes(name)
+    if PyBytes_GET_SIZE(name) < OWN_BYTES:
+        return False
+    text = <const uint8_t *>PyBytes_AS_STRING(name)
+    for i in range(OWN_BYTES):
+        if (text[i] | 0x20 if c"A" <= text[i] <= c"Z" else text[i]) != <uint8_t>OWN[i]:
+            return False
+    return True
+
+
+cdef bint is_named(object pair, const char *known, Py_ssize_t nbytes) except -1:
+    """Whether a name is a known one, in any case."""
+    cdef const uint8_t *text
+    cdef Py_ssize_t i
+    name = (<tuple>pair)[0] if type(pair) is tuple and len(<tuple>pair) == 2 else pair[0]
+    if type(name) is not bytes or PyBytes_GET_SIZE(name) != nbytes:
+        return False
+    text = <const uint8_t *>PyBytes_AS_STRING(name)
+    for i in range(nbytes):
+        if (text[i] | 0x20 if c"A" <= text[i] <= c"Z" else text[i]) != <uint8_t>known[i]:
+            return False
+    return True
+
+
+cdef inline bytes ascii_bytes(str text):
+    return PyBytes_FromStringAndSize(<char *>PyUnicode_1BYTE_DATA(text), len(text)) if text.isascii() else text.encode()
+
+
+cdef inline int set_item(list made, Py_ssize_t i, object value) noexcept:
+    Py_INCREF(value)
+    PyList_SET_ITEM(made, i, value)
+    return 0

@@ -1,0 +1,75 @@
+"""Compiler of share rules: whose resources they are, and the header fields of what they grant.
+
+A resource is owned where the conditions of a rule hold, leaving out those on the page that asks. These conditions are
+rules of their own, behind the others in the vectors, so that the one AND of a decision answers that, too; they are
+restrictive, because what is owned under any reading of its path is owned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from gobanfast._core.grant import CompiledGrant
+from gobanfast.rules.rule import Conditions, Rule
+
+OWNED, BY_ORIGIN, BY_FETCH_SITE = 1, 2, 4
+SAFE = ("GET", "HEAD", "OPTIONS")
+"""Methods of requests that change nothing."""
+
+
+def resources(rules: Iterable[Rule]) -> tuple[tuple[Rule, ...], bytes]:
+    """For every set of conditions on resources a rule, and its flags: whether it owns, and what varies there."""
+    found: dict[Conditions, int] = {}
+    for rule in rules:
+        if rule.effect == "share" and rule.mode == "enforce":
+            flags = (OWNED if rule.action != "refuse" else 0) | _varies(rule.when)
+            if flags:
+                when = _of_resource(rule.when)
+                found[when] = found.get(when, 0) | flags
+    made = tuple(
+        Rule("", "withhold", "enforce", None, 0, "", "", 0, 0, when, effect="resource") for when in found
+    )  # fmt: skip
+    return made, bytes(found.values())
+
+
+def _varies(when: Conditions) -> int:
+    """The request headers by which pages that ask are told apart."""
+    flags = 0
+    for part in (when, when.negated):
+        if part is not None:
+            flags |= BY_ORIGIN * (part.origin is not None or part.cross_origin_write is not None)
+            flags |= BY_FETCH_SITE * (part.fetch_site is not None or part.cross_origin_write is not None)
+    return flags
+
+
+def _of_resource(when: Conditions) -> Conditions:
+    """The conditions that are left without those on the page that asks."""
+    from dataclasses import replace
+
+    negated = when.negated
+    if when.cross_origin_write:  # what changes nothing is none, so nothing varies there
+        negated = negated or Conditions()
+        negated = replace(negated, method=(*(negated.method or ()), *SAFE))
+    if negated is not None:
+        negated = replace(negated, origin=None, fetch_site=None, cross_origin_write=None)
+        if negated == Conditions():
+            negated = None
+    return replace(when, origin=None, fetch_site=None, cross_origin_write=None, negated=negated)
+
+
+def grants(rules: Sequence[Rule]) -> tuple[CompiledGrant | None, ...]:
+    """What each share rule grants; None for those that grant nothing."""
+    return tuple(compiled_grant(rule) for rule in rules if rule.effect == "share")
+
+
+def compiled_grant(rule: Rule) -> CompiledGrant | None:
+    """The header fields of a grant."""
+    grant = rule.grant
+    if grant is None:
+        return None
+    on_page = [part.origin for part in (rule.when, rule.when.negated) if part is not None and part.origin is not None]
+    any_origin = not grant.credentials and on_page in ([], [("*",)])
+    return CompiledGrant(
+        any_origin, credentials=grant.credentials, methods=grant.methods, headers=grant.headers, expose=grant.expose,
+        max_age=grant.max_age,
+    )  # fmt: skip
