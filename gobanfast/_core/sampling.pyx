@@ -16,8 +16,8 @@ from gobanfast._core.native.state cimport (
     gbf_rates_nbytes, gbf_rates_new, gbf_rates_set, gbf_rates_threshold, gbf_latency_add, gbf_latency_count,
     gbf_latency_counts, gbf_latency_forget, gbf_latency_merge, gbf_latency_note, gbf_latency_percentile,
     gbf_latency_span, gbf_latency_tick, gbf_sampling_always, gbf_sampling_count, gbf_sampling_in, gbf_sampling_never,
-    gbf_sampling_out, gbf_sampling_probability, gbf_sampling_random, gbf_sampling_rate, gbf_sampling_read,
-    gbf_sampling_read_random, gbf_sampling_round, gbf_sampling_threshold, gbf_sampling_write,
+    gbf_sampling_member, gbf_sampling_out, gbf_sampling_probability, gbf_sampling_random, gbf_sampling_rate,
+    gbf_sampling_read, gbf_sampling_read_random, gbf_sampling_round, gbf_sampling_threshold, gbf_sampling_write,
 )
 
 from gobanfast._core.xxh3 import xxh3_64
@@ -75,6 +75,14 @@ def parse_random(str text not None):
     cdef uint64_t random
     cdef bytes utf8 = text.encode(errors="replace")
     return random if gbf_sampling_read_random(PyBytes_AS_STRING(utf8), len(utf8), &random) else None
+
+
+def parse_ot(str text not None):
+    """(threshold, R) in the value of the tracestate's member `ot`; None for what is absent or malformed."""
+    cdef uint64_t threshold, random
+    cdef bytes utf8 = text.encode(errors="replace")
+    gbf_sampling_member(<const uint8_t *>PyBytes_AS_STRING(utf8), len(utf8), &threshold, &random)
+    return None if threshold == GBF_SAMPLING_UNKNOWN else threshold, None if random == GBF_SAMPLING_UNKNOWN else random
 
 
 def probability_of(threshold):

@@ -15,6 +15,8 @@ cdef class TraceContext:
     cdef str _span_id
     cdef str _traceparent
     cdef tuple _members
+    cdef str trace_text(self)
+    cdef str span_text(self)
 
 # The context that arrived in the fields of a request, or None. `speaks` are GBF_TRACE_SPEAKS_*.
 cdef TraceContext received_context(const gbf_trace_headers *headers, uint32_t speaks)

@@ -12,13 +12,12 @@ from gobanfast._core.native.base cimport (
     GBF_TRACE_NOTHING, gbf_random_forked, gbf_random_span_id, gbf_random_trace_id,
 )
 from gobanfast._core.native.http cimport (
-    GBF_BAGGAGE_BYTES, GBF_BAGGAGE_MEMBERS, GBF_OT_RV, GBF_OT_TH, GBF_TRACE_DEBUG, GBF_TRACE_DEFER, GBF_TRACE_LINES,
-    GBF_TRACE_RANDOM, GBF_TRACE_SAMPLED, GBF_TRACE_SPEAKS_BAGGAGE, GBF_TRACE_WIRE, GBF_TRACEPARENT_BYTES,
-    GBF_TRACESTATE_BYTES, gbf_baggage_gather, gbf_baggage_is_key, gbf_baggage_member, gbf_baggage_next,
-    gbf_baggage_property, gbf_header_text, gbf_ot, gbf_ot_read, gbf_percent_decode, gbf_percent_encode, gbf_trace,
-    gbf_trace_has_ids, gbf_trace_headers, gbf_trace_hex16, gbf_trace_hex8, gbf_trace_read, gbf_traceparent_write,
-    gbf_tracestate, gbf_tracestate_add, gbf_tracestate_get, gbf_tracestate_is_key, gbf_tracestate_is_value,
-    gbf_tracestate_start, gbf_tracestate_write,
+    GBF_BAGGAGE_BYTES, GBF_BAGGAGE_MEMBERS, GBF_TRACE_DEBUG, GBF_TRACE_DEFER, GBF_TRACE_LINES, GBF_TRACE_RANDOM,
+    GBF_TRACE_SAMPLED, GBF_TRACE_SPEAKS_BAGGAGE, GBF_TRACE_WIRE, GBF_TRACEPARENT_BYTES, GBF_TRACESTATE_BYTES,
+    gbf_baggage_gather, gbf_baggage_is_key, gbf_baggage_member, gbf_baggage_next, gbf_baggage_property,
+    gbf_header_text, gbf_percent_decode, gbf_percent_encode, gbf_trace, gbf_trace_has_ids, gbf_trace_headers,
+    gbf_trace_hex16, gbf_trace_hex8, gbf_trace_read, gbf_traceparent_write, gbf_tracestate, gbf_tracestate_add,
+    gbf_tracestate_get, gbf_tracestate_is_key, gbf_tracestate_is_value, gbf_tracestate_start, gbf_tracestate_write,
 )
 
 import os
@@ -33,7 +32,7 @@ cdef extern from "Python.h":
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
     void *PyUnicode_1BYTE_DATA(object text)
 
-cdef tuple SOURCES = enums.TRACE_SOURCES
+cdef tuple SOURCES = enums.TRACE_SOURCES, FLAGS = ("00", "01", "02", "03")
 
 CURRENT = ContextVar("gobanfast.trace", default=None)
 """The context in force. Set by `gobanfast.trace.use` and by frontends, and put back by them."""
@@ -76,6 +75,14 @@ cdef TraceContext current_context():
 def current():
     """The trace context in force here, or None."""
     return get_value(CURRENT)
+
+
+def current_ids():
+    """(trace_id, span_id, trace_flags) of the context in force, as logs have them; None without one, or without ids."""
+    cdef TraceContext context = get_value(CURRENT)
+    if context is None or not gbf_trace_has_ids(&context._trace):
+        return None
+    return context.trace_text(), context.span_text(), FLAGS[context._trace.flags & GBF_TRACE_WIRE]
 
 
 cdef inline str hex_text(const uint8_t *id, bint wide):
@@ -292,23 +299,29 @@ cdef class TraceContext:
         cdef const uint8_t *value = gbf_tracestate_get(&state, <const uint8_t *>name, <uint32_t>name_bytes, &nbytes)
         return None if value == NULL else (<const char *>value)[:nbytes].decode("ascii")
 
-    @property
-    def trace_id(self):
-        """32 lower-case hex digits, or None."""
+    cdef str trace_text(self):
         if self._trace_id is None and gbf_trace_has_ids(&self._trace):
             with cython.critical_section(self):
                 if self._trace_id is None:
                     self._trace_id = hex_text(self._trace.trace_id, True)
         return self._trace_id
 
-    @property
-    def span_id(self):
-        """16 lower-case hex digits, or None."""
+    cdef str span_text(self):
         if self._span_id is None and gbf_trace_has_ids(&self._trace):
             with cython.critical_section(self):
                 if self._span_id is None:
                     self._span_id = hex_text(self._trace.span_id, False)
         return self._span_id
+
+    @property
+    def trace_id(self):
+        """32 lower-case hex digits, or None."""
+        return self.trace_text()
+
+    @property
+    def span_id(self):
+        """16 lower-case hex digits, or None."""
+        return self.span_text()
 
     @property
     def parent_id(self):
@@ -338,7 +351,7 @@ cdef class TraceContext:
     @property
     def trace_flags(self):
         """The flags as two hex digits, as logs have them."""
-        return ("00", "01", "02", "03")[self._trace.flags & GBF_TRACE_WIRE]
+        return FLAGS[self._trace.flags & GBF_TRACE_WIRE]
 
     @property
     def traceparent(self):
@@ -472,11 +485,3 @@ def restore(bytes ids not None, str tracestate not None, bytes baggage not None,
     if state_text(&state) != tracestate or gathered(&line, 1) != baggage:
         raise ValueError("a pickled TraceContext has a malformed tracestate or baggage")
     return context_of(&trace, GBF_TRACE_NOTHING, tracestate, baggage)
-
-
-def sampling_member(str text not None, /):
-    """(threshold, randomness) of the value of the `ot` member of tracestate, each an int of 56 bits or None."""
-    cdef gbf_ot ot
-    cdef bytes value = text.encode("utf-8", "replace")
-    gbf_ot_read(<const uint8_t *>PyBytes_AS_STRING(value), <size_t>PyBytes_GET_SIZE(value), &ot)
-    return ot.threshold if ot.has & GBF_OT_TH else None, ot.randomness if ot.has & GBF_OT_RV else None

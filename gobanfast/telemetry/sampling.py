@@ -12,6 +12,7 @@ from gobanfast._core.sampling import (
     NEVER,
     adjusted_count,
     follow,
+    parse_ot,
     parse_random,
     parse_threshold,
     probability_of,
@@ -75,15 +76,3 @@ def decide(action: str, threshold: int, *, random: int, parent: Parent | None = 
             action, threshold, random=random, parent=True, sampled=parent.sampled, parent_threshold=parent.threshold
         )
     )
-
-
-def parse_ot(text: str) -> tuple[int | None, int | None]:
-    """(threshold, R) in the value of the tracestate's member `ot`; None for what is absent or malformed."""
-    threshold = random = None
-    for member in text.split(";"):
-        key, colon, value = member.partition(":")
-        if colon and key == "th":
-            threshold = parse_threshold(value)
-        elif colon and key == "rv":
-            random = parse_random(value)
-    return threshold, random

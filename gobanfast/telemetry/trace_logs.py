@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from gobanfast._core.trace_context import current
+from gobanfast._core.trace_context import current_ids
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -32,11 +32,8 @@ class TraceFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """True."""
-        context = current()
-        if context is not None and (trace_id := context.trace_id) is not None:
-            record.trace_id = trace_id
-            record.span_id = context.span_id
-            record.trace_flags = context.trace_flags
+        if (ids := current_ids()) is not None:
+            record.trace_id, record.span_id, record.trace_flags = ids
         return True
 
 
@@ -46,19 +43,13 @@ def structlog_processor(
     event: MutableMapping[str, Any],
 ) -> MutableMapping[str, Any]:
     """Processor of structlog: `structlog.configure(processors=[structlog_processor, ...])`."""
-    context = current()
-    if context is not None and (trace_id := context.trace_id) is not None:
-        event["trace_id"] = trace_id
-        event["span_id"] = context.span_id
-        event["trace_flags"] = context.trace_flags
+    if (ids := current_ids()) is not None:
+        event["trace_id"], event["span_id"], event["trace_flags"] = ids
     return event
 
 
 def loguru_patcher(record: MutableMapping[str, Any]) -> None:
     """Patcher of loguru, into `extra`: `logger.configure(patcher=loguru_patcher)`."""
-    context = current()
-    if context is not None and (trace_id := context.trace_id) is not None:
+    if (ids := current_ids()) is not None:
         extra = record["extra"]
-        extra["trace_id"] = trace_id
-        extra["span_id"] = context.span_id
-        extra["trace_flags"] = context.trace_flags
+        extra["trace_id"], extra["span_id"], extra["trace_flags"] = ids

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oracle.trace as oracle
-from gobanfast._core.trace_context import restore, sampling_member
+from gobanfast._core.sampling import parse_ot
+from gobanfast._core.trace_context import restore
 from gobanfast.trace import TraceContext, extract, inject
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -147,7 +148,7 @@ def test_b3_is_its_grammar(headers: list[tuple[str, str]]) -> None:
 )
 def test_sampling_member_is_its_grammar(text: str) -> None:
     """`th` and `rv` are numbers of 56 bits; what is malformed is as if absent."""
-    assert oracle.ot(text) == sampling_member(text)
+    assert oracle.ot(text) == parse_ot(text)
 
 
 @given(parent=PARENTS, states=st.lists(STATES, max_size=2), b3=B3)

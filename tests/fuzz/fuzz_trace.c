@@ -4,6 +4,7 @@
  * Input: lines, each a byte of its field and two bytes of its length before it. */
 #include "fuzz.h"
 #include "http/gbf_trace.h"
+#include "state/gbf_sampling.h"
 
 enum { LINES = 160 };
 
@@ -100,9 +101,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
         gbf_trace_field_of(line, length, data[at - 3] & 64);
         gbf_trace_add(&h, field, line, length);
         at += length;
-        gbf_ot ot;
-        gbf_ot_read(line, length, &ot);
-        must(ot.threshold >> 56 == 0 && ot.randomness >> 56 == 0);
+        uint64_t threshold, random;
+        gbf_sampling_member(line, length, &threshold, &random);
+        must(threshold < GBF_SAMPLING_NEVER || threshold == GBF_SAMPLING_UNKNOWN);
+        must(random < GBF_SAMPLING_NEVER || random == GBF_SAMPLING_UNKNOWN);
     }
     gbf_trace trace, alone;
     gbf_tracestate state;

@@ -184,8 +184,6 @@ cdef extern from "http/gbf_trace.h" nogil:
         GBF_TRACE_SPEAKS_BAGGAGE
         GBF_TRACE_SPEAKS_B3
         GBF_TRACE_SPEAKS_B3_MULTI
-        GBF_OT_TH
-        GBF_OT_RV
     ctypedef struct gbf_trace:
         uint8_t trace_id[16]
         uint8_t span_id[8]
@@ -217,10 +215,6 @@ cdef extern from "http/gbf_trace.h" nogil:
         gbf_header_text key
         gbf_header_text value
         gbf_header_text properties
-    ctypedef struct gbf_ot:
-        uint64_t threshold
-        uint64_t randomness
-        uint32_t has
     gbf_trace_field gbf_trace_field_of(const uint8_t *name, uint64_t nbytes, int cgi)
     void gbf_trace_start(gbf_trace_headers *h)
     void gbf_trace_add(gbf_trace_headers *h, gbf_trace_field field, const uint8_t *text, uint64_t nbytes)
@@ -234,7 +228,6 @@ cdef extern from "http/gbf_trace.h" nogil:
                                   const uint8_t *value, uint32_t value_bytes, uint8_t *out)
     const uint8_t *gbf_tracestate_get(const gbf_tracestate *s, const uint8_t *key, uint32_t key_bytes,
                                       uint32_t *nbytes)
-    void gbf_ot_read(const uint8_t *text, uint64_t nbytes, gbf_ot *ot)
     int gbf_baggage_next(const uint8_t **at, const uint8_t *end, gbf_baggage_member *member)
     int gbf_baggage_property(gbf_header_text *rest, gbf_header_text *key, gbf_header_text *value)
     uint32_t gbf_baggage_gather(const gbf_header_text *lines, uint32_t count, uint8_t *out)

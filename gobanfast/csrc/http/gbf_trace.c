@@ -361,42 +361,6 @@ const uint8_t *gbf_tracestate_get(const gbf_tracestate *s, const uint8_t *key, u
     return i < 0 ? NULL : s->members[i].at + key_bytes + 1;
 }
 
-/* Digits from `at` on as a number of 56 bits, what is missing being zeros; UINT64_MAX for anything else. */
-static uint64_t number56(const uint8_t *at, const uint8_t *end)
-{
-    uint64_t value = 0;
-    if (at == end || end - at > 14)
-        return UINT64_MAX;
-    for (const uint8_t *c = at; c < end; c++) {
-        if (digit_of(*c) > 15)
-            return UINT64_MAX;
-        value = value << 4 | digit_of(*c);
-    }
-    return value << 4 * (14 - (end - at));
-}
-
-void gbf_ot_read(const uint8_t *text, uint64_t nbytes, gbf_ot *ot)
-{
-    const uint8_t *at = text, *end = text + nbytes;
-    uint32_t seen = 0;
-    memset(ot, 0, sizeof *ot);
-    while (at < end) {
-        const uint8_t *stop = memchr(at, ';', (size_t)(end - at));
-        stop = stop == NULL ? end : stop;
-        uint32_t what = stop - at < 3 || at[2] != ':'  ? 0
-                        : at[0] == 't' && at[1] == 'h' ? GBF_OT_TH
-                        : at[0] == 'r' && at[1] == 'v' ? GBF_OT_RV
-                                                       : 0;
-        uint64_t value = what == 0 ? UINT64_MAX : number56(at + 3, stop);
-        if (value != UINT64_MAX && !(seen & what) && (what == GBF_OT_TH || stop - at == 3 + 14)) {
-            *(what == GBF_OT_TH ? &ot->threshold : &ot->randomness) = value;
-            ot->has |= what;
-        }
-        seen |= what;
-        at = stop + (stop < end);
-    }
-}
-
 /* Skips blanks. */
 GBF_INLINE const uint8_t *past_blanks(const uint8_t *at, const uint8_t *end)
 {

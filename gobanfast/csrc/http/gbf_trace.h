@@ -1,4 +1,4 @@
-/* Trace context: W3C traceparent (level 2), tracestate and baggage, B3 single and multi, and the `ot` member.
+/* Trace context: W3C traceparent (level 2), tracestate and baggage, B3 single and multi.
  *
  * Texts are borrowed, nothing is allocated, nothing fails: what cannot be read is a 0, and what it takes along is what the
  * specification says (a broken traceparent its tracestate, a broken tracestate nothing). Past the limits nothing is looked
@@ -84,14 +84,6 @@ typedef struct {
     gbf_header_text whole, key, value, properties;
 } gbf_baggage_member;
 
-enum { GBF_OT_TH = 1, GBF_OT_RV = 2 };
-
-/* What the `ot` member says, each a number of 56 bits. */
-typedef struct {
-    uint64_t threshold, randomness;
-    uint32_t has;
-} gbf_ot;
-
 /* The field of a header's name in any case, or of an environ's key ("HTTP_TRACEPARENT") when `cgi`. */
 gbf_trace_field gbf_trace_field_of(const uint8_t *name, uint64_t nbytes, int cgi);
 
@@ -131,8 +123,6 @@ uint32_t gbf_tracestate_write(const gbf_tracestate *s, const uint8_t *key, uint3
 
 /* The value of a key, or NULL. */
 const uint8_t *gbf_tracestate_get(const gbf_tracestate *s, const uint8_t *key, uint32_t key_bytes, uint32_t *nbytes);
-
-void gbf_ot_read(const uint8_t *text, uint64_t nbytes, gbf_ot *ot);
 
 /* The next well-formed member between *at and `end`, others are skipped; 0 when there is none. */
 int gbf_baggage_next(const uint8_t **at, const uint8_t *end, gbf_baggage_member *member);

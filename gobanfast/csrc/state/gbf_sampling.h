@@ -81,6 +81,24 @@ GBF_INLINE uint32_t gbf_sampling_read_random(const char *text, size_t n, uint64_
     return n == GBF_SAMPLING_DIGITS && gbf_sampling_read(text, n, random);
 }
 
+/* T and R in the value of the tracestate's member `ot`, `key:value` with `;` between; UNKNOWN what is absent or malformed.
+ * Of a key twice the first counts. */
+GBF_INLINE void gbf_sampling_member(const uint8_t *text, size_t n, uint64_t *threshold, uint64_t *random)
+{
+    const char *at = (const char *)text, *end = at + n;
+    uint32_t th = 0, rv = 0;
+    *threshold = *random = GBF_SAMPLING_UNKNOWN;
+    while (at < end) {
+        const char *stop = (const char *)memchr(at, ';', (size_t)(end - at));
+        stop = stop == NULL ? end : stop;
+        if (stop - at >= 3 && memcmp(at, "th:", 3) == 0 && !th++)
+            gbf_sampling_read(at + 3, (size_t)(stop - at) - 3, threshold);
+        else if (stop - at >= 3 && memcmp(at, "rv:", 3) == 0 && !rv++)
+            gbf_sampling_read_random(at + 3, (size_t)(stop - at) - 3, random);
+        at = stop + (stop < end);
+    }
+}
+
 GBF_INLINE double gbf_sampling_probability(uint64_t threshold)
 {
     return (double)(GBF_SAMPLING_NEVER - threshold) / (double)GBF_SAMPLING_NEVER;

@@ -1,0 +1,104 @@
+"""Trace context propagation beside OpenTelemetry's propagators: the same carriers, fresh ones; and a line of a log."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from benchmarks.cases import Case, Data, Kind, few, timed
+
+SUITE = "trace"
+CAPTION = "Trace context: ns median (times the no-op call)"
+COUNT = 20_000
+STATE = "ot=th:fd70a4;rv:6e6d1a75832a2f,gbf=h:3"
+NAMES = (
+    "host", "user-agent", "accept", "accept-language", "accept-encoding", "referer", "cookie", "sec-fetch-dest",
+    "sec-fetch-mode", "sec-fetch-site", "priority",
+)  # fmt: skip
+
+
+def each(call: Callable[[Any], object], items: list[Any]) -> None:
+    for item in items:
+        call(item)
+
+
+def carriers(make: Callable[[random.Random], Any]) -> Iterator[list[Any]]:
+    """Fresh carriers, a few at a time, as a server has them."""
+    draw = random.Random(7)
+    return few(lambda _: make(draw), COUNT)
+
+
+def headers(draw: random.Random) -> dict[str, str]:
+    """13 headers of a request, two of which are of a trace."""
+    found = {name: f"{name} {draw.random()}" for name in NAMES}
+    found["traceparent"] = f"00-{draw.getrandbits(127) + 1:032x}-{draw.getrandbits(63) + 1:016x}-01"
+    found["tracestate"] = "".join(STATE)
+    return found
+
+
+def pairs(draw: random.Random) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in headers(draw).items()]
+
+
+def b3(draw: random.Random) -> dict[str, str]:
+    return {"b3": f"{draw.getrandbits(127) + 1:032x}-{draw.getrandbits(63) + 1:016x}-1"}
+
+
+def text(draw: random.Random) -> str:
+    return str(draw.random())
+
+
+def nothing(_: random.Random) -> dict[str, str]:
+    return {}
+
+
+def record(_: random.Random) -> logging.LogRecord:
+    return logging.LogRecord("app", logging.INFO, "app.py", 1, "text", None, None)
+
+
+def cases(data: Data) -> Iterator[Case]:
+    from opentelemetry.baggage.propagation import W3CBaggagePropagator
+    from opentelemetry.propagators.b3 import B3SingleFormat
+    from opentelemetry.propagators.composite import CompositePropagator
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    from benchmarks.floor import noop
+    from gobanfast import trace
+    from gobanfast._core.trace_context import CURRENT
+    from gobanfast.telemetry.trace_logs import TraceFilter
+
+    CURRENT.set(trace.extract(headers(random.Random(1))))
+    w3c, single = TraceContextTextMapPropagator(), B3SingleFormat()
+    both = CompositePropagator([w3c, W3CBaggagePropagator()])
+    theirs = w3c.extract(headers(random.Random(1)))
+    own = partial(trace.extract, propagators=trace.INJECTED)
+    groups: list[tuple[str, Callable[[random.Random], Any], list[tuple[str, Kind, Callable[[Any], object]]]]] = [
+        ("extract, dict of 13", headers, [("gobanfast", "ours", own), ("OpenTelemetry", "peer", both.extract)]),
+        ("extract, 13 pairs of bytes", pairs, [("gobanfast", "ours", own)]),
+        (
+            "extract, b3",
+            b3,
+            [
+                ("gobanfast", "ours", partial(trace.extract, propagators=("b3",))),
+                ("OpenTelemetry", "peer", single.extract),
+            ],
+        ),
+        (
+            "inject into a dict",
+            nothing,
+            [("gobanfast", "ours", trace.inject), ("OpenTelemetry", "peer", partial(w3c.inject, context=theirs))],
+        ),
+        ("ids of a record of logging", record, [("gobanfast filter", "ours", TraceFilter().filter)]),
+    ]
+    for group, make, subjects in groups:
+        yield Case(SUITE, group, "no-op call", "yardstick", COUNT, partial(carriers, text), partial(each, noop))
+        for name, kind, call in subjects:
+            yield Case(SUITE, group, name, kind, COUNT, partial(carriers, make), partial(each, call))
+
+
+def test_case(benchmark: Any, case: Case) -> None:
+    """One case alone, for pytest-benchmark's statistics; the record comes from `python -m benchmarks.run`."""
+    timed(benchmark, case)
