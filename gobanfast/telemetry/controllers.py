@@ -192,8 +192,8 @@ class Controllers:
     Args:
         classes: whose thresholds are set; the classes in it that have no controller are left alone.
         controllers: by name of a class.
-        directory: of the file that the workers share; None: /dev/shm.
-        name: in its name: workers with one name are one service.
+        name: of the service, in the name of the file that its workers share; other services need another one.
+        directory: of that file; None: /dev/shm.
     Source: csrc/DESIGN.md, "Sampling".
     """
 
@@ -202,8 +202,8 @@ class Controllers:
         classes: RateClasses,
         controllers: Mapping[str, Controller],
         *,
+        name: str,
         directory: str | os.PathLike[str] | None = None,
-        name: str = "rates",
     ) -> None:
         self.classes = classes
         self._path = shared_path(name, directory)
@@ -251,7 +251,7 @@ class Controllers:
             slots.publish(self.classes.export(now_ns))
 
     def start(self) -> None:
-        """Starts the thread, once."""
+        """Starts the thread, once. Its first step comes at once: a new worker takes the thresholds of the host."""
         if self._thread is None:
             self._stop.clear()
             self._thread = threading.Thread(target=self._run, name="gobanfast-rates", daemon=True)
@@ -281,11 +281,12 @@ class Controllers:
 
     def _run(self) -> None:
         stop = self._stop
-        while not stop.wait(INTERVAL):
+        while not stop.is_set():
             try:
                 self.step(time.monotonic_ns())
             except Exception:
                 log.exception("sampling rates: step failed; thresholds stay as they are")
+            stop.wait(INTERVAL)
 
     def _shared(self) -> SharedSlots | None:
         """The shared file, opened anew when it was deleted or cut short; None: without it each worker is by itself."""

@@ -322,6 +322,19 @@ def test_paths_are_of_a_user_a_host_and_a_name(tmp_path: Path) -> None:
             shared_path(name)
 
 
+def test_two_hosts_in_one_directory_keep_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spawn: Spawn) -> None:
+    """As over a network file system: pids of the other host mean nothing here, so it has a file of its own."""
+    here = shared_path("rates", tmp_path)
+    uname = os.uname()
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result((uname[0], "elsewhere", *uname[2:])))
+    there = shared_path("rates", tmp_path)
+    pids = {path: {spawn(path, SLEEPER).pid for _ in range(4)} for path in (here, there)}
+
+    assert here != there
+    for path in (here, there):
+        assert pids[path] == {pid for _, pid, _ in SharedSlots(path, content=CONTENT).read()}
+
+
 def test_two_services_keep_apart(tmp_path: Path, spawn: Spawn) -> None:
     """Two files with workers each: none sees the other's, whoever is killed."""
     paths = [shared_path(name, tmp_path) for name in ("one", "two")]

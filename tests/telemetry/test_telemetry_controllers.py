@@ -195,7 +195,7 @@ def test_settings_that_cannot_be_are_refused(wrong: object) -> None:
 
 def workers(folder: Path, count: int, controllers: dict[str, Controller]) -> list[Controllers]:
     """As many objects, each as a worker has one; each has stepped, so that it has a slot."""
-    made = [Controllers(RateClasses(now_ns=START), controllers, directory=folder) for _ in range(count)]
+    made = [Controllers(RateClasses(now_ns=START), controllers, name="t", directory=folder) for _ in range(count)]
     for one in made:
         one.step(START)
     return made
@@ -209,7 +209,7 @@ def test_new_classes_begin_with_their_threshold(tmp_path: Path) -> None:
     """Before any step, and without a thread or a file."""
     before = threading.active_count()
     controllers = Controllers(
-        RateClasses(now_ns=START), {"f": Fixed(0.5), "s": Sla(0.9), "t": Target()}, directory=tmp_path
+        RateClasses(now_ns=START), {"f": Fixed(0.5), "s": Sla(0.9), "t": Target()}, name="t", directory=tmp_path
     )
 
     assert [threshold_of(p) for p in (0.5, sla_rate(0.9, 500, 0), 0.001)] == [
@@ -311,7 +311,7 @@ def test_junk_in_a_lower_slot_harms_nobody(tmp_path: Path, junk: bytes) -> None:
 
 def test_without_a_file_each_is_by_itself(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A folder that is not there: one warning, and steps go on; a file that was deleted is made anew."""
-    one = Controllers(RateClasses(now_ns=START), {"a": BoostOnError(0.01)}, directory=tmp_path / "none")
+    one = Controllers(RateClasses(now_ns=START), {"a": BoostOnError(0.01)}, name="t", directory=tmp_path / "none")
     for second in (0, 1, 2):
         one.classes.note("a", MS, error=True)
         one.step(START + second * SECOND)
@@ -331,7 +331,7 @@ def test_a_killed_worker_is_followed_by_the_next(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     if not (child := os.fork()):
         try:
-            first = Controllers(RateClasses(), {"a": Fixed(0.25)}, directory=tmp_path)
+            first = Controllers(RateClasses(), {"a": Fixed(0.25)}, name="t", directory=tmp_path)
             first.step(time.monotonic_ns())
             first.start()
             os.write(writer, b"x")
@@ -339,7 +339,7 @@ def test_a_killed_worker_is_followed_by_the_next(tmp_path: Path) -> None:
         finally:
             os._exit(0)
     assert b"x" == os.read(reader, 1)
-    second = Controllers(RateClasses(), {"a": Fixed(0.5)}, directory=tmp_path)
+    second = Controllers(RateClasses(), {"a": Fixed(0.5)}, name="t", directory=tmp_path)
     second.step(time.monotonic_ns())
     assert threshold_of(0.25) == second.classes.threshold("a")
     os.kill(child, signal.SIGKILL)
@@ -349,12 +349,48 @@ def test_a_killed_worker_is_followed_by_the_next(tmp_path: Path) -> None:
     assert threshold_of(0.5) == second.classes.threshold("a")
 
 
+def test_a_new_worker_takes_the_thresholds_of_the_host(tmp_path: Path) -> None:
+    """As soon as its thread starts."""
+    before = Controllers(RateClasses(), {"a": Fixed(0.25)}, name="t", directory=tmp_path)
+    before.step(time.monotonic_ns())
+    new = Controllers(RateClasses(), {"a": Fixed(0.5)}, name="t", directory=tmp_path)
+    new.start()
+    wait(lambda: new.classes.threshold("a") == threshold_of(0.25))
+    new.stop()
+
+
+def test_a_step_that_fails_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the next one comes: the thread goes on."""
+    monkeypatch.setattr("gobanfast.telemetry.controllers.INTERVAL", 0.01)
+    one = Controllers(RateClasses(), {"a": Fixed(0.5)}, name="t", directory=tmp_path)
+    failing = iter([True, True, False])
+
+    def tick(now_ns: int) -> None:
+        if next(failing, False):
+            raise RuntimeError("broken")
+
+    class Classes:
+        """As the classes, but for `tick`, which fails twice."""
+
+        def __getattr__(self, name: str) -> object:
+            return tick if name == "tick" else getattr(one_classes, name)
+
+    one_classes, one.classes = one.classes, Classes()  # type: ignore[assignment]
+    one_classes.set_threshold("a", 7)
+    one.start()
+    wait(lambda: one_classes.threshold("a") != 7)
+    one.stop()
+
+    assert 2 == sum("step failed" in record.message for record in caplog.records)
+
+
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_the_thread_steps_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once a second, started by `start` alone; a step that fails is logged, and the next one comes; a forked child has
-    a thread of its own."""
+    """Once a second, started by `start` alone; a forked child has a thread of its own."""
     monkeypatch.setattr("gobanfast.telemetry.controllers.INTERVAL", 0.01)
-    one = Controllers(RateClasses(), {"a": Fixed(0.5)}, directory=tmp_path)
+    one = Controllers(RateClasses(), {"a": Fixed(0.5)}, name="t", directory=tmp_path)
     one.start()
     one.start()
     names = [thread.name for thread in threading.enumerate()]
