@@ -87,7 +87,10 @@ def parse_host_pattern(text: str) -> HostPattern:
     """The host pattern that `text` stands for. PatternError when it stands for none."""
     found = read_pattern(text, True)
     if found is None:
-        _explain_host(text, _Words("host pattern", text, "example.com"))
+        say = _Words("host pattern", text, "example.com")
+        if text.startswith("re:"):
+            say.refuse("invalid", "is a regex, which only origins have", "write *.example.com or **.example.com")
+        _explain_host(text, say)
     kind, _, host, port = found
     _check_a_labels(host, f"host pattern {text!r}")
     return HostPattern(kind, _LEADS[kind] + host + ("" if port is None else f":{port}"), host, port)

@@ -317,6 +317,7 @@ def test_a_refused_pattern_says_why_and_what_is_right(text: str, reason: str, me
         ("https://example.com", "invalid", "is an origin; write the host alone: example.com"),
         ("example.com:443", "prohibited", "no port means none or the default one; write example.com"),
         ("*", "invalid", "a wildcard that is not its first label"),
+        ("re:.*", "invalid", "is a regex, which only origins have"),
         ("b\xfccher.example", "invalid", "write xn--bcher-kva.example"),
         ("", "invalid", "has no host"),
         ("a b", "invalid", "items of a list"),

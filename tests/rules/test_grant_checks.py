@@ -56,6 +56,8 @@ def test_all_problems_are_told_at_once() -> None:
         ("http://**.localhost:8080", None),
         ("http://127.8.9.1", None),
         ("http://[::1]:9090", None),
+        ("http://[::ffff:7f00:1]", None),
+        ("http://[::2]", "insecure"),
         ("chrome-extension://abcdefghijklmnop", None),
         ("https://**.com", "psl"),
         ("https://*.co.uk.", "psl"),

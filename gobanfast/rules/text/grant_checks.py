@@ -6,12 +6,12 @@ Sources: Fetch Standard (forbidden methods and header names, credentials and `*`
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
+from gobanfast._core.address import parse_address
 from gobanfast.names import compile_regex
 from gobanfast.origins import OriginPattern, PatternError, Reason, parse_origin_pattern
 from gobanfast.wire.fetch import FORBIDDEN_RESPONSE_HEADERS, TOKEN, is_forbidden_header, is_forbidden_method
@@ -22,6 +22,7 @@ Field = Literal["origins", "methods", "headers", "expose", "max_age"]
 
 MAX_AGE = 86400  # seconds; what browsers keep at most
 _ANYTHING = ("https://a.invalid", "http://b.invalid:1", "https://x.y.z")  # no regex of an owner matches one of these
+_LOOPBACK4, _LOOPBACK6 = bytes(10) + b"\xff\xff\x7f", bytes(15) + b"\1"  # 127.0.0.0/8, also mapped; ::1
 _IN_THE_CLEAR = frozenset({"http", "ws", "ftp"})
 _ANSWERS = frozenset({
     "access-control-allow-credentials", "access-control-allow-headers", "access-control-allow-methods",
@@ -175,10 +176,8 @@ def _is_local(host: str) -> bool:
     name = host.removesuffix(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    packed = parse_address(host.strip("[]"))
+    return packed is not None and (packed == _LOOPBACK6 or packed[:13] == _LOOPBACK4)
 
 
 @cache
