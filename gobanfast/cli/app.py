@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from gobanfast import __version__
 from gobanfast._errors import GobanError
-from gobanfast.cli import asn, bans, bench, check, cors, doctor, explain, hello, rules, scan, serve
+from gobanfast.cli import asn, bans, bench, check, cors, doctor, explain, hello, init, rules, scan, serve
 from gobanfast.cli.common import App, PlainHelp
 
 EXIT_CODES = (
@@ -63,6 +63,7 @@ def options(
     """Decide requests by address, AS, server name and headers."""
 
 
+app.command("init", epilog=EXIT_CODES)(init.init)
 app.command("check")(check.check)
 app.command("explain")(explain.explain)
 app.command("scan", epilog=EXIT_CODES)(scan.scan)

@@ -75,6 +75,7 @@ StoreUri = Annotated[
         help="Also check the bans in this store: sqlite:PATH, redis://...",
     ),
 ]
+Force = Annotated[bool, typer.Option("--force", help="Write over a file that exists.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -162,6 +163,19 @@ def standard_input() -> BufferedReader:
     if isinstance(stream, BufferedReader):
         return stream
     return BufferedReader(cast(RawIOBase, stream))  # what a test put there reads the same
+
+
+def write_new(path: Path, text: str, *, force: bool) -> None:
+    """None, after `text` is in the file; one that exists is written over only with `force`.
+
+    Raises:
+        GobanError: it exists. OSError: it cannot be written.
+    """
+    try:
+        with path.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise GobanError(f"{path} exists; --force writes over it") from None
 
 
 def load_asn(path: Path | None) -> AsnTable:

@@ -1,4 +1,4 @@
-"""`gobanfast rules`: validate, test, lint and compare rules before they run."""
+"""`gobanfast rules`: validate, test, lint, compare and import rules before they run."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gobanfast._errors import RuleError
+from gobanfast._errors import GobanError, RuleError
 from gobanfast.cli.common import (
     App,
     AsJson,
     Asn,
     Field,
+    Force,
     Format,
     Layout,
     Mount,
@@ -30,6 +32,7 @@ from gobanfast.cli.common import (
     output,
     table,
     trusted,
+    write_new,
 )
 
 if TYPE_CHECKING:
@@ -243,6 +246,43 @@ def explain(
         "Decided by: allow rules, bans in force, the other rules in this order, trackers, score; else allow.\n"
         f"A signal that rules require and that cannot be read: {ruleset.unparsable} (unparsable)."
     )
+
+
+class Tool(StrEnum):
+    """The tools that `--from` takes; the names are those of `rules.importers.IMPORTERS`."""
+
+    STARLETTE = "starlette"
+    DJANGO_CORS = "django-cors"
+    MCP = "mcp"
+
+
+@app.command("import")
+def import_settings(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="Options (JSON, TOML), settings.py.")
+    ],
+    tool: Annotated[Tool, typer.Option("--from", help="Whose options they are.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", dir_okay=False, help="Output file; else stdout.")] = None,
+    force: Force = False,
+) -> None:
+    """Write the rules that the cross-origin settings of another tool stand for; warnings say what was wrong there.
+
+    starlette: the keyword options of CORSMiddleware, FastAPI's too. django-cors: the settings of django-cors-headers; a
+    settings module is read, not run. mcp: TransportSecuritySettings of the MCP SDK.
+    """
+    from gobanfast.rules.importers import import_rules
+
+    try:
+        settings = file.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise GobanError(f"{file} is not UTF-8: byte {error.start}") from None
+    text, warnings = import_rules(tool.value, settings, str(file))
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        write_new(out, text, force=force)
+    for problem in warnings:
+        typer.echo(f"{problem} [{problem.severity}]", err=True)
 
 
 @app.command()
