@@ -1,5 +1,5 @@
 # Trace contexts and their ids, as other extensions make and read them.
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from gobanfast._core.native.base cimport gbf_trace_source
 from gobanfast._core.native.http cimport gbf_trace, gbf_trace_headers, gbf_tracestate
@@ -23,6 +23,9 @@ cdef TraceContext received_context(const gbf_trace_headers *headers, uint32_t sp
 
 # A span of our own: under `parent`, or of a new trace for None. `flags` are GBF_TRACE_*; a parent's random flag stays.
 cdef TraceContext own_context(TraceContext parent, uint8_t flags)
+
+# The same with another `th` in the `ot` member of tracestate; GBF_SAMPLING_UNKNOWN erases it.
+cdef TraceContext with_threshold(TraceContext context, uint64_t threshold)
 
 # The context in force, or None.
 cdef TraceContext current_context()

@@ -3,7 +3,7 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.contextvars cimport get_value
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from gobanfast._core.address cimport gbf_ascii
@@ -18,6 +18,9 @@ from gobanfast._core.native.http cimport (
     gbf_header_text, gbf_percent_decode, gbf_percent_encode, gbf_trace, gbf_trace_has_ids, gbf_trace_headers,
     gbf_trace_hex16, gbf_trace_hex8, gbf_trace_read, gbf_traceparent_write, gbf_tracestate, gbf_tracestate_add,
     gbf_tracestate_get, gbf_tracestate_is_key, gbf_tracestate_is_value, gbf_tracestate_start, gbf_tracestate_write,
+)
+from gobanfast._core.native.state cimport (
+    GBF_SAMPLING_NEVER, GBF_SAMPLING_UNKNOWN, gbf_sampling_member, gbf_sampling_member_write,
 )
 
 import os
@@ -278,6 +281,18 @@ cdef class TraceContext:
             &state, <const uint8_t *>name, <uint32_t>name_bytes, <const uint8_t *>text, <uint32_t>text_bytes, out)]
         return context_of(&self._trace, self._source, line.decode("ascii"), self._baggage)
 
+    def with_threshold(self, threshold, /):
+        """The same with another sampling threshold: `th` of the `ot` member, 0 to 2**56 - 1; None erases it.
+
+        Raises:
+            ValueError: a number out of range.
+        """
+        if threshold is None:
+            return with_threshold(self, GBF_SAMPLING_UNKNOWN)
+        if not 0 <= threshold < GBF_SAMPLING_NEVER:
+            raise ValueError(f"threshold {threshold!r:.80} is not 0 to 2**56 - 1; None erases it")
+        return with_threshold(self, threshold)
+
     def with_baggage(self, baggage):
         """The same with other baggage, in the forms of the constructor.
 
@@ -461,6 +476,22 @@ cdef TraceContext own_context(TraceContext parent, uint8_t flags):
     if parent is None:
         return context_of(&trace, GBF_TRACE_NOTHING, "", b"")
     return context_of(&trace, GBF_TRACE_NOTHING, parent._state, parent._baggage)
+
+
+cdef TraceContext with_threshold(TraceContext context, uint64_t threshold):
+    cdef gbf_tracestate state
+    cdef uint8_t value[256]
+    cdef uint8_t out[GBF_TRACESTATE_BYTES]
+    cdef uint64_t before, random
+    cdef uint32_t nbytes
+    parse_state(context._state, &state)
+    cdef const uint8_t *text = gbf_tracestate_get(&state, <const uint8_t *>b"ot", 2, &nbytes)
+    gbf_sampling_member(text, nbytes, &before, &random)
+    if before == threshold:
+        return context
+    nbytes = gbf_sampling_member_write(text, nbytes, threshold, value)
+    nbytes = gbf_tracestate_write(&state, <const uint8_t *>b"ot", 2, value, nbytes, out)
+    return context_of(&context._trace, context._source, (<const char *>out)[:nbytes].decode("ascii"), context._baggage)
 
 
 def restore(bytes ids not None, str tracestate not None, bytes baggage not None, /):

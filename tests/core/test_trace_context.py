@@ -151,6 +151,36 @@ def test_sampling_member_is_its_grammar(text: str) -> None:
     assert oracle.ot(text) == parse_ot(text)
 
 
+OT = st.lists(st.sampled_from(["th:8", "rv:6e6d1a75832a2f", "th:x", "x:1", "y", "a b ", "th:", ""]), max_size=5).map(
+    ";".join
+)
+
+
+@given(text=OT.filter(lambda text: text and text.strip(" ") == text), threshold=st.none() | st.integers(0, 2**56 - 1))
+def test_threshold_is_written_beside_what_else_ot_says(text: str, threshold: int | None) -> None:
+    """`th` in front, once; nothing else of the member or the list is lost; no empty member is left."""
+    context = TraceContext(TRACE, SPAN, tracestate=f"a=1,ot={text},b=2")
+    written = context.with_threshold(threshold)
+
+    assert (threshold, parse_ot(text)[1]) == parse_ot(written.state("ot") or "")
+    if parse_ot(text)[0] == threshold:
+        assert written is context
+    else:
+        expected = oracle.ot_set(text, threshold)
+        assert (f"ot={expected}," if expected else "") + "a=1,b=2" == written.tracestate
+
+
+def test_threshold_of_a_full_member() -> None:
+    """256 characters are the most: what does not fit goes from the right."""
+    context = TraceContext(TRACE, SPAN, tracestate=f"ot=x:1;{'y' * 252}")
+
+    assert "ot=th:8;x:1" == context.with_threshold(2**55).tracestate
+    assert "ot=th:8" == TraceContext(TRACE, SPAN).with_threshold(2**55).tracestate
+    assert "" == TraceContext(TRACE, SPAN, tracestate="ot=th:8").with_threshold(None).tracestate
+    with pytest.raises(ValueError, match=r"threshold 72057594037927936 is not 0 to 2\*\*56 - 1"):
+        context.with_threshold(2**56)
+
+
 @given(parent=PARENTS, states=st.lists(STATES, max_size=2), b3=B3)
 def test_sources_have_an_order(parent: str, states: list[str], b3: list[tuple[str, str]]) -> None:
     """A well-formed traceparent counts; else B3 does, and tracestate is not read."""

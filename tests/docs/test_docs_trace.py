@@ -43,7 +43,7 @@ def test_attributes_are_those_of_a_context() -> None:
     """The table names every property."""
     rows = re.findall(r"^\| (`.*?) \| [^|]*\|$", PAGE.partition("## What counts")[0], re.MULTILINE)
     told = {name for row in rows for name in re.findall(r"`(\w+)(?:\(\w+\))?`", row)}
-    methods = {"child", "start", "state", "with_baggage", "with_state"}
+    methods = {"child", "start", "state", "with_baggage", "with_state", "with_threshold"}
 
     assert told - {"state"} == {name for name in dir(trace.TraceContext) if not name.startswith("_")} - methods
 

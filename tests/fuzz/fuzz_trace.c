@@ -105,6 +105,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
         gbf_sampling_member(line, length, &threshold, &random);
         must(threshold < GBF_SAMPLING_NEVER || threshold == GBF_SAMPLING_UNKNOWN);
         must(random < GBF_SAMPLING_NEVER || random == GBF_SAMPLING_UNKNOWN);
+        uint8_t written[GBF_SAMPLING_MEMBER];
+        uint64_t wanted = threshold ^ (length & 0xFF), again, other;
+        uint32_t bytes = gbf_sampling_member_write(line, length, wanted, written);
+        must(bytes <= sizeof written);
+        gbf_sampling_member(written, bytes, &again, &other);
+        must(again == (wanted < GBF_SAMPLING_NEVER ? wanted : GBF_SAMPLING_UNKNOWN));
     }
     gbf_trace trace, alone;
     gbf_tracestate state;

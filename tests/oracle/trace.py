@@ -110,6 +110,13 @@ def b3_multi(named: dict[str, str]) -> dict[str, Any] | None:
     return context(trace_id, span_id, parent_id, state)
 
 
+def ot_set(text: str, threshold: int | None) -> str:
+    """The member's value with another `th`, in front; None: without one."""
+    others = [part for part in text.split(";") if part and not part.startswith("th:")]
+    mine = [] if threshold is None else ["th:" + (f"{threshold:014x}".rstrip("0") or "0")]
+    return ";".join([*mine, *others]).rstrip(" ")
+
+
 def ot(text: str) -> tuple[int | None, int | None]:
     """(threshold, randomness) of 56 bits; of a key twice the first counts."""
     found: dict[str, str] = {}

@@ -273,6 +273,7 @@ cdef extern from "state/gbf_sampling.h" nogil:
     uint32_t gbf_sampling_read(const char *text, size_t n, uint64_t *threshold)
     uint32_t gbf_sampling_read_random(const char *text, size_t n, uint64_t *random)
     void gbf_sampling_member(const uint8_t *text, size_t n, uint64_t *threshold, uint64_t *random)
+    uint32_t gbf_sampling_member_write(const uint8_t *text, size_t n, uint64_t threshold, uint8_t *out)
     double gbf_sampling_probability(uint64_t threshold)
     double gbf_sampling_count(uint64_t threshold)
     gbf_sampling_out gbf_sampling_rate(const gbf_sampling_in *given, uint64_t threshold)

@@ -336,7 +336,7 @@ uint32_t gbf_tracestate_write(const gbf_tracestate *s, const uint8_t *key, uint3
 {
     uint32_t n = 0, room = GBF_TRACESTATE_MEMBERS;
     int ours = key == NULL ? -1 : index_of(s, key, key_bytes);
-    if (key != NULL) {
+    if (key != NULL && value_bytes != 0) {
         n = put(out, n, key, key_bytes);
         out[n++] = '=';
         n = put(out, n, value, value_bytes);

@@ -117,7 +117,7 @@ int gbf_tracestate_is_key(const uint8_t *text, uint64_t nbytes);
 int gbf_tracestate_is_value(const uint8_t *text, uint64_t nbytes);
 
 /* The list as one line, or with an entry of our own (`key` not NULL) at the left: then the old one of that key goes, and
- * what is beyond 32. `out` has GBF_TRACESTATE_BYTES; returns how many are used. */
+ * what is beyond 32. Without a value the entry just goes. `out` has GBF_TRACESTATE_BYTES; returns how many are used. */
 uint32_t gbf_tracestate_write(const gbf_tracestate *s, const uint8_t *key, uint32_t key_bytes, const uint8_t *value,
                               uint32_t value_bytes, uint8_t *out);
 

@@ -8,6 +8,7 @@
 #include "base/gbf_base.h"
 
 #define GBF_SAMPLING_DIGITS 14u                           /* of a threshold in full */
+#define GBF_SAMPLING_MEMBER 256u                          /* bytes that a value of tracestate may have */
 #define GBF_SAMPLING_NEVER (UINT64_C(1) << 56)            /* the threshold that no R reaches: p = 0. It has no text. */
 #define GBF_SAMPLING_UNKNOWN UINT64_C(0xFFFFFFFFFFFFFFFF) /* no threshold is known: `th` is absent */
 
@@ -97,6 +98,33 @@ GBF_INLINE void gbf_sampling_member(const uint8_t *text, size_t n, uint64_t *thr
             gbf_sampling_read_random(at + 3, (size_t)(stop - at) - 3, random);
         at = stop + (stop < end);
     }
+}
+
+/* The value of the member `ot` with another `th`, in front, and what else it says behind; UNKNOWN and NEVER erase it. What
+ * does not fit into GBF_SAMPLING_MEMBER bytes goes from the right. Returns the bytes of `out`; 0: nothing is left to say. */
+GBF_INLINE uint32_t gbf_sampling_member_write(const uint8_t *text, size_t n, uint64_t threshold, uint8_t *out)
+{
+    const char *at = (const char *)text, *end = at + n;
+    uint32_t used = 0;
+    if (threshold < GBF_SAMPLING_NEVER) {
+        memcpy(out, "th:", 3);
+        used = 3 + gbf_sampling_write(threshold, (char *)out + 3);
+    }
+    while (at < end) {
+        const char *stop = (const char *)memchr(at, ';', (size_t)(end - at));
+        stop = stop == NULL ? end : stop;
+        size_t part = (size_t)(stop - at);
+        if (part != 0 && !(part >= 3 && memcmp(at, "th:", 3) == 0) && used + 1 + part <= GBF_SAMPLING_MEMBER) {
+            if (used > 0)
+                out[used++] = ';';
+            memcpy(out + used, at, part);
+            used += (uint32_t)part;
+        }
+        at = stop + (stop < end);
+    }
+    while (used > 0 && out[used - 1] == ' ') /* no value of tracestate ends so */
+        used--;
+    return used;
 }
 
 GBF_INLINE double gbf_sampling_probability(uint64_t threshold)
