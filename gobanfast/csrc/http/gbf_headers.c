@@ -521,34 +521,55 @@ static int seen(const gbf_headers *h, uint32_t slot)
     return (int)(h->tally.seen >> slot & 1) && h->slots[slot].nbytes != 0;
 }
 
+static int is_unknown(const gbf_headers *h, uint32_t slot)
+{
+    return (h->tally.flags & GBF_HEADERS_UNKNOWN) && !((h->known | h->tally.seen) >> slot & 1);
+}
+
+static int is_scheme(uint8_t byte, int first)
+{
+    uint8_t lower = byte | 0x20;
+    return (lower >= 'a' && lower <= 'z') ||
+           (!first && ((byte >= '0' && byte <= '9') || byte == '+' || byte == '-' || byte == '.'));
+}
+
+/* Host and port of a serialized origin; no bytes: `null`, or what is none. */
+static gbf_header_text origin_host(gbf_header_text origin)
+{
+    uint32_t at = 0;
+    while (at < origin.nbytes && is_scheme(origin.at[at], at == 0))
+        at++;
+    if (at == 0 || at + 3 > origin.nbytes || memcmp(origin.at + at, "://", 3) != 0)
+        return (gbf_header_text){origin.at, 0};
+    return (gbf_header_text){origin.at + at + 3, origin.nbytes - at - 3};
+}
+
 int gbf_header_own_page(const gbf_headers *h)
 {
-    if (!seen(h, GBF_HEADER_ORIGIN) || !seen(h, GBF_HEADER_HOST))
-        return 0;
-    gbf_header_text origin = h->slots[GBF_HEADER_ORIGIN], host = h->slots[GBF_HEADER_HOST];
-    for (uint32_t at = 0; at + 3 <= origin.nbytes; at++)
-        if (memcmp(origin.at + at, "://", 3) == 0)
-            return same_host(host, (gbf_header_text){origin.at + at + 3, origin.nbytes - at - 3});
-    return 0;
+    return seen(h, GBF_HEADER_ORIGIN) && seen(h, GBF_HEADER_HOST) &&
+           same_host(h->slots[GBF_HEADER_HOST], origin_host(h->slots[GBF_HEADER_ORIGIN]));
 }
 
 int gbf_header_cross_write(const gbf_headers *h)
 {
-    if (!seen(h, GBF_HEADER_METHOD))
+    if (seen(h, GBF_HEADER_METHOD)) {
+        gbf_header_text method = h->slots[GBF_HEADER_METHOD];
+        if (is_text(method, "GET") || is_text(method, "HEAD") || is_text(method, "OPTIONS"))
+            return GBF_WRITE_NO;
+    } else if (!(h->tally.flags & GBF_HEADERS_BAD_METHOD)) { /* what is no method is no safe one */
         return GBF_WRITE_UNKNOWN;
-    gbf_header_text method = h->slots[GBF_HEADER_METHOD];
-    if (is_text(method, "GET") || is_text(method, "HEAD") || is_text(method, "OPTIONS"))
-        return GBF_WRITE_NO;
+    }
     if (h->problem != GBF_HEADERS_FINE)
         return GBF_WRITE_UNREAD;
-    const uint64_t asked = UINT64_C(1) << GBF_HEADER_FETCH_SITE | UINT64_C(1) << GBF_HEADER_ORIGIN;
-    if ((h->tally.flags & GBF_HEADERS_UNKNOWN) && (h->known & asked) != asked)
-        return GBF_WRITE_UNKNOWN;
     if (seen(h, GBF_HEADER_FETCH_SITE)) {
         gbf_header_text site = h->slots[GBF_HEADER_FETCH_SITE];
         return is_text(site, "same-origin") || is_text(site, "none") ? GBF_WRITE_NO : GBF_WRITE_CROSS;
     }
+    if (is_unknown(h, GBF_HEADER_FETCH_SITE) || is_unknown(h, GBF_HEADER_ORIGIN))
+        return GBF_WRITE_UNKNOWN;
     if (!seen(h, GBF_HEADER_ORIGIN))
         return GBF_WRITE_NO; /* no browser */
+    if (is_unknown(h, GBF_HEADER_HOST))
+        return GBF_WRITE_UNKNOWN;
     return gbf_header_own_page(h) ? GBF_WRITE_NO : GBF_WRITE_CROSS;
 }
