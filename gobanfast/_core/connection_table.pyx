@@ -15,7 +15,8 @@ from gobanfast._core.native.base cimport (
 )
 from gobanfast._core.native.name cimport gbf_fold, gbf_name, gbf_name_read, gbf_name_union
 from gobanfast._core.native.rules cimport (
-    GBF_ASKS_ALPN, GBF_ASKS_HELLO, GBF_ASKS_JA4, GBF_ASKS_NAME, GBF_HELLO_ROWS, GBF_ROW_ABSENT, GBF_ROW_KNOWN,
+    GBF_ASKS_ALPN, GBF_ASKS_HELLO, GBF_ASKS_JA4, GBF_ASKS_NAME, GBF_HELLO_ROWS, GBF_QUIET_HELLO,
+    GBF_QUIET_JA4, GBF_QUIET_NAME, GBF_ROW_ABSENT, GBF_ROW_KNOWN,
     GBF_ROW_MALFORMED, GBF_ROW_TOLD, gbf_bits_and, gbf_bits_or, gbf_connection, gbf_connection_and_alpn,
     gbf_connection_and_hello, gbf_connection_and_ja4, gbf_connection_and_name, gbf_connection_build,
     gbf_connection_name_row, gbf_connection_open, gbf_connection_source, gbf_term,
@@ -49,7 +50,8 @@ cdef class ConnectionTable:
 
     Args:
         words: 64-bit words in one bit vector of the rules.
-        asks: what some rule requires: 1 a name, 2 anything of the hello, 4 its JA4, 8 its protocols.
+        asks: what some rule requires: 1 a name, 2 anything of the hello, 4 its JA4, 8 its protocols; and 16, 32, 64: of
+            the first three no rule about admission, so that they cannot make a request unparsable.
         absent: uint64, one row: the rules that hold when no signal but the address is known.
         names: NameTable whose values are rows of `name_rows`.
         names_digest: 16 bytes that stand for the patterns and their rows.
@@ -139,17 +141,20 @@ cdef class ConnectionTable:
                     gbf_connection_and_alpn(&self._signals, &(<ClientHello>tls)._hello, vector, scratch)
             elif tls is not None and not given and asks & GBF_ASKS_JA4:
                 unparsable = self.and_ja4(vector, scratch, <str>tls)
+                if asks & GBF_QUIET_JA4:
+                    unparsable = GBF_UNPARSABLE_NONE
             else:
                 row = GBF_ROW_MALFORMED if given else GBF_ROW_ABSENT
                 gbf_bits_and(vector, self._signals.hello_rows + row * words, words)
-                unparsable = GBF_UNPARSABLE_HELLO if given else GBF_UNPARSABLE_NONE
+                if given and not asks & GBF_QUIET_HELLO:
+                    unparsable = GBF_UNPARSABLE_HELLO
         if asks & GBF_ASKS_NAME:
             row = self.name_row(scratch, sni, tls)
             if row == GBF_ROW_KNOWN:
                 gbf_connection_and_name(&self._signals, scratch, vector)
             else:
                 gbf_connection_and_name(&self._signals, gbf_connection_name_row(&self._signals, row), vector)
-            if row == GBF_ROW_MALFORMED and unparsable == GBF_UNPARSABLE_NONE:
+            if row == GBF_ROW_MALFORMED and unparsable == GBF_UNPARSABLE_NONE and not asks & GBF_QUIET_NAME:
                 unparsable = GBF_UNPARSABLE_HELLO if sni is None and not good else GBF_UNPARSABLE_SNI
         return unparsable
 

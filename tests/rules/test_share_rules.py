@@ -56,3 +56,31 @@ def test_cross_origin_writes(method: str | None, headers: Any, share: str | None
     engine = engine_of("[{id: writes, when: {cross_origin_write: true}, action: refuse}]")
 
     assert share == engine.decide("192.0.2.1", method=method, path="/x", headers=headers).share
+
+
+# ---- what cannot be read
+
+
+@pytest.mark.parametrize(
+    ("rules", "asked"),
+    [
+        ("[{id: s, when: {sni: a.example}, action: refuse}]", {"sni": "a..b"}),
+        ("[{id: s, when: {ja4_prefix: t13}, action: withhold}]", {"ja4": "none"}),
+        ("[{id: s, when: {header: {x-a: b}, path: /x, method: PUT}, action: grant}]",
+         {"headers": [(b"x", b"\0")], "path": "bad", "method": "a b"}),
+        ("[{id: s, when: {not: {header: {x-a: {regex: b}}}}, action: refuse}]", {"headers": [(b"x-a", b"c" * 5000)]}),
+        ("[{id: s, when: {host: a.example, origin: 'https://a.example'}, action: grant}]", {"headers": [HOST, HOST]}),
+        ("[{id: s, when: {lookalike: a.example}, action: refuse}]", {"sni": "a..b", "headers": []}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_only_rules_about_admission_make_a_request_unparsable(rules: str, asked: dict[str, Any]) -> None:
+    """A signal that rules about sharing alone ask for may be whatever it is; one that both ask for must be readable."""
+    other = "[{id: a, when: {header: {x-a: z}, prefix: 10.0.0.0/8}, action: ban}, {id: n, when: {alpn: h3}, action: ban}]"
+    quiet = engine_of(rules, head="unparsable: ban\n").decide("192.0.2.1", **asked)
+    long = engine_of(rules, other, head="unparsable: ban\n").decide("192.0.2.1", headers=[(b"x-a", b"c" * 5000)])
+    same = engine_of("[]", rules.replace("withhold", "ban").replace("refuse", "ban").replace("grant", "ban"),
+                     head="unparsable: ban\n").decide("192.0.2.1", **asked)  # fmt: skip
+
+    assert ("none", "allow", "none") == (quiet.cause, quiet.action, long.cause)
+    assert same.cause in ("unparsable", "rule")

@@ -83,6 +83,9 @@ cdef extern from "rules/gbf_connection.h" nogil:
         GBF_ASKS_HELLO
         GBF_ASKS_JA4
         GBF_ASKS_ALPN
+        GBF_QUIET_NAME
+        GBF_QUIET_HELLO
+        GBF_QUIET_JA4
         GBF_HELLO_ROWS
     ctypedef struct gbf_term:
         pass

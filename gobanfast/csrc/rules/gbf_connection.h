@@ -26,6 +26,9 @@ enum { /* what some rule requires */
        GBF_ASKS_HELLO = 2, /* anything of it but the name */
        GBF_ASKS_JA4 = 4,
        GBF_ASKS_ALPN = 8,
+       GBF_QUIET_NAME = 16, /* no rule about admission requires it, so that nothing depends on its being readable */
+       GBF_QUIET_HELLO = 32,
+       GBF_QUIET_JA4 = 64,
 };
 
 /* A text that rules name: where it is in `text`, and its row. Terms ascend by (length, bytes). */

@@ -25,6 +25,7 @@ Key = TypeVar("Key", str, bytes)
 Words = NDArray[np.uint64]
 
 ASKS_NAME, ASKS_HELLO, ASKS_JA4, ASKS_ALPN = 1, 2, 4, 8
+QUIET = 4  # bits from each of the first three to the flag that no rule about admission asks for it
 _VERSIONS = (0x0300, *TLS_VERSIONS.values())
 _ECHS = ("none", "outer", "inner")
 
@@ -45,12 +46,11 @@ def connection_table(rules: Sequence[Rule]) -> ConnectionTable | None:
     hello_rows = _hello_rows(rules, words)
     ja4_terms, ja4_rows, text = _terms(_ja4s(rules), _indexes(not rule.when.on_ja4 for rule in rules), words, b"")
     alpn_terms, alpn_rows, text = _terms(_alpns(rules), _indexes(rule.when.alpn is None for rule in rules), words, text)
+    asks = _asks(rules)
+    quiet = asks & ~_asks(rule for rule in rules if rule.effect == "admit") & ~ASKS_ALPN
     return ConnectionTable(
         words=words,
-        asks=ASKS_NAME * any(rule.when.on_sni for rule in rules)
-        | ASKS_HELLO * any(rule.when.on_hello for rule in rules)
-        | ASKS_JA4 * any(rule.when.on_ja4 for rule in rules)
-        | ASKS_ALPN * any(rule.when.alpn is not None for rule in rules),
+        asks=asks | quiet << QUIET,
         absent=(name_rows[0, :words] & name_rows[0, words:] & hello_rows[0]).data,
         names=names,
         names_digest=names_digest,
@@ -62,6 +62,16 @@ def connection_table(rules: Sequence[Rule]) -> ConnectionTable | None:
         alpn_rows=alpn_rows.data,
         text=text,
     )
+
+
+def _asks(rules: Iterable[Rule]) -> int:
+    """What some rule requires."""
+    asks = 0
+    for rule in rules:
+        when = rule.when
+        asks |= ASKS_NAME * when.on_sni | ASKS_HELLO * when.on_hello | ASKS_JA4 * when.on_ja4
+        asks |= ASKS_ALPN * (when.alpn is not None)
+    return asks
 
 
 def _names(rules: Sequence[Rule], words: int) -> tuple[NameTable, bytes, Words]:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from gobanfast._dataclass import dataclass
 from gobanfast._digest import blake2b
 from gobanfast.rules.regex import LONGEST, Regexes, Texts, compile_regex
 from gobanfast.rules.rule import PERMISSIVE, HeaderTest, Negation, Rule, Test
@@ -69,9 +70,8 @@ def request_table(rules: Sequence[Rule], plan: HeaderPlan) -> RequestTable | Non
     asked: dict[str, dict[Test, int]] = {}
     of_admit: set[str] = set()
     digest = blake2b(digest_size=16)
-    permissive = 0
+    kinds = Kinds.of(rules)
     for index, rule in enumerate(rules):
-        permissive |= (rule.action in PERMISSIVE) << index
         for test in rule.when.request_tests:
             masks = asked.setdefault(test.name, {})
             masks[test] = masks.get(test, 0) | 1 << index
@@ -85,7 +85,7 @@ def request_table(rules: Sequence[Rule], plan: HeaderPlan) -> RequestTable | Non
         digest.update(READINGS)
     matchers = [
         (PathMatcher if name == ":path" else OriginRows if name in (":origin", ":host") else Matcher)(
-            masks, words, permissive
+            masks, words, kinds
         )
         for name, masks in asked.items()
     ]
@@ -101,16 +101,41 @@ def request_table(rules: Sequence[Rule], plan: HeaderPlan) -> RequestTable | Non
     )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    """Masks of the rules that are permissive, that a preflight is to be favoured by, and that are about admission.
+
+    What owns a resource is restrictive, but favours a preflight where it is a grant: else nobody would answer it.
+    """
+
+    permissive: int
+    favouring: int
+    admit: int
+
+    @classmethod
+    def of(cls, rules: Sequence[Rule]) -> Kinds:
+        def mask(chosen: Iterable[bool]) -> int:
+            return sum(holds << index for index, holds in enumerate(chosen))
+
+        permissive = mask(rule.action in PERMISSIVE for rule in rules)
+        return cls(
+            permissive,
+            permissive | mask(rule.grant is not None for rule in rules),
+            mask(rule.effect == "admit" for rule in rules),
+        )
+
+
 class Matcher:
     """Rows of the values of one header: bit i is set where every test that rule i has on it holds.
 
-    `longest` is how many bytes of a value the tests read; of one that is longer no `regex` and no `contains` holds.
+    `longest` is how many bytes of a value the tests of rules about admission read, None: all. Of one longer than LONGEST
+    no `regex` and no `contains` holds.
     """
 
-    def __init__(self, masks: dict[Test, int], words: int, permissive: int) -> None:
+    def __init__(self, masks: dict[Test, int], words: int, kinds: Kinds) -> None:
         self._masks, self._nbytes = masks, 8 * words
         self._full = (1 << 8 * self._nbytes) - 1
-        self._permissive = permissive
+        self._permissive, self._favouring = kinds.permissive, kinds.favouring
         self._fold = next(iter(masks)).name not in CASE_SENSITIVE
         plain = {test: mask for test, mask in masks.items() if isinstance(test, HeaderTest)}
         exact = {test for test in plain if test.operator == "equals" and "present" not in test.words}
@@ -131,8 +156,8 @@ class Matcher:
         for test, mask in masks.items():
             if isinstance(test, Negation) and any(part.operator in ("regex", "contains") for part in test.tests):
                 self._doubtful |= mask
-        self.longest = LONGEST if self._sought or self._doubtful else None
-        self._doubtful &= permissive
+        self.longest = LONGEST if (self._sought | self._doubtful) & kinds.admit else None
+        self._doubtful &= kinds.permissive
         others = masks.keys() - exact - {test for test, _ in regexes} - {test for test, _ in contains}
         self._asked = [(holds(test), mask) for test, mask in masks.items() if test in others]
 
@@ -189,7 +214,7 @@ class Matcher:
     def favour(self) -> bytes:
         """The row that speaks for a preflight, which carries none of this: permissive rules hold, restrictive ones do
         not."""
-        return self._without(self._full & ~self._permissive).to_bytes(self._nbytes, "little")
+        return self._without(self._full & ~self._favouring).to_bytes(self._nbytes, "little")
 
     def _without(self, mask: int) -> int:
         """All rules but those of `mask` that have a test."""
@@ -200,8 +225,8 @@ class PathMatcher(Matcher):
     """Rows of paths. A rule is asked as a whole under one reading: a restrictive one holds when any reading satisfies
     it, a permissive one (bits of `permissive`) when all do, with the mount or without it."""
 
-    def __init__(self, masks: dict[Test, int], words: int, permissive: int) -> None:
-        super().__init__(masks, words, permissive)
+    def __init__(self, masks: dict[Test, int], words: int, kinds: Kinds) -> None:
+        super().__init__(masks, words, kinds)
         self._rules = self._full >> 1
 
     def __call__(self, value: bytes, mount: bytes = b"") -> bytes:
@@ -226,10 +251,11 @@ class OriginRows(Matcher):
 
     longest = None
 
-    def __init__(self, masks: dict[Test, int], words: int, permissive: int) -> None:
+    def __init__(self, masks: dict[Test, int], words: int, kinds: Kinds) -> None:
         from gobanfast._core.origin_set import OriginMatcher
 
-        self._masks, self._nbytes, self._permissive = masks, 8 * words, permissive
+        self._masks, self._nbytes = masks, 8 * words
+        self._permissive, self._favouring = kinds.permissive, kinds.favouring
         self._full = (1 << 8 * self._nbytes) - 1
         self._hosts = next(iter(masks)).name == ":host"
         listed = [values_of(test) for test in masks]
