@@ -338,12 +338,13 @@ cdef str name_of(HeaderPlan plan, uint32_t slot):
 
 cdef int state_of(const gbf_headers *scanned, uint32_t slot) noexcept:
     """The row that holds without looking at a value, or -1."""
-    cdef bint own = slot == GBF_HEADER_METHOD or slot == GBF_HEADER_PATH
     cdef bint hashed = slot == OF_CLIENT or slot == OF_REQUEST
     if not hashed and scanned.tally.seen >> slot & 1:
         return -1
-    if own:
-        return UNKNOWN_ROW
+    if slot == GBF_HEADER_METHOD:
+        return MALFORMED_ROW if scanned.tally.flags & GBF_HEADERS_BAD_METHOD else UNKNOWN_ROW
+    if slot == GBF_HEADER_PATH:
+        return MALFORMED_ROW if scanned.tally.flags & GBF_HEADERS_BAD_PATH else UNKNOWN_ROW
     if scanned.problem != GBF_HEADERS_FINE:
         return MALFORMED_ROW
     if scanned.tally.flags & GBF_HEADERS_UNKNOWN:

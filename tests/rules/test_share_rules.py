@@ -84,3 +84,48 @@ def test_only_rules_about_admission_make_a_request_unparsable(rules: str, asked:
 
     assert ("none", "allow", "none") == (quiet.cause, quiet.action, long.cause)
     assert same.cause in ("unparsable", "rule")
+
+
+@pytest.mark.parametrize(
+    ("negated", "asked"),
+    [
+        ("path: /healthz", {"path": "bad"}),
+        ("path: /healthz", {"path": "/\n"}),
+        ("path: /healthz", {"path": "/a%00"}),
+        ("path: /healthz", {"path": "/" + "%2e/" * 20_000}),
+        ("method: GET", {"method": "G T"}),
+        ("method: GET", {"method": "\ud800"}),
+        ("header: {x-a: b}", {"headers": [(b"x", b"\0")]}),
+        ("host: api.example.com", {"headers": [HOST, HOST]}),
+        ("host: api.example.com", {"headers": [(b"host", b"a/b")]}),
+        ("origin: 'https://app.example.com'", {"headers": [APP, APP]}),
+        ("prefix: 10.0.0.0/8", {"address": "junk"}),
+    ],
+    ids=str,
+)
+def test_malformed_satisfies_a_negation_in_restrictive_rules_only(negated: str, asked: dict[str, Any]) -> None:
+    """A request that hides what it asks for does not get around a rule that refuses all but some; it is not let in by one
+    that grants all but some."""
+    asked = {"address": "192.0.2.1", **asked}
+    address = asked.pop("address")
+    restrictive = engine_of(f"[{{id: r, when: {{not: {{{negated}}}}}, action: refuse}}]")
+    permissive = engine_of(rules=f"[{{id: a, when: {{not: {{{negated}}}}}, action: allow}}]")
+
+    assert "refused" == restrictive.decide(address, **asked).share
+    assert None is permissive.decide(address, **asked).rule
+
+
+@pytest.mark.parametrize(
+    "negated",
+    ["path: /healthz", "method: GET", "header: {x-a: b}", "host: a.example", "origin: 'https://a.example'",
+     "prefix: 10.0.0.0/8", "asn: 1", "cross_origin_write: true", "fetch_site: none", "fingerprint: 'gh2:" + "0" * 32 + "'"],
+)  # fmt: skip
+def test_what_nobody_knows_satisfies_no_negation(negated: str) -> None:
+    """Unknown is not absent: neither a rule that refuses nor one that lets in holds."""
+    engine = engine_of(
+        f"[{{id: r, when: {{not: {{{negated}}}}}, action: refuse}}]",
+        f"[{{id: a, when: {{not: {{{negated}}}}}, action: allow}}]",
+    )
+    decision = engine.decide(None)
+
+    assert (None, None) == (decision.rule, decision.share)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from gobanfast._core.enums import ACTIONS
 from gobanfast.rules.regex import compile_regex
-from gobanfast.rules.rule import Conditions, NamePattern, PrefixList, Rule
+from gobanfast.rules.rule import PERMISSIVE, Conditions, NamePattern, PrefixList, Rule
 
 if TYPE_CHECKING:
     from gobanfast.asn import AsnTable
@@ -121,6 +121,7 @@ def overlay(rules: Sequence[Rule], asn: AsnTable) -> Overlay:
     )
     distinct, set_class = np.unique(vectors, axis=0, return_inverse=True)
     without = np.tile(_mask([not rule.when.on_address for rule in rules], words), (FIRST_CLASS, 1))
+    without[MALFORMED] |= _mask([_holds_of_no_address(rule) for rule in rules], words)
 
     cell_class = set_class.reshape(-1)[cell_set].astype(np.uint64) + np.uint64(FIRST_CLASS)
     inside = np.ones(cells4 + cells6, bool)
@@ -143,6 +144,13 @@ def overlay(rules: Sequence[Rule], asn: AsnTable) -> Overlay:
         logged=_mask([rule.mode == "enforce" and rule.action == "log" for rule in rules], words),
         actions=np.array([ACTIONS.index(rule.action) if rule.effect == "admit" else 0 for rule in rules], np.uint8),
     )
+
+
+def _holds_of_no_address(rule: Rule) -> bool:
+    """Whether all that a restrictive rule asks of the address is what it is not, which a malformed one satisfies."""
+    when = rule.when
+    inside = when.prefix_lists or when.outside is not None or when.outside_file is not None or when.on_asn
+    return when.on_prefix and not inside and rule.action not in PERMISSIVE
 
 
 def held(matrix: Words, rule: int) -> NDArray[np.bool_]:
