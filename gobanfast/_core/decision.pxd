@@ -74,6 +74,7 @@ cdef class SignalDecision(Decision):
     cdef int and_connection(self, str sni, object tls) except -1
     cdef int and_request(self, const Request *request, bint given) except -1
     cdef int and_rows(self, uint64_t *vector, uint64_t *scratch, gbf_headers *scanned) except -1
+    cdef int and_announced(self, uint64_t *vector, uint64_t *scratch, gbf_headers *scanned) except -1
     cdef uint32_t share_rule_index(self) noexcept
     cdef int resource_flags(self) noexcept
     cdef int shared(self) noexcept

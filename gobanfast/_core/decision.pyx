@@ -22,9 +22,9 @@ from gobanfast._core.native.base cimport (
     GBF_SHARED_NONE, GBF_SHARED_REFUSED, GBF_SHARED_WITHHELD, GBF_UNPARSABLE_ADDRESS, GBF_UNPARSABLE_NONE,
 )
 from gobanfast._core.native.http cimport (
-    GBF_HEADERS_FINE, GBF_HEADERS_SHAPED, GBF_HEADERS_UNKNOWN, GBF_HEADER_METHOD, GBF_HEADER_ORIGIN,
-    GBF_HEADER_REQUEST_HEADERS, GBF_HEADER_REQUEST_METHOD, gbf_header_text, gbf_headers, gbf_headers_free,
-    gbf_headers_fingerprint,
+    GBF_HEADERS_BAD_METHOD, GBF_HEADERS_FINE, GBF_HEADERS_SHAPED, GBF_HEADERS_UNKNOWN, GBF_HEADER_METHOD,
+    GBF_HEADER_ORIGIN, GBF_HEADER_REQUEST_HEADERS, GBF_HEADER_REQUEST_METHOD, gbf_header_is_method, gbf_header_tally,
+    gbf_header_text, gbf_headers, gbf_headers_free, gbf_headers_fingerprint,
 )
 from gobanfast._core.native.rules cimport (
     GBF_CLASS_ABSENT, GBF_CLASS_MALFORMED, gbf_bits_and, gbf_rules, gbf_rules_first, gbf_rules_next, gbf_rules_vector,
@@ -418,10 +418,8 @@ cdef class SignalDecision(Decision):
         cdef uint64_t few[INLINE_WORDS]
         cdef uint64_t *before = few
         cdef gbf_headers again
-        cdef gbf_header_text method
-        cdef bytes room, origin, announced, names
+        cdef bytes room
         cdef int unparsable
-        cdef uint32_t rule
         self._from_page = scanned.tally.seen >> GBF_HEADER_ORIGIN & 1
         if rules.ends[GBF_SHARE] == rules.ends[GBF_ADMIT] or not is_preflight(scanned):
             return requests.and_rows(vector, scratch, scanned, self._sni, self._tls, False)
@@ -429,26 +427,48 @@ cdef class SignalDecision(Decision):
             room = PyBytes_FromStringAndSize(NULL, 8 * rules.words)
             before = <uint64_t *>PyBytes_AS_STRING(room)
         memcpy(before, vector, 8 * rules.words)
-        origin, announced = slot_bytes(scanned, GBF_HEADER_ORIGIN), slot_bytes(scanned, GBF_HEADER_REQUEST_METHOD)
-        names = slot_bytes(scanned, GBF_HEADER_REQUEST_HEADERS)
-        method = scanned.slots[GBF_HEADER_METHOD]
-        scanned.slots[GBF_HEADER_METHOD] = scanned.slots[GBF_HEADER_REQUEST_METHOD]
-        unparsable = requests.and_rows(vector, scratch, scanned, self._sni, self._tls, True)
-        scanned.slots[GBF_HEADER_METHOD] = method
-        self._preflight = self.resource_flags() & OWNED
+        unparsable = self.and_announced(vector, scratch, scanned)
         if self._preflight:
-            rule = self.share_rule_index()
-            grant = None if rule == GBF_NONE else self._compiled.grants[rule - rules.ends[GBF_ADMIT]]
-            self._answer = None if grant is None else (<CompiledGrant>grant).answer(origin, announced, names)
-            return unparsable
-        memcpy(vector, before, 8 * rules.words)
+            if not requests.admit_asks_method:
+                return unparsable
+            swap_words(vector, before, rules.words)
+        else:
+            memcpy(vector, before, 8 * rules.words)
         try:  # anew, because Python code may have run
             scan_headers(self._headers, self._http, &self._compiled.plan._plan, &again, requests.asks, NULL)
             set_authority(self._scheme, self._host, &again)
             set_target(self._method, self._path, self._mount, &again)
-            return requests.and_rows(vector, scratch, &again, self._sni, self._tls, False)
+            unparsable = requests.and_rows(vector, scratch, &again, self._sni, self._tls, self._preflight)
         finally:
             gbf_headers_free(&again)
+        if self._preflight:
+            put_behind(vector, before, rules.ends[GBF_ADMIT], rules.words)
+        return unparsable
+
+    cdef int and_announced(self, uint64_t *vector, uint64_t *scratch, gbf_headers *scanned) except -1:
+        """What the request after a preflight says, whether it is for a resource that is owned, and then the answer."""
+        cdef gbf_header_tally tally = scanned.tally
+        cdef gbf_header_text method = scanned.slots[GBF_HEADER_METHOD]
+        cdef gbf_header_text wanted = scanned.slots[GBF_HEADER_REQUEST_METHOD]
+        cdef bint good = gbf_header_is_method(wanted)
+        cdef bytes origin = slot_bytes(scanned, GBF_HEADER_ORIGIN)
+        cdef bytes announced = slot_bytes(scanned, GBF_HEADER_REQUEST_METHOD) if good else None
+        cdef bytes names = slot_bytes(scanned, GBF_HEADER_REQUEST_HEADERS)
+        cdef uint32_t rule
+        cdef int unparsable
+        scanned.slots[GBF_HEADER_METHOD] = wanted
+        if not good:
+            scanned.tally.seen &= ~(<uint64_t>1 << GBF_HEADER_METHOD)
+            scanned.tally.flags |= GBF_HEADERS_BAD_METHOD
+        unparsable = self._compiled.requests.and_rows(vector, scratch, scanned, self._sni, self._tls, True)
+        scanned.tally = tally
+        scanned.slots[GBF_HEADER_METHOD] = method
+        self._preflight = self.resource_flags() & OWNED
+        if self._preflight:
+            rule = self.share_rule_index()
+            grant = None if rule == GBF_NONE else self._compiled.grants[rule - self._compiled._rules.ends[GBF_ADMIT]]
+            self._answer = None if grant is None else (<CompiledGrant>grant).answer(origin, announced, names)
+        return unparsable
 
     cdef int resource_flags(self) noexcept:
         """What the conditions of share rules, but those on the page that asks, say of the resource."""
@@ -593,6 +613,26 @@ cdef class SignalDecision(Decision):
     @property
     def ja4(self):
         return (<ClientHello>self._tls).ja4 if type(self._tls) is ClientHello else self._tls
+
+
+cdef inline int swap_words(uint64_t *a, uint64_t *b, uint32_t words) noexcept:
+    cdef uint32_t w
+    cdef uint64_t kept
+    for w in range(words):
+        kept = a[w]
+        a[w] = b[w]
+        b[w] = kept
+    return 0
+
+
+cdef inline int put_behind(uint64_t *to, const uint64_t *bits, uint32_t first, uint32_t words) noexcept:
+    """Puts the bits from `first` on in place of those there."""
+    cdef uint32_t w = first // 64
+    cdef uint64_t below = (<uint64_t>1 << first % 64) - 1
+    to[w] = (to[w] & below) | (bits[w] & ~below)
+    for w in range(w + 1, words):
+        to[w] = bits[w]
+    return 0
 
 
 cdef inline bint is_preflight(const gbf_headers *scanned) noexcept:

@@ -45,7 +45,7 @@ cdef class CompiledGrant:
         return ((b"access-control-allow-origin", origin), *self.fields)
 
     cdef object answer(self, bytes origin, bytes method, bytes names):
-        if not self.any_method and method not in self.methods:
+        if method is None or (not self.any_method and method not in self.methods):
             return "method"
         if names is not None and not self.headers.allows(<const uint8_t *><const char *>names, <uint32_t>len(names)):
             return "headers"

@@ -9,6 +9,7 @@ cdef class RequestTable:
     cdef readonly uint32_t words
     cdef readonly int asks         # of a scan, beside the slots: Wanted
     cdef readonly str content_hash
+    cdef readonly bint admit_asks_method  # a rule about admission does
     cdef tuple _matchers           # of the slots that rules require
     cdef Py_ssize_t _both_names    # which of them is that of server name and host; -1: none
     cdef bytes _slots              # uint32 each

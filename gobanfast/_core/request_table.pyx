@@ -126,6 +126,8 @@ cdef class RequestTable:
         table._both_names = slots.index(BOTH_NAMES) if BOTH_NAMES in slots else -1
         table._slots, table._rows, table._matchers = numbers, rows, callables
         table._longest, table._flags, table._natives = longest, flags, natives
+        table.admit_asks_method = any([slot in (GBF_HEADER_METHOD, CROSS_WRITE) and flag & OF_ADMIT
+                                       for slot, flag in zip(slots, flags)])
         return table
 
     def __dealloc__(self):

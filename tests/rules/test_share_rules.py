@@ -129,3 +129,101 @@ def test_what_nobody_knows_satisfies_no_negation(negated: str) -> None:
     decision = engine.decide(None)
 
     assert (None, None) == (decision.rule, decision.share)
+
+
+# ---- preflights
+
+
+@pytest.mark.parametrize("when", ["header: {cookie: present}", "header: {authorization: {prefix: 'Bearer '}}",
+                                  "not: {header: {cookie: absent}}", "fingerprint: 'gh2:" + "0" * 32 + "'"])  # fmt: skip
+def test_what_a_preflight_does_not_carry_speaks_for_it(when: str) -> None:
+    """A grant that asks for a cookie, an authorization or a fingerprint owns and answers preflights; the request itself
+    is held to it. A rule that withholds by one of these says nothing of a preflight."""
+    grant = engine_of(f"[{{id: g, when: {{path: /x, origin: 'https://app.example.com', {when}}}, action: grant, methods: PUT}}]")
+    withhold = engine_of(f"[{{id: w, when: {{{when}}}, action: withhold}}, {{id: g, when: {{path: /x}}, action: grant}}]")
+    only = engine_of(f"[{{id: w, when: {{{when}}}, action: withhold}}]")
+    asked = grant.decide("192.0.2.1", **preflight())
+    request = grant.decide("192.0.2.1", method="PUT", path="/x", headers=[HOST, APP])
+
+    assert (True, "granted", "g") == (asked.preflight, asked.share, asked.share_rule)
+    assert (False, None, None) == (request.preflight, request.share, request.share_rule)
+    assert "granted" == withhold.decide("192.0.2.1", **preflight(b"GET")).share
+    assert not only.decide("192.0.2.1", **preflight()).preflight
+
+
+@pytest.mark.parametrize("method", [b"", b"a b", b"PUT, PUT", b"X" * 33, b"X" * 1024, b"\xe9", b"PUT\t/x"])
+def test_a_preflight_for_what_is_no_method_is_granted_nothing(method: bytes) -> None:
+    """Any method is any method: what is none is not sent back as one, and no condition on a method holds of it."""
+    engine = engine_of("[{id: g, when: {path: /x}, action: grant, methods: '*'}]")
+    other = engine_of(
+        "[{id: r, when: {not: {method: [GET, PUT]}}, action: refuse}, {id: g, when: {path: /x}, action: grant}]"
+    )
+    decision = engine.decide("192.0.2.1", **preflight(method))
+
+    assert (True, "withheld", "g", ()) == (
+        decision.preflight, decision.share, decision.share_rule, decision.share_headers,
+    )  # fmt: skip
+    assert "refused" == other.decide("192.0.2.1", **preflight(method)).share
+    assert "granted" == engine.decide("192.0.2.1", **preflight(b"lower")).share
+
+
+@pytest.mark.parametrize("count", [1, 70, 200])
+def test_admission_sees_the_method_of_a_preflight_itself(count: int) -> None:
+    """Rules about sharing are asked with the method that is announced, rules about admission with OPTIONS."""
+    rules = ", ".join(
+        f"{{id: a{number}, when: {{method: OPTIONS}}, action: allow}}, {{id: l{number}, when: {{method: PUT}}, action: log}}, "
+        f"{{id: o{number}, when: {{method: OPTIONS}}, action: log}}"
+        for number in range(count)
+    )
+    share = ", ".join(f"{{id: g{number}, when: {{method: PUT, path: /x}}, action: grant, methods: PUT}}"
+                      for number in range(count))  # fmt: skip
+    engine = engine_of(f"[{share}]", f"[{rules}]")
+    for _ in range(2):
+        decision = engine.decide("192.0.2.1", **preflight())
+        assert (True, "granted", "g0", "a0") == (
+            decision.preflight, decision.share, decision.share_rule, decision.rule,
+        )  # fmt: skip
+        assert tuple(f"o{number}" for number in range(count)) == decision.logged
+    request = engine.decide("192.0.2.1", method="PUT", path="/x", headers=[HOST, APP])
+    assert (None, "granted", "l0") == (request.rule, request.share, request.logged[0])
+
+
+def test_a_refusal_is_lifted_by_no_allow() -> None:
+    """`allow` is about coming in: a rule that refuses goes on refusing, preflights as well."""
+    engine = engine_of("[{id: r, when: {path: /x}, action: refuse}, {id: g, when: any, action: grant, priority: 1}]",
+                       "[{id: a, when: any, action: allow}]")  # fmt: skip
+    for asked in ({"method": "GET", "path": "/x", "headers": [HOST, APP]}, preflight()):
+        decision = engine.decide("192.0.2.1", **asked)
+        assert ("allow", "a", "refused", "r") == (
+            decision.action, decision.rule, decision.share, decision.share_rule,
+        )  # fmt: skip
+
+
+def test_a_preflight_is_no_visit() -> None:
+    """It stores no ban, is counted by no tracker and scored by nothing; a client that is banned is banned, one that is
+    known by its fingerprint alone is not."""
+    head = "trackers: {request_rate: {limit: 5, window: 10s, action: ban, for: 1h}}\nscore: {mode: enforce}\n"
+    engine = engine_of(
+        "[{id: g, when: {path: /x}, action: grant, methods: PUT}]",
+        "[{id: b, when: {path: /x, method: [OPTIONS, PUT]}, action: ban, for: 1h}, "
+        "{id: f, when: {header: {user-agent: evil}}, action: ban, for: 1h, key: fingerprint}]",
+        head,
+    )
+    for _ in range(50):
+        decision = engine.decide("192.0.2.1", now=1.0, **preflight())
+        assert ("allow", "none", "granted", None) == (
+            decision.action, decision.cause, decision.share, decision.score,
+        )  # fmt: skip
+    assert [] == list(engine.bans())
+    assert "none" == engine.decide("192.0.2.1", now=1.0, method="GET", path="/y", headers=[HOST]).cause
+    visits = [engine.decide("192.0.2.9", now=1.0, method="GET", path="/y", headers=[HOST]).cause for _ in range(7)]
+    assert "tracker" in visits
+    evil = [(b"user-agent", b"evil"), HOST, APP]
+    assert "ban" == engine.decide("192.0.2.2", now=1.0, method="GET", path="/y", headers=evil).action
+    assert "ban" == engine.decide("192.0.2.3", now=1.0, method="GET", path="/y", headers=evil).action
+    known = {"method": "OPTIONS", "path": "/x", "headers": [*evil, (b"access-control-request-method", b"PUT")]}
+    assert ("allow", "granted") == ((d := engine.decide("192.0.2.4", now=1.0, **known)).action, d.share)
+    engine.ban("192.0.2.1")
+    banned = engine.decide("192.0.2.1", **preflight())
+    assert ("ban", "ban", "granted") == (banned.action, banned.cause, banned.share)
+    assert "ban" == engine.peek("192.0.2.1", **preflight()).action

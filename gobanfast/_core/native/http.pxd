@@ -87,6 +87,7 @@ cdef extern from "http/gbf_headers.h" nogil:
         GBF_WRITE_UNREAD
     int gbf_header_cross_write(const gbf_headers *h)
     int gbf_header_own_page(const gbf_headers *h)
+    int gbf_header_is_method(gbf_header_text text)
     uint32_t gbf_header_default_port(const uint8_t *scheme, uint64_t nbytes)
     gbf_header_text gbf_header_path(gbf_header_text text)
     gbf_ua_family gbf_header_ua(gbf_header_text text)

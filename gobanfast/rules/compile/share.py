@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gobanfast._core.grant import CompiledGrant
-from gobanfast.rules.rule import Conditions, Rule
+from gobanfast.rules.rule import Conditions, Grant, Rule
 
 OWNED, BY_ORIGIN, BY_FETCH_SITE = 1, 2, 4
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -18,16 +18,21 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 
 
 def resources(rules: Iterable[Rule]) -> tuple[tuple[Rule, ...], bytes]:
-    """For every set of conditions on resources a rule, and its flags: whether it owns, and what varies there."""
-    found: dict[Conditions, int] = {}
+    """For every set of conditions on resources a rule, and its flags: whether it owns, and what varies there. Those that
+    grants own have a grant: a preflight does not carry all that they may ask for."""
+    found: dict[tuple[Conditions, bool], int] = {}
     for rule in rules:
         if rule.effect == "share" and rule.mode == "enforce":
-            flags = (OWNED if rule.action != "refuse" else 0) | _varies(rule.when)
-            if flags:
-                when = _of_resource(rule.when)
-                found[when] = found.get(when, 0) | flags
+            grants, owns, varies = rule.grant is not None, rule.action != "refuse", _varies(rule.when)
+            when = _of_resource(rule.when)
+            changing = _changing(when) if rule.when.cross_origin_write else when
+            for conditions, flags in ((when, OWNED * owns), (changing, varies)):
+                if flags:
+                    found[conditions, grants] = found.get((conditions, grants), 0) | flags
     made = tuple(
-        Rule("", "withhold", "enforce", None, 0, "", "", 0, 0, when, effect="resource") for when in found
+        Rule("", "withhold", "enforce", None, 0, "", "", 0, 0, when, effect="resource",
+             grant=Grant() if grants else None)
+        for when, grants in found
     )  # fmt: skip
     return made, bytes(found.values())
 
@@ -47,14 +52,19 @@ def _of_resource(when: Conditions) -> Conditions:
     from dataclasses import replace
 
     negated = when.negated
-    if when.cross_origin_write:  # what changes nothing is none, so nothing varies there
-        negated = negated or Conditions()
-        negated = replace(negated, method=(*(negated.method or ()), *SAFE))
     if negated is not None:
         negated = replace(negated, origin=None, fetch_site=None, cross_origin_write=None)
         if negated == Conditions():
             negated = None
     return replace(when, origin=None, fetch_site=None, cross_origin_write=None, negated=negated)
+
+
+def _changing(when: Conditions) -> Conditions:
+    """The conditions, of requests that may change something: others are no writes, so nothing varies there."""
+    from dataclasses import replace
+
+    negated = when.negated or Conditions()
+    return replace(when, negated=replace(negated, method=(*(negated.method or ()), *SAFE)))
 
 
 def grants(rules: Sequence[Rule]) -> tuple[CompiledGrant | None, ...]:
