@@ -17,8 +17,8 @@ from gobanfast._core.client_hello cimport ClientHello
 from gobanfast._core.trackers cimport Exemption, Trackers
 from gobanfast._core.native.address cimport gbf_addr, gbf_addr_client, gbf_addr_parse
 from gobanfast._core.native.base cimport (
-    GBF_NONE, GBF_ADMIT, GBF_BAN, GBF_CAUSE_BAN, GBF_CAUSE_OUTAGE, GBF_CAUSE_RULE, GBF_SHARE, GBF_SHARED_NONE,
-    GBF_ACTIONS, GBF_ALLOW, GBF_TRIP_UNSURE, GBF_UNPARSABLE_NONE,
+    GBF_NONE, GBF_ADMIT, GBF_BAN, GBF_CAUSE_BAN, GBF_CAUSE_OUTAGE, GBF_CAUSE_RULE, GBF_RECORD, GBF_SHARE,
+    GBF_SHARED_NONE, GBF_ACTIONS, GBF_ALLOW, GBF_TRIP_UNSURE, GBF_UNPARSABLE_NONE,
     GBF_BY_RULE, GBF_BY_TRACKER,
 )
 from gobanfast._core.native.hash cimport gbf_xxh3_64
@@ -95,7 +95,7 @@ cdef class EngineState:
                           Exemption(settings.trackers.exempt_asn, settings.trackers.exempt_prefix))
         made.stores = bytes([stored_key(rule) for rule in compiled.rules])
         made.any_stored = any(made.stores)
-        made.hits = <uint64_t *>calloc(len(compiled.rules) + 1, sizeof(uint64_t))
+        made.hits = <uint64_t *>calloc(2 * len(compiled.rules) + 1, sizeof(uint64_t))
         if made.hits == NULL:
             raise MemoryError()
         if made.scorer is not None and any([rule.weigh for rule in compiled.rules]):
@@ -410,6 +410,8 @@ cdef class EngineCore:
         cdef uint32_t rule
         if d.shared() != GBF_SHARED_NONE:
             rule = d.share_rule_index()
+            if rule != GBF_NONE and type(d._answer) is str:  # a grant that does not cover what a preflight announces
+                rule += <uint32_t>snapshot.compiled._rules.ends[GBF_RECORD]
             gbf_count(&snapshot.hits[rule] if rule != GBF_NONE else &self.withheld)
         return 0
 
@@ -526,9 +528,11 @@ cdef class EngineCore:
 
 cdef dict hits_of(EngineState snapshot):
     """What the rules of a snapshot decided: by id, and by (share, id) what rules about sharing did."""
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, count = len(snapshot.compiled.rules)
     found = {}
-    for i in range(len(snapshot.compiled.rules)):
+    for i in range(count):
+        if snapshot.hits[count + i] != 0:
+            found["withheld", snapshot.compiled.rules[i].id] = snapshot.hits[count + i]
         if snapshot.hits[i] != 0:
             rule = snapshot.compiled.rules[i]
             key = rule.id if rule.effect == "admit" else (SHARED_BY[rule.action], rule.id)

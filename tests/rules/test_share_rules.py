@@ -227,3 +227,74 @@ def test_a_preflight_is_no_visit() -> None:
     banned = engine.decide("192.0.2.1", **preflight())
     assert ("ban", "ban", "granted") == (banned.action, banned.cause, banned.share)
     assert "ban" == engine.peek("192.0.2.1", **preflight()).action
+
+
+# ---- ownership
+
+
+def test_ownership_leaves_out_the_page() -> None:
+    """Conditions on the page alone own everything; what is owned and not granted is withheld, also where nobody asked; a
+    refusal and a shadow rule own nothing."""
+    page = "origin: 'https://app.example.com', fetch_site: [same-site, absent], cross_origin_write: true"
+    everything = engine_of(f"[{{id: g, when: {{{page}}}, action: grant}}]")
+    nothing = engine_of(f"[{{id: r, when: {{{page}}}, action: refuse}}, "
+                        f"{{id: s, when: {{path: /x, origin: 'https://app.example.com'}}, action: grant, mode: shadow}}]")  # fmt: skip
+    for method, path, share in (("POST", "/a", "granted"), ("GET", "/b", "withheld"), (None, None, "withheld")):
+        decision = everything.decide("192.0.2.1", method=method, path=path, headers=[HOST, APP])
+        assert (share, share != "granted") == (decision.share, decision.share_rule is None)
+        assert ("Origin" in decision.varies) == (method == "POST")
+    other = everything.decide("192.0.2.1", method="GET", path="/b", headers=[HOST, (b"origin", b"null")])
+    assert ("withheld", None) == (other.share, other.share_rule)
+    assert None is everything.decide("192.0.2.1", method="GET", path="/b", headers=[HOST]).share
+    unowned = nothing.decide("192.0.2.1", method="GET", path="/x", headers=[HOST, APP])
+    assert (None, ("s",), ()) == (unowned.share, unowned.share_shadow, unowned.varies)
+    assert not nothing.decide("192.0.2.1", **preflight(b"GET")).preflight
+
+
+def test_ownership_is_of_any_reading() -> None:
+    """A grant must hold under all readings of a path, but owns what is its own under any of them."""
+    engine = engine_of("[{id: g, when: {path: /public/**, origin: 'https://app.example.com'}, action: grant}]")
+
+    def share(path: str, mount: str = "") -> Any:
+        return engine.decide("192.0.2.1", method="GET", path=path, mount=mount, headers=[HOST, APP]).share
+
+    assert ["granted", "granted", "granted"] == [share("/public/x"), share("/app/public/x", "/app"),
+                                                 share("/public/x", "/app")]  # fmt: skip
+    assert ["withheld"] * 3 == [share("/a/../public/x"), share("/public/../x"), share("//public/x")]
+    assert [None, None] == [share("/x"), share("/app/public/x")]
+
+
+# ---- counters and swaps
+
+
+def test_counters_say_what_was_shared_across_swaps() -> None:
+    """What was shared is counted by rule, what a grant does not cover as withheld by it; figures outlive a swap, and an
+    id that then means another action, or another effect, is counted apart. Peeking counts nothing."""
+    engine = engine_of("[{id: a, when: {path: /x}, action: grant, methods: PUT}]", "[{id: b, when: {path: /b}, action: ban}]")
+    swapped: list[Any] = []
+    engine.on_swap.append(lambda *given: swapped.append(given))
+    page = {"method": "GET", "path": "/x", "headers": [HOST, APP]}
+
+    def ask() -> None:
+        for _ in range(2):
+            engine.decide("192.0.2.1", **page)
+            engine.peek("192.0.2.1", **page)
+        engine.decide("192.0.2.1", **preflight())
+        engine.decide("192.0.2.1", **preflight(b"PATCH"))
+        engine.decide("192.0.2.1", **preflight(b"PUT", b"x-b"))
+        engine.decide("192.0.2.1", method="GET", path="/b", headers=[HOST, APP])
+
+    ask()
+    assert {("granted", "a"): 3, ("withheld", "a"): 2} == engine.shared()
+    assert {"b": 1} == engine.hits()
+    engine.swap(engine_of("[{id: a, when: {path: /x}, action: refuse}]", "[{id: b, when: {path: /b}, action: allow}]").ruleset)
+    ask()
+    assert {("granted", "a"): 3, ("withheld", "a"): 2, ("refused", "a"): 5} == engine.shared()
+    assert {"b": 2} == engine.hits()
+    engine.swap(engine_of("[{id: b, when: {path: /x, origin: 'https://other.example'}, action: grant}]",
+                          "[{id: a, when: {path: /b}, action: ban}]").ruleset)  # fmt: skip
+    ask()
+    assert {("granted", "a"): 3, ("withheld", "a"): 2, ("refused", "a"): 5, ("withheld", None): 5} == engine.shared()
+    assert {"b": 2, "a": 1} == engine.hits()
+    assert 2 == len(swapped)
+    assert {"none", "rule"} == {cause for cause, _ in engine.decided()}
