@@ -25,6 +25,9 @@ class OracleRequest:
     method: str | None = None
     path: str | None = None
     mount: str = ""
+    known: tuple[str, ...] | None = None  # the headers of which it is known whether they are there; None: all
+    scheme: str | None = None
+    host: str | None = None  # in place of the header
 
 
 NOTHING = OracleRequest()

@@ -44,6 +44,17 @@ class OracleRule:
     stored: float | None = None  # seconds of the ban that a match stores
     key: str = "client"
     weigh: float | None = None
+    effect: str = "admit"
+    origin: tuple[str, ...] | None = None
+    host: tuple[str, ...] | None = None
+    fetch_site: tuple[str, ...] | None = None
+    fetch_mode: tuple[str, ...] | None = None
+    fetch_dest: tuple[str, ...] | None = None
+    cross_origin_write: bool | None = None
+    negated: OracleRule | None = None  # the conditions of `not:`; the rest of it means nothing
+    credentials: bool = False
+    methods: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -298,3 +301,159 @@ def test_counters_say_what_was_shared_across_swaps() -> None:
     assert {"b": 2, "a": 1} == engine.hits()
     assert 2 == len(swapped)
     assert {"none", "rule"} == {cause for cause, _ in engine.decided()}
+
+
+# ---- rules without effects besides admission
+
+RULES = """
+- {id: a, when: {prefix: 10.0.0.0/8, header: {x-a: {regex: "a+"}}, path: /x/**}, action: ban, for: 1h}
+- {id: b, when: {sni: [a.example, absent], ja4_prefix: t13, method: PUT}, action: allow}
+- {id: c, when: {outside: 192.0.2.0/24, asn: 15169}, action: challenge}
+"""
+SHARE = "share: [{id: s, when: {sni: b.example, ja4_prefix: t12, path: /y}, action: grant}]\n"
+
+
+def sections(ruleset: Ruleset, kind: str, folder: Path) -> dict[str, bytes]:
+    """The sections of a block by tag, in order."""
+    ruleset.compiled.blocks()[kind].save(folder / kind)
+    data = (folder / kind).read_bytes()
+    found = {}
+    for index in range(struct.unpack_from("<I", data, 36)[0]):
+        tag, _, offset, nbytes = struct.unpack_from("<4sIQQ", data, 64 + 24 * index)
+        found[tag.decode()] = data[offset : offset + nbytes]
+    return found
+
+
+def test_rules_about_admission_alone_compile_to_what_they_did(tmp_path: Path) -> None:
+    """Their blocks have the sections that they had before there were other effects, and as many bits as there are rules;
+    a ruleset with a share rule has one section more, and says which signals no rule about admission asks for."""
+    plain = Ruleset.from_text("rules:" + RULES, asn=FakeAsnTable())  # type: ignore[arg-type]
+    both = Ruleset.from_text("rules:" + RULES + SHARE, asn=FakeAsnTable())  # type: ignore[arg-type]
+    alone = Ruleset.from_text(SHARE, asn=FakeAsnTable())  # type: ignore[arg-type]
+    rule, wide = sections(plain, "RULE", tmp_path), sections(both, "RULE", tmp_path)
+
+    assert ["RECS", "VECT", "ENFO", "SHAD", "LOGD", "ACTN"] == list(rule)[:6]
+    assert "EFFX" not in rule
+    assert [*list(rule)[:6], "EFFX", *list(rule)[6:]] == list(wide)
+    assert (3, (3, 4, 4, 5)) == (len(rule["ACTN"]), struct.unpack("<4I", wide["EFFX"]))
+    assert struct.pack("<Q", 0b111) == rule["ENFO"]
+    asks = [struct.unpack("<2I", sections(item, "SIGN", tmp_path)["HEAD"])[1] for item in (plain, both, alone)]
+    assert [1 | 2 | 4, 1 | 2 | 4, (1 | 2 | 4) | 16 | 32 | 64] == asks
+    assert "EFFX" in sections(alone, "RULE", tmp_path)
+
+
+def test_rules_about_admission_are_not_changed_by_others() -> None:
+    """With share rules that do not hold, and with some that do, admission is decided as without."""
+    plain = Engine(Ruleset.from_text("rules:" + RULES, asn=FakeAsnTable()))  # type: ignore[arg-type]
+    both = Engine(Ruleset.from_text("rules:" + RULES + SHARE, asn=FakeAsnTable()))  # type: ignore[arg-type]
+    for asked in (
+        {"sni": "a.example", "method": "PUT", "ja4": "t13d1516h2_8daaf6152771_02713d6af862"},
+        {"path": "/x/y", "headers": [(b"x-a", b"aa"), APP]},
+        {"path": "/y", "headers": [APP], "method": "GET"},
+        {"headers": [(b"x", b"\0")]},
+        {"ja4": "x"},
+        {"sni": "a..b"},
+        {},
+    ):
+        for address in ("10.0.0.1", None, "junk"):
+            first, second = plain.decide(address, **asked), both.decide(address, **asked)
+            for name in ("action", "cause", "rule", "reason", "matched", "logged", "shadow"):
+                assert getattr(first, name) == getattr(second, name)
+            assert (None, None, (), (), ()) == (first.share, first.share_rule, first.share_shadow, first.varies,
+                                                first.share_headers)  # fmt: skip
+    assert {} == plain.shared()
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"origin", b"https://" + b"a" * 10_240)],
+        [(b"origin", b"\0")],
+        [(b"origin", b"\xff\xfe")],
+        [APP, APP],
+        [APP, (b"Origin", b"https://evil.example")],
+        [HOST, HOST, APP],
+        [(b"host", b"\xff" * 300), APP],
+        [(b"host", b"[" * 300), APP],
+        [(b"x", b"y" * (1 << 20)), APP],
+        [(b"x", b"y")] * 10_000 + [APP],
+        [(b"sec-fetch-site", b"a" * 60_000), APP],
+        [APP, (b"access-control-request-method", b"\0")],
+        [APP, (b"access-control-request-method", b"X" * 60_000)],
+        [APP, (b"access-control-request-method", b"PUT"), (b"access-control-request-method", b"PUT")],
+        [APP, (b"access-control-request-method", b"PUT"), (b"access-control-request-headers", b"," * (1 << 20))],
+        [APP, (b"access-control-request-method", b"PUT"), (b"access-control-request-headers", b"," * 60_000)],
+        [APP, (b"access-control-request-method", b"PUT"), (b"access-control-request-headers", b"x-b"),
+         (b"access-control-request-headers", b"x-zzz")],
+        PartialHeaders([APP], ()),
+        PartialHeaders([APP, (b"access-control-request-method", b"PUT")], ("origin",)),
+        PartialHeaders([], ("origin", "access-control-request-method")),
+        {"HTTP_ORIGIN": "https://app.example.com", "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "\u20ac"},
+        {"HTTP_ORIGIN": 1, "REQUEST_METHOD": "OPTIONS", "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "PUT"},
+        None,
+    ],
+    ids=lambda value: repr(value)[:50],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["OPTIONS", "POST", None, "", "\ud800", "x" * 10_000])
+def test_what_a_client_sends_is_decided(headers: Any, method: str | None) -> None:
+    """Whatever comes is an answer: nothing that is no origin of ours is granted with credentials, and what is sent back
+    has no control character."""
+    engine = engine_of(
+        "[{id: r, when: {not: {host: [api.example.com, absent, malformed]}}, action: refuse}, "
+        "{id: w, when: {cross_origin_write: true, not: {origin: 'https://app.example.com'}}, action: refuse}, "
+        "{id: g, when: {path: /x, origin: 'https://app.example.com', fetch_site: [absent, same-site]}, action: grant, "
+        "credentials: true, methods: '*', headers: [x-b], expose: [x-c], max_age: 5m}]"
+    )
+    for _ in range(2):
+        decision = engine.decide("192.0.2.1", method=method, path="/x", headers=headers)
+        assert decision.share in (None, "granted", "withheld", "refused")
+        for name, value in decision.share_headers:
+            assert name.startswith(b"access-control-")
+            assert not any(byte < 32 or byte == 127 for byte in value)
+            assert name != b"access-control-allow-origin" or value == APP[1]
+        assert (decision.share_headers == ()) == (decision.share != "granted")
+        assert decision.action == engine.peek("192.0.2.1", method=method, path="/x", headers=headers).action
+
+
+def test_rows_of_two_snapshots_do_not_mix() -> None:
+    """While rules are swapped, every decision is whole by one ruleset or by the other: answer, rule, and what varies."""
+    wide = ", ".join(f"{{id: p{number}, when: {{path: /{number}}}, action: withhold}}" for number in range(150))
+    first = engine_of(f"[{wide}, {{id: g, when: {{path: /x, origin: 'https://app.example.com'}}, action: grant, methods: PUT}}]")
+    second = engine_of("[{id: r, when: {path: /x, fetch_site: absent}, action: refuse}]", "[{id: b, when: {path: /x, method: GET}, action: ban}]")
+    sets = (first.ruleset, second.ruleset)
+    page = {"method": "GET", "path": "/x", "headers": [HOST, APP]}
+    whole = {
+        (d.action, d.share, d.share_rule, d.varies, d.preflight)
+        for engine in (first, second)
+        for d in (engine.decide(None, **page), engine.decide(None, **preflight()))
+    }
+    seen: set[Any] = set()
+    errors: list[BaseException] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        try:
+            while not stop.is_set():
+                for asked in (page, preflight()):
+                    d = first.decide(None, **asked)
+                    seen.add((d.action, d.share, d.share_rule, d.varies, d.preflight))
+                    d.share_headers, d.share_shadow, d.matched
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(300):
+        first.swap(sets[number % 2])
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+    assert [] == errors
+    assert seen <= whole
+    shared = first.shared()
+    assert set(shared) <= {("granted", "g"), ("refused", "r")}
