@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from oracle import headers as oracle
-from oracle import origins, paths, requests
+from oracle import acrh, origins, paths, requests
 from oracle.requests import OracleRequest
 from oracle.rules import OracleNetworks, OracleRule, covers, name_holds, name_of, OracleSignals
 
@@ -356,12 +356,8 @@ def allowed(rule: OracleRule, method: str, names: bytes | None) -> bool:
         return False
     if method not in ("GET", "HEAD", "POST", *rule.methods) and "*" not in rule.methods:
         return False
-    listed = [name.lower() for name in rule.headers]
-    for name in [] if names is None else names.decode("latin-1").split(","):
-        text = name.strip(" \t")
-        if text and text not in listed and (text == "authorization" or "*" not in listed):
-            return False
-    return True
+    plain = [name for name in rule.headers if name != "*"]
+    return names is None or acrh.allows(plain, [names.decode("latin-1")], others="*" in rule.headers)
 
 
 def anybody(rule: OracleRule) -> bool:
