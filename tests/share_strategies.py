@@ -126,7 +126,8 @@ def rulesets(draw: st.DrawFn) -> list[OracleRule]:
     return [replace(distinct[index % len(distinct)], id=f"r{index}") for index in range(max(count, len(distinct)))]
 
 
-_values = st.sampled_from([b"a", b"b", b"ba", b"", b"curl/8", b"Googlebot/2.1", b"same-origin", b"\xe9"])
+_values = st.sampled_from([b"a", b"b", b"ba", b"", b"curl/8", b"Googlebot/2.1", b"same-origin", b"\xe9", b"a" * 4097,
+                           b"b" * 4096, b"a" + b"b" * 5000])
 _lines = st.one_of(
     st.sampled_from(ORIGINS).map(lambda text: (b"origin", text.encode())),
     st.sampled_from(HOSTS).map(lambda text: (b"Host", text.encode())),

@@ -39,6 +39,36 @@ static void scan(const gbf_header_plan *plan, gbf_headers *h, const uint8_t *dat
         must(gbf_headers_fingerprint(plan, h) == GBF_OK);
 }
 
+/* Who writes: the answer is one of four, a safe method never writes, whoever is no browser never comes from elsewhere, and
+ * what a source does not keep makes the answer unknown, or leaves it. */
+static void writes(gbf_headers *h, uint8_t form)
+{
+    static const char *const methods[] = {"GET", "POST", "HEAD", "OPTIONS", "get", "", "P T", "PROPFIND"};
+    gbf_header_text method = text(methods[form & 7]);
+    if (h->problem != GBF_HEADERS_FINE)
+        h->tally.seen = 0;
+    if (form & 8)
+        gbf_headers_set(h, GBF_HEADER_METHOD, method.at, method.nbytes);
+    gbf_headers_settle(h);
+    int found = gbf_header_cross_write(h);
+    must(found >= GBF_WRITE_UNKNOWN && found <= GBF_WRITE_UNREAD);
+    int bad = (h->tally.flags & GBF_HEADERS_BAD_METHOD) != 0, given = (int)(h->tally.seen >> GBF_HEADER_METHOD & 1);
+    must((found == GBF_WRITE_UNKNOWN) == (!given && !bad));
+    if (found == GBF_WRITE_UNREAD)
+        must(h->problem != GBF_HEADERS_FINE);
+    if (given) {
+        gbf_header_text sent = h->slots[GBF_HEADER_METHOD];
+        if ((sent.nbytes == 3 && memcmp(sent.at, "GET", 3) == 0) || (sent.nbytes == 4 && memcmp(sent.at, "HEAD", 4) == 0))
+            must(found == GBF_WRITE_NO);
+    }
+    if (!(h->tally.seen >> GBF_HEADER_FETCH_SITE & 1) && !(h->tally.seen >> GBF_HEADER_ORIGIN & 1))
+        must(found != GBF_WRITE_CROSS);
+    h->tally.flags |= GBF_HEADERS_UNKNOWN;
+    h->known = 0;
+    int partly = gbf_header_cross_write(h);
+    must(partly == found || partly == GBF_WRITE_UNKNOWN);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
 {
     static const char *const names[] = {"cookie", "referer", "host", "x-a"}, *const fields[] = {"accept-language",
@@ -71,6 +101,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
         must(gbf_header_path(value).nbytes <= value.nbytes);
         gbf_header_is_method(value);
     }
+    writes(&first, nbytes > 1 ? data[nbytes - 1] : 0);
+    writes(&second, nbytes > 1 ? data[nbytes - 1] : 0);
     for (int i = 0; i < 2; i++)
         for (size_t j = 0; j < count[i]; j++)
             free(copies[i][j]);

@@ -53,6 +53,13 @@ static uint64_t decide(const gbf_rules *r, uint32_t leaf)
     const uint64_t *vector = gbf_rules_vector(r, r->leaves[leaf].class);
     const uint64_t *masks[] = {r->enforced, r->shadow, r->logged};
     uint64_t sum = 0;
+    must(r->ends[GBF_EFFECTS - 1] == r->rule_count);
+    for (uint32_t effect = 0, from = 0; effect < GBF_EFFECTS; from = r->ends[effect++]) {
+        must(from <= r->ends[effect]);
+        uint32_t rule = gbf_rules_first(r, vector, r->enforced, from, r->ends[effect]);
+        must(rule == GBF_NONE || (rule >= from && rule < r->ends[effect]));
+        must(rule == GBF_NONE || effect == GBF_ADMIT || r->actions[rule] == 0);
+    }
     for (int i = 0; i < 3; i++) {
         uint32_t rule = gbf_rules_next(r, vector, masks[i], 0);
         for (; rule != GBF_NONE; rule = gbf_rules_next(r, vector, masks[i], rule + 1)) {

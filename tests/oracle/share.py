@@ -176,7 +176,10 @@ def asked(
     found = requests.read(request)
     for name, written in (when.header or {}).items():
         state, value = header_state(request, name.lower())
-        yield Asked(name.lower(), state, state != "unknown" and requests.header_holds(written, state, value))
+        if too_long(written, value):
+            yield Asked(name.lower(), "malformed", False)
+        else:
+            yield Asked(name.lower(), state, state != "unknown" and requests.header_holds(written, state, value))
     agent_state, agent = header_state(request, "user-agent")
     if when.ua_family is not None:
         yield Asked("user-agent", agent_state, agent_state == "present" and family(agent) in when.ua_family)
@@ -210,6 +213,12 @@ def asked(
         name = name_of(sni)
         state = name.lower() if name.isupper() else "present"
         yield Asked("sni", state, name_holds(when.sni, name))
+
+
+def too_long(written: Any, value: str | None) -> bool:
+    """Whether a condition looks for parts, and the value is longer than what is searched."""
+    parts = isinstance(written, dict) and ("regex" in written or "contains" in written)
+    return parts and value is not None and len(value.encode()) > 4096
 
 
 def of_address(when: OracleRule, networks: OracleNetworks, address: str | None) -> Iterator[Asked]:
@@ -433,6 +442,9 @@ def unread(rules: list[OracleRule], asking: Request) -> bool:
     parts = [part for rule in in_order(rules, "admit") for part in (rule, rule.negated) if part is not None]
     if name_of(OracleSignals(asking.sni)) == "MALFORMED" and any(part.sni for part in parts):
         return True
+    for name, written in [pair for part in parts for pair in (part.header or {}).items()]:
+        if too_long(written, header_state(asking.request, name.lower())[1]):
+            return True
     names = ("header", "ua_family", "crawler", "fingerprint", "shape", "fetch_site", "fetch_mode", "fetch_dest",
              "origin", "host", "cross_origin_write")  # fmt: skip
     if unreadable(asking.request) and any(getattr(part, name) is not None for part in parts for name in names):

@@ -118,6 +118,17 @@ def test_malformed_satisfies_a_negation_in_restrictive_rules_only(negated: str, 
     assert None is permissive.decide(address, **asked).rule
 
 
+@pytest.mark.parametrize("value", [b"good" + b"x" * 5000, b"x" * 5000])
+def test_values_too_long_to_search_satisfy_a_negation_in_restrictive_rules(value: bytes) -> None:
+    """No part is found in them, so a rule that refuses what lacks one holds; one that lets in what lacks one does not."""
+    asked: dict[str, Any] = {"headers": [(b"x-a", value)]}
+    for test in ("{contains: good}", "{regex: '^good'}", "{prefix: good, contains: x}"):
+        refuse = engine_of(f"[{{id: r, when: {{not: {{header: {{x-a: {test}}}}}}}, action: refuse}}]")
+        allow = engine_of(rules=f"[{{id: a, when: {{not: {{header: {{x-a: {test}}}}}}}, action: allow}}]")
+        assert ("refused", None) == (refuse.decide(None, **asked).share, allow.decide(None, **asked).rule)
+        assert None is refuse.decide(None, headers=[(b"x-a", b"goodx")]).share
+
+
 @pytest.mark.parametrize(
     "negated",
     ["path: /healthz", "method: GET", "header: {x-a: b}", "host: a.example", "origin: 'https://a.example'",

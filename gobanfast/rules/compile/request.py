@@ -154,12 +154,12 @@ class Matcher:
             self._sought |= mask
         self._doubtful = 0  # permissive rules that a value too long for patterns keeps from holding
         for test, mask in masks.items():
-            if isinstance(test, Negation) and any(part.operator in ("regex", "contains") for part in test.tests):
+            if _of_parts(test):
                 self._doubtful |= mask
         self.longest = LONGEST if (self._sought | self._doubtful) & kinds.admit else None
         self._doubtful &= kinds.permissive
         others = masks.keys() - exact - {test for test, _ in regexes} - {test for test, _ in contains}
-        self._asked = [(holds(test), mask) for test, mask in masks.items() if test in others]
+        self._asked = [(holds(test), mask, _of_parts(test)) for test, mask in masks.items() if test in others]
 
     def __call__(self, value: bytes) -> bytes:
         return self.bits(text_of(value), len(value) > LONGEST).to_bytes(self._nbytes, "little")
@@ -173,8 +173,8 @@ class Matcher:
             for values, mask in self._exact:
                 if same not in values:
                     row &= ~mask
-        for test_holds, mask in self._asked:
-            if not test_holds(text):
+        for test_holds, mask, of_parts in self._asked:
+            if not (long and of_parts) and not test_holds(text):
                 row &= ~mask
         if self._sought:
             row &= ~(self._sought if long else self._missing(text))
@@ -287,6 +287,11 @@ class OriginRows(Matcher):
             if (group in matched) == isinstance(test, Negation):
                 row &= ~mask
         return row.to_bytes(self._nbytes, "little")
+
+
+def _of_parts(test: Test) -> bool:
+    """Whether this is the negation of a test that reads no long values; of those it does not hold."""
+    return isinstance(test, Negation) and any(part.operator in ("regex", "contains") for part in test.tests)
 
 
 def values_of(test: Test) -> tuple[str, ...]:
