@@ -12,22 +12,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from oracle import headers as oracle
 from oracle import acrh, origins, paths, requests
+from oracle import headers as oracle
 from oracle.requests import OracleRequest
-from oracle.rules import OracleNetworks, OracleRule, covers, name_holds, name_of, OracleSignals
+from oracle.rules import OracleNetworks, OracleRule, OracleSignals, covers, name_holds, name_of
 
 PERMISSIVE = ("allow", "grant", "never")
 NOT_OF_PREFLIGHTS = ("cookie", "authorization", "fingerprint", "shape")
 """What the request after a preflight brings, and it does not."""
 OF_PAGE = ("origin", "fetch_site", "cross_origin_write")
 SAFE = ("GET", "HEAD", "OPTIONS")
-TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"
+METHOD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A condition and how it met the request: `holds` as it is written, in state present, absent, malformed, unknown."""
+    """A condition and how it met the request: in state present, absent, malformed or unknown it `holds` as written."""
 
     about: str
     state: str
@@ -264,7 +264,7 @@ class Request:
     def method(self) -> tuple[str, str | None]:
         if self.announced is None:
             return method_state(self.request)
-        good = re.fullmatch(TOKEN + r"{1,32}", self.announced)
+        good = re.fullmatch(METHOD + r"{1,32}", self.announced)
         return ("present", self.announced) if good else ("malformed", None)
 
 
@@ -361,7 +361,7 @@ def varying(rules: list[OracleRule], asking: Request) -> tuple[str, ...]:
 
 def allowed(rule: OracleRule, method: str, names: bytes | None) -> bool:
     """Whether a grant covers what a preflight announces."""
-    if not re.fullmatch(TOKEN + r"{1,32}", method):
+    if not re.fullmatch(METHOD + r"{1,32}", method):
         return False
     if method not in ("GET", "HEAD", "POST", *rule.methods) and "*" not in rule.methods:
         return False

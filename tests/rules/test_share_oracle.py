@@ -61,9 +61,7 @@ def as_environ(request: OracleRequest) -> tuple[OracleRequest, dict[str, Any]] |
     return seen, environ
 
 
-@settings(
-    max_examples=max(REQUESTS // ASKED, 1), deadline=None, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=max(REQUESTS // ASKED, 1), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     rules=rulesets(),
     asked=st.lists(

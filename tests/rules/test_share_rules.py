@@ -1,9 +1,10 @@
-"""Rules about sharing by example: what cannot be read, preflights, ownership, counters, swaps, and rules without them."""
+"""Rules about sharing by example: what cannot be read, preflights, ownership, counters, swaps, rules without them."""
 
 from __future__ import annotations
 
 import struct
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from rules_fakes import FakeAsnTable
 
 APP = (b"origin", b"https://app.example.com")
 HOST = (b"host", b"api.example.com")
+FINGERPRINT = f"fingerprint: 'gh2:{'0' * 32}'"
+ORIGIN = "origin: 'https://app.example.com'"
 
 
 def engine_of(share: str = "[]", rules: str = "[]", head: str = "") -> Engine:
@@ -54,8 +57,8 @@ def preflight(method: bytes = b"PUT", names: bytes | None = None, **more: Any) -
     ids=str,
 )
 def test_cross_origin_writes(method: str | None, headers: Any, share: str | None) -> None:
-    """Only GET, HEAD and OPTIONS change nothing, so that what is no method may; an Origin without a scheme is of no host;
-    headers that a source does not keep are not absent ones."""
+    """Only GET, HEAD and OPTIONS change nothing, so that what is no method may; an Origin without a scheme is of no
+    host; headers that a source does not keep are not absent ones."""
     engine = engine_of("[{id: writes, when: {cross_origin_write: true}, action: refuse}]")
 
     assert share == engine.decide("192.0.2.1", method=method, path="/x", headers=headers).share
@@ -79,7 +82,9 @@ def test_cross_origin_writes(method: str | None, headers: Any, share: str | None
 )  # fmt: skip
 def test_only_rules_about_admission_make_a_request_unparsable(rules: str, asked: dict[str, Any]) -> None:
     """A signal that rules about sharing alone ask for may be whatever it is; one that both ask for must be readable."""
-    other = "[{id: a, when: {header: {x-a: z}, prefix: 10.0.0.0/8}, action: ban}, {id: n, when: {alpn: h3}, action: ban}]"
+    other = (
+        "[{id: a, when: {header: {x-a: z}, prefix: 10.0.0.0/8}, action: ban}, {id: n, when: {alpn: h3}, action: ban}]"
+    )
     quiet = engine_of(rules, head="unparsable: ban\n").decide("192.0.2.1", **asked)
     long = engine_of(rules, other, head="unparsable: ban\n").decide("192.0.2.1", headers=[(b"x-a", b"c" * 5000)])
     same = engine_of("[]", rules.replace("withhold", "ban").replace("refuse", "ban").replace("grant", "ban"),
@@ -107,8 +112,8 @@ def test_only_rules_about_admission_make_a_request_unparsable(rules: str, asked:
     ids=str,
 )
 def test_malformed_satisfies_a_negation_in_restrictive_rules_only(negated: str, asked: dict[str, Any]) -> None:
-    """A request that hides what it asks for does not get around a rule that refuses all but some; it is not let in by one
-    that grants all but some."""
+    """A request that hides what it asks for does not get around a rule that refuses all but some; it is not let in by
+    one that grants all but some."""
     asked = {"address": "192.0.2.1", **asked}
     address = asked.pop("address")
     restrictive = engine_of(f"[{{id: r, when: {{not: {{{negated}}}}}, action: refuse}}]")
@@ -120,7 +125,7 @@ def test_malformed_satisfies_a_negation_in_restrictive_rules_only(negated: str, 
 
 @pytest.mark.parametrize("value", [b"good" + b"x" * 5000, b"x" * 5000])
 def test_values_too_long_to_search_satisfy_a_negation_in_restrictive_rules(value: bytes) -> None:
-    """No part is found in them, so a rule that refuses what lacks one holds; one that lets in what lacks one does not."""
+    """No part is found in them: a rule that refuses what lacks one holds; one that lets in what lacks one does not."""
     asked: dict[str, Any] = {"headers": [(b"x-a", value)]}
     for test in ("{contains: good}", "{regex: '^good'}", "{prefix: good, contains: x}"):
         refuse = engine_of(f"[{{id: r, when: {{not: {{header: {{x-a: {test}}}}}}}, action: refuse}}]")
@@ -132,7 +137,7 @@ def test_values_too_long_to_search_satisfy_a_negation_in_restrictive_rules(value
 @pytest.mark.parametrize(
     "negated",
     ["path: /healthz", "method: GET", "header: {x-a: b}", "host: a.example", "origin: 'https://a.example'",
-     "prefix: 10.0.0.0/8", "asn: 1", "cross_origin_write: true", "fetch_site: none", "fingerprint: 'gh2:" + "0" * 32 + "'"],
+     "prefix: 10.0.0.0/8", "asn: 1", "cross_origin_write: true", "fetch_site: none", FINGERPRINT],
 )  # fmt: skip
 def test_what_nobody_knows_satisfies_no_negation(negated: str) -> None:
     """Unknown is not absent: neither a rule that refuses nor one that lets in holds."""
@@ -149,12 +154,14 @@ def test_what_nobody_knows_satisfies_no_negation(negated: str) -> None:
 
 
 @pytest.mark.parametrize("when", ["header: {cookie: present}", "header: {authorization: {prefix: 'Bearer '}}",
-                                  "not: {header: {cookie: absent}}", "fingerprint: 'gh2:" + "0" * 32 + "'"])  # fmt: skip
+                                  "not: {header: {cookie: absent}}", FINGERPRINT])  # fmt: skip
 def test_what_a_preflight_does_not_carry_speaks_for_it(when: str) -> None:
     """A grant that asks for a cookie, an authorization or a fingerprint owns and answers preflights; the request itself
     is held to it. A rule that withholds by one of these says nothing of a preflight."""
-    grant = engine_of(f"[{{id: g, when: {{path: /x, origin: 'https://app.example.com', {when}}}, action: grant, methods: PUT}}]")
-    withhold = engine_of(f"[{{id: w, when: {{{when}}}, action: withhold}}, {{id: g, when: {{path: /x}}, action: grant}}]")
+    grant = engine_of(f"[{{id: g, when: {{path: /x, {ORIGIN}, {when}}}, action: grant, methods: PUT}}]")
+    withhold = engine_of(
+        f"[{{id: w, when: {{{when}}}, action: withhold}}, {{id: g, when: {{path: /x}}, action: grant}}]"
+    )
     only = engine_of(f"[{{id: w, when: {{{when}}}, action: withhold}}]")
     asked = grant.decide("192.0.2.1", **preflight())
     request = grant.decide("192.0.2.1", method="PUT", path="/x", headers=[HOST, APP])
@@ -185,7 +192,8 @@ def test_a_preflight_for_what_is_no_method_is_granted_nothing(method: bytes) -> 
 def test_admission_sees_the_method_of_a_preflight_itself(count: int) -> None:
     """Rules about sharing are asked with the method that is announced, rules about admission with OPTIONS."""
     rules = ", ".join(
-        f"{{id: a{number}, when: {{method: OPTIONS}}, action: allow}}, {{id: l{number}, when: {{method: PUT}}, action: log}}, "
+        f"{{id: a{number}, when: {{method: OPTIONS}}, action: allow}}, "
+        f"{{id: l{number}, when: {{method: PUT}}, action: log}}, "
         f"{{id: o{number}, when: {{method: OPTIONS}}, action: log}}"
         for number in range(count)
     )
@@ -247,12 +255,12 @@ def test_a_preflight_is_no_visit() -> None:
 
 
 def test_ownership_leaves_out_the_page() -> None:
-    """Conditions on the page alone own everything; what is owned and not granted is withheld, also where nobody asked; a
-    refusal and a shadow rule own nothing."""
+    """Conditions on the page alone own everything; what is owned and not granted is withheld; a refusal and a shadow
+    rule own nothing."""
     page = "origin: 'https://app.example.com', fetch_site: [same-site, absent], cross_origin_write: true"
     everything = engine_of(f"[{{id: g, when: {{{page}}}, action: grant}}]")
     nothing = engine_of(f"[{{id: r, when: {{{page}}}, action: refuse}}, "
-                        f"{{id: s, when: {{path: /x, origin: 'https://app.example.com'}}, action: grant, mode: shadow}}]")  # fmt: skip
+                        f"{{id: s, when: {{path: /x, {ORIGIN}}}, action: grant, mode: shadow}}]")  # fmt: skip
     for method, path, share in (("POST", "/a", "granted"), ("GET", "/b", "withheld"), (None, None, "withheld")):
         decision = everything.decide("192.0.2.1", method=method, path=path, headers=[HOST, APP])
         assert (share, share != "granted") == (decision.share, decision.share_rule is None)
@@ -284,7 +292,9 @@ def test_ownership_is_of_any_reading() -> None:
 def test_counters_say_what_was_shared_across_swaps() -> None:
     """What was shared is counted by rule, what a grant does not cover as withheld by it; figures outlive a swap, and an
     id that then means another action, or another effect, is counted apart. Peeking counts nothing."""
-    engine = engine_of("[{id: a, when: {path: /x}, action: grant, methods: PUT}]", "[{id: b, when: {path: /b}, action: ban}]")
+    engine = engine_of(
+        "[{id: a, when: {path: /x}, action: grant, methods: PUT}]", "[{id: b, when: {path: /b}, action: ban}]"
+    )
     swapped: list[Any] = []
     engine.on_swap.append(lambda *given: swapped.append(given))
     page = {"method": "GET", "path": "/x", "headers": [HOST, APP]}
@@ -301,7 +311,9 @@ def test_counters_say_what_was_shared_across_swaps() -> None:
     ask()
     assert {("granted", "a"): 3, ("withheld", "a"): 2} == engine.shared()
     assert {"b": 1} == engine.hits()
-    engine.swap(engine_of("[{id: a, when: {path: /x}, action: refuse}]", "[{id: b, when: {path: /b}, action: allow}]").ruleset)
+    engine.swap(
+        engine_of("[{id: a, when: {path: /x}, action: refuse}]", "[{id: b, when: {path: /b}, action: allow}]").ruleset
+    )
     ask()
     assert {("granted", "a"): 3, ("withheld", "a"): 2, ("refused", "a"): 5} == engine.shared()
     assert {"b": 2} == engine.hits()
@@ -336,8 +348,8 @@ def sections(ruleset: Ruleset, kind: str, folder: Path) -> dict[str, bytes]:
 
 
 def test_rules_about_admission_alone_compile_to_what_they_did(tmp_path: Path) -> None:
-    """Their blocks have the sections that they had before there were other effects, and as many bits as there are rules;
-    a ruleset with a share rule has one section more, and says which signals no rule about admission asks for."""
+    """Their blocks have the sections that they had before there were other effects, and as many bits as there are
+    rules; a ruleset with a share rule has one section more, and says which signals no rule about admission asks for."""
     plain = Ruleset.from_text("rules:" + RULES, asn=FakeAsnTable())  # type: ignore[arg-type]
     both = Ruleset.from_text("rules:" + RULES + SHARE, asn=FakeAsnTable())  # type: ignore[arg-type]
     alone = Ruleset.from_text(SHARE, asn=FakeAsnTable())  # type: ignore[arg-type]
@@ -430,10 +442,13 @@ def test_what_a_client_sends_is_decided(headers: Any, method: str | None) -> Non
 
 
 def test_rows_of_two_snapshots_do_not_mix() -> None:
-    """While rules are swapped, every decision is whole by one ruleset or by the other: answer, rule, and what varies."""
+    """While rules are swapped, every decision is by one ruleset or by the other: answer, rule, and what varies."""
     wide = ", ".join(f"{{id: p{number}, when: {{path: /{number}}}, action: withhold}}" for number in range(150))
-    first = engine_of(f"[{wide}, {{id: g, when: {{path: /x, origin: 'https://app.example.com'}}, action: grant, methods: PUT}}]")
-    second = engine_of("[{id: r, when: {path: /x, fetch_site: absent}, action: refuse}]", "[{id: b, when: {path: /x, method: GET}, action: ban}]")
+    first = engine_of(f"[{wide}, {{id: g, when: {{path: /x, {ORIGIN}}}, action: grant, methods: PUT}}]")
+    second = engine_of(
+        "[{id: r, when: {path: /x, fetch_site: absent}, action: refuse}]",
+        "[{id: b, when: {path: /x, method: GET}, action: ban}]",
+    )
     sets = (first.ruleset, second.ruleset)
     page = {"method": "GET", "path": "/x", "headers": [HOST, APP]}
     whole = {
@@ -442,29 +457,25 @@ def test_rows_of_two_snapshots_do_not_mix() -> None:
         for d in (engine.decide(None, **page), engine.decide(None, **preflight()))
     }
     seen: set[Any] = set()
-    errors: list[BaseException] = []
+    headers: set[Any] = set()
     stop = threading.Event()
 
     def ask() -> None:
-        try:
-            while not stop.is_set():
-                for asked in (page, preflight()):
-                    d = first.decide(None, **asked)
-                    seen.add((d.action, d.share, d.share_rule, d.varies, d.preflight))
-                    d.share_headers, d.share_shadow, d.matched
-        except BaseException as error:
-            errors.append(error)
+        while not stop.is_set():
+            for asked in (page, preflight()):
+                d = first.decide(None, **asked)
+                seen.add((d.action, d.share, d.share_rule, d.varies, d.preflight))
+                headers.add((d.share_headers, d.share_shadow, d.matched))
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for number in range(300):
-        first.swap(sets[number % 2])
-    stop.set()
-    for thread in threads:
-        thread.join()
-
-    assert [] == errors
-    assert seen <= whole
+    with ThreadPoolExecutor(4) as threads:
+        asking = [threads.submit(ask) for _ in range(4)]
+        for number in range(20_000):
+            first.swap(sets[number % 2])
+            if number >= 300 and seen == whole:
+                break
+        stop.set()
+    assert [None] * 4 == [future.result() for future in asking]
+    assert whole == seen
+    assert 4 == len(headers)
     shared = first.shared()
     assert set(shared) <= {("granted", "g"), ("refused", "r")}

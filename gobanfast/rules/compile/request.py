@@ -128,8 +128,8 @@ class Kinds:
 class Matcher:
     """Rows of the values of one header: bit i is set where every test that rule i has on it holds.
 
-    `longest` is how many bytes of a value the tests of rules about admission read, None: all. Of one longer than LONGEST
-    no `regex` and no `contains` holds.
+    `longest` is how many bytes of a value the tests of rules about admission read, None: all. Of one longer than
+    LONGEST no `regex` and no `contains` holds.
     """
 
     def __init__(self, masks: dict[Test, int], words: int, kinds: Kinds) -> None:

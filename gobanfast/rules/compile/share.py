@@ -18,8 +18,10 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 
 
 def resources(rules: Iterable[Rule]) -> tuple[tuple[Rule, ...], bytes]:
-    """For every set of conditions on resources a rule, and its flags: whether it owns, and what varies there. Those that
-    grants own have a grant: a preflight does not carry all that they may ask for."""
+    """For every set of conditions on resources a rule, and its flags: whether it owns, and what varies there.
+
+    Those that grants own have a grant: a preflight does not carry all that they may ask for.
+    """
     found: dict[tuple[Conditions, bool], int] = {}
     for rule in rules:
         if rule.effect == "share" and rule.mode == "enforce":
