@@ -19,7 +19,7 @@ ORIGINS = (
 )  # fmt: skip
 ORIGIN_PATTERNS = (
     "https://app.example.com", "https://*.example.com", "https://**.example.com", "http://localhost:*",
-    "https://app.example.com:*", "https://[2001:db8::1]:8443", "absent", "malformed", "re:https://[ab][.].*",
+    "https://app.example.com:*", "https://[2001:db8::1]:8443", "absent", "malformed", "re:https://a[.]b[.].*",
 )  # fmt: skip
 HOSTS = (
     "app.example.com", "APP.example.com:443", "app.example.com:80", "app.example.com:8443", "a.b.example.com",
@@ -94,10 +94,13 @@ _admit = st.builds(
 
 
 def _share(found: dict[str, Any], action: str, mode: str, priority: int, given: dict[str, Any]) -> OracleRule:
-    rule = OracleRule("", action, mode, priority, effect="share", **found, **(given if action == "grant" else {}))
-    if rule.credentials and not any(part.origin for part in (rule, rule.negated) if part is not None):
-        return replace(rule, credentials=False)
-    return rule
+    """A rule that compiles: no grant is for what is no origin, or has credentials for any."""
+    rule = OracleRule("", action, mode, priority, effect="share", **found)
+    if action != "grant":
+        return rule
+    origins = tuple(item for item in rule.origin or () if item != "malformed") or None
+    patterns = [item for item in origins or () if item != "absent"]
+    return replace(rule, **given | {"origin": origins, "credentials": given["credentials"] and bool(patterns)})
 
 
 _given = st.fixed_dictionaries(
