@@ -58,7 +58,8 @@ static void writes(gbf_headers *h, uint8_t form)
         must(h->problem != GBF_HEADERS_FINE);
     if (given) {
         gbf_header_text sent = h->slots[GBF_HEADER_METHOD];
-        if ((sent.nbytes == 3 && memcmp(sent.at, "GET", 3) == 0) || (sent.nbytes == 4 && memcmp(sent.at, "HEAD", 4) == 0))
+        if ((sent.nbytes == 3 && memcmp(sent.at, "GET", 3) == 0) ||
+            (sent.nbytes == 4 && memcmp(sent.at, "HEAD", 4) == 0))
             must(found == GBF_WRITE_NO);
     }
     if (!(h->tally.seen >> GBF_HEADER_FETCH_SITE & 1) && !(h->tally.seen >> GBF_HEADER_ORIGIN & 1))
