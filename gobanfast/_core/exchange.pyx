@@ -210,7 +210,7 @@ cdef class Exchange:
     @property
     def is_websocket(self):
         """Whether a WebSocket is to be opened."""
-        return self._method is None
+        return self.opens_socket()
 
     @property
     def is_secure(self):
@@ -503,7 +503,7 @@ cdef class Exchange:
                 set_authority(scheme, host, &scanned)
                 set_target(method, path, mount, &scanned)
                 request.scanned = &scanned
-                own_page = self._method is None and shares and gbf_header_own_page(&scanned)
+                own_page = shares and self.opens_socket() and gbf_header_own_page(&scanned)
             if core.candidate is not None:
                 observe(core.candidate, address, sni, hello, ja4, self._headers, method, path, http, mount, scheme,
                         host)
@@ -583,9 +583,18 @@ cdef class Exchange:
             grant = <CompiledGrant>(<tuple>compiled.grants)[rule]
             credentials = grant.credentials
             self._fields = grant.response(None if grant.any_origin else self.origin_bytes())
-        if self._method is None:  # a handshake always carries cookies, and the browser checks nothing
+        if self.opens_socket():  # a handshake always carries cookies, and the browser checks nothing
             self._foreign_socket = self._owned and d._from_page and not own_page and not credentials
         return 0
+
+    cdef bint opens_socket(self) except -1:
+        """Whether it is a handshake; WSGI shows one as a GET with Upgrade."""
+        if self._method is None:
+            return True
+        if type(self._headers) is not dict or not same(self._method, "GET"):
+            return False
+        upgrade = (<dict>self._headers).get("HTTP_UPGRADE")
+        return type(upgrade) is str and names_websocket(<str>upgrade)
 
     cdef bytes origin_bytes(self):
         """The Origin as it came."""
@@ -605,6 +614,11 @@ cdef Exchange new_exchange(GuardCore guard, object headers, object peer, object 
         made._peer = str.__str__(peer)  # as text it is an address like any other
     made._handshake, made.mode = handshake, mode
     return made
+
+
+def names_websocket(str upgrade not None, /):
+    """Whether a header Upgrade names the protocol."""
+    return "websocket" in [name.strip(" \t").lower() for name in upgrade.split(",")]
 
 
 cdef tuple held_pairs(object headers):

@@ -78,7 +78,7 @@ cdef list texts_without_theirs(object headers, tuple varies, tuple fields, Py_ss
     """The same for pairs of str."""
     encoded = [(name.encode("latin-1", "replace"), value) for name, value in headers]
     kept = [(name, value) for name, value in encoded if name.lower() != b"vary"]
-    vary = [value.encode("latin-1") for name, value in encoded if name.lower() == b"vary"]
+    vary = [value.encode("latin-1", "replace") for name, value in encoded if name.lower() == b"vary"]
     made = [(name.decode("latin-1"), value) for name, value in without_theirs(kept, (), (), foreign)]
     if vary or varies:
         made.append(("Vary", merged(vary, varies).decode("latin-1")))

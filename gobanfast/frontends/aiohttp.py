@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from aiohttp import web
 
-from gobanfast._core.exchange import Exchange
+from gobanfast._core.exchange import Exchange, names_websocket
 from gobanfast.frontends.http.guard import HttpGuard, Mode
 from gobanfast.frontends.tls import handshake_of
 from gobanfast.wire.target import read_target
@@ -82,7 +82,7 @@ def setup(
             guard,
             request.raw_headers,
             peer=peer_of(transport),
-            method=request.method,
+            method=None if opens_socket(request) else request.method,
             path=path,
             mount=guard.mount,
             http=f"{request.version.major}.{request.version.minor}",
@@ -122,6 +122,11 @@ async def dress(request: web.Request, response: web.StreamResponse) -> None:
         pairs = pairs[len(before) :]
     for name, value in pairs:
         response.headers.add(name, value)
+
+
+def opens_socket(request: web.Request) -> bool:
+    """Whether it is the handshake of a WebSocket."""
+    return request.method == "GET" and names_websocket(",".join(request.headers.getall("Upgrade", ())))
 
 
 def peer_of(transport: asyncio.Transport | None) -> str | None:

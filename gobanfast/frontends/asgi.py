@@ -10,6 +10,7 @@ Responses get an `x-request-id`. Bodies are not touched.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from gobanfast._core.asgi import AsgiMiddleware
@@ -85,12 +86,16 @@ class Gobanfast:
         try:
             await answered
         except BaseException as error:
-            if isinstance(error, Exception) and exchange.is_owned and not exchange.answered:
-                # The server's own page for an error has no header of ours, and the page that asked could not read it.
-                response = exchange.failure()
-                if response is not None:
-                    await send_response(scope, receive, send, response)
-            exchange.finish(500)
+            try:
+                if isinstance(error, Exception) and exchange.is_owned and not exchange.answered:
+                    # The server's own page for an error has no header of ours, and the page that asked could not read
+                    # it.
+                    response = exchange.failure()
+                    if response is not None:
+                        with suppress(Exception):  # the client may be gone: the error is what the server has to see
+                            await send_response(scope, receive, send, response)
+            finally:
+                exchange.finish(500)
             raise
         exchange.finish()
 

@@ -103,11 +103,12 @@ class Body:
 
     def __init__(self, app: Application, environ: Environ, exchange: Exchange, start_response: StartResponse) -> None:
         self._finish, self._exchange, self._start_response = exchange.finish, exchange, start_response
+        self._bodiless = environ["REQUEST_METHOD"] == "HEAD"
         self._parts: Iterable[bytes] = ()
         try:
             self._parts = app(environ, start_response)
         except Exception as error:
-            if not exchange.is_owned or exchange.answered:
+            if not exchange.is_owned:
                 exchange.finish(500)
                 raise
             self._parts = self._failed(error)
@@ -127,17 +128,21 @@ class Body:
                 begun = begun or bool(part)
                 yield part
         except Exception as error:
-            if begun or self._exchange.answered:
+            if begun:
                 raise
             yield from self._failed(error)
 
     def _failed(self, error: Exception) -> list[bytes]:
-        """Answers for an application that raised before it did: the server's own page has no header of ours, so a page
-        could not read it. Nobody else logs the error."""
-        logger.error("request %s: the application failed", self._exchange.request_id, exc_info=error)
+        """Answers for an application that raised before its first bytes, with which headers go out: the server's own
+        page has no header of ours, so a page could not read it. Nobody else logs the error.
+
+        Raises:
+            Exception: the error, from the server, where the application wrote those bytes itself.
+        """
         response = self._exchange.guard.failure()
-        self._start_response(status_line(response), native(response.headers))
-        return [response.body]
+        self._start_response(status_line(response), native(response.headers), (type(error), error, error.__traceback__))
+        logger.error("request %s: the application failed", self._exchange.request_id, exc_info=error)
+        return [] if self._bodiless else [response.body]
 
     def close(self) -> None:
         """Called by the server, whatever happened."""
