@@ -212,6 +212,7 @@ class Engine(EngineCore):
     def decide_many(
         self, addresses: Any, /, *, sni: Any = None, ja4: Any = None, headers: Mapping[str, Any] | None = None,
         method: Any = None, path: Any = None, fingerprint: Any = None, shape: Any = None, mount: str = "",
+        origin: Any = None, host: Any = None, scheme: Any = None,
     ) -> Columns:  # fmt: skip
         """Columns of answers, one a row, by the rules alone: bans, trackers and scores are neither asked nor told.
 
@@ -227,6 +228,8 @@ class Engine(EngineCore):
                 A value that no header can have makes all headers of its row malformed.
             method, path: such columns, too; null is unknown.
             mount: of all rows, as for `decide`.
+            origin, host: columns of these headers, short for `headers`. A row has an Origin where `origin` is not null.
+            scheme: a column of http, https, ws and wss, which say the default port of `host`; null is unknown.
             fingerprint: n x 16 bytes (the digits of "gh2:", as bytes), or a column of "gh2:..." texts; null is unknown.
                 Without this column it is unknown, whatever headers there are.
             shape: the same of "gs1:".
@@ -235,7 +238,7 @@ class Engine(EngineCore):
             ValueError: columns of different lengths, a header that is none, a fingerprint or shape that is none;
             TypeError: a column of another type.
         Cost: 3 to 30 ns a row for addresses, 40 to 100 ns more with names, 10 to 20 with fingerprints in bytes, 20 to
-            50 for every other column, and microseconds for each distinct value. Columns of addresses, names and
+            50 for every other column, and microseconds for each distinct value, and for each preflight. Columns of addresses, names and
             fingerprints in bytes are read detached from the interpreter.
         Source: csrc/DESIGN.md, "Columns".
         """
@@ -243,12 +246,13 @@ class Engine(EngineCore):
 
         return decide_columns(
             self, addresses, sni=sni, ja4=ja4, headers=headers, method=method, path=path, fingerprint=fingerprint,
-            shape=shape, mount=mount,
+            shape=shape, mount=mount, origin=origin, host=host, scheme=scheme,
         )  # fmt: skip
 
     def replay(
         self, addresses: Any, /, *, times: Any, sni: Any = None, ja4: Any = None,
         headers: Iterable[HeaderPairs | None] | None = None, method: Any = None, path: Any = None, mount: str = "",
+        host: Any = None, scheme: Any = None,
     ) -> Columns:  # fmt: skip
         """Columns of what `decide` answers, row after row, each at its own time: bans, trackers and score take part.
 
@@ -259,6 +263,7 @@ class Engine(EngineCore):
             addresses, sni, ja4, method, path, mount: as for `decide_many`.
             times: engine seconds, float64, that do not go back.
             headers: headers of each request, as for `decide`.
+            host, scheme: columns of what `decide` takes under these names.
         Raises:
             ValueError: columns of different lengths, times that go back: nothing is decided then.
             TypeError: headers of another type; RuntimeError: the rules were replaced. The rows before are decided.
@@ -268,8 +273,9 @@ class Engine(EngineCore):
         from gobanfast.batch.columns import replay_columns
 
         return replay_columns(
-            self, addresses, times=times, sni=sni, ja4=ja4, headers=headers, method=method, path=path, mount=mount
-        )
+            self, addresses, times=times, sni=sni, ja4=ja4, headers=headers, method=method, path=path, mount=mount,
+            host=host, scheme=scheme,
+        )  # fmt: skip
 
     def ban(
         self, key: Key, *, duration: str | float | timedelta | None = DEFAULT_DURATION, reason: str = "",

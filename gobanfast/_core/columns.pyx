@@ -9,20 +9,22 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from gobanfast._core.address cimport leaves_many
-from gobanfast._core.decision cimport Decision
+from gobanfast._core.address cimport gbf_ascii, leaves_many
+from gobanfast._core.decision cimport Decision, Request, SignalDecision, decide_leaf, start_request
 from gobanfast._core.name_text cimport run_strings
-from gobanfast._core.compiled_rules cimport CompiledRules
+from gobanfast._core.compiled_rules cimport ANYBODY, OWNED, CompiledRules
 from gobanfast._core.connection_table cimport ConnectionTable
 from gobanfast._core.native.base cimport (
-    GBF_NONE, GBF_OK, GBF_CAUSE_NONE, GBF_CAUSE_RULE, GBF_CAUSE_UNPARSABLE, GBF_UNPARSABLE_JA4, ArrowArray,
+    GBF_ADMIT, GBF_NONE, GBF_OK, GBF_CAUSE_NONE, GBF_CAUSE_RULE, GBF_CAUSE_UNPARSABLE, GBF_RECORD, GBF_RESOURCE,
+    GBF_SHARE, GBF_SHARED_NONE, GBF_SHARED_REFUSED, GBF_SHARED_WITHHELD, GBF_UNPARSABLE_JA4, ArrowArray,
     ArrowArrayStream, ArrowSchema,
 )
 from gobanfast._core.native.name cimport gbf_name_table
 from gobanfast._core.native.rules cimport (
     GBF_ASKS_JA4, GBF_ASKS_NAME, GBF_COLUMNS_MAX, GBF_ROW_ABSENT, GBF_ROW_KNOWN, GBF_ROW_MALFORMED, gbf_bits_and,
-    gbf_classes, gbf_classes_free, gbf_classes_start, gbf_column, gbf_columns_decide, gbf_columns_names,
-    gbf_columns_fingerprints, gbf_rows, gbf_rules, gbf_connection, gbf_connection_name_row,
+    gbf_classes, gbf_classes_free, gbf_classes_start, gbf_column, gbf_columns_decide, gbf_columns_first,
+    gbf_columns_names, gbf_columns_fingerprints, gbf_rows, gbf_rules, gbf_rules_leaf, gbf_connection,
+    gbf_connection_name_row,
 )
 
 cdef struct names_context:
@@ -376,8 +378,81 @@ cdef int fill_causes(const uint32_t *rules, const uint32_t *leaves, Py_ssize_t r
     return 0
 
 
+def share_rows(CompiledRules compiled not None, bytes leaves not None, bytes base not None, list columns not None,
+               bytes pages not None):
+    """(shares, rules) of rows, as bytes of uint8 (gbf_shared) and uint32 a row, for rules about sharing.
+
+    Args:
+        pages: a byte a row: 1 where there is an Origin. The others are as for `decide_rows`. No row is a preflight.
+    Raises:
+        ValueError: sizes that do not fit each other.
+    """
+    cdef Py_ssize_t i, rows = len(leaves) // 4
+    cdef uint32_t words = compiled._rules.words, bit
+    cdef uint32_t *ends = compiled._rules.ends
+    cdef gbf_column given[GBF_COLUMNS_MAX]
+    cdef uint32_t count = <uint32_t>len(columns)
+    cdef bytes shares = PyBytes_FromStringAndSize(NULL, rows), rules = PyBytes_FromStringAndSize(NULL, 4 * rows)
+    cdef bytes owners = PyBytes_FromStringAndSize(NULL, 4 * rows), mask = bytes(bytearray(8 * words))
+    cdef uint64_t *owning = <uint64_t *>PyBytes_AS_STRING(mask)
+    cdef uint32_t *won = <uint32_t *>PyBytes_AS_STRING(rules)
+    cdef uint32_t *owned = <uint32_t *>PyBytes_AS_STRING(owners)
+    cdef uint8_t *shared = <uint8_t *>PyBytes_AS_STRING(shares)
+    cdef bytes classes, vectors
+    cdef const uint8_t *page = <const uint8_t *><const char *>pages
+    cdef const uint8_t *actions = compiled._share_actions
+    cdef const uint64_t *others = <const uint64_t *><const char *>base
+    cdef const uint32_t *numbers = <const uint32_t *><const char *>leaves
+    cdef int action
+    if len(leaves) % 4 or len(base) != 8 * words or count > GBF_COLUMNS_MAX or len(pages) != rows:
+        raise ValueError("columns do not fit the rules")
+    for i in range(count):
+        classes, vectors = columns[i]
+        if len(classes) != 4 * rows or len(vectors) % (8 * words):
+            raise ValueError("columns do not fit the rules")
+        given[i].classes = <const uint32_t *><const char *>classes
+        given[i].vectors = <const uint64_t *><const char *>vectors
+    for bit in range(ends[GBF_RECORD], ends[GBF_RESOURCE]):
+        if compiled._resource_flags[bit - ends[GBF_RECORD]] & OWNED:
+            owning[bit >> 6] |= <uint64_t>1 << (bit & 63)
+    with nogil:
+        gbf_columns_first(&compiled._rules, compiled._rules.enforced, ends[GBF_ADMIT], ends[GBF_SHARE], others,
+                          numbers, <uint64_t>rows, given, count, won)
+        gbf_columns_first(&compiled._rules, owning, ends[GBF_RECORD], ends[GBF_RESOURCE], others, numbers,
+                          <uint64_t>rows, given, count, owned)
+        for i in range(rows):
+            if won[i] == GBF_NONE:
+                shared[i] = GBF_SHARED_WITHHELD if page[i] and owned[i] != GBF_NONE else GBF_SHARED_NONE
+                continue
+            action = actions[won[i] - ends[GBF_ADMIT]]
+            if page[i] or action & ANYBODY or action == GBF_SHARED_REFUSED:
+                shared[i] = <uint8_t>(action & ~ANYBODY)
+            else:
+                shared[i], won[i] = GBF_SHARED_NONE, GBF_NONE
+    return shares, rules
+
+
+def rules_decision(CompiledRules compiled not None, str address, *, str sni=None, str ja4=None, headers=None,
+                   str method=None, str path=None, str mount="", str scheme=None):
+    """The Decision that rules alone give one request: for rows of columns that are decided one by one."""
+    cdef Request request
+    cdef const char *text
+    cdef size_t nbytes
+    cdef uint32_t leaf = GBF_NONE
+    start_request(&request)
+    request.sni, request.tls, request.headers = <PyObject *>sni, <PyObject *>ja4, <PyObject *>headers
+    request.method, request.path, request.mount = <PyObject *>method, <PyObject *>path, <PyObject *>mount
+    request.scheme = <PyObject *>scheme
+    if compiled.requests is not None:
+        request.wanted = compiled.requests.asks
+    if address is not None and gbf_ascii(address, &text, &nbytes):
+        leaf = gbf_rules_leaf(&compiled._rules, text, nbytes)
+    return decide_leaf(compiled, leaf, address, &request)
+
+
 def replay_rows(CompiledRules compiled not None, decisions, Py_ssize_t rows):
-    """(actions, rules, asns, causes, scores) of as many decisions, as bytes of uint8, uint32, uint32, uint8, float32.
+    """(actions, rules, asns, causes, scores, shares, share rules) of as many decisions, as bytes of uint8, uint32,
+    uint32, uint8, float32, uint8, uint32.
 
     Raises:
         RuntimeError: other rules than `compiled` made one of them.
@@ -387,6 +462,9 @@ def replay_rows(CompiledRules compiled not None, decisions, Py_ssize_t rows):
     cdef bytes asns = PyBytes_FromStringAndSize(NULL, 4 * rows)
     cdef bytes causes = PyBytes_FromStringAndSize(NULL, rows)
     cdef bytes scores = PyBytes_FromStringAndSize(NULL, 4 * rows)
+    cdef bytes shares = PyBytes_FromStringAndSize(NULL, rows), share_rules = PyBytes_FromStringAndSize(NULL, 4 * rows)
+    cdef uint8_t *shared = <uint8_t *>PyBytes_AS_STRING(shares)
+    cdef uint32_t *share_rule = <uint32_t *>PyBytes_AS_STRING(share_rules)
     cdef uint8_t *action = <uint8_t *>PyBytes_AS_STRING(actions)
     cdef uint32_t *rule = <uint32_t *>PyBytes_AS_STRING(rules)
     cdef uint32_t *asn = <uint32_t *>PyBytes_AS_STRING(asns)
@@ -402,10 +480,15 @@ def replay_rows(CompiledRules compiled not None, decisions, Py_ssize_t rows):
         action[i], cause[i], score[i] = d._action, d._cause, d._score
         rule[i] = d._rule if d._cause == GBF_CAUSE_RULE else GBF_NONE
         asn[i] = compiled._rules.leaves[d._leaf].asn if d._leaf != GBF_NONE else 0
+        shared[i], share_rule[i] = GBF_SHARED_NONE, GBF_NONE
+        if type(d) is SignalDecision:
+            shared[i] = <uint8_t>(<SignalDecision>d).shared()
+            if shared[i] != GBF_SHARED_NONE:
+                share_rule[i] = (<SignalDecision>d).share_rule_index()
         i += 1
     if i != rows:
         raise ValueError(f"{i} decisions for {rows} rows")
-    return actions, rules, asns, causes, scores
+    return actions, rules, asns, causes, scores, shares, share_rules
 
 
 cdef ConnectionTable signals_of(CompiledRules compiled):

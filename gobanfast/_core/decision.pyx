@@ -290,6 +290,21 @@ cdef class Decision:
         return ()
 
     @property
+    def share_matched(self):
+        """Ids of all enforced rules about sharing that matched, in decision order: the first decided."""
+        return ()
+
+    @property
+    def ungranted(self):
+        """What of a preflight its grant does not cover: "method" or "headers"; None: it covers all, or there is none."""
+        return None
+
+    @property
+    def resources(self):
+        """Which conditions on resources hold: positions in `rules.compile.share.resources`."""
+        return ()
+
+    @property
     def share_headers(self):
         """Header fields (name, value) of the response for the page that asked, in bytes; of a preflight those of the
         answer. () where nothing is granted."""
@@ -518,6 +533,26 @@ cdef class SignalDecision(Decision):
     def share_shadow(self):
         cdef uint32_t *ends = self._compiled._rules.ends
         return self.ids(self._compiled._rules.shadow, ends[GBF_ADMIT], min(self.share_rule_index(), ends[GBF_SHARE]))
+
+    @property
+    def share_matched(self):
+        cdef uint32_t *ends = self._compiled._rules.ends
+        return self.ids(self._compiled._rules.enforced, ends[GBF_ADMIT], ends[GBF_SHARE])
+
+    @property
+    def ungranted(self):
+        return self._answer if self._preflight and type(self._answer) is str else None
+
+    @property
+    def resources(self):
+        cdef const gbf_rules *rules = &self._compiled._rules
+        cdef uint32_t first = rules.ends[GBF_RECORD], end = rules.ends[GBF_RESOURCE]
+        cdef uint32_t rule = gbf_rules_first(rules, self._vector, rules.enforced, first, end)
+        found = []
+        while rule != GBF_NONE:
+            found.append(rule - first)
+            rule = gbf_rules_first(rules, self._vector, rules.enforced, rule + 1, end)
+        return tuple(found)
 
     @property
     def share_headers(self):

@@ -24,8 +24,8 @@ from gobanfast._core.native.http cimport (
     GBF_HEADERS_BAD_METHOD, GBF_HEADERS_BAD_PATH, GBF_HEADERS_BAD_VALUE, GBF_HEADERS_CASE, GBF_HEADERS_FINE,
     GBF_HEADERS_HTTP1, GBF_HEADERS_HTTP2, GBF_HEADERS_MOST, GBF_HEADERS_ORDER, GBF_HEADERS_PSEUDO, GBF_HEADERS_SECRET,
     GBF_HEADERS_SHAPED, GBF_HEADERS_TOO_MANY, GBF_HEADERS_UNKNOWN, GBF_HEADER_COOKIE, GBF_HEADER_FIELDS,
-    GBF_HEADER_HOST, GBF_HEADER_METHOD, GBF_HEADER_NO_SLOT, GBF_HEADER_PATH, GBF_HEADER_PROTOCOL, GBF_HEADER_SCHEME,
-    GBF_FINGERPRINT_BYTES, GBF_HEADER_SLOTS, GBF_HEADER_USER_AGENT, gbf_header_path, gbf_header_plan,
+    GBF_HEADER_HOST, GBF_HEADER_METHOD, GBF_HEADER_NO_SLOT, GBF_HEADER_ORIGIN, GBF_HEADER_PATH, GBF_HEADER_PROTOCOL,
+    GBF_HEADER_SCHEME, GBF_WRITE_NO, GBF_WRITE_UNKNOWN, GBF_WRITE_UNREAD, gbf_header_cross_write, GBF_FINGERPRINT_BYTES, GBF_HEADER_SLOTS, GBF_HEADER_USER_AGENT, gbf_header_path, gbf_header_plan,
     gbf_header_plan_build, gbf_header_plan_free, gbf_header_slot, gbf_header_slot_folded, gbf_header_tally,
     gbf_header_text, gbf_header_default_port, gbf_header_ua, gbf_headers, gbf_headers_add, gbf_headers_add_cgi,
     gbf_headers_fingerprint, gbf_headers_finish, gbf_headers_free, gbf_headers_set, gbf_headers_settle,
@@ -175,13 +175,22 @@ cdef class HeaderPlan:
         finally:
             gbf_headers_free(&scanned)
 
-    def signal(self, str name not None, headers, str method, str path, str http, /):
-        """(bytes or None, whether it is malformed): what a header, ":method", ":path", ":fingerprint" or
-        ":shape" comes to."""
+    def signal(self, str name not None, headers, str method, str path, str http, /, *, str scheme=None, str host=None):
+        """(bytes or None, whether it is malformed): what a header, ":method", ":path", ":fingerprint", ":shape",
+        ":origin", ":host" (the port that the scheme implies, a line feed and the host) or ":cross_origin_write" ("1",
+        "0"; None: not known) comes to. `scheme` and `host` are as for `Engine.decide`."""
         cdef gbf_headers scanned
         cdef uint32_t slot
+        cdef int write
         try:
-            scan_request(headers, method, path, http, &self._plan, &scanned, SHAPE)
+            scan_headers(headers, http, &self._plan, &scanned, SHAPE, NULL)
+            set_authority(scheme, host, &scanned)
+            set_target(method, path, None, &scanned)
+            if name == ":cross_origin_write":
+                write = gbf_header_cross_write(&scanned)
+                if write == GBF_WRITE_UNKNOWN or write == GBF_WRITE_UNREAD:
+                    return None, write == GBF_WRITE_UNREAD
+                return b"0" if write == GBF_WRITE_NO else b"1", False
             if name == ":method" or name == ":path":
                 slot = GBF_HEADER_METHOD if name == ":method" else GBF_HEADER_PATH
                 if scanned.tally.seen >> slot & 1:
@@ -192,6 +201,12 @@ cdef class HeaderPlan:
             if name == ":fingerprint" or name == ":shape":
                 hash_text = fingerprint_text(&scanned) if name == ":fingerprint" else shape_of(&scanned)
                 return None if hash_text is None else hash_text.encode(), False
+            if name == ":origin":
+                return slot_bytes(&scanned, GBF_HEADER_ORIGIN), False
+            if name == ":host":
+                text = slot_bytes(&scanned, GBF_HEADER_HOST)
+                port = b"%d" % scanned.default_port if scanned.default_port != 0 else b""
+                return None if text is None else port + b"\n" + text, False
             return slot_bytes(&scanned, self.slots[self.names.index(name)]), False
         finally:
             gbf_headers_free(&scanned)

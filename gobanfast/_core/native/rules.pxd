@@ -43,6 +43,7 @@ cdef extern from "rules/gbf_rules.h" nogil:
         uint64_t rule_count
     const uint64_t *gbf_rules_vector(const gbf_rules *r, uint32_t klass)
     uint32_t gbf_rules_next(const gbf_rules *r, const uint64_t *vector, const uint64_t *mask, uint32_t first)
+    uint32_t gbf_rules_leaf(const gbf_rules *r, const char *text, size_t n)
     uint32_t gbf_rules_first(const gbf_rules *r, const uint64_t *vector, const uint64_t *mask, uint32_t first,
                              uint32_t end)
     gbf_status gbf_rules_build(const gbf_rules_source *source, void **block, gbf_fault *fault)
@@ -71,6 +72,9 @@ cdef extern from "rules/gbf_columns.h" nogil:
     void gbf_columns_decide(const gbf_rules *r, const uint64_t *base, uint8_t unparsable, const uint32_t *leaves,
                             uint64_t n, const gbf_column *columns, uint32_t column_count, uint32_t *winners,
                             const gbf_rows *out)
+    void gbf_columns_first(const gbf_rules *r, const uint64_t *mask, uint32_t start, uint32_t end, const uint64_t *base,
+                           const uint32_t *leaves, uint64_t n, const gbf_column *columns, uint32_t column_count,
+                           uint32_t *out)
 
 
 cdef extern from "rules/gbf_connection.h" nogil:

@@ -105,18 +105,26 @@ int gbf_columns_fingerprints(gbf_classes *classes, const uint8_t *fingerprints, 
     return 1;
 }
 
-static uint32_t first_bit(const gbf_rules *r, const uint64_t *const *vectors, uint32_t count)
+/* First rule from `from` on and before `end` that `mask` and all vectors hold, or GBF_NONE. */
+static inline uint32_t first_of(uint32_t words, const uint64_t *mask, uint32_t from, uint32_t end,
+                                const uint64_t *const *vectors, uint32_t count)
 {
-    for (uint32_t w = 0; w < r->words; w++) {
-        uint64_t bits = r->enforced[w];
+    uint64_t keep = ~UINT64_C(0) << (from & 63);
+    for (uint32_t w = from >> 6; w < words; w++, keep = ~UINT64_C(0)) {
+        uint64_t bits = mask[w] & keep;
         for (uint32_t i = 0; i < count; i++)
             bits &= vectors[i][w];
         if (bits) {
             uint32_t rule = w * 64 + (uint32_t)__builtin_ctzll(bits);
-            return rule < r->ends[GBF_ADMIT] ? rule : GBF_NONE;
+            return rule < end ? rule : GBF_NONE;
         }
     }
     return GBF_NONE;
+}
+
+static uint32_t first_bit(const gbf_rules *r, const uint64_t *const *vectors, uint32_t count)
+{
+    return first_of(r->words, r->enforced, 0, r->ends[GBF_ADMIT], vectors, count);
 }
 
 static void decide_addresses(const gbf_rules *r, const uint64_t *base, uint8_t unparsable, const uint32_t *leaves,
@@ -164,5 +172,19 @@ void gbf_columns_decide(const gbf_rules *r, const uint64_t *base, uint8_t unpars
         out->rules[i] = rule;
         out->asns[i] = leaf->asn;
         out->actions[i] = rule != GBF_NONE ? r->actions[rule] : malformed ? unparsable : GBF_ALLOW;
+    }
+}
+
+void gbf_columns_first(const gbf_rules *r, const uint64_t *mask, uint32_t from, uint32_t end, const uint64_t *base,
+                       const uint32_t *leaves, uint64_t n, const gbf_column *columns, uint32_t column_count,
+                       uint32_t *out)
+{
+    const uint64_t *vectors[GBF_COLUMNS_MAX + 2];
+    vectors[0] = base;
+    for (uint64_t i = 0; i < n; i++) {
+        vectors[1] = gbf_rules_vector(r, leaves[i] == GBF_NONE ? GBF_CLASS_MALFORMED : r->leaves[leaves[i]].class);
+        for (uint32_t c = 0; c < column_count; c++)
+            vectors[c + 2] = columns[c].vectors + (uint64_t)columns[c].classes[i] * r->words;
+        out[i] = first_of(r->words, mask, from, end, vectors, column_count + 2);
     }
 }

@@ -54,4 +54,10 @@ void gbf_columns_decide(const gbf_rules *r, const uint64_t *base, uint8_t unpars
                         uint64_t n, const gbf_column *columns, uint32_t column_count, uint32_t *winners,
                         const gbf_rows *out);
 
+/* First rule from `from` on and before `end` that `mask` (words) and a row hold, or GBF_NONE, an item a row: for effects
+ * besides GBF_ADMIT. The other arguments are those of gbf_columns_decide(). */
+void gbf_columns_first(const gbf_rules *r, const uint64_t *mask, uint32_t from, uint32_t end, const uint64_t *base,
+                       const uint32_t *leaves, uint64_t n, const gbf_column *columns, uint32_t column_count,
+                       uint32_t *out);
+
 #endif
