@@ -16,7 +16,7 @@ SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key
 NAME = 256  # characters of a header's name
 DECIDED = (
     "action", "cause", "rule", "reason", "duration", "asn", "shadow", "logged", "ban", "expires", "score", "threshold",
-    "coverage", "fingerprint", "shape",
+    "coverage", "fingerprint", "shape", "share", "share_rule", "share_shadow", "preflight",
 )  # fmt: skip
 """What was decided: names of attributes, and of members of a line."""
 
@@ -59,6 +59,9 @@ def signals_of(
         "ja4": short("ja4", decision.ja4),
         "method": short("method", decision.method),
         "http": short("http", decision.http),
+        "scheme": short("scheme", decision.scheme),
+        "host": short("host", decision.host),
+        "origin": short("origin", decision.origin),
     }
     if hidden is None:
         message = None if hello is None else hello.message

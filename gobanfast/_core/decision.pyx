@@ -224,6 +224,11 @@ cdef class Decision:
         return None
 
     @property
+    def origin(self):
+        """The Origin of the page that asks, as it came; None without one, or where headers cannot be read."""
+        return None
+
+    @property
     def preflight(self):
         """Whether this is a browser's preflight of a resource that share rules are about."""
         return False
@@ -569,6 +574,19 @@ cdef class SignalDecision(Decision):
             return (<CompiledGrant>grant).response(slot_bytes(&scanned, GBF_HEADER_ORIGIN) or b"")
         finally:
             gbf_headers_free(&scanned)
+
+    @property
+    def origin(self):
+        cdef gbf_headers scanned
+        headers = self._headers if self._kept is None else self._kept
+        if not self._from_page or headers is None:
+            return None
+        try:
+            scan_headers(headers, self._http, &self._compiled.plan._plan, &scanned, SLOTS, NULL)
+            text = slot_bytes(&scanned, GBF_HEADER_ORIGIN)
+        finally:
+            gbf_headers_free(&scanned)
+        return None if text is None else text.decode("latin-1")
 
     @property
     def varies(self):

@@ -22,7 +22,8 @@ VERSION = 1
 KEEP = 16384  # bytes of memory up to which a request is queued as it is
 VALUE = 4096  # characters of a value in a line
 LINE = 16384  # bytes of a line
-FACTS = (*DECIDED, "compiled", "address", "sni", "ja4", "hello", "method", "http", "path", "mount")
+FACTS = (*DECIDED, "compiled", "address", "sni", "ja4", "hello", "method", "http", "path", "mount", "scheme", "host",
+         "origin")  # fmt: skip
 # What a line has at most: characters of a value, characters of all headers, bytes of a hello, ids of rules.
 LEVELS = ((VALUE, 12288, VALUE, 1000), (1024, 4096, 2048, 100), (256, 1024, 0, 20), (64, 0, 0, 4))
 # C1 controls and separators, which some readers take for the end of a line, and marks that turn text around.
@@ -61,7 +62,7 @@ def short_copy(decision: Any, headers: Headers | None, request_id: str | None) -
     cut: dict[str, int] = {}
     for name in FACTS:
         setattr(facts, name, getattr(decision, name, None))
-    for name in ("address", "sni", "path", "mount", "ja4", "method", "http"):
+    for name in ("address", "sni", "path", "mount", "ja4", "method", "http", "scheme", "host", "origin"):
         text = getattr(facts, name)
         if text is not None and len(text) > VALUE:
             cut[name], text = len(text), text[:VALUE]
@@ -91,7 +92,7 @@ def short_copy(decision: Any, headers: Headers | None, request_id: str | None) -
             room -= 144 + len(name) + len(value)
         if left_out:
             cut["headers"] = left_out
-    texts = [getattr(facts, name) for name in ("address", "sni", "path")]
+    texts = [getattr(facts, name) for name in ("address", "sni", "path", "host", "origin")]
     return facts, pairs, 1024 + weigh(pairs, (*texts, request_id), 1 << 20) + (0 if facts.hello is None else VALUE)  # type: ignore[attr-defined]
 
 
@@ -125,13 +126,14 @@ def members(
 
     signals = signals_of(decision, entry.headers, hidden, short, room, hello_bytes, cut)
     reason, request_id = short("reason", decision.reason), short("request", entry.request_id)
-    for name, found in (("shadow", decision.shadow), ("logged", decision.logged)):
+    listed = {name: getattr(decision, name) for name in ("shadow", "logged", "share_shadow")}
+    for name, found in listed.items():
         if len(found) > ids:
             cut[name] = len(found)
     if cut:
         signals["cut"] = cut
-    shown = {"reason": reason, "shadow": decision.shadow[:ids], "logged": decision.logged[:ids], "ban": ban,
-             "fingerprint": fingerprint}  # fmt: skip
+    shown = {"reason": reason, "ban": ban, "fingerprint": fingerprint}
+    shown |= {name: found[:ids] for name, found in listed.items()}
     return {
         "v": VERSION,
         "kind": "decision",

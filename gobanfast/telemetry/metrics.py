@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gobanfast._errors import GobanError
 from gobanfast._fork import watch_forks
+from gobanfast.telemetry.origins import MOST, WithheldOrigins
 from gobanfast.telemetry.shared import SharedCounters, Snapshot
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ PERIOD = 1.0  # seconds between snapshots for other workers
 TOP = 100  # AS numbers that have a label
 ASNS = 4096  # AS numbers counted apart in a worker
 RULES = 1000  # rules counted apart
+ORIGINS = 20  # withheld origins that have a label
 BUCKETS = (2.5e-7, 5e-7, 1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 1e-3, 1e-2)  # seconds
 SEPARATOR = "\t"
 
@@ -41,6 +43,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "sni_match": ("Requests banned by a rule with a condition on the server name.", ()),
     "gobanfast_decisions": ("Decisions by action and cause.", ("action", "cause")),
     "gobanfast_rule_decisions": ("Decisions by rule; for shadow and log rules, requests that match.", ("rule", "mode")),
+    "gobanfast_share": ("Answers to pages of other origins by what was shared, and the rule.", ("share", "rule")),
     "gobanfast_ban_changes": ("Changes of the ban table.", ("change",)),
     "gobanfast_reloads": ("Reloads of the rules files, by result.", ("result",)),
     "gobanfast_store_changes": ("Changes exchanged between the ban table and the store, by kind.", ("change",)),
@@ -79,6 +82,7 @@ class MeasuredEngine(Protocol):
     def snapshot(self) -> Any: ...
     def decided(self) -> dict[tuple[str, str], int]: ...
     def hits(self) -> dict[str, int]: ...
+    def shared(self) -> dict[tuple[str, str | None], int]: ...
     def status(self) -> dict[str, Any]: ...
 
 
@@ -88,6 +92,8 @@ class Metrics:
     Args:
         sync, log: store synchronisation and decision log of the engine, where configured.
         shared_file: a file for all workers of the host, see `SharedCounters`; None: this process only.
+    Attributes:
+        withheld: the origins from which answers were withheld most often; `observe` notes them.
     Forks: a child counts from zero and takes a slot of its own.
     """
 
@@ -138,7 +144,8 @@ class Metrics:
         atexit.unregister(self.close)
 
     def observe(self, decision: Decision, *, seconds: float | None = None) -> None:
-        """Counts what the engine does not: the AS of a ban, matches of shadow and log rules, and `seconds` it took.
+        """Counts what the engine does not: the AS of a ban, matches of shadow and log rules, origins from which answers
+        were withheld, and `seconds` it took.
 
         Cost: 0.2 us for a plain allow, 1 us for others.
         """
@@ -148,7 +155,9 @@ class Metrics:
             asn = "unknown" if decision.asn is None else f"AS{decision.asn}"
             with self._lock:
                 self._count(self._asns, asn if asn in self._asns or len(self._asns) < ASNS else "other")
-        for mode, rules in (("shadow", decision.shadow), ("log", decision.logged)):
+        if decision.share == "withheld" and decision.origin is not None:
+            self.withheld.note(decision.origin)
+        for mode, rules in (("shadow", decision.shadow), ("log", decision.logged), ("shadow", decision.share_shadow)):
             for rule in rules:
                 with self._lock:
                     self._count(self._own, SEPARATOR.join(("gobanfast_rule_decisions", rule, mode)))
@@ -205,6 +214,11 @@ class Metrics:
         for asn, count in self._labelled(total["asns"]).items():
             by_asn.add_metric((asn,), count)
         yield by_asn
+        text = f"Answers withheld since the start, by origin, at least: the {ORIGINS} most frequent origins."
+        origins = GaugeMetricFamily("gobanfast_withheld_origins", text, labels=("origin",))
+        for origin, count in sorted(total["origins"].items(), key=lambda item: (-item[1], item[0]))[:ORIGINS]:
+            origins.add_metric((origin,), count)
+        yield origins
         passed, sums = 0, []
         for bound, count in zip([*map(repr, BUCKETS), "+Inf"], total["times"], strict=True):
             passed += count
@@ -213,7 +227,7 @@ class Metrics:
         yield HistogramMetricFamily("gobanfast_decision_seconds", text, sums, total["seconds"])
 
     def total(self) -> Snapshot:
-        """The sum over all workers: counts, gauges, asns, times, seconds."""
+        """The sum over all workers: counts, gauges, asns, origins, times, seconds."""
         mine = self._snapshot()
         if self._shared is None:
             return mine
@@ -245,6 +259,7 @@ class Metrics:
         self._stop = threading.Event()
         self._thread = None
         self._asns: dict[str, int] = {}
+        self.withheld = WithheldOrigins()
         self._own: dict[str, int] = {}
         self._times = [0] * (len(BUCKETS) + 1)
         self._seconds = 0.0
@@ -267,7 +282,10 @@ class Metrics:
             asns, times, seconds = dict(self._asns), list(self._times), self._seconds
         gauges: dict[str, float] = {}
         self._measure(counts, gauges)
-        return {"counts": counts, "gauges": gauges, "asns": asns, "times": times, "seconds": seconds}
+        origins = {each.origin: each.count - each.over for each in self.withheld.top(MOST)}
+        return {
+            "counts": counts, "gauges": gauges, "asns": asns, "origins": origins, "times": times, "seconds": seconds,
+        }  # fmt: skip
 
     def _engine_counts(self) -> dict[str, int]:
         """What the engine itself counts; a child of fork inherits these."""
@@ -283,6 +301,10 @@ class Metrics:
             self._count(counts, SEPARATOR.join(("gobanfast_rule_decisions", shown, "enforce")), value)
             if rule in named:
                 self._count(counts, "sni_match", value)
+        shared = sorted(self.engine.shared().items(), key=lambda item: -item[1])
+        for place, ((share, by), value) in enumerate(shared):
+            shown = (by or "") if place < RULES else "other"
+            self._count(counts, SEPARATOR.join(("gobanfast_share", share, shown)), value)
         stats = self.engine.ban_table.stats()
         for change in ("added", "extended", "lifted", "ended", "refused", "evicted"):
             self._count(counts, SEPARATOR.join(("gobanfast_ban_changes", change)), stats[change])
@@ -377,9 +399,15 @@ def _add(one: Snapshot, two: Snapshot) -> Snapshot:
     return {
         "counts": _join(one.get("counts", {}), two.get("counts", {})),
         "asns": _join(one.get("asns", {}), two.get("asns", {})),
+        "origins": _most_frequent(_join(one.get("origins", {}), two.get("origins", {}))),
         "times": [a + b for a, b in zip(one.get("times") or [0] * 12, two.get("times") or [0] * 12, strict=True)],
         "seconds": one.get("seconds", 0.0) + two.get("seconds", 0.0),
     }
+
+
+def _most_frequent(origins: dict[str, int]) -> dict[str, int]:
+    """As many as one worker holds: those of workers that are gone take no more room."""
+    return dict(sorted(origins.items(), key=lambda item: (-item[1], item[0]))[:MOST])
 
 
 def _join(one: dict[str, Any], two: dict[str, Any]) -> dict[str, Any]:

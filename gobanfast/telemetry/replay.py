@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from gobanfast._core.decision import Decision
     from gobanfast.rules import Ruleset
 
-COMPARED = ("action", "rule", "reason", "asn", "fingerprint", "shape", "shadow", "logged")
+SHARING = ("share", "share_rule", "share_shadow", "preflight")
+COMPARED = ("action", "rule", "reason", "asn", "fingerprint", "shape", "shadow", "logged", *SHARING)
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,7 @@ def replay(line: dict[str, Any], ruleset: Ruleset) -> Replay:
     for name in ("method", "path", "http"):
         if signals[name] is not None:
             given[name] = signals[name]
-    if signals.get("mount"):
-        given["mount"] = signals["mount"]
+    given |= {name: signals[name] for name in ("mount", "scheme", "host") if signals.get(name)}
     if signals["headers"] is not None and signals["environ"]:
         given["headers"] = {_environ_name(name): value for name, value in signals["headers"]}
     elif signals["headers"] is not None:
@@ -106,14 +106,14 @@ def replay(line: dict[str, Any], ruleset: Ruleset) -> Replay:
     compared: tuple[str, ...] = COMPARED
     if cause in {"tracker", "score"}:
         notes.append(f"the state of the {cause} then is not in the log; compared is what the rules say")
-        compared = ("asn", "shadow", "logged")
+        compared = ("asn", "shadow", "logged", *SHARING)
         if cause == "score" and not line["score"] >= line["threshold"]:
             raise GobanError(f"decision {line['id']} says score {line['score']} under threshold {line['threshold']}")
     differences = {}
     for name in compared:
         now = getattr(decision, name)
         now = list(now) if isinstance(now, tuple) else now
-        if now != line[name]:
+        if name in line and now != line[name]:  # lines of earlier releases say nothing of sharing
             differences[name] = (line[name], now)
     return Replay(line, decision, differences, tuple(notes))
 

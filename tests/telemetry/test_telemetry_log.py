@@ -453,6 +453,72 @@ rules:
     assert "a=b" not in json.dumps(kept.lines)
 
 
+SHARING = """
+rules:
+  - {id: bad, when: {prefix: 198.51.100.0/24}, action: ban}
+share:
+  - {id: rebind, when: {not: {host: [api.example.com]}}, action: refuse}
+  - {id: app, when: {path: /api/**, origin: "https://app.example.com"}, action: grant, methods: [PUT]}
+  - {id: odd, when: {path: /api/**, origin: malformed}, action: withhold, mode: shadow}
+"""
+
+
+def test_what_is_shared_is_logged_and_decided_again(kept, fits):
+    """Withheld and refused answers are lines with the origin, shadow share rules too; grants alone are plain."""
+    engine, log = Engine(Ruleset.from_text(SHARING, source="rules.yaml")), DecisionLog(kept)
+    host, app = (b"host", b"api.example.com"), (b"origin", b"https://app.example.com")
+    asks = (b"access-control-request-method", b"PUT")
+    environ = {"HTTP_HOST": "evil.test", "REQUEST_METHOD": "GET", "PATH_INFO": "/api/x", "wsgi.url_scheme": "https"}
+    for request in (
+        {"headers": [host, app], "method": "GET"},
+        {"headers": [host, (b"origin", b"https://evil.test")], "method": "GET"},
+        {"headers": [host, (b"origin", b"no origin")], "method": "GET"},
+        {"headers": [host, (b"origin", b"https://evil.test"), asks], "method": "OPTIONS"},
+        {"headers": environ},
+        {"headers": [(b"host", b"proxied"), app], "method": "GET", "host": "api.example.com:80", "scheme": "http"},
+        {"headers": [(b"host", b"api.example.com"), app], "method": "GET", "host": "other.test", "scheme": "https"},
+    ):
+        given = request if request["headers"] is environ else {**request, "path": "/api/x"}
+        log.observe(engine.decide("192.0.2.1", **given))
+    assert log.flush(WAIT)
+    log.close()
+    again = Ruleset.from_text(SHARING, source="copy.yaml")
+
+    assert [
+        ("withheld", None, [], False, "https://evil.test"),
+        ("withheld", None, ["odd"], False, "no origin"),
+        ("withheld", None, [], True, "https://evil.test"),
+        ("refused", "rebind", [], False, None),
+        ("refused", "rebind", [], False, "https://app.example.com"),
+    ] == [
+        (line["share"], line["share_rule"], line["share_shadow"], line["preflight"], line["signals"]["origin"])
+        for line in kept.lines
+    ]
+    assert ("https", "other.test") == (kept.lines[3]["signals"]["scheme"], kept.lines[4]["signals"]["host"])
+    for line in kept.lines:
+        fits(line)
+        assert {} == replay(line, again).differences
+    changed = {**kept.lines[0], "share": "granted"}
+    assert {"share": ("granted", "withheld")} == replay(changed, again).differences
+    older = {name: value for name, value in kept.lines[0].items() if "share" not in name and name != "preflight"}
+    assert {} == replay(older, again).differences
+
+
+@pytest.mark.parametrize("origin", ["https://a" * 3000, "https://\x85.\xff", "x\u2028"])
+def test_an_origin_in_a_line_is_bounded_and_escaped(origin, kept, fits):
+    """Whatever a client sends as Origin: the line has one line, and at most 4,096 characters of it."""
+    engine, log = Engine(Ruleset.from_text(SHARING, source="rules.yaml")), DecisionLog(kept)
+    headers = [(b"host", b"api.example.com"), (b"origin", origin.encode())]
+    log.observe(engine.decide("192.0.2.1", headers=headers, method="GET", path="/api/x"))
+    assert log.flush(WAIT)
+    log.close()
+    (line,) = kept.lines
+
+    fits(line)
+    assert origin.encode().decode("latin-1").startswith(line["signals"]["origin"])
+    assert len(line["signals"]["origin"]) == min(len(origin.encode()), 4096)
+
+
 def test_finding_a_line(engine, tmp_path):
     """A line is found by its id; none, and a damaged one, are errors with the place."""
     path = tmp_path / "log.jsonl"

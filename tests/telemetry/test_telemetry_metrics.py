@@ -24,6 +24,7 @@ from gobanfast._core.ban_table import BanTable
 from gobanfast.stores import attach
 from gobanfast.telemetry.log import DecisionLog
 from gobanfast.telemetry.metrics import SEPARATOR, TOP, Metrics, _add
+from gobanfast.telemetry.origins import MOST
 from gobanfast.telemetry.shared import SLOT_BYTES, SharedCounters
 from stores_fakes import WAIT, eventually
 
@@ -61,6 +62,9 @@ class Counted:
 
     def hits(self):
         return dict(self.by_rule)
+
+    def shared(self):
+        return {("granted", "app"): 2, ("withheld", None): 3}
 
     def status(self):
         return {"content_hash": self.ruleset.content_hash, "stale": False, "reload": {"reloads": 2, "failures": 1}}
@@ -101,6 +105,8 @@ def test_counts_of_the_engine_are_exposed():
         'gobanfast_rule_decisions_total{mode="enforce",rule="spam"}': 3,
         'gobanfast_rule_decisions_total{mode="shadow",rule="google"}': 1,
         'gobanfast_rule_decisions_total{mode="log",rule="noted"}': 1,
+        'gobanfast_share_total{rule="app",share="granted"}': 2,
+        'gobanfast_share_total{rule="",share="withheld"}': 3,
         'gobanfast_ban_changes_total{change="added"}': 1,
         'gobanfast_reloads_total{result="failures"}': 1,
         "gobanfast_bans": 1,
@@ -147,6 +153,46 @@ def test_a_real_engine_is_measured(tmp_path):
     }
     assert expected == {series: seen.get(series) for series in expected}
     assert 0 < seen["gobanfast_tracker_fill"] < 0.01
+
+
+SHARING = """
+share:
+  - {id: app, when: {path: /api/**, origin: "https://app.example.com"}, action: grant}
+  - {id: none, when: {path: /x/**, origin: malformed}, action: refuse, mode: shadow}
+  - {id: x, when: {path: /x/**}, action: withhold}
+"""
+
+
+def test_what_is_shared_is_measured():
+    """By rule and without one, shadow share rules, and the origins from which answers are withheld."""
+    engine = Engine(Ruleset.from_text(SHARING))
+    metrics = Metrics(engine)
+    for origin, path, times in (("https://app.example.com", "/api/1", 2), ("https://evil.test", "/api/1", 3),
+                                ('j"unk', "/x/1", 1), ("https://evil.test", "/x/1", 1)):  # fmt: skip
+        for _ in range(times):
+            metrics.observe(engine.decide("192.0.2.1", headers=[(b"origin", origin.encode())], method="GET", path=path))
+    seen = exposed(metrics)
+
+    expected = {
+        'gobanfast_share_total{rule="app",share="granted"}': 2,
+        'gobanfast_share_total{rule="",share="withheld"}': 3,
+        'gobanfast_share_total{rule="x",share="withheld"}': 2,
+        'gobanfast_rule_decisions_total{mode="shadow",rule="none"}': 1,
+        'gobanfast_withheld_origins{origin="https://evil.test"}': 4,
+        'gobanfast_withheld_origins{origin="j\\"unk"}': 1,
+    }
+    assert expected == {series: seen.get(series) for series in expected}
+
+
+def test_withheld_origins_of_workers_are_summed_and_bounded():
+    """Sums over workers that are gone hold no more than one worker does, the most frequent."""
+    one = {"origins": {f"https://{i}.test": 100 - i for i in range(MOST)}}
+    other = {"origins": {f"https://{i}.test": 1000 + i for i in range(MOST - 1, 2 * MOST - 1)}}
+    both = _add(one, other)["origins"]
+
+    assert MOST == len(both)
+    assert 100 - (MOST - 1) + 1000 + MOST - 1 == both[f"https://{MOST - 1}.test"]
+    assert both.keys() >= other["origins"].keys()
 
 
 def test_before_anything_happened():
@@ -368,6 +414,7 @@ def full_metrics():
     for address in ("198.51.100.7", "8.8.8.8", "203.0.113.1", "1.1.1.1"):
         metrics.observe(engine.decide(address, sni="a.evil.example" if address == "1.1.1.1" else None), seconds=1e-6)
     engine.by_cause["tracker", "challenge"] = 1
+    metrics.withheld.note("https://evil.test")
     return metrics
 
 
