@@ -238,8 +238,8 @@ class Engine(EngineCore):
             ValueError: columns of different lengths, a header that is none, a fingerprint or shape that is none;
             TypeError: a column of another type.
         Cost: 3 to 30 ns a row for addresses, 40 to 100 ns more with names, 10 to 20 with fingerprints in bytes, 20 to
-            50 for every other column, and microseconds for each distinct value, and for each preflight. Columns of addresses, names and
-            fingerprints in bytes are read detached from the interpreter.
+            50 for every other column, and microseconds for each distinct value and for each preflight. Columns of
+            addresses, names and fingerprints in bytes are read detached from the interpreter.
         Source: csrc/DESIGN.md, "Columns".
         """
         from gobanfast.batch.columns import decide_columns

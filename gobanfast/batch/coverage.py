@@ -12,12 +12,21 @@ if TYPE_CHECKING:
     from gobanfast.rules.rule import Rule
     from gobanfast.rules.settings import Settings
 
+_OF_HEADERS = (":origin", ":host", ":cross_origin_write")  # conditions that read headers of other names
 CONNECTION = ":connection"  # server name and TLS hello: no access log holds them
 
 
 def required_signals(rule: Rule) -> frozenset[str]:
-    """Names of the signals that a rule requires besides the address."""
-    names = {test.name for test in rule.when.request_tests}
+    """Names of the signals that a rule requires besides the address; of one that says what a page may read also its
+    Origin."""
+    from gobanfast.rules.compile.request import COMPOSED
+
+    asked = {test.name for test in rule.when.request_tests}
+    names = {part for name in asked for part in (COMPOSED[name] if name in _OF_HEADERS else (name,))}
+    if ":cross_origin_write" in asked:
+        names.add(":method")
+    if rule.effect == "share" and rule.action != "refuse":
+        names.add("origin")
     if rule.when.on_connection:
         names.add(CONNECTION)
     return frozenset(names)

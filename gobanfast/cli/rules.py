@@ -246,6 +246,11 @@ def explain(
         "Decided by: allow rules, bans in force, the other rules in this order, trackers, score; else allow.\n"
         f"A signal that rules require and that cannot be read: {ruleset.unparsable} (unparsable)."
     )
+    if any(rule.effect == "share" for rule in ruleset.rules):
+        typer.echo(
+            "What pages of other origins may read is decided apart: refuse rules, then grant and withhold in this "
+            "order; what a grant or withhold rule is about, and no rule grants, is withheld."
+        )
 
 
 class Tool(StrEnum):
@@ -308,6 +313,9 @@ def _asks(when: Conditions) -> Iterator[str]:
     for field in fields(when):
         value = getattr(when, field.name)
         if value is None or field.name == "names":  # of the certificate, no condition
+            continue
+        if field.name == "negated":
+            yield f"not ({'; '.join(_asks(value))})"
             continue
         try:
             count = len(value)

@@ -1,4 +1,7 @@
-"""Differences between the decisions of two rulesets on the same requests, and the budget for them."""
+"""Differences between the decisions of two rulesets on the same requests, and the budget for them.
+
+A decision differs when what becomes of the request differs (action), or what is shared.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gobanfast._core.enums import RULE_DECISIONS
+from gobanfast._core.enums import RULE_DECISIONS, SHARED
 
 if TYPE_CHECKING:
     from gobanfast._core.decision import Decision
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 MOST_EXAMPLES = 20
 MOST_NETWORKS = 10_000  # ASes counted; later ones count as other
 _OTHER = -1
+NOT_SHARED = SHARED.index("withheld")  # and what comes after it
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +26,10 @@ class Budget:
     """How much new rules may change before they are refused, and on how much traffic that is judged.
 
     Attributes:
-        max_changed: part of the requests whose action may change.
-        actions: the same for single actions: part of the requests that may newly get it ({"ban": 0.01}).
+        max_changed: part of the requests whose action, or what is shared of them, may change.
+        actions: the same for single actions, and for `granted`, `withheld` and `refused`: part of the requests that may
+            newly get it ({"ban": 0.01}). What is newly withheld or refused counts like a new ban, because to the people
+            on that page it is one.
         requests: this many are compared, or
         seconds: as many as come in this time; what is reached first ends it. No request at all is no objection.
         sample: every n-th request is compared.
@@ -39,33 +45,52 @@ class Budget:
         fractions = {"max_changed": self.max_changed, **self.actions}
         if not all(0 <= part <= 1 for part in fractions.values()):
             raise ValueError(f"budget {fractions} has a number outside 0 to 1; write 0.05 for 5 %")
-        if self.actions.keys() - set(RULE_DECISIONS):
-            raise ValueError(f"budget for {', '.join(self.actions)}; actions are {', '.join(RULE_DECISIONS)}")
+        known = (*RULE_DECISIONS, *SHARED[1:])
+        if self.actions.keys() - set(known):
+            raise ValueError(f"budget for {', '.join(self.actions)}; actions are {', '.join(known)}")
         if self.requests < 1 or self.seconds <= 0 or self.sample < 1:
             raise ValueError("a budget is judged on at least one request, some seconds and every n-th request")
 
 
 class Differences:
-    """Counts of (old action, new action) over requests, and for those that differ the rules, ASes and some examples.
+    """Counts of (old action, new action) over requests, and of what is shared, and for those that differ the rules,
+    ASes and some examples.
 
     Not safe for threads; the caller has a lock.
     """
 
     def __init__(self) -> None:
         self.matrix: Counter[tuple[str, str]] = Counter()
+        self.shares: Counter[tuple[str, str]] = Counter()  # what is shared, where a share rule of either is about it
         self.rules: Counter[tuple[str | None, str | None]] = Counter()  # whose answers differ: (old rule, new rule)
+        self.share_rules: Counter[tuple[str | None, str | None]] = Counter()
         self.networks: Counter[int | None] = Counter()
-        self.moved = 0  # same action by another rule
+        self.newly: Counter[str] = Counter()  # what requests get that they did not
+        self.differing = 0  # requests with another action, or of which something else is shared
+        self.moved = 0  # the same by another rule
         self.examples: list[dict[str, Any]] = []
 
     def add(self, old: Decision, new: Decision, requests: int = 1) -> None:
         """Counts `requests` that the old rules answer with `old` and the new ones with `new`."""
         before, after = old.action, new.action
         self.matrix[before, after] += requests
-        if before == after:
-            self.moved += requests * (old.rule != new.rule)
+        shared, shares = old.share or "none", new.share or "none"
+        if old.share or new.share:
+            self.shares[shared, shares] += requests
+        if before == after and shared == shares:
+            self.moved += requests * ((old.rule, old.share_rule) != (new.rule, new.share_rule))
             return
-        self.rules[old.rule, new.rule] += requests
+        self.differing += requests
+        newly = set()
+        if before != after:
+            newly.add(after)
+            self.rules[old.rule, new.rule] += requests
+        if shared != shares:
+            newly.add(shares)
+            self.share_rules[old.share_rule, new.share_rule] += requests
+            if SHARED.index(new.share or "") >= max(NOT_SHARED, SHARED.index(old.share or "")):
+                newly.add("ban")
+        self.newly.update(dict.fromkeys(newly, requests))
         asn = old.asn
         if asn not in self.networks and len(self.networks) >= MOST_NETWORKS:
             asn = _OTHER
@@ -73,18 +98,14 @@ class Differences:
         if len(self.examples) < MOST_EXAMPLES:
             self.examples.append(
                 {"address": old.address, "sni": old.sni, "asn": old.asn, "old": before, "old_rule": old.rule,
-                 "new": after, "new_rule": new.rule, "path": old.path}
+                 "new": after, "new_rule": new.rule, "path": old.path, "origin": old.origin, "old_share": old.share,
+                 "old_share_rule": old.share_rule, "new_share": new.share, "new_share_rule": new.share_rule}
             )  # fmt: skip
 
     @property
     def compared(self) -> int:
         """Requests compared."""
         return self.matrix.total()
-
-    @property
-    def differing(self) -> int:
-        """Requests with another action."""
-        return sum(count for (old, new), count in self.matrix.items() if old != new)
 
     def over(self, budget: Budget) -> str | None:
         """What breaks the budget, in words; None when nothing does."""
@@ -95,7 +116,7 @@ class Differences:
             changed = self.differing / compared
             return f"{changed:.1%} of {compared} requests differ, the budget is {budget.max_changed:.1%}"
         for action, most in budget.actions.items():
-            newly = sum(count for (old, new), count in self.matrix.items() if new == action != old) / compared
+            newly = self.newly[action] / compared
             if newly > most:
                 return f"{newly:.1%} of {compared} requests newly get {action}, the budget is {most:.1%}"
         return None
@@ -107,7 +128,11 @@ class Differences:
             "differing": self.differing,
             "same_action_other_rule": self.moved,
             "actions": [{"old": old, "new": new, "requests": n} for (old, new), n in self.matrix.most_common()],
+            "shares": [{"old": old, "new": new, "requests": n} for (old, new), n in self.shares.most_common()],
             "rules": [{"old": old, "new": new, "requests": n} for (old, new), n in self.rules.most_common(50)],
+            "share_rules": [
+                {"old": old, "new": new, "requests": n} for (old, new), n in self.share_rules.most_common(50)
+            ],
             "networks": [
                 {"asn": "other" if asn == _OTHER else asn, "requests": n} for asn, n in self.networks.most_common(50)
             ],
@@ -121,16 +146,26 @@ class Differences:
         yield f"{self.differing} of {compared} requests differ ({part:.1%})"
         if self.moved:
             yield f"{self.moved} have the same action by another rule"
-        for (old, new), count in self.matrix.most_common():
-            if old != new:
-                yield f"  {old} -> {new}: {count}"
-        for (before, after), count in self.rules.most_common(10):
-            yield f"  rule {before or '-'} -> {after or '-'}: {count}"
+        for what, matrix in (("", self.matrix), ("share ", self.shares)):
+            for (old, new), count in matrix.most_common():
+                if old != new:
+                    yield f"  {what}{old} -> {new}: {count}"
+        for what, rules in (("rule", self.rules), ("share rule", self.share_rules)):
+            for (before, after), count in rules.most_common(10):
+                yield f"  {what} {before or '-'} -> {after or '-'}: {count}"
         for asn, count in self.networks.most_common(5):
             yield f"  {'AS unknown' if asn is None else 'other ASes' if asn == _OTHER else f'AS{asn}'}: {count}"
         for example in self.examples[:5]:
             sni = "".join(f" {example[name]}" for name in ("sni", "path") if example[name])
-            change = (
-                f"{example['old']} ({example['old_rule'] or '-'}) -> {example['new']} ({example['new_rule'] or '-'})"
-            )
-            yield f"  for example {example['address']}{sni}: {change}"
+            change = ", ".join(_changed(example))
+            page = "" if example["origin"] is None else f" from {example['origin'][:80]!r}"
+            yield f"  for example {example['address']}{sni}{page}: {change}"
+
+
+def _changed(example: Mapping[str, Any]) -> Iterator[str]:
+    """What differs in an example: the action, what is shared, or both."""
+    for what, kind in (("", ""), ("share ", "_share")):
+        old, new = example[f"old{kind}"] or "none", example[f"new{kind}"] or "none"
+        rules = [example[f"{side}{kind}_rule"] or "-" for side in ("old", "new")]
+        if old != new:
+            yield f"{what}{old} ({rules[0]}) -> {new} ({rules[1]})"

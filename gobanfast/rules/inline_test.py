@@ -9,6 +9,7 @@ from gobanfast._dataclass import dataclass
 from gobanfast._errors import Problem
 
 if TYPE_CHECKING:
+    from gobanfast._core.decision import Decision
     from gobanfast._core.engine_core import EngineCore
 
 Expected = Literal["allow", "challenge", "ban"]
@@ -59,8 +60,18 @@ def run(cases: Iterable[Case], engine: EngineCore) -> list[Problem]:
             expected = case.rule if case.expect is None else None
             wrong = _unlike(case.share, decision.share or "none", expected, decision.share_rule)
             if wrong:
-                problems.append(_failed(case, wrong, "explain tells which share rules match"))
+                matched = ", ".join(decision.share_matched) or "none"
+                problems.append(_failed(case, wrong, f"share rules that match, in order: {matched}{_besides(decision)}"))
     return problems
+
+
+def _besides(decision: Decision) -> str:
+    """What else decides about sharing, where the rules that match do not say it."""
+    if decision.ungranted is not None:
+        return f"; the grant does not cover the {decision.ungranted} of the preflight"
+    if decision.share is None and decision.share_matched:
+        return "; the test has no origin"
+    return "; other rules own the resource" if decision.share == "withheld" and not decision.share_matched else ""
 
 
 def _unlike(expected: str, found: str, rule: str | None, by: str | None) -> str | None:

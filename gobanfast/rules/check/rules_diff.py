@@ -7,13 +7,13 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from gobanfast._values import duration_text
-from gobanfast.rules.rule import Conditions, NameList, PrefixList, Rule
+from gobanfast.rules.rule import Conditions, Grant, HeaderTest, NameList, PrefixList, Rule
 
 if TYPE_CHECKING:
     from gobanfast.rules.ruleset import Ruleset
 
 _DURATIONS = ("duration", "window", "baseline", "memory", "cap")
-_FACTS = ("action", "mode", "duration", "key", "priority", "reason", "weigh")
+_FACTS = ("effect", "action", "mode", "duration", "key", "priority", "reason", "weigh")
 _SHOWN = 3  # entries of a list that are named
 
 
@@ -78,8 +78,36 @@ def _of_rule(old: Rule, new: Rule) -> Iterator[str]:
         if name == "duration":
             was, now = (_lasts(rule) for rule in (old, new))
         yield f"{name} {was} -> {now}"
+    yield from _of_conditions("", old.when, new.when)
+    yield from _of_grants(old.grant, new.grant)
+
+
+def _of_conditions(place: str, old: Conditions, new: Conditions) -> Iterator[str]:
     for field in fields(Conditions):
-        yield from _of_lists(field.name, getattr(old.when, field.name), getattr(new.when, field.name))
+        was, now = getattr(old, field.name), getattr(new, field.name)
+        if field.name == "negated":
+            if was != now:
+                yield from _of_conditions("not ", was or Conditions(), now or Conditions())
+        else:
+            yield from _of_lists(place + field.name, was, now)
+
+
+def _of_grants(old: Grant | None, new: Grant | None) -> Iterator[str]:
+    """What one grants and the other does not; nothing where one of them is no grant, which its action says."""
+    if old is None or new is None:
+        return
+    for field in fields(Grant):
+        was, now = getattr(old, field.name), getattr(new, field.name)
+        if isinstance(was, tuple):
+            yield from _of_lists(field.name, was, now)
+        elif was != now:
+            yield f"{field.name} {_granted(was)} -> {_granted(now)}"
+
+
+def _granted(value: bool | int | None) -> str:
+    if value is None:
+        return "the browser's"
+    return str(value).lower() if isinstance(value, bool) else duration_text(value)
 
 
 def _lasts(rule: Rule) -> str:
@@ -146,4 +174,13 @@ def _text(entry: Any) -> str:
         return f"{address}/{entry[1] if ':' in address else entry[1] - 96}"
     if isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], int):
         return f"AS{entry[0]}" if entry[0] == entry[1] else f"AS{entry[0]}-{entry[1]}"
+    if isinstance(entry, HeaderTest):
+        return _test(entry)
     return str(getattr(entry, "regex", entry))
+
+
+def _test(test: HeaderTest) -> str:
+    """A test on a header or the path, as people write it."""
+    name = test.name.removeprefix(":")
+    texts = ", ".join((*test.values, *test.words))
+    return f"{name}: {texts}" if test.operator == "equals" else f"{name} {test.operator}: {texts}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from gobanfast.rules.text.schema import RulesFile, SetModel
+from gobanfast.rules.text.schema import GRANTED, NO_REQUEST, RulesFile, SetModel
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -25,11 +25,23 @@ def json_schema() -> dict[str, Any]:
     definitions = made["$defs"]
     for name in ("PrefixList", "NameList"):  # what a file is read into
         definitions.pop(name, None)
-    definitions["When"]["minProperties"] = 1
-    definitions["RuleModel"]["properties"]["when"] = {
-        "anyOf": [{"const": "any"}, {"$ref": "#/$defs/When"}],
-        "description": "the conditions, all of which must hold; any: always",
-    }
+    definitions["When"]["minProperties"] = definitions["Not"]["minProperties"] = 1
+    definitions["Not"]["properties"]["header"]["maxProperties"] = 1
+    for model in ("RuleModel", "ShareRuleModel"):
+        definitions[model]["properties"]["when"] = {
+            "anyOf": [{"const": "any"}, {"$ref": "#/$defs/When"}],
+            "description": "the conditions, all of which must hold; any: always",
+        }
+    share = definitions["ShareRuleModel"]
+    given = sorted(name for name in share["properties"] if name in GRANTED)
+    share["if"] = {"properties": {"action": {"const": "grant"}}}
+    share["else"] = {"properties": dict.fromkeys(given, False)}
+    case = definitions["CaseModel"]
+    said = [name for name in case["properties"] if name not in NO_REQUEST]
+    case["allOf"] = [
+        {"anyOf": [{"required": ["expect"]}, {"required": ["share"]}]},
+        {"anyOf": [{"required": [name]} for name in said]},
+    ]
     root = definitions.pop("RulesFile")
     properties = root["properties"]
     properties["sets"] = {

@@ -251,6 +251,13 @@ class RuleModel(Model):
         )  # fmt: skip
 
 
+GRANTED = frozenset({
+    "credentials", "methods", "headers", "expose", "max_age", "trace_headers", "dangerously_allow_insecure",
+    "dangerously_allow_public_suffix",
+})  # fmt: skip
+"""Keys of a share rule that say what is granted."""
+
+
 class ShareRuleModel(Model):
     """One entry of `share:`."""
 
@@ -271,7 +278,7 @@ class ShareRuleModel(Model):
 
     @model_validator(mode="after")
     def only_grants_give(self) -> ShareRuleModel:
-        given = sorted(self.model_fields_set - {"id", "when", "action", "priority", "mode", "reason"})
+        given = sorted(self.model_fields_set & GRANTED)
         if self.action != "grant" and given:
             raise model_error(f"'{given[0]}' on action '{self.action}', which gives nothing; remove it, or write grant")
         return self
@@ -310,6 +317,10 @@ def raw_headers(value: Any) -> list[tuple[str, str]]:
     return pairs
 
 
+NO_REQUEST = frozenset({"expect", "share", "rule", "mount", "scheme"})
+"""Keys of a test that say nothing of a request, or not enough."""
+
+
 class CaseModel(Model):
     """One entry of `tests:`."""
 
@@ -338,7 +349,7 @@ class CaseModel(Model):
 
     @model_validator(mode="after")
     def has_request(self) -> CaseModel:
-        if not self.model_fields_set - {"expect", "share", "rule", "mount", "scheme"}:
+        if not self.model_fields_set - NO_REQUEST:
             text = "test describes no request; give it an address, sni, ja4, headers, method, path or origin"
             raise model_error(text)
         if self.expect is None and self.share is None:
