@@ -54,6 +54,13 @@ class Reason(NamedTuple):
     reason: str | None
 
 
+class Share(NamedTuple):
+    """What a page of another origin could do (`Decision.share`), and the rule that says so; None: no rule grants it."""
+
+    share: str
+    rule: str | None
+
+
 class Stopped(NamedTuple):
     """A client at a tracker's limit: the lines that the tracker, or the ban it made, refused or challenged, and when
     the first of them was (Unix seconds)."""
@@ -80,7 +87,7 @@ class Scan:
             starts at 0.
         mount: prefix under which clients reach the application, as for `Engine.decide`.
         out: takes one JSON object per decided line: address, action, rule, asn, reason, shadow, logged, file, line;
-            of a replay cause and time as well.
+            where a share rule is about it share, share_rule, share_shadow; of a replay cause and time as well.
     Cost: per line about 0.4 us beside reading, some microseconds where requests are read; memory for MOST_CLIENTS
         clients and one decision per leaf met.
     """
@@ -204,6 +211,16 @@ class Scan:
         """Lines per rule with action log that matched; `action` is the one that stood."""
         return self._tallies(lambda decision: decision.logged)
 
+    def by_share(self) -> list[Tally[Share]]:
+        """Lines per what was shared and the share rule, most first; `action` is what became of the request."""
+        return self._tallies(
+            lambda decision: [] if decision.share is None else [Share(decision.share, decision.share_rule)]
+        )
+
+    def by_share_shadow(self) -> list[Tally[str]]:
+        """Lines per shadow share rule that would have decided; `action` is what stood: what was shared, or "none"."""
+        return self._tallies(lambda decision: decision.share_shadow, lambda decision: decision.share or "none")
+
     def top_clients(self, most: int) -> Iterator[tuple[str, Decision, int]]:
         """(address, decision, lines) of the `most` busiest clients of every action, most lines first.
 
@@ -245,12 +262,14 @@ class Scan:
         """Distinct clients that each tracker stopped; of a replay."""
         return Counter(tracker for tracker, _ in self._stopped)
 
-    def _tallies(self, keys: Callable[[Decision], Iterable[Key]]) -> list[Tally[Key]]:
+    def _tallies(
+        self, keys: Callable[[Decision], Iterable[Key]], stood: Callable[[Decision], str] = lambda made: made.action
+    ) -> list[Tally[Key]]:
         counts: Counter[tuple[Key, str]] = Counter()
         for leaf, lines in self._leaves.items():
             decision = self._decisions[leaf]
             for key in keys(decision):
-                counts[key, decision.action] += lines
+                counts[key, stood(decision)] += lines
         return [Tally(key, action, lines) for (key, action), lines in counts.most_common()]
 
     def _count(self, chunk: Chunk, source: str) -> None:
@@ -330,7 +349,7 @@ class Scan:
         """Counts a decision on a request; returns what stands for it."""
         key = (
             decision.action, decision.rule, decision.cause, decision.asn, decision.reason, decision.shadow,
-            decision.logged,
+            decision.logged, decision.share, decision.share_rule, decision.share_shadow,
         )  # fmt: skip
         self._decisions.setdefault(key, decision)
         self._leaves[key] += 1
@@ -385,4 +404,8 @@ def _tail(decision: Decision) -> str:
         "shadow": decision.shadow,
         "logged": decision.logged,
     }
+    if decision.share is not None or decision.share_shadow:
+        members |= {
+            "share": decision.share, "share_rule": decision.share_rule, "share_shadow": decision.share_shadow,
+        }  # fmt: skip
     return json.dumps(members)[1:-1]

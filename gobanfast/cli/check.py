@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,9 +13,12 @@ from gobanfast.cli.common import (
     AsJson,
     Asn,
     Header,
+    Host,
     Ja4,
     Method,
     Mount,
+    Origin,
+    Scheme,
     Sni,
     StoreUri,
     UrlPath,
@@ -34,6 +37,9 @@ from gobanfast.cli.common import (
     unjudged_text,
 )
 
+if TYPE_CHECKING:
+    from gobanfast._core.decision import Decision
+
 
 def check(
     addresses: Annotated[list[str], typer.Argument(metavar="ADDRESS...", help="IPv4 or IPv6 addresses.")],
@@ -50,12 +56,15 @@ def check(
     method: Method = None,
     path: UrlPath = None,
     mount: Mount = "",
+    origin: Origin = None,
+    host: Host = None,
+    scheme: Scheme = None,
     store: StoreUri = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the network of each address and the decision of the rules; with --store also of the stored bans."""
     refuse_malformed(addresses)
-    said = request_signals(sni, ja4, header, method, path, mount)
+    said = request_signals(sni, ja4, header, method, path, mount, origin=origin, host=host, scheme=scheme)
     if said and rules is None:
         option = {"headers": "header"}.get(next(iter(said)), next(iter(said)))
         raise typer.BadParameter(f"--{option} needs --rules: no condition uses it")
@@ -82,7 +91,9 @@ def check(
             typer.echo(json.dumps(members(decision, networks) | {"unjudged": unsaid, "not_asked": unasked}))
         return
     columns = ["address", "action", "rule", "network", "reason"]
-    if any(decision.shadow for decision in decisions):
+    if any(decision.share for decision in decisions):
+        columns.append("share")
+    if any(decision.shadow or decision.share_shadow for decision in decisions):
         columns.append("shadow")
     if any(decision.logged for decision in decisions):
         columns.append("logged")
@@ -97,7 +108,8 @@ def check(
                     f"ban of {decision.ban}" if decision.cause == "ban" else decision.rule or "-",
                     network(decision.asn, networks),
                     decision.reason or "",
-                    *([" ".join(decision.shadow)] if "shadow" in columns else []),
+                    *([_shared(decision)] if "share" in columns else []),
+                    *([" ".join((*decision.shadow, *decision.share_shadow))] if "shadow" in columns else []),
                     *([" ".join(decision.logged)] if "logged" in columns else []),
                 ]
                 for decision in decisions
@@ -108,6 +120,12 @@ def check(
         typer.echo(unjudged_text(unsaid))
     if unasked:
         typer.echo(unasked_text(unasked, store))
+
+
+def _shared(decision: Decision) -> str:
+    """What is shared, and by which rule."""
+    by = "no rule" if decision.share_rule is None else decision.share_rule
+    return "-" if decision.share is None else f"{decision.share} ({by})"
 
 
 def refuse_malformed(addresses: list[str]) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gobanfast.rules import Ruleset
     from gobanfast.stores import Store
 
+SCHEMES = ("http", "https", "ws", "wss")
 MOST_IDS = 10  # of rules, in one line
 
 Rules = Annotated[Path, typer.Option("--rules", "-r", exists=True, dir_okay=False, help="Rules to decide by (YAML).")]
@@ -48,6 +49,15 @@ Sni = Annotated[str | None, typer.Option("--sni", metavar="NAME", help="Server n
 Ja4 = Annotated[str | None, typer.Option("--ja4", help="JA4 of the connection, as reported by a proxy.")]
 Header = Annotated[
     list[str] | None, typer.Option("--header", metavar="'NAME: VALUE'", help="A header of the request; repeatable.")
+]
+Origin = Annotated[
+    str | None, typer.Option("--origin", metavar="ORIGIN", help="Of the page that asks: https://app.example.com.")
+]
+Host = Annotated[
+    str | None, typer.Option("--host", metavar="HOST[:PORT]", help="Host of the request, short for a header.")
+]
+Scheme = Annotated[
+    str | None, typer.Option("--scheme", metavar="SCHEME", help="http, https, ws or wss: the default port of the host.")
 ]
 Method = Annotated[str | None, typer.Option("--method", help="Method of the request.")]
 UrlPath = Annotated[str | None, typer.Option("--path", help="Path of the request.")]
@@ -120,16 +130,28 @@ def output() -> Console:
 
 
 def request_signals(
-    sni: str | None, ja4: str | None, headers: list[str] | None, method: str | None, path: str | None, mount: str = ""
-) -> dict[str, Any]:
-    """Signals from options, as keyword arguments of `Engine.peek`. Headers are unknown unless one is given."""
+    sni: str | None, ja4: str | None, headers: list[str] | None, method: str | None, path: str | None, mount: str = "",
+    *, origin: str | None = None, host: str | None = None, scheme: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Signals from options, as keyword arguments of `Engine.peek`. Headers are unknown unless one is given; then, and
+    with an origin or a host, all others are absent."""
+    if scheme is not None and scheme not in SCHEMES:
+        raise typer.BadParameter(f"--scheme {scheme!r} is not one of {', '.join(SCHEMES)}")
     if path is not None and path != "*" and not read_target(path).startswith("/"):
         raise typer.BadParameter(f"--path {path!r} is no path; write /{path}")
     if method is not None and method.islower():
         raise typer.BadParameter(f"--method {method!r} is in lower case, and methods are not; write {method.upper()}")
     given: dict[str, Any] = {"sni": sni, "ja4": ja4, "method": method, "path": path, "mount": mount or None}
-    if headers:
-        given["headers"] = [_pair(text) for text in headers]
+    pairs = [_pair(text) for text in headers or ()]
+    names = [name.lower() for name, _ in pairs]
+    for name, value in (("origin", origin), ("host", host)):
+        if value is not None:
+            if name.encode() in names:
+                raise typer.BadParameter(f"--{name} and --header '{name}: ...' say the same; give one of them")
+            pairs.append((name.encode(), value.encode()))
+    if pairs:
+        given["headers"] = pairs
+    given["scheme"] = scheme
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -253,7 +275,8 @@ def unjudged(engine: Engine, said: Mapping[str, object], *decisions: Decision) -
             return not connection and "headers" not in said
         return options.get(name, "headers") not in said
 
-    matched = {name for found in decisions for name in (found.rule, *found.shadow, *found.logged)}
+    matched = {name for found in decisions for name in (
+        found.rule, *found.shadow, *found.logged, *found.share_matched, *found.share_shadow)}  # fmt: skip
     rules = (rule for rule in engine.ruleset.rules if rule.mode != "off" and rule.id not in matched)
     return [rule.id for rule in rules if any(map(lacks, required_signals(rule)))]
 
@@ -398,7 +421,15 @@ class App(typer.Typer):
 
 
 def members(decision: Decision, table: AsnTable) -> dict[str, object]:
-    """A decision as JSON members, in the order the decision log has them."""
+    """A decision as JSON members, in the order the decision log has them; on sharing where rules are about it."""
+    sharing = {
+        "share": decision.share,
+        "share_rule": decision.share_rule,
+        "share_shadow": list(decision.share_shadow),
+        "preflight": decision.preflight,
+        "varies": list(decision.varies),
+    }
+    shares = any(rule.effect == "share" for rule in decision.compiled.rules)
     return {
         "address": decision.address,
         "action": decision.action,
@@ -410,4 +441,5 @@ def members(decision: Decision, table: AsnTable) -> dict[str, object]:
         "logged": list(decision.logged),
         "cause": decision.cause,
         "ban": decision.ban,
+        **(sharing if shares else {}),
     }

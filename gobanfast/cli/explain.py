@@ -15,10 +15,13 @@ from gobanfast.cli.common import (
     AsJson,
     Asn,
     Header,
+    Host,
     Ja4,
     Method,
     Mount,
+    Origin,
     Rules,
+    Scheme,
     Sni,
     StoreUri,
     UrlPath,
@@ -49,6 +52,9 @@ def explain(
     method: Method = None,
     path: UrlPath = None,
     mount: Mount = "",
+    origin: Origin = None,
+    host: Host = None,
+    scheme: Scheme = None,
     store: StoreUri = None,
     log: Annotated[
         Path | None, typer.Option("--log", help="Decision log that holds the decision, plain or gzip; - is stdin.")
@@ -65,7 +71,7 @@ def explain(
     With --store the stored bans are asked too. With --log and --id: decide a logged decision again, by the rules of
     that time, which may be in --rules-dir; status 1 if it comes out otherwise, or if the rules have changed since.
     """
-    said = request_signals(sni, ja4, header, method, path, mount)
+    said = request_signals(sni, ja4, header, method, path, mount, origin=origin, host=host, scheme=scheme)
     if address is not None and log is None and id is None:
         refuse_malformed([address])
         networks = load_asn(asn)

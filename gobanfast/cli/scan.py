@@ -217,6 +217,19 @@ def _print(
             console.print()
             rows = [(key, coloured(action), f"{lines:,}", percent(lines, total)) for key, action, lines in tallies]
             console.print(table(title, ["rule", "what happened instead", "lines", "percent"], rows))
+    if scanned.by_share():
+        console.print()
+        rows = [
+            (key.share, key.rule or "no rule grants it", coloured(action), f"{lines:,}", percent(lines, total))
+            for key, action, lines in scanned.by_share()
+        ]
+        title = "Pages of other origins: what they could read"
+        console.print(table(title, ["share", "rule", "what became of the request", "lines", "percent"], rows))
+    if scanned.by_share_shadow():
+        console.print()
+        rows = [(key, stood, f"{lines:,}", percent(lines, total)) for key, stood, lines in scanned.by_share_shadow()]
+        title = "Shadow share rules: matched, but only watched"
+        console.print(table(title, ["rule", "what was shared instead", "lines", "percent"], rows))
     if scanned.bad:
         console.print(f"\n[bold]{scanned.bad:,} lines without a usable address[/bold], the first of them:")
         for fault in scanned.faults:
@@ -317,6 +330,13 @@ def _members(
             for key, action, lines in scanned.by_asn()
         ],
         "shadow": [{"rule": key, "action": action, "lines": lines} for key, action, lines in scanned.by_shadow()],
+        "share": [
+            {"share": key.share, "rule": key.rule, "action": action, "lines": lines}
+            for key, action, lines in scanned.by_share()
+        ],
+        "share_shadow": [
+            {"rule": key, "share": stood, "lines": lines} for key, stood, lines in scanned.by_share_shadow()
+        ],
         "logged": [{"rule": key, "action": action, "lines": lines} for key, action, lines in scanned.by_logged()],
         "clients": [
             {"address": address, "action": decision.action, "rule": decision.rule, "asn": decision.asn, "lines": lines}

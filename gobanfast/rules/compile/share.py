@@ -39,6 +39,21 @@ def resources(rules: Iterable[Rule]) -> tuple[tuple[Rule, ...], bytes]:
     return made, bytes(found.values())
 
 
+def about(rules: Iterable[Rule], numbers: Iterable[int]) -> list[tuple[Rule, int]]:
+    """The enforced share rules that are about a resource, and their flags, by the positions in `resources` of the
+    conditions that hold of it."""
+    rules = tuple(rules)
+    made, _ = resources(rules)
+    held = {made[number].when for number in numbers}
+    found = []
+    for rule in rules:
+        if rule.effect == "share" and rule.mode == "enforce" and _of_resource(rule.when) in held:
+            flags = (OWNED if rule.action != "refuse" else 0) | _varies(rule.when)
+            if flags:
+                found.append((rule, flags))
+    return found
+
+
 def _varies(when: Conditions) -> int:
     """The request headers by which pages that ask are told apart."""
     flags = 0
