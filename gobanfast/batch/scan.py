@@ -152,6 +152,11 @@ class Scan:
         return self._engine.compiled.requests is not None
 
     @property
+    def asks_sharing(self) -> bool:
+        """Whether some rule is about sharing."""
+        return any(rule.effect == "share" for rule in self._engine.compiled.rules)
+
+    @property
     def clients(self) -> int:
         """Distinct client addresses, as written; of those still counted when not `clients_exact`."""
         return len(self._clients)

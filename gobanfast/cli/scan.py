@@ -219,17 +219,17 @@ def _print(
             console.print(table(title, ["rule", "what happened instead", "lines", "percent"], rows))
     if scanned.by_share():
         console.print()
-        rows = [
+        shares = [
             (key.share, key.rule or "no rule grants it", coloured(action), f"{lines:,}", percent(lines, total))
             for key, action, lines in scanned.by_share()
         ]
         title = "Pages of other origins: what they could read"
-        console.print(table(title, ["share", "rule", "what became of the request", "lines", "percent"], rows))
+        console.print(table(title, ["share", "rule", "what became of the request", "lines", "percent"], shares))
     if scanned.by_share_shadow():
         console.print()
-        rows = [(key, stood, f"{lines:,}", percent(lines, total)) for key, stood, lines in scanned.by_share_shadow()]
+        watched = [(key, stood, f"{lines:,}", percent(lines, total)) for key, stood, lines in scanned.by_share_shadow()]
         title = "Shadow share rules: matched, but only watched"
-        console.print(table(title, ["rule", "what was shared instead", "lines", "percent"], rows))
+        console.print(table(title, ["rule", "what was shared instead", "lines", "percent"], watched))
     if scanned.bad:
         console.print(f"\n[bold]{scanned.bad:,} lines without a usable address[/bold], the first of them:")
         for fault in scanned.faults:
@@ -330,13 +330,6 @@ def _members(
             for key, action, lines in scanned.by_asn()
         ],
         "shadow": [{"rule": key, "action": action, "lines": lines} for key, action, lines in scanned.by_shadow()],
-        "share": [
-            {"share": key.share, "rule": key.rule, "action": action, "lines": lines}
-            for key, action, lines in scanned.by_share()
-        ],
-        "share_shadow": [
-            {"rule": key, "share": stood, "lines": lines} for key, stood, lines in scanned.by_share_shadow()
-        ],
         "logged": [{"rule": key, "action": action, "lines": lines} for key, action, lines in scanned.by_logged()],
         "clients": [
             {"address": address, "action": decision.action, "rule": decision.rule, "asn": decision.asn, "lines": lines}
@@ -355,6 +348,14 @@ def _members(
         "interrupted": interrupted,
         "seconds": round(seconds, 6),
     }
+    if scanned.asks_sharing:
+        found["share"] = [
+            {"share": key.share, "rule": key.rule, "action": action, "lines": lines}
+            for key, action, lines in scanned.by_share()
+        ]
+        found["share_shadow"] = [
+            {"rule": key, "share": stood, "lines": lines} for key, stood, lines in scanned.by_share_shadow()
+        ]
     if scanned.timeline is not None:
         found["replay"] = {
             "bans_made": scanned.bans_made,

@@ -81,7 +81,7 @@ class Differences:
             self.moved += requests * ((old.rule, old.share_rule) != (new.rule, new.share_rule))
             return
         self.differing += requests
-        newly = set()
+        newly: set[str] = set()
         if before != after:
             newly.add(after)
             self.rules[old.rule, new.rule] += requests

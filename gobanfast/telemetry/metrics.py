@@ -282,7 +282,7 @@ class Metrics:
             asns, times, seconds = dict(self._asns), list(self._times), self._seconds
         gauges: dict[str, float] = {}
         self._measure(counts, gauges)
-        origins = {each.origin: each.count - each.over for each in self.withheld.top(MOST)}
+        origins = {each.origin: each.at_most - each.over for each in self.withheld.top(MOST)}
         return {
             "counts": counts, "gauges": gauges, "asns": asns, "origins": origins, "times": times, "seconds": seconds,
         }  # fmt: skip

@@ -13,10 +13,10 @@ LONGEST = 300  # characters of one; none that is valid is longer
 
 
 class Counted(NamedTuple):
-    """An origin, and how often it was noted: at least `count - over` times and at most `count`."""
+    """An origin, and how often it was noted: at most `at_most` times, and at least `over` less."""
 
     origin: str
-    count: int
+    at_most: int
     over: int
 
 
@@ -60,4 +60,4 @@ class WithheldOrigins:
         """The `most` origins that were surely noted most often, most first."""
         with self._lock:
             found = [Counted(origin, *counts) for origin, counts in self._held.items()]
-        return sorted(found, key=lambda each: (each.over - each.count, each.origin))[:most]
+        return sorted(found, key=lambda each: (each.over - each.at_most, each.origin))[:most]

@@ -90,7 +90,8 @@ def preflight(method: str, *names: str) -> tuple[tuple[str, str], ...]:
             "varies     by Sec-Fetch-Site, for which ask: writes",
         ]),
         (explained(("sec-fetch-site", "cross-site"), method="PUT"), [
-            "because    cross_origin_write: 'PUT' with sec-fetch-site 'cross-site'", "because    not origin: it is absent"]),
+            "because    cross_origin_write: 'PUT' with sec-fetch-site 'cross-site'",
+            "because    not origin: it is absent"]),
         (explained(("origin", "https://api.example.com"), method="POST", path="/own/1"), [
             "because    cross_origin_write: 'POST' of 'https://api.example.com', whose host is 'api.example.com'"]),
         (explained(*preflight("DELETE"), method="OPTIONS"), [
@@ -98,7 +99,8 @@ def preflight(method: str, *names: str) -> tuple[tuple[str, str], ...]:
             "preflight  method 'DELETE' is not granted; methods are GET, HEAD, POST, PUT",
             "browser    gets 403 and sends no request (acao-missing)",
         ]),
-        (explained(*preflight("PUT", "x-a", "x-c"), method="OPTIONS"), ["preflight  header 'x-c' is not granted; headers are x-a"]),
+        (explained(*preflight("PUT", "x-a", "x-c"), method="OPTIONS"), [
+            "preflight  header 'x-c' is not granted; headers are x-a"]),
         (explained(*preflight("PUT", "x-a"), method="OPTIONS"), [
             "share      the preflight is granted: grant by rule 'app' at rules.yaml:10:3",
             "field      access-control-max-age: 600",
@@ -132,7 +134,8 @@ def test_rules_of_admission_alone_say_nothing_of_sharing() -> None:
 
 
 ORIGINS = ["https://app.example.com", "null", "https://b.example.com", "x", "", "\x00", "https://\xff.example"]
-NAMES = ["origin", "host", "sec-fetch-site", "access-control-request-method", "access-control-request-headers", "cookie",
+NAMES = ["origin", "host", "sec-fetch-site", "access-control-request-method", "access-control-request-headers",
+         "cookie",
          "accept", "user-agent"]  # fmt: skip
 VALUES = st.sampled_from([*ORIGINS, "api.example.com", "localhost:1", "cross-site", "PUT", "x-a", "x-a,,x-b", "evil"])
 

@@ -21,9 +21,9 @@ def test_counts_lie_where_the_sketch_says(noted: list[str], most: int) -> None:
     found = sketch.top(most + 1)
 
     assert len(found) == min(most, len(exact))
-    assert len(noted) == sketch.total == sum(each.count for each in found)
+    assert len(noted) == sketch.total == sum(each.at_most for each in found)
     for each in found:
-        assert each.count - each.over <= exact[each.origin] <= each.count
+        assert each.at_most - each.over <= exact[each.origin] <= each.at_most
     held = {each.origin for each in found}
     assert {origin for origin, count in exact.items() if count * most > len(noted)} <= held
 

@@ -10,6 +10,7 @@ import numpy as np
 from gobanfast._errors import Problem
 from gobanfast.bans import WIDE_FRACTION
 from gobanfast.rules.check.lint import wide
+from gobanfast.rules.check.lint_share import share_findings
 from gobanfast.rules.check.unreachable import unreachable
 from gobanfast.rules.compile.address import sortable, spans
 from gobanfast.rules.regex import compile_regex
@@ -52,6 +53,7 @@ def findings(ruleset: Ruleset, *, starter: bool, fraction: float = WIDE_FRACTION
         found += _copied(rule)
         found += _public_suffixes(rule)
         found += _wide_regexes(rule)
+        found += share_findings(rule)
     order: dict[str, int] = {}
     for path in ruleset.inputs.files:
         order[path] = len(order)

@@ -10,14 +10,18 @@ import numpy as np
 
 from gobanfast._errors import Problem
 from gobanfast.rules.compile.address import held
-from gobanfast.rules.rule import Conditions, NameList, Rule
+from gobanfast.rules.rule import PERMISSIVE, Conditions, NameList, Rule
 
 if TYPE_CHECKING:
     from gobanfast.rules.compile.address import Overlay
 
 MOST_PAIRS = 4_000_000  # of rules whose other signals are compared
 _ON_ADDRESS = {"prefix", "prefix_file", "outside", "outside_file", "asn", "asn_name"}  # these are in the overlay
-_ANY_OF = {"sni", "ja4", "ja4_prefix", "alpn", "ech", "method", "sni_host"}  # more values match more
+_ANY_OF = {
+    "sni", "ja4", "ja4_prefix", "alpn", "ech", "method", "sni_host", "origin", "host", "fetch_site", "fetch_mode",
+    "fetch_dest",
+}  # fmt: skip  # more values match more
+_FIRST = {"allow": "allowed", "refuse": "refused"}  # actions that come before all others of their effect
 _NAMED = 3  # rules that a message names
 
 
@@ -43,6 +47,9 @@ def unreachable(rules: Sequence[Rule], overlay: Overlay, *, starter: bool) -> It
             if wins[before]
             and rules[before].effect == rule.effect
             and (not rules[before].when.on_signals or (pairs <= MOST_PAIRS and covers(rules[before].when, rule.when)))
+            and not (
+                rules[before].when.negated and rules[before].action in PERMISSIVE and rule.action not in PERMISSIVE
+            )
         ]
         mask = np.zeros(overlay.words, np.uint64)
         for before in earlier:
@@ -53,9 +60,14 @@ def unreachable(rules: Sequence[Rule], overlay: Overlay, *, starter: bool) -> It
         shadowing = _first_bits(hits)
         names = ", ".join(f"'{rules[before].id}'" for before in shadowing[:_NAMED])
         more = f" and {len(shadowing) - _NAMED} more" if len(shadowing) > _NAMED else ""
-        if rule.action != "allow" and all(rules[before].action == "allow" for before in shadowing):
-            message = f"rule '{rule.id}' can never {rule.action}: everything it matches is allowed by {names}{more}"
-            yield _warning(rule, "contradictory-allow", message, "narrow one of them; allow comes before everything")
+        first = next(iter({rules[before].action for before in shadowing}))
+        alike = all(rules[before].action == first for before in shadowing)
+        if alike and first in _FIRST and rule.action != first:
+            message = (
+                f"rule '{rule.id}' can never {rule.action}: everything it matches is {_FIRST[first]} by {names}{more}"
+            )
+            hint = f"narrow one of them; {first} comes before everything"
+            yield _warning(rule, f"contradictory-{first}", message, hint)
         else:
             message = f"rule '{rule.id}' can never decide: {names}{more} before it match everything that it matches"
             yield _warning(rule, "shadowed-rule", message, "give it a smaller priority number, or remove it")
@@ -68,7 +80,23 @@ def covers(wide: Conditions, narrow: Conditions) -> bool:
         if field.name in _ON_ADDRESS or asked is None:
             continue
         given = getattr(narrow, field.name)
+        if field.name == "negated":
+            if not _left_out(given, asked):
+                return False
+            continue
         if given is None or not (given == asked or _within(field.name, given, asked)):
+            return False
+    return True
+
+
+def _left_out(given: Conditions | None, asked: Conditions) -> bool:
+    """Whether what `asked` leaves out, besides addresses, `given` surely leaves out, too."""
+    for field in fields(asked):
+        value = getattr(asked, field.name)
+        if field.name in _ON_ADDRESS or value is None:
+            continue
+        more = None if given is None else getattr(given, field.name)
+        if more is None or not (more == value or (field.name in _ANY_OF and set(value) <= set(more))):
             return False
     return True
 
