@@ -305,11 +305,6 @@ cdef class Decision:
         return None
 
     @property
-    def resources(self):
-        """Which conditions on resources hold: positions in `rules.compile.share.resources`."""
-        return ()
-
-    @property
     def share_headers(self):
         """Header fields (name, value) of the response for the page that asked, in bytes; of a preflight those of the
         answer. () where nothing is granted."""
@@ -549,17 +544,6 @@ cdef class SignalDecision(Decision):
         return self._answer if self._preflight and type(self._answer) is str else None
 
     @property
-    def resources(self):
-        cdef const gbf_rules *rules = &self._compiled._rules
-        cdef uint32_t first = rules.ends[GBF_RECORD], end = rules.ends[GBF_RESOURCE]
-        cdef uint32_t rule = gbf_rules_first(rules, self._vector, rules.enforced, first, end)
-        found = []
-        while rule != GBF_NONE:
-            found.append(rule - first)
-            rule = gbf_rules_first(rules, self._vector, rules.enforced, rule + 1, end)
-        return tuple(found)
-
-    @property
     def share_headers(self):
         cdef gbf_headers scanned
         cdef uint32_t rule = self.share_rule_index()
@@ -724,6 +708,18 @@ cdef bint is_plain_share(SignalDecision decision) noexcept:
     return (decision.shared() <= GBF_SHARED_GRANTED and
             gbf_rules_next(rules, decision._vector, rules.shadow, rules.ends[GBF_ADMIT]) >=
             min(rule, rules.ends[GBF_SHARE]))
+
+
+def resources_of(Decision decision not None, /):
+    """Which conditions on resources hold: positions in `rules.compile.share.resources`."""
+    cdef const gbf_rules *rules = &decision._compiled._rules
+    cdef uint32_t first = rules.ends[GBF_RECORD], end = rules.ends[GBF_RESOURCE]
+    cdef uint32_t rule = gbf_rules_first(rules, decision._vector, rules.enforced, first, end)
+    found = []
+    while rule != GBF_NONE:
+        found.append(rule - first)
+        rule = gbf_rules_first(rules, decision._vector, rules.enforced, rule + 1, end)
+    return tuple(found)
 
 
 def is_plain(Decision decision not None, /):

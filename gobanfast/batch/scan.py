@@ -54,7 +54,7 @@ class Reason(NamedTuple):
     reason: str | None
 
 
-class Share(NamedTuple):
+class Shared(NamedTuple):
     """What a page of another origin could do (`Decision.share`), and the rule that says so; None: no rule grants it."""
 
     share: str
@@ -216,10 +216,10 @@ class Scan:
         """Lines per rule with action log that matched; `action` is the one that stood."""
         return self._tallies(lambda decision: decision.logged)
 
-    def by_share(self) -> list[Tally[Share]]:
+    def by_share(self) -> list[Tally[Shared]]:
         """Lines per what was shared and the share rule, most first; `action` is what became of the request."""
         return self._tallies(
-            lambda decision: [] if decision.share is None else [Share(decision.share, decision.share_rule)]
+            lambda decision: [] if decision.share is None else [Shared(decision.share, decision.share_rule)]
         )
 
     def by_share_shadow(self) -> list[Tally[str]]:

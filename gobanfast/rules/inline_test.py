@@ -61,17 +61,18 @@ def run(cases: Iterable[Case], engine: EngineCore) -> list[Problem]:
             wrong = _unlike(case.share, decision.share or "none", expected, decision.share_rule)
             if wrong:
                 matched = ", ".join(decision.share_matched) or "none"
-                problems.append(_failed(case, wrong, f"share rules that match, in order: {matched}{_besides(decision)}"))
+                hint = f"share rules that match, in order: {matched}{_besides(decision)}"
+                problems.append(_failed(case, wrong, hint))
     return problems
 
 
 def _besides(decision: Decision) -> str:
     """What else decides about sharing, where the rules that match do not say it."""
     if decision.ungranted is not None:
-        return f"; the grant does not cover the {decision.ungranted} of the preflight"
+        return f"; {decision.ungranted} not granted"
     if decision.share is None and decision.share_matched:
         return "; the test has no origin"
-    return "; other rules own the resource" if decision.share == "withheld" and not decision.share_matched else ""
+    return "; other rules own it" if decision.share == "withheld" and not decision.share_matched else ""
 
 
 def _unlike(expected: str, found: str, rule: str | None, by: str | None) -> str | None:

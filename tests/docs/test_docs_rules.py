@@ -92,7 +92,8 @@ def test_defaults_are_those_of_the_program(key: str, section: type) -> None:
 def test_every_code_is_documented() -> None:
     """The page has the codes of all findings and no others."""
     sources = "".join(
-        (PACKAGE / "rules" / "check" / f"{name}.py").read_text() for name in ("lint", "lint_full", "unreachable")
+        (PACKAGE / "rules" / "check" / f"{name}.py").read_text()
+        for name in ("lint", "lint_full", "lint_share", "unreachable")
     )
     made = set(re.findall(r'"([a-z]+(?:-[a-z]+)+)"', sources)) - {"link-local"} | {"unused-set", "failed-test"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from gobanfast._core.decision import resources_of
 from gobanfast.rules.check.because import ANNOUNCED, because, place, quoted
 from gobanfast.rules.compile.request import text_of
 from gobanfast.rules.compile.share import BY_FETCH_SITE, BY_ORIGIN, OWNED, about
@@ -20,7 +21,7 @@ ALWAYS = ("GET", "HEAD", "POST")
 
 def share_parts(decision: Decision, by_id: Mapping[str, Rule]) -> Iterator[tuple[str, str]]:
     """(label, text) of the lines on sharing, for rules some of which are about it."""
-    resources = about(by_id.values(), decision.resources)
+    resources = about(by_id.values(), resources_of(decision))
     owners = [rule for rule, flags in resources if flags & OWNED]
     matched = [by_id[name] for name in decision.share_matched]
     yield "share", _answer(decision, matched, owners)

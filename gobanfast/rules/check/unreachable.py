@@ -21,7 +21,11 @@ _ANY_OF = {
     "sni", "ja4", "ja4_prefix", "alpn", "ech", "method", "sni_host", "origin", "host", "fetch_site", "fetch_mode",
     "fetch_dest",
 }  # fmt: skip  # more values match more
-_FIRST = {"allow": "allowed", "refuse": "refused"}  # actions that come before all others of their effect
+_FIRST = {
+    "allow": ("allowed", "contradictory-allow"),
+    "refuse": ("refused", "contradictory-refuse"),
+}
+"""Actions that come before all others of their effect: what they do, and the code."""
 _NAMED = 3  # rules that a message names
 
 
@@ -63,11 +67,9 @@ def unreachable(rules: Sequence[Rule], overlay: Overlay, *, starter: bool) -> It
         first = next(iter({rules[before].action for before in shadowing}))
         alike = all(rules[before].action == first for before in shadowing)
         if alike and first in _FIRST and rule.action != first:
-            message = (
-                f"rule '{rule.id}' can never {rule.action}: everything it matches is {_FIRST[first]} by {names}{more}"
-            )
-            hint = f"narrow one of them; {first} comes before everything"
-            yield _warning(rule, f"contradictory-{first}", message, hint)
+            done, code = _FIRST[first]
+            message = f"rule '{rule.id}' can never {rule.action}: everything it matches is {done} by {names}{more}"
+            yield _warning(rule, code, message, f"narrow one of them; {first} comes before everything")
         else:
             message = f"rule '{rule.id}' can never decide: {names}{more} before it match everything that it matches"
             yield _warning(rule, "shadowed-rule", message, "give it a smaller priority number, or remove it")
