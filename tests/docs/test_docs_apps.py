@@ -50,6 +50,8 @@ SECRETS = {"CHALLENGE_KEY": "k" * 16, "CHALLENGE_KEYS": f"{'n' * 16} {'o' * 16}"
 GUNICORN = {  # uvicorn runs the others
     "flask_app.py": ["flask_app:app"],
     "settings.py": ["project:application"],
+    "share_flask.py": ["share_flask:app"],
+    "share_settings.py": ["project:application"],
     "aiohttp_app.py": ["aiohttp_app:app", "-k", "aiohttp.GunicornWebWorker"],
 }
 PROJECT = """
@@ -74,7 +76,7 @@ def test_program_guards(program, tmp_path, monkeypatch):
         pytest.importorskip(module)
     (tmp_path / "rules.yaml").write_text(RULES)
     (tmp_path / name).write_text(text)
-    (tmp_path / "project.py").write_text(PROJECT)
+    (tmp_path / "project.py").write_text(PROJECT.replace("settings", name.removesuffix(".py"), 1))
     for variable, value in SECRETS.items():
         monkeypatch.setenv(variable, value)
     if name in GUNICORN:
@@ -87,7 +89,7 @@ def test_program_guards(program, tmp_path, monkeypatch):
         visitor, probe = get(port), get(port, "/.env", source="127.0.0.7")
         challenged = get(port, source="127.0.0.8", user_agent="nobody/1")
 
-    has_index = "@app.get" in text or name in {"settings.py", "aiohttp_app.py"}
+    has_index = "@app.get" in text or name in {"settings.py", "share_settings.py", "aiohttp_app.py"}
     assert (200 if has_index else 404) == visitor[0]  # which is the application's, too
     assert (403, 403) == (probe[0], challenged[0])
     assert visitor[1]["x-request-id"] != probe[1]["x-request-id"]
