@@ -25,7 +25,9 @@ from gobanfast._core.native.base cimport GBF_ADMIT, GBF_SHARE, GBF_SHARED_GRANTE
 from gobanfast._core.native.http cimport (
     GBF_HEADERS_FINE, GBF_HEADERS_MOST, gbf_header_own_page, gbf_headers, gbf_headers_free,
 )
-from gobanfast._core.response_headers cimport texts_with_ours, texts_without_theirs, with_ours, without_theirs
+from gobanfast._core.response_headers cimport (
+    in_place_of_theirs, texts_in_place_of_theirs, texts_with_ours, with_ours,
+)
 
 cdef enum:
     PREFIX = 12
@@ -550,20 +552,22 @@ cdef class Exchange:
         cdef Py_ssize_t foreign = 0
         if self.request_id is None:
             raise RuntimeError("an exchange that has not begun has no response headers")
-        if self._owned:
-            headers = without_theirs(headers, self._varies, self._fields, &foreign)
-            self._guard.foreign_headers += foreign
-        return with_ours(headers, self.request_id, self._cookies)
+        if not self._owned:
+            return with_ours(headers, self.request_id, self._cookies)
+        made = in_place_of_theirs(headers, self.request_id, self._cookies, self._varies, self._fields, &foreign)
+        self._guard.foreign_headers += foreign
+        return made
 
     cdef list texts_for(self, object headers):
         """The same for pairs of str."""
         cdef Py_ssize_t foreign = 0
         if self.request_id is None:
             raise RuntimeError("an exchange that has not begun has no response headers")
-        if self._owned:
-            headers = texts_without_theirs(headers, self._varies, self._fields, &foreign)
-            self._guard.foreign_headers += foreign
-        return texts_with_ours(headers, self.request_id, self._cookies)
+        if not self._owned:
+            return texts_with_ours(headers, self.request_id, self._cookies)
+        made = texts_in_place_of_theirs(headers, self.request_id, self._cookies, self._varies, self._fields, &foreign)
+        self._guard.foreign_headers += foreign
+        return made
 
     cdef int share_out(self, SignalDecision d, bint own_page) except -1:
         """Takes what the decision shares, to put it on the response."""

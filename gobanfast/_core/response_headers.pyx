@@ -41,6 +41,41 @@ cdef list with_ours(object headers, str request_id, list cookies):
     return made
 
 
+cdef list in_place_of_theirs(object headers, str request_id, list cookies, tuple varies, tuple fields,
+                             Py_ssize_t *foreign):
+    cdef list made = [], vary = None
+    cdef bint has_id = False
+    for pair in headers:
+        name = (<tuple>pair)[0] if type(pair) is tuple and len(<tuple>pair) == 2 else pair[0]
+        if type(name) is not bytes:
+            name = bytes(name)
+        length = PyBytes_GET_SIZE(name)
+        if length >= OWN_BYTES and begins(<bytes>name, OWN, OWN_BYTES):
+            foreign[0] += 1
+            continue
+        if length == 4 and begins(<bytes>name, b"vary", 4):
+            if vary is None:
+                vary = []
+            vary.append(pair[1])
+            continue
+        if length == 12 and begins(<bytes>name, b"x-request-id", 12):
+            has_id = True
+        made.append(pair)
+    if not has_id:
+        made.append((b"x-request-id", ascii_bytes(request_id)))
+    if vary is not None:
+        made.append((b"vary", merged(vary, varies)))
+    elif len(varies) == 1:
+        made.append((b"vary", varies[0]))
+    elif len(varies) != 0:
+        made.append((b"vary", b", ".join(varies)))
+    if fields is not None:
+        made += fields
+    if cookies is not None:
+        made += cookies
+    return made
+
+
 cdef list texts_with_ours(object headers, str request_id, list cookies):
     cdef list made = list(headers)
     for pair in made:
@@ -54,36 +89,27 @@ cdef list texts_with_ours(object headers, str request_id, list cookies):
     return made
 
 
-cdef list without_theirs(object headers, tuple varies, tuple fields, Py_ssize_t *foreign):
-    cdef list made = [], vary = None
+cdef list texts_in_place_of_theirs(object headers, str request_id, list cookies, tuple varies, tuple fields,
+                                   Py_ssize_t *foreign):
+    cdef list made = [], vary = []
+    cdef bint has_id = False
     for pair in headers:
-        if begins_own(pair):
+        name = pair[0].lower()
+        if name.startswith("access-control-"):
             foreign[0] += 1
-        elif is_named(pair, b"vary", 4):
-            if vary is None:
-                vary = []
-            vary.append(pair[1])
+        elif name == "vary":
+            vary.append(pair[1].encode("latin-1", "replace"))
         else:
+            has_id = has_id or name == "x-request-id"
             made.append(pair)
-    if vary is not None:
-        made.append((b"vary", merged(vary, varies)))
-    elif len(varies) != 0:
-        made.append((b"vary", b", ".join(varies)))
-    if fields is not None:
-        made += fields
-    return made
-
-
-cdef list texts_without_theirs(object headers, tuple varies, tuple fields, Py_ssize_t *foreign):
-    """The same for pairs of str."""
-    encoded = [(name.encode("latin-1", "replace"), value) for name, value in headers]
-    kept = [(name, value) for name, value in encoded if name.lower() != b"vary"]
-    vary = [value.encode("latin-1", "replace") for name, value in encoded if name.lower() == b"vary"]
-    made = [(name.decode("latin-1"), value) for name, value in without_theirs(kept, (), (), foreign)]
+    if not has_id:
+        made.append(("X-Request-ID", request_id))
     if vary or varies:
         made.append(("Vary", merged(vary, varies).decode("latin-1")))
     if fields is not None:
         made += [(name.decode().title(), value.decode("latin-1")) for name, value in fields]
+    if cookies is not None:
+        made += [(name.decode(), value.decode("latin-1")) for name, value in cookies]
     return made
 
 
@@ -97,34 +123,20 @@ cdef bytes merged(list values, tuple varies):
     return b", ".join([text, *missing]) if text.strip(b" ,\t") else b", ".join(missing)
 
 
-cdef bint begins_own(object pair) except -1:
-    """Whether a name begins with `access-control-`, in any case."""
-    cdef const uint8_t *text
+cdef inline bint begins(bytes name, const char *known, int nbytes) noexcept:
+    """Whether a name, which is as long, begins with a known one in lower case."""
+    cdef const uint8_t *text = <const uint8_t *>PyBytes_AS_STRING(name)
     cdef int i
-    name = (<tuple>pair)[0] if type(pair) is tuple and len(<tuple>pair) == 2 else pair[0]
-    if type(name) is not bytes:
-        name = bytes(name)
-    if PyBytes_GET_SIZE(name) < OWN_BYTES:
-        return False
-    text = <const uint8_t *>PyBytes_AS_STRING(name)
-    for i in range(OWN_BYTES):
-        if (text[i] | 0x20 if c"A" <= text[i] <= c"Z" else text[i]) != <uint8_t>OWN[i]:
-            return False
-    return True
-
-
-cdef bint is_named(object pair, const char *known, Py_ssize_t nbytes) except -1:
-    """Whether a name is a known one, in any case."""
-    cdef const uint8_t *text
-    cdef Py_ssize_t i
-    name = (<tuple>pair)[0] if type(pair) is tuple and len(<tuple>pair) == 2 else pair[0]
-    if type(name) is not bytes or PyBytes_GET_SIZE(name) != nbytes:
-        return False
-    text = <const uint8_t *>PyBytes_AS_STRING(name)
     for i in range(nbytes):
         if (text[i] | 0x20 if c"A" <= text[i] <= c"Z" else text[i]) != <uint8_t>known[i]:
             return False
     return True
+
+
+cdef bint is_named(object pair, const char *known, int nbytes) except -1:
+    """Whether a name is a known one, in any case."""
+    name = (<tuple>pair)[0] if type(pair) is tuple and len(<tuple>pair) == 2 else pair[0]
+    return type(name) is bytes and PyBytes_GET_SIZE(name) == nbytes and begins(<bytes>name, known, nbytes)
 
 
 cdef inline bytes ascii_bytes(str text):
