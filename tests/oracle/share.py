@@ -278,6 +278,9 @@ def holds(rule: OracleRule, asking: Request, permissive: bool, favoured: bool) -
         if asking.preflight and condition.about in NOT_OF_PREFLIGHTS:
             if not favoured:
                 return False
+        elif condition.about == "cross_origin_write" and condition.state == "malformed" and rule.cross_origin_write:
+            if permissive:  # what cannot be read counts as a write where that keeps it out
+                return False
         elif condition.state == "unknown" or not condition.holds:
             return False
     negated = rule.negated or OracleRule("", "")

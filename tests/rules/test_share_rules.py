@@ -52,16 +52,20 @@ def preflight(method: bytes = b"PUT", names: bytes | None = None, **more: Any) -
         ("POST", PartialHeaders([(b"sec-fetch-site", b"cross-site")], ("sec-fetch-site",)), "refused"),
         ("POST", PartialHeaders([(b"sec-fetch-site", b"none")], ("sec-fetch-site",)), None),
         ("POST", PartialHeaders([], ("sec-fetch-site",)), None),
-        ("POST", [(b"x", b"\0"), APP, HOST], None),
+        ("POST", [(b"x", b"\0"), APP, HOST], "refused"),
+        ("GET", [(b"x", b"\0"), APP, HOST], None),
+        ("POST", [HOST, HOST], "refused"),
     ],
     ids=str,
 )
 def test_cross_origin_writes(method: str | None, headers: Any, share: str | None) -> None:
     """Only GET, HEAD and OPTIONS change nothing, so that what is no method may; an Origin without a scheme is of no
-    host; headers that a source does not keep are not absent ones."""
+    host; headers that cannot be read are those of a write, and what a source does not keep is not absent."""
     engine = engine_of("[{id: writes, when: {cross_origin_write: true}, action: refuse}]")
 
     assert share == engine.decide("192.0.2.1", method=method, path="/x", headers=headers).share
+    allow = engine_of(rules="[{id: a, when: {cross_origin_write: true}, action: allow}]")
+    assert None is allow.decide("192.0.2.1", method="POST", path="/x", headers=[HOST, HOST]).rule
 
 
 # ---- what cannot be read
