@@ -154,7 +154,9 @@ def _unanchored(branch: str) -> tuple[str, bool, bool]:
         return ended, True, True  # not without what follows either
     if bare == "" or bare.endswith("//"):  # every origin, not one without an end
         return bare + ".*", True, False
-    if bare.endswith(":") and bare != ended:  # of an origin only a port is there
+    if (
+        bare.endswith(":") and bare != ended and re.search(r":(?://|\\/\\/).", bare)
+    ):  # of an origin only a port is there
         return bare + "[0-9]+", True, False
     return bare, ended != body, bare != ended
 
@@ -200,6 +202,12 @@ def _kept(option: str, body: str, notes: Notes) -> list[str]:
         return []
     if re.search(r"[A-Z]", re.sub(r"\\.|\[[^]]*\]|\(\?[a-zA-Z]+\)", "", body)) and "(?i" not in body:
         notes.warn(f"{option} {body[:200]!r} never matched: browsers send lower case", "it was left out")
+        return []
+    if compile_regex(source)("null"):
+        if source in {".*", ".+"}:
+            return ["*"]
+        message = f"{option} {body[:200]!r} also matches 'null', which every sandboxed page and local file sends"
+        notes.warn(message, "it was left out; begin it with https://")
         return []
     if glued := re.search(r"(?:\.[*+]|\][*+])(?=[a-z])", source):
         message = f"{option} {body[:200]!r} has no dot before {source[glued.end() :][:200]!r}, so a name may end in it"

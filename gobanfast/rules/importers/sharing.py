@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from gobanfast._core.origin_set import OriginSet
 from gobanfast.rules.importers.notes import Notes, printable
 from gobanfast.rules.importers.origin_texts import insecure, matches_anything, sample_of
 
@@ -45,11 +46,12 @@ class Sharing:
 
     def rules(self, notes: Notes) -> str:
         """The rules file; "" when no page is left that may read anything."""
+        self.everyone = self.everyone or "*" in self.patterns
         if self.credentials and (self.everyone or any(map(matches_anything, self.patterns))):
             message = "every origin gets credentials: any page could act as whoever is logged in"
             hint = "imported without credentials; list your pages under origin: and write credentials: true"
             notes.warn(message, hint)
-            self.everyone, self.credentials = True, False
+            self.credentials = False
         patterns = [] if self.everyone else list(dict.fromkeys(self.patterns))
         if not patterns and not self.everyone:
             notes.error(f"the options of {self.tool} leave no origin that may read anything", "list one")
@@ -205,5 +207,6 @@ def _tests(sharing: Sharing, groups: dict[str, list[str]]) -> list[str]:
         for sample in map(sample_of, group)
         if sample
     ]
-    strangers = [] if any(map(matches_anything, sharing.patterns)) else [STRANGER, *dict.fromkeys(sharing.hostile)]
+    pages = OriginSet(sharing.patterns)
+    strangers = [origin for origin in dict.fromkeys([STRANGER, *sharing.hostile]) if origin not in pages]
     return found + [test(text, "withheld") for text in [*strangers, "null"]]
