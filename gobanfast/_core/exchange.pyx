@@ -247,8 +247,8 @@ cdef class Exchange:
         """Text of User-Agent; "" for none."""
         return self.text_of(USER_AGENT, "HTTP_USER_AGENT")
 
-    def retarget(self, str method not None, str path not None, /):
-        """Says what is asked for, where only the headers do: for `about`."""
+    def retarget(self, str method, str path not None, /):
+        """Says what is asked for, where only the headers do: for `about`. A method None: a WebSocket."""
         self._method, self.path, self.mode = method, path, (<object>self._guard).mode(path, self.mount)
 
     @property

@@ -90,11 +90,15 @@ def serve(
         signals = dict(text.partition("=")[::2] for text in signal or ())
         decisions = DecisionLog(log) if log is not None else None
         metrics = Metrics(engine, sync=engine.sync, log=decisions).register(registry)
+        own = None
+        if peers:
+            chain, host_in = CHAINS[1:] if forwarded else CHAINS[:1], engine.ruleset.settings.trust.host
+            own = Trust(peers, chain=chain, signals=signals, host=host_in)
         service = DecisionService(
             engine,
             token=os.environ.get(TOKEN),
             exposition=lambda: generate_latest(registry),
-            trust=Trust(peers, chain=CHAINS[1:] if forwarded else CHAINS[:1], signals=signals) if peers else None,
+            trust=own,
             challenge=Challenge(challenge_keys.read_text().split()) if challenge_keys is not None else "refuse",
             contact=contact,
             show_reason=show_reason,

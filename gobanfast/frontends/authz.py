@@ -2,9 +2,10 @@
 
 | path | who asks | answer |
 |---|---|---|
-| `/check` | nginx `auth_request`, Traefik forwardAuth, Caddy forward_auth | 200, or 403 and the page, or 503 |
+| `/check` | nginx `auth_request`, Traefik forwardAuth, Caddy forward_auth | 200, or 403 and the page |
 | `/check/...` | Envoy ext_authz over HTTP | the same |
-| `/refused` | nginx, for the page of a refusal that it was told | the page, and no decision |
+| `/preflight`, `/preflight/...` | the same, with a client's preflight | for the client: 204 with the grant, or 403 |
+| `/refused` | nginx, for the page of a refusal that it was told | the page with its true status, and no decision |
 | `/live`, `/ready` | probes | 200; `/ready` with the engine's status. Old rules and a lost store are told, not fatal |
 | `/metrics` | Prometheus | what it was given to show |
 | `/bans` | people, with a bearer token | list (GET), make (POST, JSON), lift (DELETE `/bans/<key>`) |
@@ -13,10 +14,18 @@ A body for POST is `{"key": ..., "duration": "1h", "reason": "", "wide": false}`
 
 `/check` trusts peers in `trust` and refuses to answer others. They say for whom they ask in X-Forwarded-For (or what
 the Trust has), and for what in X-Forwarded-Method and -Uri, or X-Original-Method and -URI, or, after `/check`, in the
-path itself; told twice and differently, it is refused, for one of the two is the client's. An answer carries
-`x-gobanfast-action`, `-rule` and `-cause`, which the proxy must keep from the client, and `x-request-id`, which it is
-to put on the request it hands on. A refusal has `x-gobanfast-refusal`, too: what its page says, signed. nginx, which
-drops the page, asks `/refused` with it.
+path itself; told twice and differently, it is refused, for one of the two is the client's. A GET with
+Sec-WebSocket-Version opens a WebSocket: proxies keep Upgrade to themselves, and no page can leave the other out.
+
+It says 200 or 403 alone: nginx makes 500 of anything else, and others take all of 2xx for "go on". So a preflight, an
+OPTIONS with Access-Control-Request-Method, goes to `/preflight`, told in the same ways; the answer is for the client.
+An answer of `/check` carries `x-gobanfast-action`, `-rule` and `-cause`, which the proxy must keep from the client, and
+`x-request-id`, which it is to put on the request it hands on; `vary` and `access-control-*`, of what share rules own,
+are for the client's response. A refusal has `x-gobanfast-status`, the status that the client is to see (403, 421, 503),
+and `x-gobanfast-refusal`: what its page says, signed. nginx, which drops the page, asks `/refused` with it.
+
+The service sees no response. It takes nothing out of the application's (the proxy is to hide its `access-control-*`),
+and knows neither its status nor how long it took; streams and sockets that it let in are not asked about again.
 """
 
 from __future__ import annotations
@@ -35,7 +44,7 @@ from gobanfast._errors import GobanError
 from gobanfast.bans import DEFAULT_DURATION
 from gobanfast.frontends.challenge import Challenge
 from gobanfast.frontends.http.guard import ADDRESS_START, HttpGuard
-from gobanfast.frontends.http.refusal import HttpResponse, Kind, Refused
+from gobanfast.frontends.http.refusal import HttpResponse, Kind, Refused, ResponseKind
 from gobanfast.frontends.trust import Trust, mint_request_id
 from gobanfast.wire.target import asgi_target, read_target
 
@@ -45,8 +54,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gobanfast.http")
 
-CHECK, REFUSED = "/check", "/refused"
-REFUSAL = b"x-gobanfast-refusal"
+CHECK, PREFLIGHT, REFUSED = "/check", "/preflight", "/refused"
+STATUS, REFUSAL = b"x-gobanfast-status", b"x-gobanfast-refusal"
 REFUSAL_LIMIT = 4096  # characters of that header
 BODY_LIMIT = 65536
 TOKEN_BYTES = 16
@@ -59,6 +68,9 @@ HOP_HEADERS = frozenset(
 )
 TARGETS = {name.encode(): name for name in ("x-forwarded-uri", "x-original-uri")}
 METHODS = {name.encode(): name for name in ("x-forwarded-method", "x-original-method")}
+SOCKET = "sec-websocket-version"
+SOCKETS = {SOCKET.encode(): SOCKET}
+TOLD: frozenset[ResponseKind] = frozenset({"banned", "challenge"})  # refusals that say what decided
 LISTED = ("key", "reason", "rule", "created", "expires", "count", "by")
 
 
@@ -93,39 +105,60 @@ class DecisionService:
             await send({"type": "websocket.close", "code": 1008, "reason": "there is no WebSocket here"})
             return
         path: str = scope["path"]
-        if path.startswith(CHECK) and path[len(CHECK) :][:1] in {"", "/"}:
-            status, headers, body = self.check(scope)
+        if is_below(path, CHECK):
+            answer = self.check(scope)
+        elif is_below(path, PREFLIGHT):
+            answer = self.preflight(scope)
         elif path == REFUSED:
-            status, headers, body = self.refused(scope)
-        elif path == "/bans" or path.startswith("/bans/"):
-            status, headers, body = await self.bans(scope, receive)
+            answer = self.refused(scope)
+        elif is_below(path, "/bans"):
+            answer = await self.bans(scope, receive)
         else:
-            status, headers, body = self.probe(path)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+            answer = self.probe(path)
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
 
     def check(self, scope: Scope) -> HttpResponse:
         """What becomes of the request that a proxy asks about."""
-        exchange = Exchange(
-            self.guard,
-            scope["headers"],
-            peer=peer_of(scope),
-            method=scope["method"],
-            path=asked_path(scope),
-            mount=self.guard.mount,
-            about=ASKED,
-        )  # http stays None: the proxy's own version is none of the client's
+        exchange = self._exchange(scope, CHECK)
         response, decision = exchange.begin(), exchange.decision
-        made = response or HttpResponse(200, exchange.response_headers([(b"content-length", b"0")]), b"")
+        if response is None or response.status < 300:  # a granted preflight, which was for /preflight, goes on
+            status, made = 200, HttpResponse(200, exchange.response_headers([(b"content-length", b"0")]), b"")
+        else:
+            status, made = response.status, response._replace(status=403)
+            made.headers.append((STATUS, b"%d" % response.status))
+            if response.kind is not None:
+                made.headers.append((REFUSAL, self._sign_facts(exchange, response.kind)))
         if decision is not None and not exchange.failed:
             made.headers.append((b"x-gobanfast-action", decision.action.encode()))
             made.headers.append((b"x-gobanfast-cause", decision.cause.encode()))
             if decision.rule is not None and decision.rule.isascii():
                 made.headers.append((b"x-gobanfast-rule", decision.rule.encode()))
-            if response is not None:
-                made.headers.append((REFUSAL, self._sign_facts(exchange)))
-        exchange.finish(made.status)
+        exchange.finish(status)
         return made
+
+    def preflight(self, scope: Scope) -> HttpResponse:
+        """The answer to a preflight; to what is none, or about a resource that share rules do not own, it is 403."""
+        exchange = self._exchange(scope, PREFLIGHT)
+        response = exchange.begin()
+        if response is None:
+            response = self.guard.denial(exchange, "cross-origin", told=False)
+            response.headers[:] = exchange.response_headers(response.headers)
+        exchange.finish(response.status)
+        return response
+
+    def _exchange(self, scope: Scope, under: str) -> Exchange:
+        """The exchange that a proxy asks about at this path; `http` stays None: the proxy's own is none of the
+        client's."""
+        return Exchange(
+            self.guard,
+            scope["headers"],
+            peer=peer_of(scope),
+            method=scope["method"],
+            path=asked_path(scope, under),
+            mount=self.guard.mount,
+            about=ASKED,
+        )
 
     def refused(self, scope: Scope) -> HttpResponse:
         """The page of a refusal, from what `/check` said to the proxy of it; a plain one for anything else."""
@@ -147,25 +180,20 @@ class DecisionService:
                 fingerprint = self._engine.peek(client.address, headers=headers).fingerprint
             response = guard.task(client.address, fingerprint, request_id)
         else:
-            decision = Refused(facts["cause"], facts["reason"], facts["expires"])
-            kind: Kind = "banned" if facts["kind"] == "banned" else "challenge"
+            kind: Kind = "challenge" if facts["kind"] == "task" else facts["kind"]
+            decision = Refused(facts["cause"], facts["reason"], facts["expires"]) if kind in TOLD else None
             response = guard.denial_of(kind, request_id, accept, decision)
         response.headers.append((b"x-request-id", request_id.encode()))
         return response
 
-    def _sign_facts(self, exchange: Exchange) -> bytes:
+    def _sign_facts(self, exchange: Exchange, kind: ResponseKind) -> bytes:
         """What the page of a refusal says, and for which request, signed: nobody else can make one."""
-        decision = exchange.decision
-        task = self.guard.gives_task(exchange)
-        facts: dict[str, Any] = {
-            "kind": "banned" if decision.action == "ban" else "task" if task else "challenge",
-            "id": exchange.request_id,
-            "expires": decision.expires,
-            "cause": "",
-            "reason": None,
-        }
-        if self.guard.show_reason:
-            facts |= {"cause": decision.cause, "reason": decision.reason and decision.reason[:512]}
+        facts: dict[str, Any] = {"kind": kind, "id": exchange.request_id, "expires": None, "cause": "", "reason": None}
+        if kind in TOLD:
+            decision = exchange.decision
+            facts["expires"] = decision.expires
+            if self.guard.show_reason:
+                facts |= {"cause": decision.cause, "reason": decision.reason and decision.reason[:512]}
         text = base64.urlsafe_b64encode(json.dumps(facts, separators=(",", ":")).encode()).decode()
         return f"{text}.{self._sign(text)}".encode()
 
@@ -227,7 +255,7 @@ class Asked:
 
     def names(self, trust: Trust) -> dict[bytes, str]:
         """The headers whose texts are wanted."""
-        return trust.fields | TARGETS | METHODS
+        return trust.fields | TARGETS | METHODS | SOCKETS
 
     def stranger(self, peer: str | None) -> HttpResponse:
         """The answer to a peer that is not trusted."""
@@ -236,17 +264,23 @@ class Asked:
     def __call__(self, exchange: Exchange, picked: dict[str, Any]) -> HttpResponse | None:
         """Says to the exchange what is asked for; or the answer to a proxy that says it twice and differently."""
         if exchange.path:
-            exchange.retarget(exchange.method, exchange.path)
+            exchange.retarget(method_in(exchange.method, picked), exchange.path)
             return None
         targets, methods = texts_of(picked, TARGETS), texts_of(picked, METHODS)
         if len(targets) > 1 or len(methods) > 1:  # the proxy sets one header; another came from the client
             return plain(403, "the request's path or method is told in two ways")
         path = read_target(targets.pop().encode("latin-1")) if targets else "/"
-        exchange.retarget(methods.pop() if methods else exchange.method, path)
+        method = methods.pop() if methods else exchange.method
+        exchange.retarget(method_in(method, picked), path)
         return None
 
 
 ASKED = Asked()
+
+
+def method_in(method: str, picked: dict[str, Any]) -> str | None:
+    """The method in question; None where a WebSocket is to be opened."""
+    return None if method == "GET" and SOCKET in picked else method
 
 
 def texts_of(picked: dict[str, Any], names: dict[bytes, str]) -> set[str]:
@@ -279,11 +313,15 @@ def parted(
     return rest, picked
 
 
-def asked_path(scope: Scope) -> str:
+def is_below(path: str, place: str) -> bool:
+    return path.startswith(place) and path[len(place) :][:1] in {"", "/"}
+
+
+def asked_path(scope: Scope, under: str) -> str:
     """The path that a proxy puts after `/check`, as the client sent it; empty where it tells it in a header."""
-    path, raw = scope["path"][len(CHECK) :], scope.get("raw_path")
-    if raw is not None and raw.startswith(CHECK.encode()):
-        return asgi_target(path, raw[len(CHECK) :]) if path else ""
+    path, raw = scope["path"][len(under) :], scope.get("raw_path")
+    if raw is not None and raw.startswith(under.encode()):
+        return asgi_target(path, raw[len(under) :]) if path else ""
     return asgi_target(path, None) if path else ""
 
 

@@ -115,7 +115,7 @@ class Challenge:
             "<noscript><p>The check needs JavaScript. Switch it on for this site, or write to the contact below with "
             f"the request number.</p></noscript>{details(facts)}<script>{SCRIPT}</script>"
         )
-        return html_response(403, None, page(TITLES["challenge"], body), script=SCRIPT)
+        return html_response(403, None, page(TITLES["challenge"], body), script=SCRIPT)._replace(kind="task")
 
     def _holder(self, address: str | None, fingerprint: str | None) -> str:
         client = client_of(address) or "" if address is not None and self.bind != "fingerprint" else ""

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from gobanfast import Engine, Ruleset
 from gobanfast.frontends.authz import DecisionService
 from gobanfast.frontends.challenge import Challenge
 from gobanfast.frontends.trust import Trust
@@ -36,7 +37,7 @@ def ask(app, path="/check", *, client=PROXY, method="GET", body=b"", headers=Non
 
     asyncio.run(app(scope, receive, send))
     named = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-    assert str(len(sent[1]["body"])) == named["content-length"] or method == "HEAD"
+    assert str(len(sent[1]["body"])) == named.get("content-length", "0") or method == "HEAD"
     return sent[0]["status"], named, sent[1]["body"]
 
 
@@ -67,6 +68,7 @@ def test_allowed_and_banned():
         ("/check", {}, ("/", "GET")),
         ("/check/y/z", {}, ("/y/z", "GET")),
         ("/check/y", {"x-forwarded-uri": "/health"}, ("/y", "GET")),
+        ("/check", {"x-original-method": "POST", "sec-websocket-version": "13"}, ("/", "POST")),
         ("/check/", {}, ("/", "GET")),
     ],
 )
@@ -78,7 +80,8 @@ def test_request_in_question(path, headers, expected):
 
     asked = app.guard.engine.asked[0]
     assert expected == (asked["path"], asked["method"])
-    assert [(b"host", b"example.com")] == asked["headers"]
+    assert (b"host", b"example.com") == asked["headers"][0]
+    assert {b"host"} == {name for name, _ in asked["headers"]} - {b"sec-websocket-version"}
 
 
 @pytest.mark.parametrize(
@@ -114,8 +117,14 @@ def test_strangers_get_no_decision(client):
 
 
 def test_failing_engine():
-    """503 where deciding failed, or 200 if that is wanted."""
-    assert 503 == ask(service(), headers=about(FAILING))[0]
+    """A refusal with status 503 where deciding failed, also from /refused; or 200 if that is wanted."""
+    app = service()
+    status, headers, body = ask(app, headers=about(FAILING, x_request_id="r-1"))
+    told = headers["x-gobanfast-refusal"]
+    shown = ask(app, "/refused", headers=about(FAILING, x_request_id="r-1", x_gobanfast_refusal=told))
+
+    assert (403, "503", 503) == (status, headers["x-gobanfast-status"], shown[0])
+    assert body == shown[2]
     assert 200 == ask(service(on_error="allow"), headers=about(FAILING))[0]
 
 
@@ -187,6 +196,117 @@ def test_replicas_with_one_challenge_key_read_each_other():
     shown = ask(two, "/refused", headers=about(BANNED, x_request_id="r-1", x_gobanfast_refusal=told))
 
     assert "60" == shown[1]["retry-after"]
+
+
+SHARE = """
+rules:
+- {id: probes, when: {prefix: 203.0.113.66}, action: ban}
+- {id: rented, when: {prefix: 203.0.113.77}, action: challenge}
+share:
+- {id: rebind, when: {not: {host: [api.example.com]}}, action: refuse}
+- {id: writes, when: {cross_origin_write: true, not: {origin: "https://app.example.com"}}, action: refuse}
+- id: events
+  when: {path: /events/**, origin: "https://app.example.com"}
+  action: grant
+  credentials: true
+  methods: [PUT]
+  headers: [x-a]
+  expose: [x-b]
+"""
+APP = "https://app.example.com"
+
+
+def sharing(host="x-forwarded-host", **options):
+    trust = Trust(["10.0.0.0/8"], host=host)
+    return DecisionService(Engine(Ruleset.from_text(SHARE)), trust=trust, **options)
+
+
+def page(address=GOOD, origin=APP, path="/events/1", **headers):
+    told = {"x_original_uri": path, "x_forwarded_host": "api.example.com", "host": "127.0.0.1:8787"} | headers
+    return about(address, **told) | ({} if origin is None else {"origin": origin})
+
+
+def cors(headers):
+    return {name for name in headers if name.startswith("access-control-")}
+
+
+def test_a_grant_goes_out_for_the_proxy_to_copy():
+    """A page that may read gets its grant, one that may not gets none, and both what the answer varies by; what is not
+    owned gets neither. A refusal of a page that may read has the grant, too."""
+    app = sharing()
+    status, headers, _ = ask(app, headers=page())
+    foreign = ask(app, headers=page(origin="https://evil.example"))
+    nobody, other = ask(app, headers=page(origin=None)), ask(app, headers=page(path="/x"))
+    banned = ask(app, headers=page(BANNED, accept="text/html"))
+
+    expected = {"access-control-allow-origin", "access-control-allow-credentials", "access-control-expose-headers"}
+    assert (200, expected, APP) == (status, cors(headers), headers["access-control-allow-origin"])
+    assert [(200, set(), "Origin")] * 2 == [(got[0], cors(got[1]), got[1]["vary"]) for got in (foreign, nobody)]
+    assert (200, set(), None) == (other[0], cors(other[1]), other[1].get("vary"))
+    assert (403, expected, {"accept", "Origin"}) == (banned[0], cors(banned[1]), set(banned[1]["vary"].split(", ")))
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [({"x_forwarded_host": "10.1.2.3"}, 421), ({"x_forwarded_host": ""}, 421),
+     ({"x_original_method": "POST", "origin": "https://evil.example"}, 403),
+     ({"sec_websocket_version": "13", "origin": "https://evil.example"}, 403),
+     ({"sec_websocket_version": "13"}, 200), ({"x_forwarded_for": BANNED}, 403)],
+)  # fmt: skip
+@pytest.mark.parametrize("place", ["/check", "/check/events/1"])
+def test_the_true_status_is_told_beside_a_plain_one(headers, expected, place):
+    """/check says 200 or 403; a refusal's own status is in a header, and is that of the page that /refused makes."""
+    app = sharing()
+    asked = page(x_request_id="r-1", accept="application/json", **headers)
+    status, told, body = ask(app, place, method=headers.get("x_original_method", "GET"), headers=asked)
+
+    assert (200 if expected == 200 else 403) == status
+    assert (None if expected == 200 else str(expected)) == told.get("x-gobanfast-status")
+    if expected != 200:
+        shown = ask(app, "/refused", headers=asked | {"x-gobanfast-refusal": told["x-gobanfast-refusal"]})
+        assert (expected, body) == (shown[0], shown[2])
+
+
+def test_host_is_the_proxys_word_only_where_trust_says_so():
+    """Without `host` in trust a forwarded host is the client's own, and Host is what counts."""
+    app = sharing(host=None)
+
+    assert "421" == ask(app, headers=page())[1]["x-gobanfast-status"]
+    assert 200 == ask(app, headers=page(host="api.example.com", x_forwarded_host="evil.example"))[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({}, 204), ({"origin": "https://evil.example"}, 403), ({"access_control_request_method": "DELETE"}, 403),
+     ({"access_control_request_headers": "x-c"}, 403), ({"x_forwarded_host": "evil.example"}, 421),
+     ({"path": "/not-owned"}, 403), ({"origin": None, "x_forwarded_for": BANNED}, 403), ({"origin": None}, 403),
+     ({"x_forwarded_for": "203.0.113.55"}, 403), ({"x_forwarded_for": CHALLENGED}, 204)],
+)  # fmt: skip
+@pytest.mark.parametrize("below", [False, True])
+def test_a_preflight_is_answered_for_the_client(changes, expected, below):
+    """/preflight answers as the client is to see it: 204 with the grant, or a refusal without one; nothing is for the
+    proxy. What is no preflight, or not owned, is refused."""
+    asked = {"access_control_request_method": "PUT", "access_control_request_headers": "x-a"} | changes
+    headers = {name: value for name, value in page(**asked).items() if value is not None}
+    path = headers.pop("x-original-uri") if below else ""
+    app = sharing()
+    app.guard.engine.ban("203.0.113.55")
+    status, answered, body = ask(app, "/preflight" + path, method="OPTIONS", headers=headers)
+
+    granted = {f"access-control-allow-{name}" for name in ("origin", "credentials", "methods", "headers")}
+    assert expected == status
+    assert (granted, b"") == (cors(answered), body) if expected == 204 else not cors(answered)
+    assert not [name for name in answered if name.startswith("x-gobanfast")]
+    assert "x-request-id" in answered
+
+
+def test_check_lets_a_granted_preflight_go_on():
+    """A proxy that asks about a preflight at /check gets no 204, which it would take for a word of the application."""
+    asked = page(access_control_request_method="PUT", x_original_method="OPTIONS")
+
+    assert (200, APP) == (ask(sharing(), headers=asked)[0], ask(sharing(), headers=asked)[1][
+        "access-control-allow-origin"])  # fmt: skip
+    assert 403 == ask(sharing(), headers=asked | {"origin": "https://evil.example"})[0]
 
 
 def test_probes():

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gobanfast import Decision
 
 Kind = Literal["banned", "challenge", "unavailable", "misdirected", "cross-origin"]
+ResponseKind = Kind | Literal["task"]
 Form = Literal["html", "problem", "json"]
 
 STATUS: dict[Kind, int] = {
@@ -55,11 +56,12 @@ class Refused(NamedTuple):
 
 
 class HttpResponse(NamedTuple):
-    """A whole response: header names in lower case, body complete."""
+    """A whole response: header names in lower case, body complete. `kind`: of what refuses; None for all else."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes
+    kind: ResponseKind | None = None
 
 
 def denial_response(
@@ -93,9 +95,9 @@ def denial_response(
     title = TITLES["banned" if kind == "challenge" and not checks else kind]
     form = preferred(accept[:ACCEPT_LIMIT])
     if form == "html":
-        return html_response(STATUS[kind], wait, page(title, details(facts)))
+        return html_response(STATUS[kind], wait, page(title, details(facts)))._replace(kind=kind)
     document = {"type": f"urn:gobanfast:{kind}", "title": title, "status": STATUS[kind]} | facts
-    return whole(STATUS[kind], MEDIA_TYPES[form], wait, json.dumps(document).encode())
+    return whole(STATUS[kind], MEDIA_TYPES[form], wait, json.dumps(document).encode())._replace(kind=kind)
 
 
 def retry_after(decision: Decision | Refused | None) -> int | None:
