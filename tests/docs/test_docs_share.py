@@ -9,7 +9,9 @@ import pytest
 
 from gobanfast import Engine, RuleError, Ruleset
 from gobanfast.frontends.asgi import Gobanfast
-from share_forms import Server, ask_asgi, environ_of
+from gobanfast.rules.presets import presets
+from share_forms import Plan, Server, asgi_app, ask_asgi, environ_of
+from share_forms import ask as ask_form
 
 PAGE = (Path(__file__).parents[2] / "docs" / "share.md").read_text()
 BLOCKS = dict(re.findall(r"^```\w+\n# (\w+\.\w+)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE))
@@ -105,3 +107,58 @@ def test_a_500_page_of_the_application():
     assert [b"our page", b"Internal Server Error"] == [answer.body for answer in answers]
     assert [[APP]] * 2 == [answer.lines("access-control-allow-origin") for answer in answers]
     assert [OSError] * 2 == [type(answer.error) for answer in answers]
+
+
+RECIPES = [name for name in BLOCKS if name.endswith(".yaml")]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_load_and_pass_their_tests(name):
+    """Each with tests of both kinds: what is shared, and what is not."""
+    ruleset = Ruleset.from_text(BLOCKS[name])
+
+    assert [] == ruleset.failures()
+    shared = {case.share for case in ruleset.tests}
+    assert len(shared) > 1 or name == "fetch_events.yaml"
+
+
+def test_what_answers_mean_to_a_page():
+    """Statuses, header lines, and whether the application ran, as the table has them."""
+    plan = Plan()
+    rules = BLOCKS["cookies.yaml"] + "rules: [{id: bad, when: {header: {user-agent: bad}}, action: ban}]\n"
+    app = Gobanfast(asgi_app(plan), Engine(Ruleset.from_text(rules)))
+    found = []
+    for method, headers in (
+        ("GET", {"origin": APP}), ("GET", {"origin": FOREIGN}), ("POST", {"origin": FOREIGN}),
+        ("OPTIONS", {"origin": APP} | ASKS),
+        ("OPTIONS", {"origin": APP} | ASKS | {"access-control-request-headers": "content-type"}),
+        ("OPTIONS", {"origin": FOREIGN} | ASKS), ("GET", {"origin": APP, "user-agent": "bad"}),
+    ):  # fmt: skip
+        before = plan.calls
+        answer = ask(app, method, headers, is_asgi=True)
+        found.append((answer.status, bool(answer.lines("access-control-allow-origin")), plan.calls - before))
+
+    assert [
+        (200, True, 1), (200, False, 1), (403, False, 0), (403, False, 0), (204, True, 0), (403, False, 0),
+        (403, True, 0),
+    ] == found  # fmt: skip
+
+
+@pytest.mark.parametrize(("origin", "status"), [(APP, 200), (None, 200), (FOREIGN, 403)])
+def test_sockets(origin, status):
+    """A page that is listed and a program open one, another page does not; the grant alone says so, too."""
+    text, headers = BLOCKS["sockets.yaml"], {} if origin is None else {"origin": origin}
+    alone = "\n".join(line for line in text.splitlines() if "browsers" not in line)
+    for rules in (text, alone):
+        engine = Engine(Ruleset.from_text(rules))
+        pairs = {"host": "api.example.com", "upgrade": "websocket", "connection": "upgrade"} | headers
+        answer = ask_form("wsgi", Plan(), "/ws", headers=pairs, engine=engine)
+
+        assert status == answer.status
+
+
+def test_links_lead_somewhere():
+    """Other pages of this folder, and their presets."""
+    assert len(links := set(re.findall(r"\]\(([\w-]+\.md)", PAGE))) > 1
+    assert [] == [link for link in links if not (Path(__file__).parents[2] / "docs" / link).exists()]
+    assert set(re.findall(r"--preset ([a-z]+)", PAGE)) <= set(presets())

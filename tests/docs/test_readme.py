@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gobanfast import Engine, Ruleset
 from test_cli_tables import on_terminal
 from test_http_servers import free_port, python, spawned
 
@@ -61,6 +62,18 @@ def test_web_example_prints_what_the_readme_shows(tmp_path: Path, monkeypatch: p
 
     aligned = re.compile(r"in \d+ min|\d+ s ago *| +(?=\n)")
     assert aligned.sub("", shown[5][1]) == aligned.sub("", listed)
+
+
+def test_share_rules_grant_what_the_readme_says() -> None:
+    """The rules that stand alone: one page reads, another does not."""
+    (rules,) = re.findall(r"```yaml\n(share:\n.*?)```", README.read_text(), re.DOTALL)
+    engine = Engine(Ruleset.from_text(rules))
+    asked = [
+        engine.peek(None, path="/api/x", headers=[(b"origin", origin)]).share
+        for origin in (b"https://app.example.com", b"https://evil.example")
+    ]
+
+    assert ["granted", "withheld"] == asked
 
 
 @pytest.mark.skipif(not (README.parent / "setup.py").exists(), reason="no source tree around the tests")
