@@ -30,6 +30,10 @@ def judge(record: dict[str, Any], bar: dict[str, Any]) -> tuple[str, str]:
     if bar.get("per_second"):
         value = 1e3 / row["median"]
         text = f"{value:.0f} M/s"
+    elif minus and base:
+        added, theirs = value - minus["median"], base["median"] - minus["median"]
+        value = added / theirs
+        text = f"{value:.2f} (added {amount(added, row['unit'])} / {amount(theirs, row['unit'])}, {base['name']})"
     elif minus:
         value -= minus["median"]
         text = f"{amount(value, row['unit'])} ({text} - {amount(minus['median'], row['unit'])}, {minus['name']})"

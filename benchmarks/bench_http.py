@@ -58,8 +58,14 @@ def wsgi_application(environ: Any, start_response: Any) -> list[bytes]:
     return [b"ok"]
 
 
-def engine() -> Any:
-    """100 rules over the starter table, and every kind of live state."""
+SHARE = """
+share:
+  - {id: pages, when: {origin: ["https://app.example.com"]}, action: grant, credentials: true}
+"""
+
+
+def engine(share: str = "") -> Any:
+    """100 rules over the starter table, and every kind of live state; and those of `share`."""
     from gobanfast import Engine, Ruleset
 
     lines = [f"  - {{id: p{i}, action: ban, when: {{prefix: 203.0.{i}.0/24}}}}" for i in range(50)]
@@ -68,7 +74,7 @@ def engine() -> Any:
         f"  - {{id: h{i}, action: challenge, when: {{header: {{user-agent: {{contains: tool{i}/}}}}}}}}"
         for i in range(25)
     ]
-    return Engine(Ruleset.from_text(RULES + "rules:\n" + "\n".join(lines) + "\n"))
+    return Engine(Ruleset.from_text(RULES + "rules:\n" + "\n".join(lines) + "\n" + share))
 
 
 def fastapi_application() -> Any:
@@ -89,6 +95,12 @@ def guarded(app: Any, peers: tuple[str, ...] = ()) -> Any:
     from gobanfast.frontends.trust import Trust
 
     return Gobanfast(app, engine(), trust=Trust(peers))
+
+
+def shared(app: Any) -> Any:
+    from gobanfast.frontends.asgi import Gobanfast
+
+    return Gobanfast(app, engine(SHARE), trust=())
 
 
 def with_cors(app: Any) -> Any:
@@ -130,6 +142,7 @@ SUBJECTS: dict[str, list[tuple[str, str, Callable[[Any], Any]]]] = {
     "asgi": [
         ("bare", "yardstick", lambda app: app),
         ("gobanfast", "ours", guarded),
+        ("gobanfast + share", "ours", shared),
         ("Starlette CORSMiddleware", "peer", with_cors),
         (NOTHING, "peer", with_base),
     ],

@@ -26,7 +26,8 @@ RECORD = HERE / "record"
 SUITES = tuple(sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py")))
 DISTRIBUTIONS = (
     "gobanfast", "cachetools", "cython", "maxminddb", "maxminddb-rust", "numpy", "py-radix", "pyasn", "pyroaring",
-    "pysubnettree", "pytricia",
+    "pysubnettree", "pytricia", "django", "django-cors-headers", "flask", "flask-cors", "mcp", "opentelemetry-sdk",
+    "pyre2", "starlette",
 )  # fmt: skip
 
 
