@@ -62,6 +62,7 @@ cdef class SignalDecision(Decision):
     cdef str _host
     cdef bint _preflight          # of a resource that share rules are about
     cdef bint _from_page          # there is an Origin
+    cdef bint _own_page           # it has the host and port of the request
     cdef object _answer           # header fields of the answer to a preflight; a str: why it is not granted; or None
     cdef int _has                 # Wanted: which of these two are known
     cdef uint64_t _fingerprint[2]  # high and low half

@@ -24,7 +24,7 @@ from gobanfast._core.native.base cimport (
 from gobanfast._core.native.http cimport (
     GBF_HEADERS_BAD_METHOD, GBF_HEADERS_FINE, GBF_HEADERS_SHAPED, GBF_HEADERS_UNKNOWN, GBF_HEADER_METHOD,
     GBF_HEADER_ORIGIN, GBF_HEADER_REQUEST_HEADERS, GBF_HEADER_REQUEST_METHOD, gbf_header_is_method, gbf_header_tally,
-    gbf_header_text, gbf_headers, gbf_headers_free, gbf_headers_fingerprint,
+    gbf_header_own_page, gbf_header_text, gbf_headers, gbf_headers_free, gbf_headers_fingerprint,
 )
 from gobanfast._core.native.rules cimport (
     GBF_CLASS_ABSENT, GBF_CLASS_MALFORMED, gbf_bits_and, gbf_rules, gbf_rules_first, gbf_rules_next, gbf_rules_vector,
@@ -227,6 +227,11 @@ cdef class Decision:
     def origin(self):
         """The Origin of the page that asks, as it came; None without one, or where headers cannot be read."""
         return None
+
+    @property
+    def own_page(self):
+        """Whether the page that asked has the host and port that it asked: it needs no grant."""
+        return False
 
     @property
     def preflight(self):
@@ -436,6 +441,7 @@ cdef class SignalDecision(Decision):
         cdef bytes room
         cdef int unparsable
         self._from_page = scanned.tally.seen >> GBF_HEADER_ORIGIN & 1
+        self._own_page = self._from_page and gbf_header_own_page(scanned)
         if rules.ends[GBF_SHARE] == rules.ends[GBF_ADMIT] or not is_preflight(scanned):
             return requests.and_rows(vector, scratch, scanned, self._sni, self._tls, False)
         if rules.words > INLINE_WORDS:
@@ -582,6 +588,10 @@ cdef class SignalDecision(Decision):
         return self._preflight
 
     @property
+    def own_page(self):
+        return self._own_page
+
+    @property
     def scheme(self):
         return self._scheme
 
@@ -702,11 +712,14 @@ cdef bint is_plain_allow(Decision decision) noexcept:
 
 
 cdef bint is_plain_share(SignalDecision decision) noexcept:
-    """Whether nothing is refused or withheld, and no shadow rule has anything to say."""
+    """Whether nothing is refused, or withheld from the page of another service, and no shadow rule has anything to say.
+    A service's own pages send an Origin, too, and need no grant."""
     cdef const gbf_rules *rules = &decision._compiled._rules
     cdef uint32_t rule = decision.share_rule_index()
-    return (decision.shared() <= GBF_SHARED_GRANTED and
-            gbf_rules_next(rules, decision._vector, rules.shadow, rules.ends[GBF_ADMIT]) >=
+    cdef int shared = decision.shared()
+    if shared == GBF_SHARED_REFUSED or (shared == GBF_SHARED_WITHHELD and not decision._own_page):
+        return False
+    return (gbf_rules_next(rules, decision._vector, rules.shadow, rules.ends[GBF_ADMIT]) >=
             min(rule, rules.ends[GBF_SHARE]))
 
 
@@ -752,7 +765,8 @@ def detached(Decision decision not None, /):
     made._kept, made._kept_bytes = given._kept, given._kept_bytes
     made._method, made._path = given._method, given._path
     made._http, made._mount, made._scheme, made._host = given._http, given._mount, given._scheme, given._host
-    made._preflight, made._from_page, made._answer = given._preflight, given._from_page, given._answer
+    made._preflight, made._from_page, made._own_page = given._preflight, given._from_page, given._own_page
+    made._answer = given._answer
     made._has, made._spill = given._has, given._spill
     memcpy(made._fingerprint, given._fingerprint, sizeof(made._fingerprint))
     memcpy(made._shape, given._shape, sizeof(made._shape))

@@ -63,7 +63,7 @@ cdef class Exchange:
     cdef object hold(self)
     cdef list headers_for(self, object headers)
     cdef list texts_for(self, object headers)
-    cdef int share_out(self, SignalDecision d, bint own_page) except -1
+    cdef int share_out(self, SignalDecision d) except -1
     cdef bint opens_socket(self) except -1
     cdef bytes origin_bytes(self)
     cdef object text_of(self, int which, str key)

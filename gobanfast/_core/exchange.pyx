@@ -22,9 +22,7 @@ from gobanfast._core.headers cimport (
 from gobanfast._core.made cimport bare, only_whole
 from gobanfast._core.client_hello cimport ClientHello
 from gobanfast._core.native.base cimport GBF_ADMIT, GBF_SHARE, GBF_SHARED_GRANTED, GBF_SHARED_REFUSED
-from gobanfast._core.native.http cimport (
-    GBF_HEADERS_FINE, GBF_HEADERS_MOST, gbf_header_own_page, gbf_headers, gbf_headers_free,
-)
+from gobanfast._core.native.http cimport GBF_HEADERS_FINE, GBF_HEADERS_MOST, gbf_headers, gbf_headers_free
 from gobanfast._core.response_headers cimport (
     in_place_of_theirs, texts_in_place_of_theirs, texts_with_ours, with_ours,
 )
@@ -465,7 +463,6 @@ cdef class Exchange:
         cdef str address, sni = None, ja4 = None, method, path, mount, http = self.http, scheme = self._scheme
         cdef str host = None
         cdef bint shares = state.compiled._rules.ends[GBF_SHARE] != state.compiled._rules.ends[GBF_ADMIT]
-        cdef bint own_page = False
         cdef Py_ssize_t i
         memset(&walk, 0, sizeof(walk))
         walk.shaped = guard._logs
@@ -505,14 +502,13 @@ cdef class Exchange:
                 set_authority(scheme, host, &scanned)
                 set_target(method, path, mount, &scanned)
                 request.scanned = &scanned
-                own_page = shares and self.opens_socket() and gbf_header_own_page(&scanned)
             if core.candidate is not None:
                 observe(core.candidate, address, sni, hello, ja4, self._headers, method, path, http, mount, scheme,
                         host)
             d = core.decide_request(state, address, &request, None, False)
             self.decision = d
             if shares and same(self.mode, "enforce"):
-                self.share_out(<SignalDecision>d, own_page)
+                self.share_out(<SignalDecision>d)
             if guard._logs or (guard._binds and d._action != 0):
                 self.outlive(<SignalDecision>d, &scanned, &walk)
             return d
@@ -569,7 +565,7 @@ cdef class Exchange:
         self._guard.foreign_headers += foreign
         return made
 
-    cdef int share_out(self, SignalDecision d, bint own_page) except -1:
+    cdef int share_out(self, SignalDecision d) except -1:
         """Takes what the decision shares, to put it on the response."""
         cdef CompiledRules compiled = d._compiled
         cdef int flags = d.resource_flags()
@@ -588,7 +584,7 @@ cdef class Exchange:
             credentials = grant.credentials
             self._fields = grant.response(None if grant.any_origin else self.origin_bytes())
         if self.opens_socket():  # a handshake always carries cookies, and the browser checks nothing
-            self._foreign_socket = self._owned and d._from_page and not own_page and not credentials
+            self._foreign_socket = self._owned and d._from_page and not d._own_page and not credentials
         return 0
 
     cdef bint opens_socket(self) except -1:

@@ -155,7 +155,7 @@ class Metrics:
             asn = "unknown" if decision.asn is None else f"AS{decision.asn}"
             with self._lock:
                 self._count(self._asns, asn if asn in self._asns or len(self._asns) < ASNS else "other")
-        if decision.share == "withheld" and decision.origin is not None:
+        if decision.share == "withheld" and decision.origin is not None and not decision.own_page:
             self.withheld.note(decision.origin)
         for mode, rules in (("shadow", decision.shadow), ("log", decision.logged), ("shadow", decision.share_shadow)):
             for rule in rules:

@@ -92,6 +92,7 @@ SURFACE: dict[str, set[str]] = {
         "method",
         "mount",
         "origin",
+        "own_page",
         "path",
         "preflight",
         "reason",
