@@ -585,13 +585,13 @@ def test_websocket_that_a_server_shows_as_a_request(form, name, origin, path, al
 
 def test_own_pages_are_no_news() -> None:
     """A service's own page sends an Origin with what it writes: it needs no grant, and nobody is told of it."""
-    from gobanfast import Engine, Ruleset
+
     from gobanfast._core.decision import is_plain
 
     rules = '{version: 1, share: [{id: apps, when: {origin: "https://app.example"}, action: grant}]}'
     engine = Engine(Ruleset.from_text(rules))
 
-    def decide(origin: bytes) -> Any:
+    def decide(origin: bytes):
         return engine.decide("192.0.2.1", headers=[(b"host", b"api.example"), (b"origin", origin)], method="POST")
 
     own, foreign = decide(b"https://api.example"), decide(b"https://evil.example")
