@@ -31,6 +31,9 @@ FIREFOX = {
     "network.prefetch-next": True, "toolkit.telemetry.enabled": False,
     "browser.startup.homepage_override.mstone": "ignore", "browser.aboutwelcome.enabled": False,
 }  # fmt: skip
+FIREFOX_HOSTS = (
+    "localhost", "sub.localhost", "plain.test", "www.app.localhost", "api.app.localhost", "www.evil.localhost",
+)  # whose certificate it takes unseen
 
 PAGE = """<!doctype html><title>t</title>
 <link rel=stylesheet href=/a.css><link rel=icon href=/icon.png><link rel=manifest href=/m.json>
@@ -183,7 +186,7 @@ def firefox(folder, url, certificate=None, *more):
         known = ":".join(digits[i : i + 2] for i in range(0, 64, 2))
         port = url.rsplit(":", 1)[1].rstrip("/")
         (folder / "cert_override.txt").write_text("".join(
-            f"{host}:{port}:\tOID.2.16.840.1.101.3.4.2.1\t{known}\t\n" for host in ("localhost", "sub.localhost")
+            f"{host}:{port}:\tOID.2.16.840.1.101.3.4.2.1\t{known}\t\n" for host in FIREFOX_HOSTS
         ))  # fmt: skip
     return [path, "--headless", "--no-remote", "--profile", str(folder), url]
 
