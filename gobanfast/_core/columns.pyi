@@ -18,8 +18,15 @@ def share_rows(
     compiled: CompiledRules, leaves: bytes, base: bytes, columns: list[tuple[bytes, bytes]], pages: bytes
 ) -> tuple[bytes, bytes]: ...
 def rules_decision(
-    compiled: CompiledRules, address: str | None, *, sni: str | None = None, ja4: str | None = None,
-    headers: HeaderPairs | None = None, method: str | None = None, path: str | None = None, mount: str = "",
+    compiled: CompiledRules,
+    address: str | None,
+    *,
+    sni: str | None = None,
+    ja4: str | None = None,
+    headers: HeaderPairs | None = None,
+    method: str | None = None,
+    path: str | None = None,
+    mount: str = "",
     scheme: str | None = None,
 ) -> Decision: ...
 def replay_rows(

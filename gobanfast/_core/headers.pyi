@@ -29,8 +29,16 @@ class HeaderPlan:
     def shape(self, headers: HeaderPairs, http: str | None = None, /) -> str | None: ...
     def value(self, headers: HeaderPairs, name: str, /) -> bytes | None: ...
     def signal(
-        self, name: str, headers: HeaderPairs | None, method: str | None, path: str | None, http: str | None, /, *,
-        scheme: str | None = None, host: str | None = None,
+        self,
+        name: str,
+        headers: HeaderPairs | None,
+        method: str | None,
+        path: str | None,
+        http: str | None,
+        /,
+        *,
+        scheme: str | None = None,
+        host: str | None = None,
     ) -> tuple[bytes | None, bool]: ...
     def facts(self, headers: HeaderPairs, http: str | None = None, /) -> dict[str, Any]: ...
 

@@ -1,4 +1,4 @@
-"""`gobanfast cors`: ask a live server as a page of another origin would, and walk its answers through Fetch."""
+"""`gobanfast cors`: ask a server or rules as a page of another origin would, and walk the answers through Fetch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Collection, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -13,7 +14,20 @@ from rich.text import Text
 
 from gobanfast import __version__
 from gobanfast._errors import GobanError
-from gobanfast.cli.common import AsJson, listed, output, table
+from gobanfast.cli.common import (
+    AsJson,
+    Host,
+    Scheme,
+    UrlPath,
+    listed,
+    load_asn,
+    load_engine,
+    output,
+    table,
+)
+from gobanfast.rules.check.share_answers import NO_HOST, decide, walk_rules
+from gobanfast.rules.check.share_answers import NOT_LOOKED_AT as RULES_NOT_LOOKED_AT
+from gobanfast.rules.check.share_answers import answers as rule_answers
 from gobanfast.wire.cors_findings import Finding, findings
 from gobanfast.wire.cors_walk import (
     CLIENTS,
@@ -34,6 +48,7 @@ from gobanfast.wire.fetch import TOKEN, is_forbidden_header, is_forbidden_method
 
 if TYPE_CHECKING:
     import httpx
+    from rich.console import Console
 
 HEADERS_SECONDS = 10.0  # until an answer's headers are there
 STREAM_SECONDS = 1.0  # of a body
@@ -57,11 +72,13 @@ NAMES = {Client.EVENTSOURCE: EVENT_SOURCE, Client.FETCH: FETCH, Client.FETCH_SSE
 
 
 def cors(
-    url: Annotated[str, typer.Argument(metavar="URL", help="What the page asks for; http or https.")],
     origin: Annotated[
         str,
         typer.Option("--origin", "-o", metavar="ORIGIN", help="The page's origin: https://app.example.com, or null."),
     ],
+    url: Annotated[
+        str | None, typer.Argument(metavar="[URL]", help="What the page asks for, of a live server; http or https.")
+    ] = None,
     credentials: Annotated[
         bool, typer.Option("--credentials", help="With credentials: include, withCredentials: true.")
     ] = False,
@@ -82,19 +99,38 @@ def cors(
             help="The client that must be able to read: eventsource, fetch or fetch-sse; repeatable.",
         ),
     ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            "--rules", "-r", exists=True, dir_okay=False, help="Ask the share rules of this file, and no server."
+        ),
+    ] = None,
+    path: UrlPath = None,
+    host: Host = None,
+    scheme: Scheme = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask a live server as a browser would for a page of another origin; say at which step of Fetch each client ends,
-    what the page sees, and what mends it.
+    what the page sees, and what mends it. With --rules and --path in place of URL: the answers that share rules give.
 
-    Three askings: a preflight (where a client needs one), HEAD, and a GET whose body is left after a second. Redirects
-    are not followed, cookies are not sent.
+    Three askings of a server: a preflight (where a client needs one), HEAD, and a GET whose body is left after a
+    second. Redirects are not followed, cookies are not sent.
 
     Exit status 1 if a client cannot read the answer: those of --client; without it fetch, and EventSource where the
     answer is an event stream.
     """
-    asked = _asked(url, origin, credentials, method, header or [])
+    if (url is None) == (rules is None) or (rules is None) != (path is None):
+        raise typer.BadParameter("give the URL of a live server, or --rules with --path")
     chosen = [NAMES[name] for name in client or ()]
+    if rules is not None:
+        target = _target(path or "/", host, scheme)
+        fine = _tell_rules(rules, _asked(target, origin, credentials, method, header or []), chosen, as_json=as_json)
+        if not fine:
+            raise typer.Exit(1)
+        return
+    if host is not None or scheme is not None:
+        raise typer.BadParameter("--host and --scheme go with --rules; a live server has them in its URL")
+    asked = _asked(url or "", origin, credentials, method, header or [])
     answers, ended = asyncio.run(_ask_all(asked, chosen or CLIENTS))
     walks = [walk(name, asked, answers) for name in chosen or CLIENTS]
     found = findings(asked, answers, chosen)
@@ -115,6 +151,18 @@ def _judged(asked: Asked, answers: Answers) -> list[str]:
 
 
 # ---- options
+
+
+def _target(path: str, host: str | None, scheme: str | None) -> str:
+    """The URL of what rules are asked for."""
+    if scheme not in {None, "http", "https"}:
+        raise typer.BadParameter(f"--scheme {scheme!r} is not http or https")
+    if not path.startswith("/"):
+        raise typer.BadParameter(f"--path {path!r} is no path; write /{path}")
+    url = f"{scheme or 'https'}://{host or NO_HOST}{path}"
+    if site_of(url) is None or "@" in (host or "") or "/" in (host or ""):
+        raise typer.BadParameter(f"--host {host!r} is no host; write api.example.com, or localhost:8000")
+    return url
 
 
 def _asked(url: str, origin: str, credentials: bool, method: str, headers: Sequence[str]) -> Asked:
@@ -236,6 +284,23 @@ def _members(
     asked: Asked, answers: Answers, walks: Sequence[Walk], found: Sequence[Finding], fine: bool
 ) -> dict[str, Any]:
     """The whole as JSON members. Values of headers that the caller gave are left out: they may be secrets."""
+    return _judged_members(asked, walks, found, fine) | {
+        "answers": [
+            {
+                "asking": asking,
+                "announced": None if names is None else list(names),
+                "status": answer.status or None,
+                "http": answer.http if answer else None,
+                "failure": answer.failure or None,
+                "headers": _shown(answer),
+            }
+            for asking, names, answer in _all(answers)
+        ],
+        "not_looked_at": list(NOT_LOOKED_AT),
+    }
+
+
+def _judged_members(asked: Asked, walks: Sequence[Walk], found: Sequence[Finding], fine: bool) -> dict[str, Any]:
     return {
         "url": asked.url,
         "origin": asked.origin,
@@ -256,18 +321,6 @@ def _members(
             for one in walks
         ],
         "findings": [finding._asdict() for finding in found],
-        "answers": [
-            {
-                "asking": asking,
-                "announced": None if names is None else list(names),
-                "status": answer.status or None,
-                "http": answer.http if answer else None,
-                "failure": answer.failure or None,
-                "headers": _shown(answer),
-            }
-            for asking, names, answer in _all(answers)
-        ],
-        "not_looked_at": list(NOT_LOOKED_AT),
     }
 
 
@@ -301,6 +354,13 @@ def _show(asked: Asked, answers: Answers, walks: Sequence[Walk], found: Sequence
         console.print(Text(f"  {about}: {answer.status} over {answer.http}{still}"))
         for name, value in _shown(answer):
             console.print(Text(f"    {_plain(name)}: {_plain(value)}"))
+    _show_walks(console, walks, found)
+    console.print(Text("\nnot looked at:"))
+    for text in NOT_LOOKED_AT:
+        console.print(Text(f"  {text}"))
+
+
+def _show_walks(console: Console, walks: Sequence[Walk], found: Sequence[Finding]) -> None:
     for one in walks:
         word, style = READABLE[one.readable]
         console.print(Text.assemble(f"\n{one.client}: ", (word, style), f"; the page sees: {_plain(one.sees)}"))
@@ -315,11 +375,65 @@ def _show(asked: Asked, answers: Answers, walks: Sequence[Walk], found: Sequence
         about = f" {finding.code}" + (f", a case of: {finding.mode}" if finding.mode else "")
         console.print(Text.assemble("\n", (f"{finding.severity}:", COLOURS[finding.severity]), about))
         console.print(Text(f"  {_plain(finding.what)}\n  mend: {_plain(finding.mend)}"))
-    console.print(Text("\nnot looked at:"))
-    for text in NOT_LOOKED_AT:
-        console.print(Text(f"  {text}"))
 
 
 def _plain(text: str) -> str:
     """A server's text, fit for a terminal."""
     return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
+
+
+# ---- rules in place of a server
+
+
+def _tell_rules(rules: Path, asked: Asked, chosen: Sequence[str], *, as_json: bool) -> bool:
+    """Whether the page can read what the rules share; told on standard output."""
+    decided = decide(load_engine(rules, load_asn(None)), asked, chosen or CLIENTS)
+    left = not asked.same_origin and any(one.left for one in decided)
+    walks = [] if left else [walk_rules(name, asked, decided) for name in chosen or CLIENTS]
+    own = decided[-1].decision
+    found = [] if left or own.share == "refused" else findings(asked, rule_answers(decided), chosen)
+    fine = bool(walks) and all(one.readable for one in walks if one.client in (chosen or [FETCH]))
+    unseen = [*RULES_NOT_LOOKED_AT, *NOT_LOOKED_AT]
+    if own.action != "allow":
+        by = f"its cause is {own.cause}" if own.rule is None else f"by rule {own.rule!r}"
+        unseen.insert(0, f"coming in: for this the rules have the action {own.action}, {by}, whoever asks")
+    if as_json:
+        shown = [
+            {
+                "asking": one.asking,
+                "announced": None if one.names is None else list(one.names),
+                "share": one.decision.share,
+                "rule": one.decision.share_rule,
+                "status": None if one.left else one.answer.status,
+                "headers": _shown(one.answer),
+                "explanation": list(one.explained),
+            }
+            for one in decided
+        ]
+        more = {
+            "rules": str(rules),
+            "answers": shown,
+            "not_looked_at": unseen,
+            "mend": decided[-1].mend if left else None,
+        }
+        typer.echo(json.dumps(_judged_members(asked, walks, found, fine) | more))
+        return fine
+    console = output()
+    how = "with" if asked.credentials else "without"
+    url = asked.url.replace(f"https://{NO_HOST}", "").replace(f"http://{NO_HOST}", "")
+    console.print(Text(f"{asked.method} {url} by {rules}, asked by a page of {asked.origin}, {how} credentials"))
+    for one in decided:
+        about = f"{one.asking}{'' if one.names is None else f' for {listed([asked.method, *one.names])}'}"
+        answer = "the application's own header fields" if one.left else f"{one.answer.status}"
+        console.print(Text(f"  {about}: {answer}"))
+        for name, value in () if one.left else _shown(one.answer):
+            console.print(Text(f"    {_plain(name)}: {_plain(value)}"))
+        for line in one.explained:
+            console.print(Text(f"    {_plain(line)}"))
+    if left:
+        console.print(Text(f"\nnot judged: no share rule is about it\n  mend: {_plain(decided[-1].mend)}"))
+    _show_walks(console, walks, found)
+    console.print(Text("\nnot looked at:"))
+    for text in unseen:
+        console.print(Text(f"  {text}"))
+    return fine

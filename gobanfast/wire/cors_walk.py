@@ -71,11 +71,13 @@ class Answer(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """Answers to what was asked. `preflights` by the names that were announced."""
+    """Answers to what was asked. `preflights` by the names that were announced; `get` is the answer to `asking`, which
+    stands for methods that are not sent to a live server."""
 
     get: Answer
     head: Answer
     preflights: Mapping[tuple[str, ...], Answer]
+    asking: str = "GET"
 
 
 class Step(NamedTuple):
@@ -216,7 +218,7 @@ def _preflight_steps(why: str, asked: Asked, answers: Answers, names: tuple[str,
 
 
 def _answer_steps(client: str, asked: Asked, answers: Answers) -> Iterator[Step]:
-    asking, answer = ("HEAD", answers.head) if asked.method == "HEAD" else ("GET", answers.get)
+    asking, answer = ("HEAD", answers.head) if asked.method == "HEAD" else (answers.asking, answers.get)
     if not answer:
         yield _end(asking, "no-answer", answer.failure, "send status and headers at once, before the first event")
     stands_for = "" if asking == asked.method else f" ({asking} stands for {asked.method}, which was not sent)"
