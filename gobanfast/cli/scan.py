@@ -305,10 +305,12 @@ def _meaning(scanned: Scan) -> str:
         f"{lines.get(action, 0):,} ({percent(lines.get(action, 0), total)})" for action in ("allow", "challenge", "ban")
     )
     watched = sum(shadow.lines for shadow in scanned.by_shadow())
+    refused = sum(each.lines for each in scanned.by_share() if each.key.share == "refused" and each.action == "allow")
+    share = f" Share rules would have refused {refused:,} of the requests that come in." if refused else ""
     shadow = f" Shadow rules matched {watched:,} times and changed nothing." if watched else ""
     return (
         f"In short: of {total:,} requests, {allowed} would have come in, {challenged} would have been asked to prove "
-        f"themselves, and {banned} would have been refused.{shadow}"
+        f"themselves, and {banned} would have been refused.{share}{shadow}"
     )
 
 

@@ -59,6 +59,41 @@ def test_a_request_decides(tmp_path: Path) -> None:
     run("check", "8.8.8.8", "-r", str(rules), "--header", "no name", status=2)
 
 
+SHARING = """
+share:
+- {id: rebind, when: {not: {host: api.example.com}}, action: refuse}
+- {id: app, when: {path: /api/**, origin: "https://app.example.com"}, action: grant}
+- {id: odd, when: {path: /api/**, fetch_site: absent}, action: withhold, mode: shadow, priority: 1}
+"""
+
+
+def test_check_and_explain_say_what_is_shared(tmp_path: Path) -> None:
+    """--origin, --host and --scheme decide; a column and members of JSON where rules are about it; twice is wrong."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(SHARING)
+    said = ("8.8.8.8", "-r", str(rules), "--path", "/api/1", "--method", "GET", "--origin", "https://app.example.com")
+    host = ("--host", "api.example.com:443", "--scheme", "https")
+
+    shown = run("check", *said, *host).stdout
+    assert ["share", "shadow"] == shown.splitlines()[0].split()[-2:]
+    assert "granted (app)" in shown.splitlines()[1]
+    assert "odd" in shown.splitlines()[1]
+    found = json.loads(run("check", *said, *host, "--json").stdout)
+    assert ("granted", "app", ["odd"], False, ["Origin"]) == tuple(
+        found[name] for name in ("share", "share_rule", "share_shadow", "preflight", "varies")
+    )
+    assert [] == found["unjudged"]
+    assert "refused (rebind)" in run("check", *said, "--host", "api.example.com:443", "--scheme", "http").stdout
+    explained = run("explain", *said, *host).stdout
+    assert "because    origin: 'https://app.example.com' covers 'https://app.example.com'" in explained
+    assert "browser    shows the answer to the script, but not where cookies were sent along" in explained
+    unjudged = run("check", "8.8.8.8", "-r", str(rules), "--path", "/api/1").stdout
+    assert "not judged, because what they require was not given: rebind, odd, app" in unjudged
+    twice = run("check", *said, "--header", "Origin: null", status=2).output
+    assert "say the same; give one of them" in " ".join(twice.replace("│", " ").split())
+    run("explain", *said, "--scheme", "ftp", status=2)
+
+
 def test_check_and_explain_take_a_server_name(tmp_path: Path) -> None:
     """--sni decides with the name; without rules nothing could require it, which is a usage error."""
     rules = tmp_path / "rules.yaml"

@@ -162,6 +162,41 @@ def test_rules_that_logs_cannot_answer_are_named(tmp_path: Path) -> None:
     assert "Not judged in full, because these logs do not hold what they require: named, none." in shown
 
 
+SHARING = """
+share:
+- {id: refuse-probes, when: {path: /.env}, action: refuse}
+- {id: app, when: {path: /api/**, origin: "https://app.example.com"}, action: grant}
+- {id: odd, when: {path: /api/**, origin: malformed}, action: refuse, mode: shadow}
+"""
+
+
+def test_what_was_shared_is_counted(tmp_path: Path) -> None:
+    """Lines by share and rule, in tables, JSON and --out, where the log has all headers."""
+    rules, log, out = tmp_path / "rules.yaml", tmp_path / "a.jsonl", tmp_path / "out.jsonl"
+    rules.write_text(SHARING)
+    rows = [("/api/1", "https://app.example.com")] * 3 + [("/api/1", "no origin"), ("/.env", None), ("/", None)]
+    log.write_text("".join(
+        json.dumps({"remote_addr": "192.0.2.1", "request": f"GET {path} HTTP/1.1", "http_host": "a.example",
+                    "headers": {"Origin": origin} if origin else {}}) + "\n"
+        for path, origin in rows
+    ))  # fmt: skip
+
+    shown = scan(str(log), "--out", str(out), rules=str(rules)).stdout
+    found = json.loads(scan(str(log), "--json", rules=str(rules)).stdout)
+
+    rows_shown = [line.split() for line in shown.splitlines()]
+    assert ["granted", "app", "allow", "3", "50.0%"] in rows_shown
+    assert ["refused", "refuse-probes", "allow", "1", "16.7%"] in rows_shown
+    assert ["odd", "withheld", "1", "16.7%"] in rows_shown
+    assert "Share rules would have refused 1 of the requests that come in." in shown
+    assert [("granted", "app", 3), ("withheld", None, 1), ("refused", "refuse-probes", 1)] == [
+        (each["share"], each["rule"], each["lines"]) for each in found["share"]
+    ]
+    assert [{"rule": "odd", "share": "withheld", "lines": 1}] == found["share_shadow"]
+    written = [json.loads(text) for text in out.read_text().splitlines()]
+    assert ["refuse-probes"] == [row["share_rule"] for row in written if row.get("share") == "refused"]
+
+
 # ---- replay
 
 LIMIT = """
