@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gobanfast._core.headers import PartialHeaders
 from gobanfast._core.name_text import normalize_name
+from gobanfast.rules.compile.request import headers_of
 
 if TYPE_CHECKING:
     from gobanfast._core.request_table import RequestTable
@@ -48,8 +49,8 @@ class Requests:
         heard: list[tuple[Numbers, list[bytes], bool]] = []  # and whether rules about admission ask for it
         every = b"\xff" * (8 * table.words)
         paired = ":names" in table.names
-        wanted = set(table.names) | ({"host"} if paired else set())
-        wanted |= set(_SHARING) | {":method", ":path", "sec-fetch-site"} if shares else set()
+        wanted = {*table.names, *(part for name in table.names for part in headers_of(name))}
+        wanted |= {*_SHARING, *_OWN} if shares or ":cross_origin_write" in table.names else set()
         self.read = {name: distinct(name, column, rows) for name, column in given.items()
                      if column is not None and name in wanted}  # fmt: skip
         for which, name in enumerate(table.names):

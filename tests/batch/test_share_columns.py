@@ -6,12 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gobanfast import Engine, Ruleset
 from gobanfast._core.headers import PartialHeaders
 from gobanfast.batch.columns import ACTIONS, CAUSES, NO_RULE, SHARED, Columns
+from oracle.requests import OracleRequest
+from oracle.rules import OracleNetworks, OracleRule
+from rules_fakes import FakeAsnTable
+from share_strategies import ADDRESSES, as_text, requests, rulesets
 
 RULES = """
 rules:
@@ -142,3 +146,38 @@ def test_a_replay_says_what_is_shared() -> None:
 
     assert ["granted", "withheld", "refused"] == [SHARED[number] for number in found.share.tolist()]
     assert ["app", None, "rebind"] == [rule for *_, rule in said(found)]
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    rules=rulesets(),
+    asked=st.lists(st.tuples(st.sampled_from(ADDRESSES[1:]), requests()), min_size=6, max_size=12),
+    kept=st.sets(st.sampled_from(["origin", "host", "sec-fetch-site", "sec-fetch-mode", "user-agent", "cookie"])),
+)
+def test_rows_of_random_rules_equal_decisions(
+    rules: list[OracleRule], asked: list[tuple[str, OracleRequest]], kept: set[str]
+) -> None:
+    """Rules of several effects with all conditions that there are: of what columns say, the decisions of `peek`."""
+    engine = Engine(Ruleset.from_text(as_text(rules), asn=FakeAsnTable(OracleNetworks())))  # type: ignore[arg-type]
+    names = tuple(sorted(kept | {"access-control-request-method"} & set(engine.compiled.plan.names)))
+    names = tuple(name for name in names if name in engine.compiled.plan.names)
+    said_of = [{name.lower().decode("latin-1"): value.decode("latin-1") for name, value in request.headers or ()}
+               for _, request in asked]  # fmt: skip
+    decisions = []
+    for (address, request), values in zip(asked, said_of, strict=True):
+        pairs = [(name.encode(), values[name].encode()) for name in names if name in values]
+        decisions.append(
+            engine.peek(address, headers=PartialHeaders(pairs, names) if names else None, method=request.method,
+                        path=request.path, scheme=request.scheme)
+        )  # fmt: skip
+    expected = [(d.action, d.cause, d.rule, d.share, d.share_rule) for d in decisions]
+
+    found = engine.decide_many(
+        [address for address, _ in asked],
+        headers={name: [values.get(name) for values in said_of] for name in names},
+        method=[request.method for _, request in asked],
+        path=[request.path for _, request in asked],
+        scheme=[request.scheme for _, request in asked],
+    )
+
+    assert expected == said(found)
