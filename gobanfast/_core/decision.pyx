@@ -306,7 +306,7 @@ cdef class Decision:
 
     @property
     def ungranted(self):
-        """What of a preflight its grant does not cover: "method" or "headers"; None: it covers all, or there is none."""
+        """What of a preflight its grant does not cover: "method" or "headers"; None: nothing, or there is no grant."""
         return None
 
     @property
