@@ -94,6 +94,10 @@ def preflight(method: str, *names: str) -> tuple[tuple[str, str], ...]:
             "because    not origin: it is absent"]),
         (explained(("origin", "https://api.example.com"), method="POST", path="/own/1"), [
             "because    cross_origin_write: 'POST' of 'https://api.example.com', whose host is 'api.example.com'"]),
+        (explained(("origin", "https://api.example.com")), [
+            "share      withheld: no rule grants it, and app owns the resource",
+            "browser    shows the answer to the script: the page is the service's own, and needs no grant",
+        ]),
         (explained(*preflight("DELETE"), method="OPTIONS"), [
             "share      the preflight is withheld: grant by rule 'app' at rules.yaml:10:3 does not cover it",
             "preflight  method 'DELETE' is not granted; methods are GET, HEAD, POST, PUT",

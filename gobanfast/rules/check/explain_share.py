@@ -98,6 +98,8 @@ def _next(decision: Decision, matched: list[Rule]) -> str:
             return "gets 421 and asks again over a new connection, where the host is meant"
         return "gets 403; nothing was carried out"
     origin = decision.origin
+    if decision.own_page and not decision.preflight:
+        return "shows the answer to the script: the page is the service's own, and needs no grant"
     fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in decision.share_headers]
     if origin is None and not fields:
         return "shows the answer to a page of the same origin; others send an Origin"

@@ -24,13 +24,9 @@ def resources(rules: Iterable[Rule]) -> tuple[tuple[Rule, ...], bytes]:
     """
     found: dict[tuple[Conditions, bool], int] = {}
     for rule in rules:
-        if rule.effect == "share" and rule.mode == "enforce":
-            grants, owns, varies = rule.grant is not None, rule.action != "refuse", _varies(rule.when)
-            when = _of_resource(rule.when)
-            changing = _changing(when) if rule.when.cross_origin_write else when
-            for conditions, flags in ((when, OWNED * owns), (changing, varies)):
-                if flags:
-                    found[conditions, grants] = found.get((conditions, grants), 0) | flags
+        for conditions, flags in _about(rule):
+            key = conditions, rule.grant is not None
+            found[key] = found.get(key, 0) | flags
     made = tuple(
         Rule("", "withhold", "enforce", None, 0, "", "", 0, 0, when, effect="resource",
              grant=Grant() if grants else None)
@@ -44,14 +40,25 @@ def about(rules: Iterable[Rule], numbers: Iterable[int]) -> list[tuple[Rule, int
     conditions that hold of it."""
     rules = tuple(rules)
     made, _ = resources(rules)
-    held = {made[number].when for number in numbers}
+    held = {(made[number].when, made[number].grant is not None) for number in numbers}
     found = []
     for rule in rules:
-        if rule.effect == "share" and rule.mode == "enforce" and _of_resource(rule.when) in held:
-            flags = (OWNED if rule.action != "refuse" else 0) | _varies(rule.when)
-            if flags:
-                found.append((rule, flags))
+        flags = 0
+        for conditions, given in _about(rule):
+            flags |= given if (conditions, rule.grant is not None) in held else 0
+        if flags:
+            found.append((rule, flags))
     return found
+
+
+def _about(rule: Rule) -> list[tuple[Conditions, int]]:
+    """Conditions on resources that a rule has a say about, and flags of what it says of them."""
+    if rule.effect != "share" or rule.mode != "enforce":
+        return []
+    when = _of_resource(rule.when)
+    changing = _changing(when) if rule.when.cross_origin_write else when
+    said = ((when, OWNED * (rule.action != "refuse")), (changing, _varies(rule.when)))
+    return [(conditions, flags) for conditions, flags in said if flags]
 
 
 def _varies(when: Conditions) -> int:
