@@ -33,7 +33,7 @@ FIREFOX = {
 }  # fmt: skip
 FIREFOX_HOSTS = (
     "localhost", "sub.localhost", "plain.test", "www.app.localhost", "api.app.localhost", "www.evil.localhost",
-)  # whose certificate it takes unseen
+)  # fmt: skip  # whose certificate it takes unseen
 
 PAGE = """<!doctype html><title>t</title>
 <link rel=stylesheet href=/a.css><link rel=icon href=/icon.png><link rel=manifest href=/m.json>

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from gobanfast._core.exchange import Exchange
@@ -99,59 +100,91 @@ def send_response(
 
 
 class Body:
-    """The application's answer, whose end is noted: what a server closes."""
+    """The application's answer, whose end is noted: what a server closes.
+
+    On an owned resource the first bytes are asked for at once, and the start is handed on with them: until then an
+    error can still be answered, by a page that may be read, and servers see one start, whatever the application says.
+    """
 
     def __init__(self, app: Application, environ: Environ, exchange: Exchange, start_response: StartResponse) -> None:
-        self._finish, self._exchange, self._start_response = exchange.finish, exchange, start_response
-        self._bodiless = environ["REQUEST_METHOD"] == "HEAD"
-        self._parts: Iterable[bytes] = ()
+        self._finish, self._exchange = exchange.finish, exchange
+        self._body: Iterable[bytes] = ()
         try:
-            self._parts = app(environ, start_response)
-        except Exception as error:
-            if not exchange.is_owned:
-                exchange.finish(500)
-                raise
-            self._parts = self._failed(error)
+            if exchange.is_owned:
+                self._parts = self._opened(app, environ, start_response)
+            else:
+                self._body = app(environ, start_response)
+                self._parts = self._body
         except BaseException:
-            exchange.finish(500)
+            try:
+                self._close()
+            finally:
+                exchange.finish(500)
             raise
 
     def __iter__(self) -> Iterator[bytes]:
         """The parts of the body."""
-        return self._watched() if self._exchange.is_owned else iter(self._parts)
+        return iter(self._parts)
 
-    def _watched(self) -> Iterator[bytes]:
-        """The parts of an answer whose errors a page may read, too."""
-        begun = False
+    def _opened(self, app: Application, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start = HeldStart(start_response)
         try:
-            for part in self._parts:
-                begun = begun or bool(part)
-                yield part
+            self._body = app(environ, start)
+            parts = iter(self._body)
+            first = next(filter(None, parts), b"")
         except Exception as error:
-            if begun:
+            if start.begun:
                 raise
-            yield from self._failed(error)
+            # The server's own page for an error has no header of ours, and a page could not read it; nobody else logs.
+            logger.error("request %s: the application failed", self._exchange.request_id, exc_info=error)
+            response = self._exchange.guard.failure()
+            start_response(status_line(response), native(response.headers))
+            return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
+        start.begin()
+        return chain((first,), parts) if first else ()
 
-    def _failed(self, error: Exception) -> list[bytes]:
-        """Answers for an application that raised before its first bytes, with which headers go out: the server's own
-        page has no header of ours, so a page could not read it. Nobody else logs the error.
-
-        Raises:
-            Exception: the error, from the server, where the application wrote those bytes itself.
-        """
-        response = self._exchange.guard.failure()
-        self._start_response(status_line(response), native(response.headers), (type(error), error, error.__traceback__))
-        logger.error("request %s: the application failed", self._exchange.request_id, exc_info=error)
-        return [] if self._bodiless else [response.body]
+    def _close(self) -> None:
+        close = getattr(self._body, "close", None)
+        if close is not None:
+            close()
 
     def close(self) -> None:
         """Called by the server, whatever happened."""
         try:
-            close = getattr(self._parts, "close", None)
-            if close is not None:
-                close()
+            self._close()
         finally:
             self._finish()
+
+
+class HeldStart:
+    """A `start_response` that is handed on with the first bytes; until then another one, with exc_info, replaces it."""
+
+    def __init__(self, start_response: StartResponse) -> None:
+        self._start_response = start_response
+        self._said: tuple[str, list[tuple[str, str]]] | None = None
+        self._write: Callable[[bytes], object] | None = None
+        self.begun = False
+
+    def __call__(self, status: str, headers: Iterable[tuple[str, str]], exc_info: Any = None) -> Callable[..., Any]:
+        """Keeps the start; after the first bytes it raises the error, as PEP 3333 has it."""
+        if self.begun and exc_info is not None:
+            raise exc_info[1]
+        if self._said is not None and exc_info is None:
+            raise AssertionError("start_response was called before, without exc_info")
+        self._said = status, list(headers)
+        return self.write
+
+    def begin(self) -> None:
+        """Hands the start on, once; an application that has none is the server's to judge."""
+        if self._said is not None and not self.begun:
+            self.begun = True
+            self._write = self._start_response(*self._said)
+
+    def write(self, part: bytes) -> None:
+        """The callable that applications write with which cannot give their parts."""
+        self.begin()
+        if self._write is not None:
+            self._write(part)
 
 
 def connection_handshake(environ: Environ) -> Handshake | None:

@@ -1,8 +1,9 @@
 """Applications behind share rules for browsers, on servers in processes of their own: `asgi`, `wsgi`, `django`.
 
-Each answers every path: it says which cookie came, and sets a wrong access-control line of its own. `/creds/login` sets a
-cookie, `/creds/fails` raises, `/creds/events` is a stream, `/page` the page in the file that LAB_PAGE names. What came, what was
-answered and whether the application was asked goes to the file LAB_LOG, a line of JSON each.
+Each answers every path: it says which cookie came, and sets a wrong access-control line of its own. `/creds/login` sets
+a cookie, `/creds/fails` raises, `/creds/breaks` does behind its start, `/creds/events` is a stream, `/page` the page in
+the file that LAB_PAGE names. What came, what was answered and whether the application was asked goes to the file
+LAB_LOG, a line of JSON each.
 """
 
 from __future__ import annotations
@@ -115,8 +116,15 @@ def wsgi_application(environ, start_response):
     if environ["PATH_INFO"] == "/report":
         environ["lab"]["report"] = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
     lines, body = answer(environ["PATH_INFO"], environ.get("HTTP_COOKIE"))
-    start_response("200 OK", lines)
+    start_response("200 OK", [*lines, ("content-length", str(len(body)))])
+    if environ["PATH_INFO"] == "/creds/breaks":
+        return breaking()
     return [body]
+
+
+def breaking():
+    raise OSError("the application is broken")
+    yield b""
 
 
 def noting(app):

@@ -10,6 +10,7 @@ import pytest
 from gobanfast import Engine, Ruleset
 from gobanfast.frontends import asgi, wsgi
 from gobanfast.frontends.challenge import Challenge
+from gobanfast.frontends.wsgi import HeldStart
 from http_fakes import FakeEngine
 from share_forms import FOREIGN, FORMS, PAGE, RULES, TENANT, Plan, Server, ask, ask_asgi, environ_of
 from test_challenge import solve
@@ -478,6 +479,47 @@ def test_wsgi_start_that_is_late_or_comes_twice():
     assert [(200, OWN), (502, OWN), (200, OWN)] == [(answer.status, answer.shared) for answer in answers]
     assert [None, None, error] == [answer.error for answer in answers]
     assert [b"one"] * 3 == [answer.body for answer in answers]
+
+
+def test_wsgi_server_sees_one_start():
+    """Servers join the lines of two (gunicorn does), or read the first before they ask for a part (granian)."""
+    starts = []
+
+    def start_response(status, headers, exc_info=None):
+        assert exc_info is None
+        starts.append(status)
+        return lambda part: None
+
+    def replaced(environ, start):
+        start("200 OK", [("Content-Length", "2")])
+        start("502 Bad", [], (OSError, OSError("odd"), None))
+        return [b"", b"one"]
+
+    def late(environ, start):
+        yield b""
+        start("200 OK", [])
+        yield b"one"
+
+    def breaks(environ, start):
+        start("200 OK", [("Content-Length", "2")])
+        yield b""
+        raise OSError("odd")
+
+    def writes(environ, start):
+        start("200 OK", [])(b"one")
+        return []
+
+    engine = Engine(Ruleset.from_text(RULES))
+    for app in (replaced, late, breaks, writes):
+        body = wsgi.Gobanfast(app, engine)(environ_of("/own", "GET", FROM_PAGE.items()), start_response)
+        seen = list(starts)
+        list(body)
+        assert seen == starts
+    assert ["502 Bad", "200 OK", "500 Internal Server Error", "200 OK"] == starts
+    twice = HeldStart(start_response)
+    twice("200 OK", [])
+    with pytest.raises(AssertionError, match="was called before"):
+        twice("200 OK", [])
 
 
 def test_wsgi_body_is_closed_after_an_error():
