@@ -55,6 +55,7 @@ def setup(
 
     `http.HttpGuard` says what each option means. Call it for the outermost application, before it runs. A WebSocket is
     refused before it is accepted. Clients on a UNIX socket have no address: rules that ask for one do not match them.
+    `on_response_prepare` of a sub-application comes last: it must not write `access-control-*`.
     """
     guard = HttpGuard(
         engine,
@@ -106,7 +107,15 @@ def setup(
 
     app.middlewares.insert(0, middleware)
     app.on_response_prepare.append(dress)
+    app.on_startup.append(dress_last)
     return guard
+
+
+async def dress_last(app: web.Application) -> None:
+    """Moves `dress` behind what was set up later, such as aiohttp_cors: what it strips must have been written."""
+    if not app.on_response_prepare.frozen:  # it is in a sub-application
+        app.on_response_prepare.remove(dress)
+        app.on_response_prepare.append(dress)
 
 
 async def dress(request: web.Request, response: web.StreamResponse) -> None:

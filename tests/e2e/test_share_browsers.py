@@ -135,7 +135,7 @@ def test_who_reads_what_with_which_cookies(visit):
     what everybody may, and what is not owned; nobody a header that is not listed."""
     cookie = '"session=1"'
     without = {"status": 200, "text": "null", "names": []}
-    withs = {"status": 200, "text": cookie, "names": ["x-b"]}
+    with_cookie = {"status": 200, "text": cookie, "names": ["x-b"]}
     open_to_all = {"status": 200, "text": "null", "names": ["x-b", "x-c"]}  # of the application's own lines
     modes = ("omit", "same-origin", "include")
 
@@ -143,7 +143,7 @@ def test_who_reads_what_with_which_cookies(visit):
         return [report[f"{path} {mode}"] for mode in modes]
 
     assert 200 == visit.own["login"]["status"]
-    assert [without | {"names": ["x-b"]}] * 2 + [withs] == of(visit.own, "creds")
+    assert [without | {"names": ["x-b"]}] * 2 + [with_cookie] == of(visit.own, "creds")
     assert [[without, without, None]] * 2 == [of(visit.own, path) for path in ("plain", "public")]
     assert [[None] * 3] * 2 == [of(visit.evil, path) for path in ("creds", "plain")]
     assert [without, without, None] == of(visit.evil, "public")

@@ -193,3 +193,39 @@ def test_options_are_those_of_a_guard():
     expected = list(inspect.signature(HttpGuard).parameters.values())
 
     assert expected == list(inspect.signature(setup).parameters.values())[1:]
+
+
+@pytest.mark.parametrize("is_sub", [False, True])
+def test_signals_of_others_come_before_ours(is_sub):
+    """aiohttp_cors and the like write their lines into a response, whenever they were set up; ours replace them. In a
+    sub-application, whose signals are frozen, the guard is set up all the same."""
+    rules = "share: [{id: own, when: {path: [/, /sub/], origin: 'https://app.example'}, action: grant}]"
+
+    async def theirs(request, response):
+        response.headers["Access-Control-Allow-Origin"] = "*"
+
+    async def run():
+        app, outer = web.Application(), web.Application()
+        app.router.add_get("/", plain)
+        if is_sub:
+            app.on_response_prepare.append(theirs)
+        setup(app, Engine(Ruleset.from_text(rules)))
+        if not is_sub:
+            app.on_response_prepare.append(theirs)
+        else:
+            outer.add_subapp("/sub", app)
+        runner = web.AppRunner(outer if is_sub else app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/{'sub/' if is_sub else ''}"
+        try:
+            found = []
+            for origin in ("https://app.example", "https://evil.example"):
+                async with aiohttp.ClientSession() as session, session.get(url, headers={"Origin": origin}) as answered:
+                    found.append(answered.headers.getall("Access-Control-Allow-Origin", []))
+            return found
+        finally:
+            await runner.cleanup()
+
+    assert [["https://app.example"], []] == asyncio.run(run())
