@@ -12,7 +12,7 @@ from gobanfast.frontends import asgi, wsgi
 from gobanfast.frontends.challenge import Challenge
 from gobanfast.frontends.wsgi import HeldStart
 from http_fakes import FakeEngine
-from share_forms import FOREIGN, FORMS, PAGE, RULES, TENANT, Plan, Server, ask, ask_asgi, environ_of
+from share_forms import FOREIGN, FORMS, PAGE, RULES, TENANT, Plan, Server, asgi_app, ask, ask_asgi, environ_of
 from test_challenge import solve
 
 pytest.importorskip("django", reason="one table for all frontends")
@@ -144,6 +144,27 @@ def test_an_id_of_the_application_stays(form):
     plan = Plan(headers=[("x-request-ID", "mine"), *WRITTEN["two"][:1]])
 
     assert ["mine"] == ask(form, plan, headers=FROM_PAGE).lines("x-request-id")
+
+
+@pytest.mark.parametrize("path", ["//own", "/x/../own", "/own;a", "/%6fwn", "/own%3Ba"])
+def test_every_reading_of_a_path_is_owned(path):
+    """A server may serve the resource under any of them; to grant, all must agree."""
+    written = Plan(headers=WRITTEN["two"])
+
+    answer = ask("asgi", written, path, headers={"origin": FOREIGN})
+    preflight = ask("asgi", written, path, "OPTIONS", ASKS | {"origin": FOREIGN})
+
+    assert ({}, ["origin"]) == (answer.shared, answer.vary)
+    assert (403, {}) == (preflight.status, preflight.shared)
+
+
+def test_lines_that_are_replaced_are_counted():
+    """So that a second CORS middleware is found."""
+    engine = Engine(Ruleset.from_text(RULES))
+    middleware = asgi.Gobanfast(asgi_app(Plan(headers=WRITTEN["all"])), engine)
+    for path, count in (("/own", 5), ("/own", 10), ("/elsewhere", 10)):
+        ask_asgi(middleware, path, "GET", FROM_PAGE.items())
+        assert count == middleware.guard.foreign_headers
 
 
 # ---- answers of ours
@@ -564,7 +585,7 @@ HANDSHAKE = {
 }  # fmt: skip
 
 
-def socket_messages(path, origin, host="api.example", extensions=None, rules=RULES):
+def socket_messages(path, origin, host="api.example", extensions=None, more=(), rules=RULES, **options):
     """What the server is told, and whether the application was asked."""
     sent, called = [], []
     headers = [(b"host", host.encode()), *([] if origin is None else [(b"origin", origin.encode())])]
@@ -584,7 +605,8 @@ def socket_messages(path, origin, host="api.example", extensions=None, rules=RUL
         "type": "websocket", "path": path, "headers": headers, "scheme": "wss", "client": ("203.0.113.9", 1),
         "extensions": extensions or {},
     }  # fmt: skip
-    asyncio.run(asgi.Gobanfast(app, Engine(Ruleset.from_text(rules)))(scope, receive, send))
+    scope |= dict(more)
+    asyncio.run(asgi.Gobanfast(app, Engine(Ruleset.from_text(rules)), **options)(scope, receive, send))
     return sent, bool(called)
 
 
@@ -639,3 +661,82 @@ def test_own_pages_are_no_news() -> None:
     own, foreign = decide(b"https://api.example"), decide(b"https://evil.example")
     assert ("withheld", True, True) == (own.share, own.own_page, is_plain(own))
     assert ("withheld", False, False) == (foreign.share, foreign.own_page, is_plain(foreign))
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "own"),
+    [
+        ("api.example", "http://api.example", True),  # a proxy ends the TLS
+        ("API.example", "https://api.example", True),
+        ("api.example:8080", "http://api.example:8080", True),
+        ("api.example:8080", "http://api.example", False),
+        ("[::1]:8080", "http://[::1]:8080", True),
+        ("api.example.", "https://api.example", False),
+        ("", "https://api.example", False),
+        ("api.example,api.example", "https://api.example", False),
+    ],
+)
+def test_websocket_of_the_own_page_has_its_host_and_port(host, origin, own):
+    """Those of the request, whatever the scheme."""
+    assert own == socket_messages("/plain", origin, host)[1]
+
+
+def test_websocket_behind_a_trusted_proxy_and_a_mount():
+    """The host is the one that the client asked the proxy for; the path is the whole one."""
+    rules = RULES + "trust: {prefix: [203.0.113.0/24], chain: optional, host: x-forwarded-host}\n"
+    seen = {}
+    for origin in ("https://api.example", FOREIGN, "https://backend.example"):
+        scope = {"headers": [(b"host", b"backend.example"), (b"x-forwarded-host", b"api.example"),
+                             (b"origin", origin.encode())]}  # fmt: skip
+        options = {"more": scope.items(), "rules": rules}
+        seen[origin] = socket_messages("/own", origin, **options)[1]
+    mounted = socket_messages("/mnt/own", FOREIGN, more={"root_path": "/mnt"}.items())[1]
+
+    assert ({"https://api.example": True, FOREIGN: False, "https://backend.example": False}, False) == (seen, mounted)
+
+
+@pytest.mark.parametrize("mode", ["observe", "off"])
+def test_websocket_where_nothing_is_enforced(mode):
+    """A foreign page gets in."""
+    assert socket_messages("/own", FOREIGN, routes={"/": mode})[1]
+
+
+def test_websocket_of_aiohttp_is_opened():
+    """Its handshake keeps the lines that make it one, beside ours."""
+    import aiohttp
+    from aiohttp import web
+
+    from gobanfast.frontends.aiohttp import setup
+
+    async def handler(request):
+        answered = web.WebSocketResponse()
+        answered.headers["Access-Control-Allow-Origin"] = "*"
+        await answered.prepare(request)
+        await answered.send_str("hello")
+        await answered.close()
+        return answered
+
+    async def run():
+        app = web.Application()
+        app.router.add_get("/own", handler)
+        setup(app, Engine(Ruleset.from_text(RULES)))
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        url = f"ws://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/own"
+        found = []
+        try:
+            async with aiohttp.ClientSession() as session:
+                for origin in (PAGE, FOREIGN):
+                    try:
+                        async with session.ws_connect(url, origin=origin) as opened:
+                            lines = opened._response.headers.getall("Access-Control-Allow-Origin")
+                            found.append((lines, await opened.receive_str()))
+                    except aiohttp.WSServerHandshakeError as error:
+                        found.append(error.status)
+            return found
+        finally:
+            await runner.cleanup()
+
+    assert [([PAGE], "hello"), 403] == asyncio.run(run())
