@@ -265,15 +265,13 @@ def _classes(
     unknown, absent, malformed = table.states(which)
     if name in _OWN or name in HASHES:
         absent = unknown  # nobody says that a request has no method
-    if name == ":method":
-        malformed = unknown
 
     def row_of(value: Any) -> bytes | None:
         said = _said(name, value)
         row = table.value_row(which, said, mount=mount)
         if row is None and name == ":path" and table.plan.signal(":path", None, None, str(said) or mount, None)[1]:
             none.add(value)
-            return unknown
+            return malformed
         return row
 
     return numbered(numbers, values, [absent, malformed], row_of)
