@@ -37,6 +37,31 @@ share:
 """
 FORMS = ("asgi", "wsgi", "django-wsgi", "django-asgi", "aiohttp")
 
+OWN = {
+    "access-control-allow-origin": [PAGE],
+    "access-control-allow-credentials": ["true"],
+    "access-control-expose-headers": ["x-request-id"],
+}
+PREFLIGHT = {
+    "access-control-allow-origin": [PAGE],
+    "access-control-allow-credentials": ["true"],
+    "access-control-allow-methods": ["PUT"],
+    "access-control-allow-headers": ["x-a"],
+    "access-control-max-age": ["600"],
+}
+FROM_PAGE = {"origin": PAGE}
+ASKS = {"origin": PAGE, "access-control-request-method": "PUT", "access-control-request-headers": "x-a"}
+WRITTEN = {
+    "none": [],
+    "one": [("Access-Control-Allow-Origin", "*")],
+    "two": [("ACCESS-CONTROL-ALLOW-ORIGIN", "https://evil.example"), ("access-control-allow-origin", "*")],
+    "all": [
+        ("access-control-Allow-Origin", "null"), ("Access-Control-Allow-Credentials", "True"),
+        ("Access-Control-Expose-Headers", "*"), ("Access-Control-Max-Age", "9"),
+        ("access-control-allow-private-network", "true"),
+    ],
+}  # fmt: skip
+
 
 @dataclass
 class Plan:

@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import pytest
 
 from gobanfast import Engine, Ruleset
-from gobanfast.frontends import asgi, wsgi
+from gobanfast.frontends import asgi
 from gobanfast.frontends.challenge import Challenge
-from gobanfast.frontends.wsgi import HeldStart
 from http_fakes import FakeEngine
-from share_forms import FOREIGN, FORMS, PAGE, RULES, TENANT, Plan, Server, asgi_app, ask, ask_asgi, environ_of
+from share_forms import (
+    ASKS,
+    FOREIGN,
+    FORMS,
+    FROM_PAGE,
+    OWN,
+    PAGE,
+    PREFLIGHT,
+    RULES,
+    TENANT,
+    WRITTEN,
+    Plan,
+    asgi_app,
+    ask,
+    ask_asgi,
+)
 from test_challenge import solve
 
 pytest.importorskip("django", reason="one table for all frontends")
 pytest.importorskip("aiohttp", reason="one table for all frontends")
-
-OWN = {
-    "access-control-allow-origin": [PAGE],
-    "access-control-allow-credentials": ["true"],
-    "access-control-expose-headers": ["x-request-id"],
-}
-PREFLIGHT = {
-    "access-control-allow-origin": [PAGE],
-    "access-control-allow-credentials": ["true"],
-    "access-control-allow-methods": ["PUT"],
-    "access-control-allow-headers": ["x-a"],
-    "access-control-max-age": ["600"],
-}
-FROM_PAGE = {"origin": PAGE}
-ASKS = {"origin": PAGE, "access-control-request-method": "PUT", "access-control-request-headers": "x-a"}
-WRITTEN = {
-    "none": [],
-    "one": [("Access-Control-Allow-Origin", "*")],
-    "two": [("ACCESS-CONTROL-ALLOW-ORIGIN", "https://evil.example"), ("access-control-allow-origin", "*")],
-    "all": [
-        ("access-control-Allow-Origin", "null"), ("Access-Control-Allow-Credentials", "True"),
-        ("Access-Control-Expose-Headers", "*"), ("Access-Control-Max-Age", "9"),
-        ("access-control-allow-private-network", "true"),
-    ],
-}  # fmt: skip
 
 forms = pytest.mark.parametrize("form", FORMS)
 
@@ -360,293 +348,6 @@ def test_rules_that_are_swapped_while_the_application_answers(form):
     assert {"access-control-allow-origin": ["*"]} == ask(form, Swapping(headers=WRITTEN["one"]), engine=engine).shared
 
 
-# ---- errors of the application
-
-
-@forms
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_an_error_before_the_answer_is_readable_and_logged(form, method):
-    """500 with the grant; the error reaches the server, or the log where the server cannot get it any more."""
-    error = OSError("the application is broken")
-
-    answer = ask(form, Plan(raises=error), method=method, headers=FROM_PAGE)
-
-    assert (500, OWN, ["origin"]) == (answer.status, answer.shared, answer.vary)
-    logged = [record.exc_info[1] for record in answer.logged if record.exc_info]
-    assert error in (answer.error, *logged)
-    assert method == "GET" or form.startswith(("django", "aiohttp")) or b"" == answer.body
-
-
-@forms
-def test_an_error_where_nothing_is_owned(form):
-    """Stays the server's."""
-    error = OSError("the application is broken")
-
-    answer = ask(form, Plan(raises=error), "/elsewhere", headers=FROM_PAGE)
-
-    assert {} == answer.shared
-    assert (answer.status, answer.error) == ((0, error) if form in {"asgi", "wsgi"} else (500, None))
-
-
-@forms
-def test_an_error_behind_the_first_bytes(form):
-    """The answer has begun: it breaks off, with the lines it began with, and the server sees the error."""
-    error = OSError("the application is broken")
-
-    answer = ask(form, Plan(breaks=error), headers=FROM_PAGE)
-
-    assert (200, OWN) == (answer.status, answer.shared)
-    assert answer.error is error or (form == "aiohttp" and answer.error is not None)
-
-
-@pytest.mark.parametrize("parts", [(), (b"",)])
-def test_wsgi_error_before_the_first_bytes(parts):
-    """Headers go out with the first bytes, so a stream that breaks before them can still be a readable 500."""
-    error = OSError("the application is broken")
-
-    answer = ask("wsgi", Plan(breaks=error, parts=parts), headers=FROM_PAGE)
-
-    assert (500, OWN, None) == (answer.status, answer.shared, answer.error)
-    assert [error] == [record.exc_info[1] for record in answer.logged if record.exc_info]
-
-
-@pytest.mark.parametrize("form", ["asgi", "wsgi"])
-@pytest.mark.parametrize("error", [asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_what_is_no_error_of_the_application_passes(form, error):
-    """A client that went away, a stop of the process: nobody is answered."""
-    raised = error()
-    ended = []
-
-    class Ends:
-        def __call__(self, *_):
-            pass
-
-        def finish(self, exchange):
-            ended.append(exchange.status)
-
-    answer = ask(form, Plan(raises=raised), headers=FROM_PAGE, on_decision=Ends())
-
-    assert (0, [500]) == (answer.status, ended)
-    assert raised is answer.error or isinstance(answer.error, error)
-
-
-def test_asgi_response_that_begins_twice_or_never():
-    """A second start is the server's to refuse; an application that never answers is not answered for."""
-
-    async def twice(scope, receive, send):
-        for _ in range(2):
-            await send({"type": "http.response.start", "status": 200, "headers": WIRE})
-
-    async def never(scope, receive, send):
-        pass
-
-    engine = Engine(Ruleset.from_text(RULES))
-    answers = [ask_asgi(asgi.Gobanfast(app, engine), "/own", "GET", FROM_PAGE.items()) for app in (twice, never)]
-
-    assert [(200, OWN), (0, {})] == [(it.status, it.shared) for it in answers]
-    assert (AssertionError, type(None)) == tuple(type(answer.error) for answer in answers)
-
-
-WIRE = [(b"access-control-allow-origin", b"*")]
-
-
-def test_asgi_client_that_is_gone_when_the_error_is_answered():
-    """The application's error is the one that the server sees, and the exchange ends."""
-    error, ended = OSError("the application is broken"), []
-
-    async def app(scope, receive, send):
-        raise error
-
-    async def gone(message):
-        raise ConnectionResetError
-
-    def ends(*_):
-        pass
-
-    ends.finish = lambda exchange: ended.append(exchange.status)
-    middleware = asgi.Gobanfast(app, Engine(Ruleset.from_text(RULES)), on_decision=ends)
-    scope = {"type": "http", "path": "/own", "method": "GET", "headers": [(b"origin", PAGE.encode())]}
-    with pytest.raises(OSError, match="the application is broken") as raised:
-        asyncio.run(middleware(scope, None, gone))
-
-    assert (error, [500]) == (raised.value, ended)
-
-
-def test_wsgi_start_that_is_late_or_comes_twice():
-    """In a generator application the start comes with the first step; a second one, with exc_info, replaces the first
-    before the first bytes and raises after them. Each has our lines, once."""
-    error = OSError("odd")
-
-    def late(environ, start_response):
-        start_response("200 OK", [("Access-Control-Allow-Origin", "*")])
-        yield b"one"
-
-    def replaced(environ, start_response):
-        start_response("200 OK", [("Access-Control-Allow-Origin", "*")])
-        start_response("502 Bad", [("Access-Control-Allow-Origin", "null")], (OSError, error, None))
-        return [b"one"]
-
-    def too_late(environ, start_response):
-        write = start_response("200 OK", [("Access-Control-Allow-Origin", "*")])
-        write(b"one")
-        start_response("502 Bad", [], (OSError, error, None))
-        return []
-
-    engine, answers = Engine(Ruleset.from_text(RULES)), []
-    for app in (late, replaced, too_late):
-        environ = environ_of("/own", "GET", FROM_PAGE.items())
-        answers.append(Server().run(wsgi.Gobanfast(app, engine), environ))
-
-    assert [(200, OWN), (502, OWN), (200, OWN)] == [(answer.status, answer.shared) for answer in answers]
-    assert [None, None, error] == [answer.error for answer in answers]
-    assert [b"one"] * 3 == [answer.body for answer in answers]
-
-
-def test_wsgi_server_sees_one_start():
-    """Servers join the lines of two (gunicorn does), or read the first before they ask for a part (granian)."""
-    starts = []
-
-    def start_response(status, headers, exc_info=None):
-        assert exc_info is None
-        starts.append(status)
-        return lambda part: None
-
-    def replaced(environ, start):
-        start("200 OK", [("Content-Length", "2")])
-        start("502 Bad", [], (OSError, OSError("odd"), None))
-        return [b"", b"one"]
-
-    def late(environ, start):
-        yield b""
-        start("200 OK", [])
-        yield b"one"
-
-    def breaks(environ, start):
-        start("200 OK", [("Content-Length", "2")])
-        yield b""
-        raise OSError("odd")
-
-    def writes(environ, start):
-        start("200 OK", [])(b"one")
-        return []
-
-    engine = Engine(Ruleset.from_text(RULES))
-    for app in (replaced, late, breaks, writes):
-        body = wsgi.Gobanfast(app, engine)(environ_of("/own", "GET", FROM_PAGE.items()), start_response)
-        seen = list(starts)
-        list(body)
-        assert seen == starts
-    assert ["502 Bad", "200 OK", "500 Internal Server Error", "200 OK"] == starts
-    twice = HeldStart(start_response)
-    twice("200 OK", [])
-    with pytest.raises(AssertionError, match="was called before"):
-        twice("200 OK", [])
-
-
-def test_wsgi_body_is_closed_after_an_error():
-    """Its `close` is called, as PEP 3333 asks, also where ours is the answer."""
-    closed = []
-
-    class Parts:
-        def __iter__(self):
-            return self
-
-        def __next__(self):
-            raise OSError("the application is broken")
-
-        def close(self):
-            closed.append(True)
-
-    def app(environ, start_response):
-        start_response("200 OK", [])
-        return Parts()
-
-    environ = environ_of("/own", "GET", FROM_PAGE.items())
-    answer = Server().run(wsgi.Gobanfast(app, Engine(Ruleset.from_text(RULES))), environ)
-
-    assert (500, OWN, [True]) == (answer.status, answer.shared, closed)
-
-
-# ---- WebSockets
-
-SOCKETS = {  # Origin -> whether it is let in, by path
-    "own page": ("https://api.example", {"/own": True, "/plain": True, "/public": True, "/shut": True}),
-    "granted page": (PAGE, {"/own": True, "/plain": False, "/public": False, "/shut": False}),
-    "foreign page": (FOREIGN, {"/own": False, "/plain": False, "/public": False, "/elsewhere": True}),
-    "no page": (None, {"/own": True, "/plain": True, "/public": True, "/shut": True}),
-    "another port": ("https://api.example:8443", {"/own": False}),
-    "null": ("null", {"/own": False, "/public": False}),
-    "junk": ("https://api.example/", {"/own": False}),
-}
-ROWS = [(name, origin, path, allowed) for name, (origin, paths) in SOCKETS.items() for path, allowed in paths.items()]
-HANDSHAKE = {
-    "upgrade": "WebSocket", "connection": "Upgrade", "sec-websocket-version": "13",
-    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
-}  # fmt: skip
-
-
-def socket_messages(path, origin, host="api.example", extensions=None, more=(), rules=RULES, **options):
-    """What the server is told, and whether the application was asked."""
-    sent, called = [], []
-    headers = [(b"host", host.encode()), *([] if origin is None else [(b"origin", origin.encode())])]
-
-    async def app(scope, receive, send):
-        called.append(scope)
-        await receive()
-        await send({"type": "websocket.accept"})
-
-    async def receive():
-        return {"type": "websocket.connect"}
-
-    async def send(message):
-        sent.append(message)
-
-    scope = {
-        "type": "websocket", "path": path, "headers": headers, "scheme": "wss", "client": ("203.0.113.9", 1),
-        "extensions": extensions or {},
-    }  # fmt: skip
-    scope |= dict(more)
-    asyncio.run(asgi.Gobanfast(app, Engine(Ruleset.from_text(rules)), **options)(scope, receive, send))
-    return sent, bool(called)
-
-
-@pytest.mark.parametrize(("name", "origin", "path", "allowed"), ROWS)
-def test_websocket_of_a_page(name, origin, path, allowed):
-    """A handshake carries cookies: only the own page, a grant with credentials, or no page opens a socket."""
-    sent, called = socket_messages(path, origin)
-
-    assert (allowed, ["websocket.accept" if allowed else "websocket.close"]) == (called, [it["type"] for it in sent])
-
-
-def test_websocket_refusal_has_the_whole_answer():
-    """Where the server can send one: 403 for a page, 421 for a host; our lines, not a grant."""
-    extensions = {"websocket.http.response": {}}
-    foreign, _ = socket_messages("/own", FOREIGN, extensions=extensions)
-    rebound, called = socket_messages("/hosts", None, "rebound.example", extensions)
-
-    assert ([403, 421], False) == ([sent[0]["status"] for sent in (foreign, rebound)], called)
-    for sent in (foreign, rebound):
-        assert ["websocket.http.response.start", "websocket.http.response.body"] == [it["type"] for it in sent]
-        assert b"x-request-id" in dict(sent[0]["headers"])
-        assert not [name for name, _ in sent[0]["headers"] if name.startswith(b"access-control-")]
-    closed, _ = socket_messages("/hosts", None, "rebound.example")
-    assert ["websocket.close"] == [it["type"] for it in closed]
-
-
-@pytest.mark.parametrize("form", ["wsgi", "django-wsgi", "aiohttp"])
-@pytest.mark.parametrize(("name", "origin", "path", "allowed"), ROWS)
-def test_websocket_that_a_server_shows_as_a_request(form, name, origin, path, allowed):
-    """The same where a handshake is a GET with Upgrade."""
-    plan = Plan()
-    if origin is not None and origin.startswith("https://api.example") and form == "aiohttp":
-        origin = origin.replace("https:", "http:")  # the test's server has no TLS
-    headers = HANDSHAKE | ({} if origin is None else {"origin": origin})
-
-    answer = ask(form, plan, path, headers=headers)
-
-    assert (200 if allowed else 403, int(allowed)) == (answer.status, plan.calls)
-
-
 def test_own_pages_are_no_news() -> None:
     """A service's own page sends an Origin with what it writes: it needs no grant, and nobody is told of it."""
 
@@ -661,82 +362,3 @@ def test_own_pages_are_no_news() -> None:
     own, foreign = decide(b"https://api.example"), decide(b"https://evil.example")
     assert ("withheld", True, True) == (own.share, own.own_page, is_plain(own))
     assert ("withheld", False, False) == (foreign.share, foreign.own_page, is_plain(foreign))
-
-
-@pytest.mark.parametrize(
-    ("host", "origin", "own"),
-    [
-        ("api.example", "http://api.example", True),  # a proxy ends the TLS
-        ("API.example", "https://api.example", True),
-        ("api.example:8080", "http://api.example:8080", True),
-        ("api.example:8080", "http://api.example", False),
-        ("[::1]:8080", "http://[::1]:8080", True),
-        ("api.example.", "https://api.example", False),
-        ("", "https://api.example", False),
-        ("api.example,api.example", "https://api.example", False),
-    ],
-)
-def test_websocket_of_the_own_page_has_its_host_and_port(host, origin, own):
-    """Those of the request, whatever the scheme."""
-    assert own == socket_messages("/plain", origin, host)[1]
-
-
-def test_websocket_behind_a_trusted_proxy_and_a_mount():
-    """The host is the one that the client asked the proxy for; the path is the whole one."""
-    rules = RULES + "trust: {prefix: [203.0.113.0/24], chain: optional, host: x-forwarded-host}\n"
-    seen = {}
-    for origin in ("https://api.example", FOREIGN, "https://backend.example"):
-        scope = {"headers": [(b"host", b"backend.example"), (b"x-forwarded-host", b"api.example"),
-                             (b"origin", origin.encode())]}  # fmt: skip
-        options = {"more": scope.items(), "rules": rules}
-        seen[origin] = socket_messages("/own", origin, **options)[1]
-    mounted = socket_messages("/mnt/own", FOREIGN, more={"root_path": "/mnt"}.items())[1]
-
-    assert ({"https://api.example": True, FOREIGN: False, "https://backend.example": False}, False) == (seen, mounted)
-
-
-@pytest.mark.parametrize("mode", ["observe", "off"])
-def test_websocket_where_nothing_is_enforced(mode):
-    """A foreign page gets in."""
-    assert socket_messages("/own", FOREIGN, routes={"/": mode})[1]
-
-
-def test_websocket_of_aiohttp_is_opened():
-    """Its handshake keeps the lines that make it one, beside ours."""
-    import aiohttp
-    from aiohttp import web
-
-    from gobanfast.frontends.aiohttp import setup
-
-    async def handler(request):
-        answered = web.WebSocketResponse()
-        answered.headers["Access-Control-Allow-Origin"] = "*"
-        await answered.prepare(request)
-        await answered.send_str("hello")
-        await answered.close()
-        return answered
-
-    async def run():
-        app = web.Application()
-        app.router.add_get("/own", handler)
-        setup(app, Engine(Ruleset.from_text(RULES)))
-        runner = web.AppRunner(app)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        url = f"ws://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/own"
-        found = []
-        try:
-            async with aiohttp.ClientSession() as session:
-                for origin in (PAGE, FOREIGN):
-                    try:
-                        async with session.ws_connect(url, origin=origin) as opened:
-                            lines = opened._response.headers.getall("Access-Control-Allow-Origin")
-                            found.append((lines, await opened.receive_str()))
-                    except aiohttp.WSServerHandshakeError as error:
-                        found.append(error.status)
-            return found
-        finally:
-            await runner.cleanup()
-
-    assert [([PAGE], "hello"), 403] == asyncio.run(run())
