@@ -1,7 +1,7 @@
 """Compiled request path of the ASGI middleware: scope in, exchange, `send` wrapped; returns the awaitable to run."""
 
 cimport cython
-from cpython.dict cimport PyDict_Copy, PyDict_GetItemWithError, PyDict_Next
+from cpython.dict cimport PyDict_Copy, PyDict_GetItemWithError
 from cpython.ref cimport PyObject
 from cpython.unicode cimport PyUnicode_1BYTE_DATA, PyUnicode_1BYTE_KIND, PyUnicode_KIND
 from libc.stdint cimport uint8_t
@@ -11,26 +11,6 @@ from cpython.bytes cimport PyBytes_GET_SIZE
 from gobanfast._core.exchange cimport Exchange, GuardCore, new_exchange, same
 from gobanfast._core.made cimport only_whole
 from gobanfast.wire.target import asgi_target, mounts
-
-
-cdef extern from *:
-    """
-    #define gbf_items(tuple) (&PyTuple_GET_ITEM(tuple, 0))
-    """
-    PyObject **gbf_items(object tuple) noexcept
-
-cdef enum:  # of FIELD_NAMES
-    PATH
-    HEADERS
-    METHOD
-    CLIENT
-    SCHEME
-    RAW
-    ROOT
-    HTTP
-    FIELDS
-
-cdef tuple FIELD_NAMES = ("path", "headers", "method", "client", "scheme", "raw_path", "root_path", "http_version")
 
 
 @cython.final
@@ -93,12 +73,10 @@ cdef class AsgiMiddleware:
         cdef Exchange exchange
         cdef GuardCore guard = self._guard
         cdef str mount = ""
-        cdef PyObject *found[FIELDS]
         kind = scope["type"]
         if not same(kind, "http") and not same(kind, "websocket"):
             return None, self._app(scope, receive, send)
-        read_scope(scope, found)
-        path, raw, root = scope_get(scope, found, PATH), scope_get(scope, found, RAW), scope_get(scope, found, ROOT)
+        path, raw, root = scope["path"], scope_get(scope, "raw_path"), scope_get(scope, "root_path")
         if len(self._mount) != 0 or (type(root) is str and len(<str>root) != 0):
             mount = mounts(self._mount, root or "")
         if len(mount) != 0 or is_sent_otherwise(path, raw):
@@ -106,11 +84,11 @@ cdef class AsgiMiddleware:
         mode = (<object>guard).mode(path, mount) if self._routed else "enforce"
         if same(mode, "off"):
             return None, self._app(scope, receive, send)
-        client, scheme = scope_get(scope, found, CLIENT), scope_get(scope, found, SCHEME)
+        client, scheme = scope_get(scope, "client"), scope_get(scope, "scheme")
         peer = None if client is None or len(client) == 0 else client[0]
         exchange = new_exchange(
-            guard, scope_get(scope, found, HEADERS), peer, scope_get(scope, found, METHOD), path, mount,
-            scope_get(scope, found, HTTP), scheme,
+            guard, scope["headers"], peer, scope_get(scope, "method"), path, mount, scope_get(scope, "http_version"),
+            scheme,
             self._handshake() if same(scheme, "https") or same(scheme, "wss") else None, mode,
         )
         response = exchange.start()
@@ -125,32 +103,9 @@ cdef class AsgiMiddleware:
         return watched, self._app(scope, receive, wrap_send(send, exchange))
 
 
-cdef int read_scope(object scope, PyObject **found) except -1:
-    """Finds values in a scope by one walk over it: servers write its keys as literals, which are the objects that we
-    have, so that a pointer says which key it is. NULL for what is not found so."""
-    cdef PyObject **names = gbf_items(FIELD_NAMES)
-    cdef PyObject *key
-    cdef PyObject *value
-    cdef Py_ssize_t at = 0
-    cdef int i
-    for i in range(FIELDS):
-        found[i] = NULL
-    if type(scope) is dict:
-        while PyDict_Next(scope, &at, &key, &value):
-            for i in range(FIELDS):
-                if names[i] == key:
-                    found[i] = value
-                    break
-    return 0
-
-
-cdef object scope_get(object scope, PyObject **found, int which):
-    """A value of a scope. Some have a default and may be missing: None."""
-    if found[which] != NULL:
-        return <object>found[which]
-    if which == PATH or which == HEADERS:
-        return scope[FIELD_NAMES[which]]
-    return scope.get(FIELD_NAMES[which])
+cdef object scope_get(object scope, str key):
+    """A value of a scope that may be missing: None."""
+    return dict_get(<dict>scope, key) if type(scope) is dict else scope.get(key)
 
 
 cdef bint is_sent_otherwise(object path, object raw) except -1:
