@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 
 from gobanfast import Engine, Ruleset
 from gobanfast.frontends import asgi
 from gobanfast.frontends.challenge import Challenge
+from gobanfast.telemetry.log import DecisionLog
 from http_fakes import FakeEngine
 from share_forms import (
     ASKS,
@@ -274,6 +277,19 @@ def test_a_preflight_of_a_banned_client_and_no_visit(form):
     engine.ban("127.0.0.1" if form == "aiohttp" else "203.0.113.9", duration="1h")
     banned = ask(form, plan, method="OPTIONS", headers=ASKS, engine=engine)
     assert (403, {}, 1) == (banned.status, banned.shared, plan.calls)
+
+
+@pytest.mark.parametrize(("more", "lines"), [({}, 0), ({"origin": FOREIGN}, 1), ({"user-agent": "odd"}, 0)])
+def test_a_preflight_that_is_granted_is_no_line_of_a_log(more, lines):
+    """One that is not is, because somebody will ask why."""
+    written = []
+    sink = SimpleNamespace(write=written.extend, close=lambda: None)
+    with closing(DecisionLog(sink)) as log:
+        ask("asgi", Plan(), method="OPTIONS", headers=ASKS | more, log=log)
+        assert log.flush(10)
+
+    told = [json.loads(line) for line in written]
+    assert [("withheld", True, "refused")] * lines == [(it["share"], it["preflight"], it["outcome"]) for it in told]
 
 
 @forms
