@@ -167,7 +167,8 @@ def _explain(text: str, say: _Words) -> NoReturn:
         say.refuse("prohibited", "is what every sandboxed page and local file sends", "leave it out")
     scheme, colon, rest = text.partition("://")
     if not colon:
-        say.refuse("invalid", "has no scheme", f"write {say.example}")
+        whole = f"https://{text}"
+        say.refuse("invalid", "has no scheme", f"write {say.example if read_pattern(whole, False) is None else whole}")
     if not _SCHEME.fullmatch(scheme):
         lower = scheme.lower()
         hint = f"write {lower}://{rest}" if _SCHEME.fullmatch(lower) else "write one such as https"

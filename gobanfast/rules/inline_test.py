@@ -61,18 +61,30 @@ def run(cases: Iterable[Case], engine: EngineCore) -> list[Problem]:
             wrong = _unlike(case.share, decision.share or "none", expected, decision.share_rule)
             if wrong:
                 matched = ", ".join(decision.share_matched) or "none"
-                hint = f"share rules that match, in order: {matched}{_besides(decision)}"
+                hint = f"share rules that match, in order: {matched}{_besides(case, decision)}"
                 problems.append(_failed(case, wrong, hint))
     return problems
 
 
-def _besides(decision: Decision) -> str:
+def _besides(case: Case, decision: Decision) -> str:
     """What else decides about sharing, where the rules that match do not say it."""
     if decision.ungranted is not None:
-        return f"; {decision.ungranted} not granted"
-    if decision.share is None and decision.share_matched:
-        return "; the test has no origin"
+        key = "methods" if decision.ungranted == "method" else "headers"
+        return f"; {decision.ungranted} not granted: add it to its {key}:"
+    if decision.share is None and decision.origin is None:
+        return "; the test has no origin, so no page asks"
+    if decision.share == "refused" and _lacks_host(case, decision):
+        return "; the test has no host, write headers: {host: ...}"
+    if decision.share is None:
+        return "; no grant or withhold is about this resource"
     return "; other rules own it" if decision.share == "withheld" and not decision.share_matched else ""
+
+
+def _lacks_host(case: Case, decision: Decision) -> bool:
+    """Whether what refused compares the host, and the test says none."""
+    rule = next(rule for rule in decision.compiled.rules if rule.id == decision.share_rule)
+    compares = rule.when.negated is not None and rule.when.negated.host is not None
+    return compares and all(name.lower() != "host" for name, _ in case.headers or ())
 
 
 def _unlike(expected: str, found: str, rule: str | None, by: str | None) -> str | None:

@@ -16,6 +16,7 @@ tests:
 """
 
 
+ADD = "add it to its methods:"
 MATCH = "share rules that match, in order:"
 
 
@@ -31,8 +32,9 @@ MATCH = "share rules that match, in order:"
          "granted, the rules say withheld by no rule; share rules that match, in order: none; other rules own it"),
         ("origin: 'https://app.example.com', method: OPTIONS, share: granted",
          "access-control-request-method: DELETE",
-         f"granted, the rules say withheld by rule 'app'; {MATCH} app, all; method not granted"),
-        ("share: granted", "", "granted, the rules say none by no rule; share rules that match, in order: none"),
+         f"granted, the rules say withheld by rule 'app'; {MATCH} app, all; method not granted: {ADD}"),
+        ("share: granted", "",
+         f"granted, the rules say none by no rule; {MATCH} none; the test has no origin, so no page asks"),
     ],
 )  # fmt: skip
 def test_a_failure_says_which_share_rules_match(test: str, asks: str, message: str | None) -> None:

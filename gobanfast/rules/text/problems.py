@@ -40,6 +40,23 @@ _VALUES = {
     "monitor": "log", "count": "log", "audit": "log", "report": "log", "test": "shadow", "dry-run": "shadow",
     "disabled": "off", "enabled": "enforce", "on": "enforce", "active": "enforce",
 }  # fmt: skip
+_SHARED = {  # the same of share rules
+    "allow": "grant", "accept": "grant", "permit": "grant", "share": "grant", "deny": "withhold", "ban": "refuse",
+    "block": "refuse", "drop": "refuse", "reject": "refuse", "forbid": "refuse",
+}  # fmt: skip
+_ELSEWHERE = {  # values that belong under another key
+    ("rules", "action", "grant"): "rules with the action grant belong under share:",
+    ("rules", "action", "withhold"): "rules with the action withhold belong under share:",
+    ("rules", "action", "refuse"): "rules with the action refuse belong under share:; to keep a client out write ban",
+    ("share", "action", "log"): "rules with the action log belong under rules:; mode: shadow reports a share rule",
+    ("share", "action", "challenge"): "rules with the action challenge belong under rules:",
+    ("tests", "expect", "granted"): "write share: granted",
+    ("tests", "expect", "withheld"): "write share: withheld",
+    ("tests", "expect", "refused"): "write share: refused",
+    ("tests", "share", "grant"): "write granted",
+    ("tests", "share", "withhold"): "write withheld",
+    ("tests", "share", "refuse"): "write refused",
+}
 _KINDS = {
     "string": "text", "int": "a whole number", "bool": "true or false", "list": "a list", "dict": "a mapping",
     "model": "a mapping",
@@ -62,9 +79,13 @@ def problem(root: Node, source: str, error: ErrorDetails, models: Models, above:
     if kind == "literal_error":
         value, expected = error["input"], error["ctx"]["expected"]
         choices = [choice.strip("'") for choice in expected.replace(" or ", ", ").split(", ")]
-        near = _VALUES.get(str(value).lower())
+        text, names = str(value).lower(), [step for step in path if isinstance(step, str)]
+        near = (_SHARED if names[0] == "share" else _VALUES).get(text)
         near = near if near in choices else _near(str(value), choices)
         message = f"{path[-1]} is {quoted(value)}, not {expected}"
+        elsewhere = _ELSEWHERE.get((names[0], names[-1], text))
+        if elsewhere is not None:
+            return Problem(source, line, column, message, elsewhere)
         return Problem(source, line, column, message, f"did you mean '{near}'?" if near else "")
     wanted = _KINDS.get(kind.removesuffix("_type"))
     if wanted:
