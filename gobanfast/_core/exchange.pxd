@@ -63,6 +63,7 @@ cdef class Exchange:
     cdef object hold(self)
     cdef list headers_for(self, object headers)
     cdef list texts_for(self, object headers)
+    cdef int count_foreign(self, Py_ssize_t foreign) except -1
     cdef int share_out(self, SignalDecision d) except -1
     cdef bint opens_socket(self) except -1
     cdef bytes origin_bytes(self)

@@ -551,7 +551,8 @@ cdef class Exchange:
         if not self._owned:
             return with_ours(headers, self.request_id, self._cookies)
         made = in_place_of_theirs(headers, self.request_id, self._cookies, self._varies, self._fields, &foreign)
-        self._guard.foreign_headers += foreign
+        if foreign:
+            self.count_foreign(foreign)
         return made
 
     cdef list texts_for(self, object headers):
@@ -562,8 +563,17 @@ cdef class Exchange:
         if not self._owned:
             return texts_with_ours(headers, self.request_id, self._cookies)
         made = texts_in_place_of_theirs(headers, self.request_id, self._cookies, self._varies, self._fields, &foreign)
-        self._guard.foreign_headers += foreign
+        if foreign:
+            self.count_foreign(foreign)
         return made
+
+    cdef int count_foreign(self, Py_ssize_t foreign) except -1:
+        """Counts header lines of the application that were replaced; the guard tells the log of the first."""
+        cdef bint first = self._guard.foreign_headers == 0
+        self._guard.foreign_headers += foreign
+        if first:
+            (<object>self._guard).tell_foreign(self.path)
+        return 0
 
     cdef int share_out(self, SignalDecision d) except -1:
         """Takes what the decision shares, to put it on the response."""

@@ -59,6 +59,7 @@ class Gobanfast:
         on_decision: Callable[[Decision, str], object] | None = None,
         on_error: Literal["refuse", "allow"] = "refuse",
     ) -> None:
+        self.app = app
         self.guard = HttpGuard(
             engine,
             trust=trust,

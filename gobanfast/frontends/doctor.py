@@ -44,6 +44,8 @@ FEW, MANY = 20, 100  # requests before a fraction of them, and before their spre
 PEERS_LIMIT = 256
 CHAIN_FIELDS = (b"x-forwarded-for", b"forwarded")
 OTHER_FIELDS = (b"x-real-ip", b"cf-connecting-ip", b"true-client-ip", b"fastly-client-ip", b"x-client-ip")
+CORS = ("starlette.middleware.cors.", "corsheaders.middleware.", "flask_cors.")  # modules that write CORS headers
+LAYERS = 64  # of middleware, looked at
 WORKERS = re.compile(r"(?:--workers|-w)[ =]?(\d+)")
 
 
@@ -169,6 +171,50 @@ def workers_of(environ: Mapping[str, str]) -> int:
     asked = environ.get("WEB_CONCURRENCY") or environ.get("UVICORN_WORKERS") or environ.get("GRANIAN_WORKERS") or "1"
     found = WORKERS.search(environ.get("GUNICORN_CMD_ARGS", ""))
     return int(found[1]) if found else int(asked) if asked.isdigit() else 1
+
+
+def examine_cors(app: Any, engine: Engine) -> list[Finding]:
+    """A middleware for CORS inside `app`, where share rules grant or withhold: both cannot be right."""
+    owning = [
+        rule.id for rule in engine.ruleset.rules if rule.action in ("grant", "withhold") and rule.mode == "enforce"
+    ]
+    names = cors_middleware(app) if owning else []
+    if not names:
+        return []
+    return [
+        Finding(
+            "cors-twice",
+            "warning",
+            f"{', '.join(names)} is inside, and the share rules {', '.join(owning[:5])} replace its headers and answer "
+            "its preflights",
+            "take it out; what it grants beyond those rules is a grant under share: (gobanfast rules import reads its "
+            "settings)",
+        )
+    ]
+
+
+def cors_middleware(app: Any) -> list[str]:
+    """Dotted names of what is known to write CORS headers in an application: each layer by its `app`, what Starlette
+    and Flask are to call, and Django's setting."""
+    found: dict[str, None] = {}
+    seen: set[int] = set()
+    pending = [app]
+    while pending and len(seen) < LAYERS:
+        layer = pending.pop()
+        if layer is None or id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        called = [type(layer), *(getattr(each, "cls", None) for each in getattr(layer, "user_middleware", None) or ())]
+        for functions in (getattr(layer, "after_request_funcs", None) or {}).values():
+            called += functions
+        names = [f"{getattr(each, '__module__', '')}.{getattr(each, '__name__', '')}" for each in called]
+        if names[0].startswith("django.core.handlers."):
+            from django.conf import settings
+
+            names += settings.MIDDLEWARE
+        found |= dict.fromkeys(name for name in names if name.startswith(CORS))
+        pending += [getattr(layer, name, None) for name in ("app", "wsgi_app", "__self__")]
+    return list(found)
 
 
 def ranked(found: list[Finding]) -> list[Finding]:
@@ -372,7 +418,9 @@ class Report:
 
     def report(self, peer: str | None) -> dict[str, Any]:
         """Findings and counts, and the peer that asks, as the server gives it."""
-        found = ranked(self._examine(trust=self.watch.trust) + self.watch.findings())
+        found = ranked(
+            self._examine(trust=self.watch.trust) + examine_cors(self.app, self._engine) + self.watch.findings()
+        )
         return {
             "peer": peer,
             "requests": self.watch.counts["requests"],

@@ -44,6 +44,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "gobanfast_decisions": ("Decisions by action and cause.", ("action", "cause")),
     "gobanfast_rule_decisions": ("Decisions by rule; for shadow and log rules, requests that match.", ("rule", "mode")),
     "gobanfast_share": ("Answers to pages of other origins by what was shared, and the rule.", ("share", "rule")),
+    "gobanfast_foreign_headers": ("Header lines access-control-* of applications that share rules replaced.", ()),
     "gobanfast_ban_changes": ("Changes of the ban table.", ("change",)),
     "gobanfast_reloads": ("Reloads of the rules files, by result.", ("result",)),
     "gobanfast_store_changes": ("Changes exchanged between the ban table and the store, by kind.", ("change",)),
@@ -86,6 +87,13 @@ class MeasuredEngine(Protocol):
     def status(self) -> dict[str, Any]: ...
 
 
+class Guard(Protocol):
+    """The member of an `HttpGuard` that metrics read."""
+
+    @property
+    def foreign_headers(self) -> int: ...
+
+
 class Metrics:
     """Counters and gauges of an engine, its store connection and its decision log.
 
@@ -109,6 +117,7 @@ class Metrics:
         self._shared = None if shared_file is None else SharedCounters(shared_file, _add)
         self._labels: dict[str, int] = {}  # AS numbers with a label -> what they counted before they had it
         self._at_fork: Snapshot = {}
+        self._guards: list[Guard] = []
         self._named: dict[int, tuple[Any, frozenset[str]]] = {}
         self._thread: threading.Thread | None = None
         self._fresh()
@@ -161,6 +170,10 @@ class Metrics:
             for rule in rules:
                 with self._lock:
                     self._count(self._own, SEPARATOR.join(("gobanfast_rule_decisions", rule, mode)))
+
+    def attach(self, guard: Guard) -> None:
+        """Reads the counts of an HTTP guard, too; a guard that is given these metrics does it."""
+        self._guards.append(guard)
 
     def timed(self, decide: Callable[..., Decision], *, every: int = 64) -> Callable[..., Decision]:
         """The same `decide`, of which one call of `every` is timed for the histogram."""
@@ -305,6 +318,7 @@ class Metrics:
         for place, ((share, by), value) in enumerate(shared):
             shown = (by or "") if place < RULES else "other"
             self._count(counts, SEPARATOR.join(("gobanfast_share", share, shown)), value)
+        self._count(counts, "gobanfast_foreign_headers", sum(guard.foreign_headers for guard in self._guards))
         stats = self.engine.ban_table.stats()
         for change in ("added", "extended", "lifted", "ended", "refused", "evicted"):
             self._count(counts, SEPARATOR.join(("gobanfast_ban_changes", change)), stats[change])

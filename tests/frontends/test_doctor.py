@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from gobanfast import Engine, Ruleset
 from gobanfast.cli.app import app as command
-from gobanfast.frontends.doctor import MANY, Watch, examine
+from gobanfast.frontends import asgi, wsgi
+from gobanfast.frontends.doctor import MANY, Doctor, Watch, examine, examine_cors
 from gobanfast.frontends.trust import Trust
 
 QUIET = "{version: 1, trust: [10.0.0.0/8], rules: []}"
@@ -178,3 +179,78 @@ def test_command_on_a_configuration(tmp_path, monkeypatch, asn_file):
     assert (1, ["workers-do-not-share"]) == (wrong.exit_code, [found["code"] for found in json.loads(wrong.output)])
     assert 2 == run(command, ["doctor"]).exit_code
     assert 2 == run(command, [*base, "--trust", "*"]).exit_code
+
+
+OWNING = "share: [{id: api, when: {path: /api/**, origin: 'https://app.example'}, action: grant}]"
+TRIAL = OWNING.replace("action: grant", "action: grant, mode: shadow")
+
+
+def cors_of_starlette(engine):
+    applications = pytest.importorskip("starlette.applications")
+    cors = pytest.importorskip("starlette.middleware.cors")
+    app = applications.Starlette()
+    app.add_middleware(cors.CORSMiddleware, allow_origins=["*"])
+    return asgi.Gobanfast(app, engine)
+
+
+def cors_around(engine):
+    cors = pytest.importorskip("starlette.middleware.cors")
+    return asgi.Gobanfast(cors.CORSMiddleware(None), engine)
+
+
+def cors_of_flask(engine):
+    app = pytest.importorskip("flask").Flask("inside")
+
+    def after(response):
+        return response
+
+    after.__module__ = "flask_cors.extension"  # as the function that Flask-CORS has called after each request
+    app.after_request(after)
+    app.wsgi_app = wsgi.Gobanfast(app.wsgi_app, engine)
+    return app
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (cors_of_starlette, "starlette.middleware.cors.CORSMiddleware"),
+        (cors_around, "starlette.middleware.cors.CORSMiddleware"),
+        (cors_of_flask, "flask_cors."),
+    ],
+)
+def test_cors_inside_is_told_where_share_rules_own(make, name):
+    """By its dotted name, with the rules; not where they own nothing, and not where nothing of the kind is inside."""
+    engine = Engine(Ruleset.from_text(OWNING))
+    app = make(engine)
+
+    (finding,) = examine_cors(app, engine)
+
+    assert ("cors-twice", "warning") == (finding.code, finding.severity)
+    assert name in finding.what
+    assert "share rules api " in finding.what
+    assert [] == examine_cors(app, Engine(Ruleset.from_text(TRIAL)))
+    assert [] == examine_cors(asgi.Gobanfast(None, engine), engine)
+
+
+def test_cors_in_a_setting_of_django(monkeypatch):
+    """The names under MIDDLEWARE."""
+    pytest.importorskip("django")
+    from django.core.handlers.wsgi import WSGIHandler
+    from django.test import override_settings
+
+    import test_frontend_django  # noqa: F401 - configures Django
+
+    monkeypatch.setattr(WSGIHandler, "load_middleware", lambda self: None)
+    engine = Engine(Ruleset.from_text(OWNING))
+    with override_settings(MIDDLEWARE=["corsheaders.middleware.CorsMiddleware"]):
+        (finding,) = examine_cors(WSGIHandler(), engine)
+
+    assert "corsheaders.middleware.CorsMiddleware is inside" in finding.what
+
+
+def test_a_report_tells_of_cors_inside():
+    """Of the application that the doctor watches."""
+    engine = Engine(Ruleset.from_text(OWNING))
+    doctor = Doctor(cors_around(engine), engine, token="t" * 16)
+
+    assert "cors-twice" in [finding["code"] for finding in doctor.report(None)["findings"]]

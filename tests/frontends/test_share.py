@@ -378,3 +378,33 @@ def test_own_pages_are_no_news() -> None:
     own, foreign = decide(b"https://api.example"), decide(b"https://evil.example")
     assert ("withheld", True, True) == (own.share, own.own_page, is_plain(own))
     assert ("withheld", False, False) == (foreign.share, foreign.own_page, is_plain(foreign))
+
+
+# ---- header lines that were replaced
+
+
+@forms
+def test_the_first_line_of_the_application_that_is_replaced_is_told(form):
+    """Once a guard, with the path; nothing where the application writes none, or where no rule owns the resource."""
+    told = []
+    for written, path in ((WRITTEN["one"], "/own"), (WRITTEN["none"], "/own"), (WRITTEN["one"], "/elsewhere")):
+        answer = ask(form, Plan(headers=written), path, headers=FROM_PAGE)
+        told.append([it.getMessage() for it in answer.logged if "access-control-*" in it.getMessage()])
+
+    assert [1, 0, 0] == [len(lines) for lines in told]
+    assert "first at /own" in told[0][0]
+
+
+def test_lines_that_were_replaced_are_counted_and_told_once(caplog):
+    """Each line counts, in the guard and in its metrics; the log has the first."""
+    from gobanfast.telemetry.metrics import Metrics
+
+    engine = Engine(Ruleset.from_text(RULES))
+    metrics = Metrics(engine)
+    middleware = asgi.Gobanfast(asgi_app(Plan(headers=WRITTEN["two"])), engine, metrics=metrics)
+    for _ in range(3):
+        ask_asgi(middleware, "/own", "GET", [("host", "api.example"), ("origin", PAGE)])
+
+    assert 6 == middleware.guard.foreign_headers
+    assert 6 == metrics.total()["counts"]["gobanfast_foreign_headers"]
+    assert 1 == sum("access-control-*" in record.getMessage() for record in caplog.records)

@@ -123,6 +123,9 @@ class HttpGuard(GuardCore):
         self.contact, self.show_reason = contact, show_reason
         self.log, self.metrics, self.on_decision, self.on_error = log, metrics, on_decision, on_error
         self._on_exchange = getattr(on_decision, "on_exchange", None)
+        attach = getattr(metrics, "attach", None)
+        if attach is not None:
+            attach(self)
         challenging = challengers(engine.ruleset) if challenge == "refuse" else []
         if challenging:
             logger.warning(
@@ -170,6 +173,14 @@ class HttpGuard(GuardCore):
             self._on_exchange(exchange)
         elif self.on_decision is not None:
             self.on_decision(decision, request_id)
+
+    def tell_foreign(self, path: str) -> None:
+        """Warns of the first `access-control-*` header of the application that was replaced."""
+        logger.warning(
+            "the application writes access-control-* headers where share rules decide (first at %s), and they are "
+            "replaced: take its CORS code or middleware out",
+            path,
+        )
 
     def respond(self, exchange: Exchange) -> HttpResponse | None:
         """The response to a decision other than "allow", None to let in; observers are notified."""
