@@ -159,6 +159,6 @@ def test_sockets(origin, status):
 
 def test_links_lead_somewhere():
     """Other pages of this folder, and their presets."""
-    assert len(links := set(re.findall(r"\]\(([\w-]+\.md)", PAGE))) > 1
+    assert len(links := set(re.findall(r"\]\(([\w./-]+\.md)", PAGE))) > 1
     assert [] == [link for link in links if not (Path(__file__).parents[2] / "docs" / link).exists()]
     assert set(re.findall(r"--preset ([a-z]+)", PAGE)) <= set(presets())

@@ -12,6 +12,16 @@ JA4 = "t13d1516h2_8daaf6152771_02713d6af862"
 GH2 = "gh2:00000000000000000000000000000000"
 
 CASES = {
+    "a method in lower case": (
+        (
+            "id: a, when: {path: /a}, action: grant, methods: [patch, put]",
+            "id: b, when: {path: /b}, action: grant, methods: [PATCH, PUT, get, '*']",
+        ),
+        [
+            ("lower-case-method", "rule 'a' grants the method 'patch', which is not PATCH"),
+            ("lower-case-method", "rule 'a' grants the method 'put', which is not PUT"),
+        ],
+    ),
     "a refusal of who has no origin": (
         (
             "id: a, when: {path: /a, not: {origin: 'https://app.example.com'}}, action: refuse",

@@ -10,6 +10,7 @@ from gobanfast.origins import parse_origin_pattern
 from gobanfast.rules.regex import compile_regex
 from gobanfast.rules.rule import WORDS
 from gobanfast.rules.text.grant_checks import public_suffix
+from gobanfast.wire.fetch import SAFELISTED_METHODS
 
 if TYPE_CHECKING:
     from gobanfast.rules.rule import Conditions, Rule
@@ -32,6 +33,7 @@ def share_findings(rule: Rule) -> Iterator[Problem]:
         yield from _unseen_by_caches(rule)
         yield from _copied(rule)
         yield from _public_suffixes(rule)
+        yield from _lower_case(rule)
 
 
 def _refused_without_origin(rule: Rule) -> Iterator[Problem]:
@@ -67,6 +69,15 @@ def _public_suffixes(rule: Rule) -> Iterator[Problem]:
         if pattern.kind in ("one", "many") and public_suffix(pattern.host):
             message = f"rule '{rule.id}' grants to every site under the public suffix '{pattern.host}' ('{text}')"
             yield _warning(rule, "public-suffix", message, "write the sites that are meant")
+
+
+def _lower_case(rule: Rule) -> Iterator[Problem]:
+    """Source: Fetch Standard, "normalize a method": DELETE and PUT go out in capitals, others as pages write them."""
+    methods = () if rule.grant is None else rule.grant.methods
+    for method in methods:
+        if method != method.upper() and method.upper() not in SAFELISTED_METHODS:
+            message = f"rule '{rule.id}' grants the method '{method}', which is not {method.upper()}: case counts"
+            yield _warning(rule, "lower-case-method", message, f"write {method.upper()}, as pages and browsers do")
 
 
 def _wide_patterns(rule: Rule) -> Iterator[Problem]:
