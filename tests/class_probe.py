@@ -93,6 +93,7 @@ def good() -> Iterator[Any]:
     from gobanfast._core.allowed_headers import AllowedHeaders
     from gobanfast._core.asgi import AsgiMiddleware, SendWrapper
     from gobanfast._core.asn_table import AsnRows
+    from gobanfast._core.edge_headers import EdgeHeaders
     from gobanfast._core.exchange import Exchange, GuardCore, RequestIds
     from gobanfast._core.headers import HeaderPlan, PartialHeaders
     from gobanfast._core.log_queue import Budget
@@ -119,6 +120,7 @@ def good() -> Iterator[Any]:
     yield NameTable([("*.a.example", 1), ("c[0-9]+.example", 2), ("re:a+", 3)])
     yield from (OriginSet(["https://**.a.example:*", "re:https://b+"]), OriginMatcher([["*.a.example"]], True))
     yield AllowedHeaders(["x-a"], any=True)
+    yield EdgeHeaders(("x-a",), True, ("x-*",))
     yield from (parse_client_hello(b""), parse_client_hello(b"\x16\x03\x01\x00\x05\x01\0\0\x01\0"))
     yield from (HeaderPlan(("x",)), PartialHeaders([(b"x", b"y")], ("x",)), RequestIds(bytes(14)), AsnRows())
     yield from compiled_rules.grants

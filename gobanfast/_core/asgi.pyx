@@ -100,6 +100,11 @@ cdef class AsgiMiddleware:
         watched = exchange if guard.finishers or exchange._owned else None
         if response is not None:
             return watched, self._send_response(scope, receive, send, response)
+        if exchange._edge is not None:
+            headers = exchange.handed(exchange._headers)
+            if headers is not None:  # others have the scope that came
+                scope = dict(scope)
+                scope["headers"] = headers
         return watched, self._app(scope, receive, wrap_send(send, exchange))
 
 

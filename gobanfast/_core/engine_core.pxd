@@ -1,5 +1,6 @@
 from libc.stdint cimport uint8_t, uint64_t
 
+from gobanfast._core.edge_headers cimport EdgeHeaders
 from gobanfast._core.ban_table cimport BanTable
 from gobanfast._core.decision cimport Decision, Request, SignalDecision
 from gobanfast._core.compiled_rules cimport CompiledRules
@@ -20,6 +21,7 @@ cdef class EngineState:
     cdef readonly BanTable bans
     cdef readonly Trackers trackers    # None: off
     cdef readonly Scorer scorer        # None: off
+    cdef readonly EdgeHeaders edge     # request headers that only trusted peers may say; None: off
     cdef Exemption exemption
     cdef gbf_state state
     cdef bytes stores                  # stored_key of each rule

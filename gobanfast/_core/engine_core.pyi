@@ -8,6 +8,7 @@ from gobanfast._core.ban_table import BanTable
 from gobanfast._core.client_hello import ClientHello
 from gobanfast._core.compiled_rules import CompiledRules
 from gobanfast._core.decision import Decision
+from gobanfast._core.edge_headers import EdgeHeaders
 from gobanfast._core.headers import HeaderPairs
 from gobanfast._core.scorer import Scorer
 from gobanfast._core.trackers import Trackers
@@ -50,6 +51,8 @@ class EngineState:
     def trackers(self) -> Trackers | None: ...
     @property
     def scorer(self) -> Scorer | None: ...
+    @property
+    def edge(self) -> EdgeHeaders | None: ...
 
 class EngineCore:
     def __new__(

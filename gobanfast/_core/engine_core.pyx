@@ -93,6 +93,9 @@ cdef class EngineState:
             made.scorer = before.scorer if same else Scorer(settings.score, key=seed)
         made.exemption = (Exemption() if settings.trackers is None else
                           Exemption(settings.trackers.exempt_asn, settings.trackers.exempt_prefix))
+        edge = settings.edge_headers
+        if edge is not None:
+            made.edge = EdgeHeaders(edge.keep, len(edge.append) != 0, edge.strip)
         made.stores = bytes([stored_key(rule) for rule in compiled.rules])
         made.any_stored = any(made.stores)
         made.hits = <uint64_t *>calloc(2 * len(compiled.rules) + 1, sizeof(uint64_t))

@@ -2,6 +2,7 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport uint64_t
 
 from gobanfast._core.decision cimport Decision, SignalDecision
+from gobanfast._core.edge_headers cimport EdgeHeaders
 from gobanfast._core.engine_core cimport EngineCore, EngineState
 from gobanfast._core.headers cimport KEPT, HeaderPlan, HeaderWalk
 from gobanfast._core.native.http cimport gbf_headers
@@ -38,6 +39,8 @@ cdef class Exchange:
     cdef object _about, _refusal        # of a peer that asks about another request
     cdef list _cookies                  # Set-Cookie pairs of a challenge that was solved; None: none
     cdef PyObject *_kept[KEPT]          # HeaderWalk.kept
+    cdef EdgeHeaders _edge              # what the application sees of the headers; None: all, as they came
+    cdef bint _strips, _edged           # whether the peer may not say those of `_edge`, and whether it has
     cdef bint _began, _walked
     cdef bint _owned                    # share rules say who may read the answer
     cdef bint _foreign_socket           # a page opens a WebSocket that is not granted to it
@@ -61,6 +64,7 @@ cdef class Exchange:
     cdef int look(self) except -1
     cdef int look_again(self) except -1
     cdef object hold(self)
+    cdef object handed(self, object headers)
     cdef list headers_for(self, object headers)
     cdef list texts_for(self, object headers)
     cdef int count_foreign(self, Py_ssize_t foreign) except -1

@@ -14,6 +14,7 @@ from libc.string cimport memcpy, memset
 from gobanfast._core.compiled_rules cimport OWNED, CompiledRules
 from gobanfast._core.grant cimport CompiledGrant
 from gobanfast._core.decision cimport Decision, Request, SignalDecision, complete_hashes, is_plain_allow
+from gobanfast._core.edge_headers cimport EdgeHeaders
 from gobanfast._core.engine_core cimport EngineCore, EngineState, observe
 from gobanfast._core.headers cimport (
     FINGERPRINT, KEPT, SHAPE, SLOTS, HeaderPlan, HeaderWalk, pick_from, scan_headers, set_authority, set_target,
@@ -173,6 +174,12 @@ cdef class Exchange:
         """
         return self.texts_for(headers) if text else self.headers_for(headers)
 
+    def request_headers(self, headers, /):
+        """New headers for the application in place of these, the ones that the exchange was made of: without those that
+        this peer may not say, with the peer in the chain (`edge_headers` of the rules). None: as they are.
+        """
+        return self.handed(headers)
+
     def failure(self):
         """The HttpResponse for an exception of the application before it answered: a bare 500, its headers complete, so
         that a page which may read answers can read this one. None for a WebSocket."""
@@ -309,6 +316,14 @@ cdef class Exchange:
                 self._headers = self._pairs  # an iterator is used up
         return self._headers if self._pairs is None else self._pairs
 
+    cdef object handed(self, object headers):
+        if self._edge is None:
+            return None
+        if self._pairs is not None and not isinstance(headers, dict):
+            headers = self._pairs
+        strip = self._strips and (self._edged or self.failed)
+        return self._edge.handed(headers, strip, self._peer) if strip or self._edge.append else None
+
     cdef object start(self):
         cdef GuardCore guard = self._guard
         response = None
@@ -353,6 +368,9 @@ cdef class Exchange:
             trusted = trust.unix
         if trusted:
             self._handshake = None  # it would be the proxy's
+        if self._about is None:
+            self._edge = edge_of(state, guard)
+            self._strips = self._edge is not None and self._edge.strips and not trusted
         if state is None:
             decision = self.decide_elsewhere(trust, trusted)
             allowed = decision is not None and decision.action == "allow"
@@ -396,9 +414,12 @@ cdef class Exchange:
             pick_from(walk, names, picked)
         elif trusted:
             self.client = trust.resolve_environ(self._peer, self._headers)
-        if needed or picked is not None:
+        if self._strips:
+            walk.edge = <PyObject *>self._edge
+        if needed or picked is not None or self._strips:
             self.scan(plan, wanted, scanned, walk)
-        walk.names = walk.picked = walk.hop = walk.rest = NULL
+            self._edged = walk.edged
+        walk.edge = walk.names = walk.picked = walk.hop = walk.rest = NULL
         if picked is not None:
             if hop is not None:
                 self._headers, self._pairs = rest, held_pairs(rest)
@@ -629,6 +650,14 @@ cdef Exchange new_exchange(GuardCore guard, object headers, object peer, object 
 def names_websocket(str upgrade not None, /):
     """Whether a header Upgrade names the protocol."""
     return "websocket" in [name.strip(" \t").lower() for name in upgrade.split(",")]
+
+
+cdef EdgeHeaders edge_of(EngineState state, GuardCore guard):
+    """What the rules in force say of edge headers; None: nothing."""
+    if state is None:
+        snapshot = getattr(guard.engine, "snapshot", None)
+        return (<EngineState>snapshot).edge if isinstance(snapshot, EngineState) else None
+    return state.edge
 
 
 cdef tuple held_pairs(object headers):

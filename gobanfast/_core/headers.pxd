@@ -37,6 +37,8 @@ cdef struct HeaderWalk:
     PyObject **kept        # gets KEPT strong references: bytes, or a bytearray of all values of a repeated header
     PyObject *hop          # frozenset of names that are of the last hop alone: picked, not scanned; NULL: none
     PyObject *rest         # list that gets the pairs of all others
+    PyObject *edge         # EdgeHeaders, of which it is noted whether one that it takes out is there; NULL: none
+    bint edged
     PyObject **held        # NULL, or gets strong references to key and value of each header: 2 * GBF_HEADERS_MOST
     Py_ssize_t held_count
 

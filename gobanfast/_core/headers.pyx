@@ -15,6 +15,7 @@ from libc.string cimport memcmp, memcpy
 from functools import lru_cache
 
 from gobanfast._core import enums
+from gobanfast._core.edge_headers cimport EdgeHeaders
 from gobanfast._core.kernels import cpu_features
 
 from gobanfast._core.made cimport only_whole
@@ -419,6 +420,7 @@ cdef inline gbf_status scan_rows(PyObject **rows, Py_ssize_t count, const gbf_he
     cdef gbf_status status = GBF_OK
     cdef uint32_t slot = GBF_HEADER_NO_SLOT
     cdef bint picks = walk != NULL and walk.names != NULL
+    cdef bint looks = walk != NULL and walk.edge != NULL
     if count > GBF_HEADERS_MOST and (walk == NULL or walk.hop == NULL):
         out.problem = GBF_HEADERS_TOO_MANY
     for i in range(count):
@@ -429,6 +431,8 @@ cdef inline gbf_status scan_rows(PyObject **rows, Py_ssize_t count, const gbf_he
                 continue
         elif not gbf_pair(rows[i], &name, &value):
             raise TypeError(f"header {i} is {repr(<object>rows[i])[:80]}, not a pair of bytes (name, value)")
+        if looks and not walk.edged:
+            walk.edged = (<EdgeHeaders>walk.edge).names(<const uint8_t *>bytes_at(name), bytes_length(name))
         if picks:
             if walk.lengths >> (bytes_length(name) & 63) & 1:
                 pick(walk, name, value)
@@ -536,6 +540,8 @@ cdef gbf_status scan_environ(dict environ, const gbf_header_plan *plan, gbf_head
         slot = cgi_slot(name, name_bytes)
         if slot == GBF_HEADER_NO_SLOT:
             continue
+        if walk != NULL and walk.edge != NULL and slot == GBF_HEADER_SLOTS and not walk.edged and name[0] == 72:
+            walk.edged = (<EdgeHeaders>walk.edge).names(name + 5, name_bytes - 5)
         if walk != NULL and walk.held != NULL and walk.held_count < 2 * GBF_HEADERS_MOST and slot != GBF_HEADER_PATH:
             Py_INCREF(<object>key)
             Py_INCREF(<object>held)
@@ -560,6 +566,8 @@ cdef gbf_status scan_environ(dict environ, const gbf_header_plan *plan, gbf_head
         elif value_bytes > 0:  # CGI has CONTENT_LENGTH even where the request has none
             count += 1
             status = gbf_headers_add_cgi(plan, out, &tally, name, <uint64_t>name_bytes, value, <uint64_t>value_bytes)
+    if walk != NULL and out.problem != GBF_HEADERS_FINE:
+        walk.edged = walk.edge != NULL  # the rest was not looked at
     if (count == 0 and tally.seen == 0 and out.problem == GBF_HEADERS_FINE and environ and
             environ.keys().isdisjoint(("REQUEST_METHOD", "wsgi.version"))):
         raise TypeError("headers is a dict and no WSGI environ; write pairs of bytes: [(b'user-agent', b'curl/8.5.0')]")

@@ -83,6 +83,10 @@ cdef class WsgiMiddleware:
             environ["gobanfast.decision"] = exchange.decision
         if response is not None:
             return self._send_response(environ, start_response, exchange, response)
+        if exchange._edge is not None:
+            handed = exchange.handed(environ)
+            if handed is not None:  # others have the environ that came
+                environ = handed
         if guard.finishers or exchange._owned:
             return self._watch(self._app, environ, exchange, wrap_start(start_response, exchange))
         return self._app(environ, wrap_start(start_response, exchange))

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from gobanfast._core.exchange import Exchange, names_websocket
 from gobanfast.frontends.http.guard import HttpGuard, Mode
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+TEXT = "utf-8", "surrogateescape"  # as aiohttp reads headers
 EXCHANGE = web.RequestKey("gobanfast.exchange", Exchange)
 
 
@@ -97,6 +99,10 @@ def setup(
             exchange.finish(denial.status)
             return web.Response(status=denial.status, headers=headers, body=denial.body)
         request[EXCHANGE] = exchange
+        handed = exchange.request_headers(request.raw_headers)
+        if handed is not None:
+            texts = [(name.decode(*TEXT), value.decode(*TEXT)) for name, value in handed]
+            request = request.clone(headers=CIMultiDict(texts))  # the keys are copied, too
         try:
             response = await handler(request)
         except BaseException as error:

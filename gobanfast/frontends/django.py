@@ -141,6 +141,10 @@ class GobanfastMiddleware:
         request.gobanfast_client = request.gobanfast_origin = exchange.client
         if exchange.decision is not None:
             request.gobanfast = exchange.decision
+        headers = exchange.request_headers(environ)
+        if headers is not None:
+            request.META = headers
+            request.__dict__.pop("headers", None)  # cached, of the former ones
         if self._async:
             return self._later(request, exchange, response)
         if response is not None:

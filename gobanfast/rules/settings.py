@@ -117,6 +117,18 @@ class TrustSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class EdgeHeaderSettings:
+    """Section `edge_headers:`, request headers that only trusted peers may say. `strip`: names, or beginnings that end
+    in `*`, of what the application does not see of others; `keep`: names that stay. `append`: chains to which the
+    address of the peer, trusted or not, is appended.
+    """
+
+    keep: tuple[str, ...] = ()
+    append: tuple[Literal["x-forwarded-for"], ...] = ()
+    strip: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All sections; None where the file leaves one out that is off by default."""
 
@@ -125,3 +137,4 @@ class Settings:
     score: ScoreSettings | None = None
     fingerprint: FingerprintSettings = FingerprintSettings()
     trust: TrustSettings = TrustSettings()
+    edge_headers: EdgeHeaderSettings | None = None

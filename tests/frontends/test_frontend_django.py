@@ -59,7 +59,19 @@ async def async_view(request):
     return told(request)
 
 
-urlpatterns = [path("", view), path("async", async_view), path("health", lambda request: JsonResponse({}))]
+def headed(request):
+    environ = getattr(request, "environ", None)
+    own = None if environ is None else "HTTP_X_ENVOY_INTERNAL" in environ
+    name = "HTTP_X_ENVOY_INTERNAL"
+    return JsonResponse([name in request.META, name[5:] in request.headers, request.headers["x-a"], own], safe=False)
+
+
+urlpatterns = [
+    path("headers", headed),
+    path("", view),
+    path("async", async_view),
+    path("health", lambda request: JsonResponse({})),
+]
 
 
 @pytest.fixture
@@ -92,6 +104,29 @@ def test_view_finds_the_decision(configured, form, url):
 
     expected = GOOD if form == "wsgi" else "127.0.0.1"  # Django's async test client has one address for all
     assert {"action": "allow", "address": expected, "id": answered["X-Request-ID"]} == answered.json()
+
+
+def edge_engine():
+    from gobanfast import Engine, Ruleset
+
+    return Engine(Ruleset.from_text(
+        "edge_headers: {strip: [x-envoy-*]}\nrules: [{id: a, when: {prefix: 192.0.2.0/24}, action: ban}]"
+    ))  # fmt: skip
+
+
+@both_forms
+@pytest.mark.parametrize(
+    "configured",
+    [{"engine": edge_engine}, {"engine": edge_engine, "trust": ["127.0.0.0/8", GOOD]}],
+    indirect=True,
+)
+def test_a_view_does_not_see_what_only_proxies_say(configured, form):
+    """Of an untrusted peer `edge_headers` are gone from META and headers, not from the server's own environ."""
+    answered = get(form, "/headers", x_envoy_internal="true", x_a="b", x_forwarded_for="203.0.113.5").json()
+    believed = bool(settings.GOBANFAST.get("trust"))
+
+    assert [believed, believed, "b"] == answered[:3]
+    assert answered[3] in {form == "wsgi", None}
 
 
 @both_forms

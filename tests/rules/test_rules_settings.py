@@ -10,6 +10,7 @@ import pytest
 from gobanfast.rules import Ruleset
 from gobanfast.rules.settings import (
     BanSettings,
+    EdgeHeaderSettings,
     Escalation,
     FingerprintSettings,
     Limit,
@@ -129,3 +130,43 @@ def test_trust_says_whether_a_chain_is_owed(tmp_path: Path) -> None:
         Ruleset.from_text("trust: {prefix: 10.0.0.0/8, chain: always}\nrules: []\n")
     chain_of = json_schema()["$defs"]["TrustModel"]["properties"]["chain"]
     assert {"required", "optional"} == set(chain_of["anyOf"][0]["enum"])
+
+
+EDGE = "edge_headers: {strip: [X-Envoy-*, x-real-ip], keep: [x-envoy-original-path], append: [x-forwarded-for]}\n"
+
+
+def test_edge_headers_are_read_kept_and_compared(tmp_path: Path) -> None:
+    """The section is read in lower case, kept by a compiled file, part of the hash, and told by a comparison."""
+    from gobanfast.rules.check.rules_diff import changes
+
+    made = Ruleset.from_text(f"{EDGE}rules: []\n", **ANY)
+    less = Ruleset.from_text("edge_headers: {strip: [x-real-ip]}\nrules: []\n", **ANY)
+    none = Ruleset.from_text("rules: []\n", **ANY)
+    made.save(tmp_path / "rules.gbf")
+    expected = EdgeHeaderSettings(("x-envoy-original-path",), ("x-forwarded-for",), ("x-envoy-*", "x-real-ip"))
+
+    assert expected == made.settings.edge_headers == Ruleset.load(tmp_path / "rules.gbf").settings.edge_headers
+    assert 3 == len({ruleset.content_hash for ruleset in (made, less, none)})
+    assert [("edge_headers", ("off -> on",))] == [(change.name, change.details) for change in changes(none, made)]
+    assert [("edge_headers", True)] == [
+        (change.name, "x-envoy" in str(change.details)) for change in changes(less, made)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", "says nothing"), ("{}", "says nothing"), ("{keep: [a]}", "says nothing"),
+     ("{strip: x-a}", "not a list"), ("{strip: []}", "not a list"), ("{strip: [a b]}", "'a b' is not a header name"),
+     ("{strip: ['*']}", "is not a header name"), ("{strip: ['x-*-y']}", "is not a header name"),
+     ("{strip: [x-a], keep: ['x-*']}", "is not a header name"), ("{strip: [5]}", "5 is not a header name"),
+     ("{strip: [Host]}", "no request goes without"), ("{strip: ['con*']}", "no request goes without"),
+     ("{append: [forwarded]}", "write [x-forwarded-for]"), ("{append: x-forwarded-for}", "write [x-forwarded-for]"),
+     ("{stirp: [x-a]}", "stirp")],
+)  # fmt: skip
+def test_wrong_edge_headers_are_told(text: str, words: str) -> None:
+    """What is no name, a beginning of everything, or a header that requests need is named with what would be right."""
+    from gobanfast import RuleError
+
+    with pytest.raises(RuleError) as told:
+        Ruleset.from_text(f"edge_headers: {text}\nrules: [{{id: a, when: {{prefix: 192.0.2.1}}, action: ban}}]\n")
+    assert words in str(told.value)

@@ -428,7 +428,7 @@ class RulesFile(RulesPart, SettingsModel):
         sections = super().settings()
         return Settings(
             sections.bans, sections.trackers, sections.score, sections.fingerprint,
-            TrustSettings(self.trust.chain, self.trust.host),
+            TrustSettings(self.trust.chain, self.trust.host), sections.edge_headers,
         )  # fmt: skip
 
 

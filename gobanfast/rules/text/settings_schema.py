@@ -16,6 +16,7 @@ from gobanfast._values import parse_asn, parse_duration
 from gobanfast.rules.rule import PrefixList
 from gobanfast.rules.settings import (
     BanSettings,
+    EdgeHeaderSettings,
     Escalation,
     FingerprintSettings,
     Limit,
@@ -99,6 +100,39 @@ def fingerprint_fields(value: Any) -> tuple[str, ...]:
         raise ValueError(f"field '{twice}' is listed twice; once is enough")
     HeaderPlan((), names)  # ValueError for what differs from request to request
     return names
+
+
+EDGE_NOTHING = "edge_headers says nothing; write strip: [x-envoy-*] or append: [x-forwarded-for]"
+EDGE_NEEDED = ("host", "content-length", "content-type", "transfer-encoding")  # without these it is another request
+
+
+def edge_names(key: str, *, patterns: bool = False) -> Callable[[Any], tuple[str, ...]]:
+    """Validator of header names, with `patterns` also of beginnings that end in `*`."""
+
+    def parse(value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list) or not 1 <= len(value) <= 64:
+            raise ValueError(f"{key} is not a list of 1 to 64 header names; write [x-envoy-*] or the like")
+        names = []
+        for item in value:
+            name = item.lower().replace("_", "-") if isinstance(item, str) else ""
+            begins = patterns and name.endswith("*")
+            if not _FIELD.fullmatch(name.removesuffix("*") if begins else name) or "*" in name.removesuffix(
+                "*" * begins
+            ):
+                raise ValueError(f"{key} {_quoted(item)} is not a header name{' or the beginning of some' * patterns}; "
+                                 f"write {'x-envoy-* or ' * patterns}x-envoy-internal, or the like")  # fmt: skip
+            if any(needed.startswith(name[:-1]) if begins else needed == name for needed in EDGE_NEEDED):
+                raise ValueError(f"{key} {_quoted(item)} covers a header that no request goes without; name others")
+            names.append(name)
+        return tuple(names)
+
+    return parse
+
+
+def chains(value: Any) -> tuple[Literal["x-forwarded-for"], ...]:
+    if value != ["x-forwarded-for"]:
+        raise ValueError(f"append {_quoted(value)} is not a list of chains that are known; write [x-forwarded-for]")
+    return ("x-forwarded-for",)
 
 
 def secret(value: Any) -> str:
@@ -293,6 +327,23 @@ class FingerprintModel(Model):
         return FingerprintSettings(self.fields, self.key)
 
 
+class EdgeHeadersModel(Model):
+    """Section `edge_headers:`, by `trust`."""
+
+    keep: Annotated[tuple[str, ...], PlainValidator(validator(edge_names("keep")))] = ()
+    append: Annotated[tuple[Literal["x-forwarded-for"], ...], PlainValidator(validator(chains))] = ()
+    strip: Annotated[tuple[str, ...], PlainValidator(validator(edge_names("strip", patterns=True)))] = ()
+
+    @model_validator(mode="after")
+    def does_something(self) -> Self:
+        if not self.strip and not self.append:
+            raise model_error(EDGE_NOTHING)
+        return self
+
+    def settings(self) -> EdgeHeaderSettings:
+        return EdgeHeaderSettings(self.keep, self.append, self.strip)
+
+
 class SettingsModel(Model):
     """The sections, as keys of the whole file."""
 
@@ -300,6 +351,7 @@ class SettingsModel(Model):
     trackers: Annotated[TrackersModel | None, BeforeValidator(empty_as_defaults)] = None
     score: Annotated[ScoreModel | None, BeforeValidator(empty_as_defaults)] = None
     fingerprint: Annotated[FingerprintModel, BeforeValidator(empty_as_defaults)] = FingerprintModel()
+    edge_headers: Annotated[EdgeHeadersModel | None, BeforeValidator(empty_as_defaults)] = None
 
     def settings(self) -> Settings:
         return Settings(
@@ -307,6 +359,7 @@ class SettingsModel(Model):
             None if self.trackers is None else self.trackers.settings(),
             None if self.score is None else self.score.settings(),
             self.fingerprint.settings(),
+            edge_headers=None if self.edge_headers is None else self.edge_headers.settings(),
         )
 
 
@@ -315,5 +368,6 @@ SECTIONS: dict[tuple[str, ...], type[Model]] = {
     ("trackers", "distinct_fingerprints"): DistinctModel, ("trackers", "request_rate"): RateModel,
     ("trackers", "surge"): SurgeModel, ("trackers", "exempt"): ExemptModel, ("score",): ScoreModel,
     ("score", "weights"): WeightsModel, ("fingerprint",): FingerprintModel,
+    ("edge_headers",): EdgeHeadersModel,
 }  # fmt: skip
 """Where a model is in the file, for hints about unknown keys."""
