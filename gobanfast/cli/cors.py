@@ -77,7 +77,7 @@ def cors(
         typer.Option("--origin", "-o", metavar="ORIGIN", help="The page's origin: https://app.example.com, or null."),
     ],
     url: Annotated[
-        str | None, typer.Argument(metavar="[URL]", help="What the page asks for, of a live server; http or https.")
+        str | None, typer.Argument(metavar="URL", help="What the page asks for, of a live server; http or https.")
     ] = None,
     credentials: Annotated[
         bool, typer.Option("--credentials", help="With credentials: include, withCredentials: true.")

@@ -150,6 +150,27 @@ def test_answers_are_those_of_a_frontend(rules: Path, path: str, method: str, or
         assert set(", ".join(varies).split(", ")) - {""} == set(answer.vary) - {"accept"}
 
 
+def test_values_of_headers_are_not_shown(tmp_path: Path) -> None:
+    """Neither where a rule holds because of them, nor where one does not; they are asked all the same."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(
+        "share:\n"
+        "- {id: out, when: {path: /x, not: {header: {authorization: {prefix: Bearer}}}}, action: refuse}\n"
+        "- id: in\n"
+        "  when: {path: /x, header: {authorization: {prefix: Bearer}}}\n"
+        "  action: grant\n"
+        "  headers: [authorization]\n"
+    )
+    words = ("--path", "/x", "--origin", PAGE, "--client", "fetch", "--header")
+
+    granted = run(rules, *words, "authorization: Bearer hidden-token").output
+    refused = run(rules, *words, "authorization: hidden-token", status=1).output
+
+    assert "header authorization: by the value that was given" in granted
+    assert "because    not header authorization: by the value that was given" in refused
+    assert "hidden-token" not in granted + refused
+
+
 def test_rules_of_admission_are_named(tmp_path: Path) -> None:
     """A ban of the path, which holds whoever asks, is no matter of sharing and still decides."""
     rules = tmp_path / "rules.yaml"

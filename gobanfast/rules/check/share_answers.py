@@ -85,8 +85,15 @@ def _decided(
     decision = engine.peek(None, headers=headers, method=asking, path=path, scheme=site.scheme)
     rules = {rule.id: rule for rule in decision.compiled.rules}
     parts = [(label, text) for label, text in share_parts(decision, rules) if label in _TOLD]
-    told = tuple(f"{label:<11}{text}" for label, text in parts)
+    given = tuple(f"header {name.lower()}:" for name, _ in asked.headers)
+    told = tuple(f"{label:<11}{_without_value(text, given)}" for label, text in parts)
     return Decided(asking, names, decision, _answer(decision, rules), told, _mend(decision, rules, asked, names))
+
+
+def _without_value(text: str, given: tuple[str, ...]) -> str:
+    """A line without the value of a header that the caller gave, which may be a secret."""
+    whole = text.removeprefix("not ")
+    return text.partition(":")[0] + ": by the value that was given" if whole.startswith(given) else text
 
 
 def _from_browser(asked: Asked, asking: str) -> list[tuple[str, str]]:
