@@ -1,4 +1,4 @@
-"""Columns of requests against compiled rules: names to classes, rows of classes to decisions."""
+"""Columns of requests against compiled rules: names to classes, classes to decisions. Long: one loop a column type."""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize

@@ -1,4 +1,4 @@
-"""Decision: outcome of one request, lazily evaluated from compiled rules."""
+"""Decision: outcome of one request, lazily evaluated from compiled rules. Long, as one object answers all effects."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize

@@ -1,4 +1,4 @@
-"""TraceContext: ids, sampling state, tracestate and baggage of one request, and the pool that ids come from."""
+"""TraceContext: ids, sampling state, tracestate and baggage, and the pool of ids. Long because they share one struct."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE

@@ -1,3 +1,4 @@
+/* Slow half of gbf_headers.h. Long because scan, fingerprint and shape read one struct. */
 #include "http/gbf_headers.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* Builder of gbf_origin.h. Long because patterns, classes and the block are checked where they are made. */
 #include "http/gbf_origin_build.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* Readers and writers of trace headers. Long because three formats share one context. See gbf_trace.h. */
 #include "http/gbf_trace.h"
 
 enum { KEY = 1, KEY_START = 2, VALUE = 4, TOKEN = 8, OCTET = 16 };

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
 
 from gobanfast._core.address import parse_prefix
 from gobanfast._errors import Problem
 from gobanfast.rules.inline_test import Case, Expected
 from gobanfast.rules.rule import (
     Action,
-    Conditions,
     Grant,
-    HeaderTest,
     Key,
     Mode,
-    NameList,
-    NamePattern,
     PrefixList,
     Rule,
     ShareAction,
@@ -30,22 +25,14 @@ from gobanfast.rules.rule import (
 )
 from gobanfast.rules.settings import Settings, TrustSettings
 from gobanfast.rules.sources import Inputs
+from gobanfast.rules.text.conditions import Not, SetModel, When, condition, joined, packed
 from gobanfast.rules.text.fields import (
-    AsnRanges,
     Duration,
-    Echs,
     Identifier,
-    Ja4Prefixes,
-    Ja4s,
     Model,
-    NameLists,
     OneOrMany,
     Prefixes,
     PrefixLists,
-    Protocols,
-    Regexes,
-    Snis,
-    TlsVersion,
     ValidationContext,
     Weight,
     schema,
@@ -57,178 +44,13 @@ from gobanfast.rules.text.legacy import LegacyRuleModel
 from gobanfast.rules.text.problems import problem
 from gobanfast.rules.text.request_fields import (
     CertificateNames,
-    Crawlers,
-    Families,
-    Fingerprints,
     HeaderModel,
-    HeaderTexts,
-    Lookalikes,
-    Methods,
-    Path,
     PathModel,
-    Shapes,
-    SniHosts,
     header_name,
-    non_empty,
 )
 from gobanfast.rules.text.settings_schema import SECTIONS, SettingsModel, model_error
-from gobanfast.rules.text.share_fields import FetchDests, FetchModes, FetchSites, Hosts, MaxAge, Origins, Tokens
+from gobanfast.rules.text.share_fields import MaxAge, Tokens
 from gobanfast.rules.text.yaml_nodes import Node
-
-
-def condition(value: Any) -> Any:
-    """`any` is a `When` without conditions; a mapping must have one."""
-    if value == "any":
-        return When.model_construct()
-    if value in ({}, None):
-        raise PydanticCustomError(
-            "value", "{text}", {"text": "when has no condition; write 'when: any' to match everything"}
-        )
-    return value
-
-
-def packed(prefixes: list[tuple[bytes, int]]) -> PrefixList:
-    """Prefixes that were written one by one."""
-    return PrefixList(b"".join(address for address, _ in prefixes), bytes(bits for _, bits in prefixes))
-
-
-def joined(lists: Iterable[PrefixList]) -> PrefixList:
-    """All prefixes of several lists."""
-    lists = list(lists)
-    return PrefixList(b"".join(item.addresses for item in lists), b"".join(item.lengths for item in lists))
-
-
-class SetModel(Model):
-    """One entry of `sets:`; `@name` under a condition stands for what the set lists under the same key.
-
-    `outside` and `outside_file` take the prefixes and files of a set."""
-
-    prefix: Prefixes = Field(default_factory=list)
-    prefix_file: PrefixLists = Field(default_factory=list)
-    asn: AsnRanges = Field(default_factory=list)
-    asn_name: Regexes = Field(default_factory=list)
-    sni: Snis = Field(default_factory=list)
-    sni_file: NameLists = Field(default_factory=list)
-    ja4: Ja4s = Field(default_factory=list)
-    ja4_prefix: Ja4Prefixes = Field(default_factory=list)
-    alpn: Protocols = Field(default_factory=list)
-    lookalike: Lookalikes = Field(default_factory=list)
-    origin: Origins = Field(default_factory=list)
-    host: Hosts = Field(default_factory=list)
-
-
-class Tests(Model):
-    """Conditions that may stand under `when:` and under `not:`, besides those that only a set may list."""
-
-    header: Annotated[HeaderTexts, BeforeValidator(non_empty)] = Field(default_factory=dict)
-    ua_family: Families = Field(default_factory=list)
-    crawler: Crawlers = Field(default_factory=list)
-    fingerprint: Fingerprints = Field(default_factory=list)
-    shape: Shapes = Field(default_factory=list)
-    method: Methods = Field(default_factory=list)
-    path: Path | None = None
-    sni_host: SniHosts = Field(default_factory=list)
-    fetch_site: FetchSites = Field(default_factory=list)
-    fetch_mode: FetchModes = Field(default_factory=list)
-    fetch_dest: FetchDests = Field(default_factory=list)
-    cross_origin_write: bool | None = Field(
-        default=None, description="a request that may change something, of a page of another origin"
-    )
-
-
-class Not(Tests):
-    """`not:`: conditions none of which may hold."""
-
-    prefix: Prefixes = Field(default_factory=list)
-    prefix_file: PrefixLists = Field(default_factory=list)
-    asn: AsnRanges = Field(default_factory=list)
-    asn_name: Regexes = Field(default_factory=list)
-    lookalike: Lookalikes = Field(default_factory=list)
-    origin: Origins = Field(default_factory=list)
-    host: Hosts = Field(default_factory=list)
-
-    @model_validator(mode="after")
-    def can_be_negated(self) -> Not:
-        if not self.model_fields_set:
-            raise model_error("not has no condition; write one, or remove it")
-        if len(self.header) > 1:
-            names = ", ".join(self.header)
-            text = f"not has one condition on {names} together, which has no negation"
-            raise model_error(f"{text}; write a rule for each")
-        if not all(map(len, self.prefix_file)):
-            raise model_error(
-                "a file under not: prefix_file has no prefixes, so it leaves nothing out; fill or remove it"
-            )
-        return self
-
-    def conditions(self, names: tuple[str, ...]) -> Conditions:
-        return _conditions(self, names)
-
-
-class When(SetModel, Tests):
-    """The conditions of a rule; all must hold. Those that a set may list, and more."""
-
-    outside: Prefixes = Field(default_factory=list)
-    outside_file: PrefixLists = Field(default_factory=list)
-    tls_version_below: TlsVersion = None
-    ech: Echs = Field(default_factory=list)
-    negated: Not | None = Field(default=None, alias="not")
-
-    @model_validator(mode="after")
-    def outside_has_prefixes(self) -> When:
-        if not all(map(len, self.outside_file)):
-            raise model_error(
-                "a file under outside_file has no prefixes, so all addresses are outside; fill or remove it"
-            )
-        return self
-
-    def conditions(self, names: tuple[str, ...]) -> Conditions:
-        return replace(
-            _conditions(self, names),
-            outside=packed(self.outside) if self.outside else None,
-            outside_file=joined(self.outside_file) if self.outside_file else None,
-            sni=tuple(self.sni) or None,
-            sni_file=NameList("\n".join(item.text for item in self.sni_file if item.text)) if self.sni_file else None,
-            ja4=tuple(self.ja4) or None,
-            ja4_prefix=tuple(self.ja4_prefix) or None,
-            alpn=tuple(self.alpn) or None,
-            tls_version_below=self.tls_version_below,
-            ech=tuple(self.ech) or None,
-            negated=None if self.negated is None else self.negated.conditions(names),
-        )
-
-
-def _conditions(text: When | Not, names: tuple[str, ...]) -> Conditions:
-    """What may stand under `not:`, too."""
-    return Conditions(
-        prefix=packed(text.prefix) if text.prefix else None,
-        prefix_file=joined(text.prefix_file) if text.prefix_file else None,
-        asn=tuple(text.asn) or None,
-        asn_name=tuple(NamePattern(pattern) for pattern in text.asn_name) or None,
-        header=_header_tests(text) or None,
-        fingerprint=tuple(text.fingerprint) or None,
-        shape=tuple(text.shape) or None,
-        method=tuple(text.method) or None,
-        path=None if text.path is None else tuple(text.path.tests(":path")),
-        lookalike=tuple(text.lookalike) or None,
-        sni_host=tuple(text.sni_host) or None,
-        names=names or None if text.sni_host else None,
-        origin=tuple(text.origin) or None,
-        host=tuple(text.host) or None,
-        fetch_site=tuple(text.fetch_site) or None,
-        fetch_mode=tuple(text.fetch_mode) or None,
-        fetch_dest=tuple(text.fetch_dest) or None,
-        cross_origin_write=text.cross_origin_write,
-    )
-
-
-def _header_tests(text: Tests) -> tuple[HeaderTest, ...]:
-    tests = [test for name, asked in text.header.items() for test in asked.tests(name)]
-    if text.ua_family:
-        tests.append(HeaderTest("user-agent", "family", tuple(text.ua_family)))
-    if text.crawler:
-        tests.append(HeaderTest("user-agent", "crawler", tuple(text.crawler)))
-    return tuple(tests)
 
 
 class RuleModel(Model):
