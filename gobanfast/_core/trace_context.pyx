@@ -1,4 +1,4 @@
-"""TraceContext: ids, sampling state, tracestate and baggage, and the pool of ids. Long because they share one struct."""
+"""TraceContext: ids, sampling state, tracestate and baggage, and the pool of ids. Long, as they share one struct."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
