@@ -117,7 +117,7 @@ def check(
         )
     )
     if unsaid:
-        typer.echo(unjudged_text(unsaid))
+        typer.echo(unjudged_text(unsaid, engine, said))
     if unasked:
         typer.echo(unasked_text(unasked, store))
 

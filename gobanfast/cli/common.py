@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gobanfast.asn import AsnTable
     from gobanfast.engine import Engine
     from gobanfast.rules import Ruleset
+    from gobanfast.rules.rule import Rule
     from gobanfast.stores import Store
 
 SCHEMES = ("http", "https", "ws", "wss")
@@ -263,28 +264,34 @@ def not_asked(engine: Engine, store: str | None) -> list[str]:
 
 def unjudged(engine: Engine, said: Mapping[str, object], *decisions: Decision) -> list[str]:
     """Ids of the rules that require a signal that was not given, and matched none of `decisions`."""
-    from gobanfast.batch.coverage import CONNECTION, required_signals
-
-    options = {":path": "path", ":method": "method"}
-    connection = {"sni", "ja4"} & said.keys()
-
-    def lacks(name: str) -> bool:
-        if name == CONNECTION:
-            return not connection
-        if name == ":names":
-            return not connection and "headers" not in said
-        return options.get(name, "headers") not in said
-
     matched = {name for found in decisions for name in (
         found.rule, *found.shadow, *found.logged, *found.share_matched, *found.share_shadow)}  # fmt: skip
     rules = (rule for rule in engine.ruleset.rules if rule.mode != "off" and rule.id not in matched)
-    return [rule.id for rule in rules if any(map(lacks, required_signals(rule)))]
+    return [rule.id for rule in rules if _lacking(rule, said)]
 
 
-def unjudged_text(ids: list[str]) -> str:
-    """The line that says so."""
+def _lacking(rule: Rule, said: Mapping[str, object]) -> set[str]:
+    """The options, without which a rule cannot be judged."""
+    from gobanfast.batch.coverage import CONNECTION, required_signals
+
+    options = {":path": "--path", ":method": "--method", CONNECTION: "--sni", "origin": "--origin", "host": "--host"}
+    lacking = set()
+    for name in required_signals(rule):
+        connected = name in {CONNECTION, ":names"} and not said.keys().isdisjoint({"sni", "ja4"})
+        given = {":path": "path", ":method": "method", CONNECTION: "sni"}.get(name, "headers")
+        if given not in said and not connected:
+            lacking.add(options.get(name, "--header"))
+    return lacking
+
+
+def unjudged_text(ids: list[str], engine: Engine, said: Mapping[str, object]) -> str:
+    """The line that says so, with the options that are missing."""
     more = f" and {len(ids) - MOST_IDS:,} more" if len(ids) > MOST_IDS else ""
-    return f"not judged, because what they require was not given: {', '.join(ids[:MOST_IDS])}{more}"
+    lacking = {option for rule in engine.ruleset.rules if rule.id in ids for option in _lacking(rule, said)}
+    return (
+        f"not judged, because what they require was not given: {', '.join(ids[:MOST_IDS])}{more} "
+        f"({', '.join(sorted(lacking))})"
+    )
 
 
 def unasked_text(parts: list[str], store: str | None) -> str:

@@ -86,7 +86,7 @@ def explain(
             return
         typer.echo(engine.explain(decision))
         if unsaid:
-            typer.echo(unjudged_text(unsaid))
+            typer.echo(unjudged_text(unsaid, engine, said))
         if unasked:
             typer.echo(unasked_text(unasked, store))
     elif address is None and not said and log is not None and id is not None:
