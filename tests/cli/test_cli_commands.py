@@ -88,7 +88,7 @@ def test_check_and_explain_say_what_is_shared(tmp_path: Path) -> None:
     assert "because    origin: 'https://app.example.com' covers 'https://app.example.com'" in explained
     assert "browser    shows the answer to the script, but not where cookies were sent along" in explained
     unjudged = run("check", "8.8.8.8", "-r", str(rules), "--path", "/api/1").stdout
-    assert "not judged, because what they require was not given: rebind, odd, app (--header, --host, --origin)" in unjudged
+    assert "what they require was not given: rebind, odd, app (--header, --host, --origin)" in unjudged
     twice = run("check", *said, "--header", "Origin: null", status=2).output
     assert "say the same; give one of them" in " ".join(twice.replace("│", " ").split())
     run("explain", *said, "--scheme", "ftp", status=2)
