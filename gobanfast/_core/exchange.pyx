@@ -614,8 +614,10 @@ cdef class Exchange:
             grant = <CompiledGrant>(<tuple>compiled.grants)[rule]
             credentials = grant.credentials
             self._fields = grant.response(None if grant.any_origin else self.origin_bytes())
-        if self.opens_socket():  # a handshake always carries cookies, and the browser checks nothing
-            self._foreign_socket = self._owned and d._from_page and not d._own_page and not credentials
+        if self._owned and not credentials and not d._own_page and self.opens_socket():
+            # A handshake always carries cookies, and the browser checks nothing. Of headers that cannot be read the
+            # decision knows no Origin: whether there is one is all that counts here.
+            self._foreign_socket = d._from_page or len(self.text_of(ORIGIN, "HTTP_ORIGIN")) != 0
         return 0
 
     cdef bint opens_socket(self) except -1:

@@ -68,6 +68,38 @@ def test_websocket_of_a_page(name, origin, path, allowed):
     assert (allowed, ["websocket.accept" if allowed else "websocket.close"]) == (called, [it["type"] for it in sent])
 
 
+UNREADABLE = {
+    "a control byte": [("cookie", "a=\x01")],
+    "too long": [("cookie", "a" * 70_000)],
+    "too many": [(f"x-{number}", "1") for number in range(300)],
+    "no name": [("b d", "1")],
+}
+SHARES = RULES[: RULES.index("rules:")] + RULES[RULES.index("share:") :]  # no rule asks whether headers can be read
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("bad", UNREADABLE)
+def test_websocket_of_a_foreign_page_with_headers_that_cannot_be_read(bad, first):
+    """A page can have long cookies sent, or a hundred of them: what cannot be read is let in for no page."""
+    rows, seen = [(name.encode(), value.encode()) for name, value in UNREADABLE[bad]], []
+    for origin in (FOREIGN, PAGE, None):
+        page = [(b"host", b"api.example"), *([] if origin is None else [(b"origin", origin.encode())])]
+        headers = [*page, *rows] if first else [*rows, *page]
+        seen.append(socket_messages("/own", None, more=[("headers", headers)], rules=SHARES)[1])
+
+    assert [False, False, True] == seen
+
+
+@pytest.mark.parametrize("bad", ["a control byte", "too long"])
+def test_websocket_of_a_foreign_page_with_an_environ_that_cannot_be_read(bad):
+    """The same where a handshake comes as a GET."""
+    for origin, allowed in ((FOREIGN, False), (None, True)):
+        plan = Plan()
+        page = [] if origin is None else [("origin", origin)]
+        answer = ask("wsgi", plan, headers=[*HANDSHAKE.items(), *page, *UNREADABLE[bad]], rules=SHARES)
+        assert (allowed, 200 if allowed else 403) == (plan.calls == 1, answer.status)
+
+
 def test_websocket_refusal_has_the_whole_answer():
     """Where the server can send one: 403 for a page, 421 for a host; our lines, not a grant."""
     extensions = {"websocket.http.response": {}}
