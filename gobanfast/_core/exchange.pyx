@@ -464,11 +464,17 @@ cdef class Exchange:
             hello = self._handshake.hello
             sni = self._handshake.sni if hello is None else None
         more = {"mount": self.mount} if self.mount else {}
-        self.decision = self._guard._decide(
+        if isinstance(self._guard.engine, EngineCore) and has_shares((<EngineCore>self._guard.engine).snapshot):
+            more["scheme"], more["host"] = self._scheme, None  # it is ours, behind a `decide` that adds to it
+            if self.client is not None:
+                more["scheme"], more["host"] = self.client.scheme or self._scheme, self.client.host
+        decision = self.decision = self._guard._decide(
             address, sni=sni, hello=hello, ja4=ja4, headers=self._headers, method=self.method, path=self.path,
             http=self.http, **more,
         )
-        return self.decision
+        if type(decision) is SignalDecision and same(self.mode, "enforce"):
+            self.share_out(<SignalDecision>decision)
+        return decision
 
     cdef Decision decide_here(self, EngineState state, object trust, bint trusted):
         """The decision of our engine, or None."""
@@ -483,7 +489,7 @@ cdef class Exchange:
         cdef ClientHello hello = None
         cdef str address, sni = None, ja4 = None, method, path, mount, http = self.http, scheme = self._scheme
         cdef str host = None
-        cdef bint shares = state.compiled._rules.ends[GBF_SHARE] != state.compiled._rules.ends[GBF_ADMIT]
+        cdef bint shares = has_shares(state)
         cdef Py_ssize_t i
         memset(&walk, 0, sizeof(walk))
         walk.shaped = guard._logs
@@ -633,6 +639,7 @@ cdef class Exchange:
         """The Origin as it came."""
         if isinstance(self._headers, dict):
             return self._headers.get("HTTP_ORIGIN", "").encode("latin-1").strip(b" \t")
+        self.look()
         return b"" if self._kept[ORIGIN] == NULL else bytes(<object>self._kept[ORIGIN]).strip(b" \t")
 
 
@@ -660,6 +667,11 @@ cdef EdgeHeaders edge_of(EngineState state, GuardCore guard):
         snapshot = getattr(guard.engine, "snapshot", None)
         return (<EngineState>snapshot).edge if isinstance(snapshot, EngineState) else None
     return state.edge
+
+
+cdef bint has_shares(EngineState state) noexcept:
+    """Whether rules say who may read answers."""
+    return state.compiled._rules.ends[GBF_SHARE] != state.compiled._rules.ends[GBF_ADMIT]
 
 
 cdef tuple held_pairs(object headers):

@@ -346,6 +346,47 @@ def test_an_engine_of_another_make(form):
     assert (200, {"access-control-allow-origin": ["*"]}, 1) == (answer.status, answer.shared, plan.calls)
 
 
+class Counting(Engine):
+    """Our engine, with a `decide` that adds to it."""
+
+    asked = 0
+
+    def decide(self, address, /, **signals):
+        self.asked += 1
+        return super().decide(address, **signals)
+
+
+class Around:
+    """An engine of another make that asks ours."""
+
+    def __init__(self, engine):
+        self._engine = engine
+
+    def decide(self, address, /, **signals):
+        return self._engine.decide(address, **signals)
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+
+@forms
+@pytest.mark.parametrize("wrap", [lambda rules: Counting(rules), lambda rules: Around(Engine(rules))])
+def test_an_engine_around_ours_shares_as_ours_does(form, wrap):
+    """Who adds to `decide` loses no share rule: a write is refused, a preflight answered, a grant given."""
+    cases = [
+        ("/own", "GET", FROM_PAGE), ("/own", "GET", {"origin": FOREIGN}), ("/own", "OPTIONS", ASKS),
+        ("/own", "OPTIONS", ASKS | {"origin": FOREIGN}), ("/hosts", "GET", {"host": "rebound.example"}),
+        ("/writes", "POST", {"origin": FOREIGN, "sec-fetch-site": "cross-site"}),
+    ]  # fmt: skip
+    for path, method, headers in cases:
+        answers = []
+        for engine in (None, wrap(Ruleset.from_text(RULES))):
+            plan = Plan(headers=WRITTEN["one"])
+            answer = ask(form, plan, path, method, headers, engine=engine)
+            answers.append((answer.status, answer.shared, answer.vary, plan.calls))
+        assert answers[0] == answers[1], (path, method, headers)
+
+
 @forms
 def test_rules_that_are_swapped_while_the_application_answers(form):
     """The answer is that of the rules that decided."""
