@@ -421,6 +421,7 @@ cdef inline gbf_status scan_rows(PyObject **rows, Py_ssize_t count, const gbf_he
     cdef uint32_t slot = GBF_HEADER_NO_SLOT
     cdef bint picks = walk != NULL and walk.names != NULL
     cdef bint looks = walk != NULL and walk.edge != NULL
+    cdef bint special = picks or looks  # one question a header, for most have neither
     if count > GBF_HEADERS_MOST and (walk == NULL or walk.hop == NULL):
         out.problem = GBF_HEADERS_TOO_MANY
     for i in range(count):
@@ -431,17 +432,18 @@ cdef inline gbf_status scan_rows(PyObject **rows, Py_ssize_t count, const gbf_he
                 continue
         elif not gbf_pair(rows[i], &name, &value):
             raise TypeError(f"header {i} is {repr(<object>rows[i])[:80]}, not a pair of bytes (name, value)")
-        if looks and not walk.edged:
-            walk.edged = (<EdgeHeaders>walk.edge).names(<const uint8_t *>bytes_at(name), bytes_length(name))
-        if picks:
-            if walk.lengths >> (bytes_length(name) & 63) & 1:
-                pick(walk, name, value)
-            if walk.hop != NULL:
-                if PySet_Contains(<object>walk.hop, <object>name):
-                    continue
-                (<list>walk.rest).append(<object>rows[i])
-                if len(<list>walk.rest) > GBF_HEADERS_MOST:
-                    out.problem = GBF_HEADERS_TOO_MANY
+        if special:
+            if looks and not walk.edged:
+                walk.edged = (<EdgeHeaders>walk.edge).names(<const uint8_t *>bytes_at(name), bytes_length(name))
+            if picks:
+                if walk.lengths >> (bytes_length(name) & 63) & 1:
+                    pick(walk, name, value)
+                if walk.hop != NULL:
+                    if PySet_Contains(<object>walk.hop, <object>name):
+                        continue
+                    (<list>walk.rest).append(<object>rows[i])
+                    if len(<list>walk.rest) > GBF_HEADERS_MOST:
+                        out.problem = GBF_HEADERS_TOO_MANY
         if out.problem == GBF_HEADERS_FINE and status == GBF_OK:
             status = gbf_headers_add(plan, out, &tally, <const uint8_t *>bytes_at(name), <uint64_t>bytes_length(name),
                                      <const uint8_t *>bytes_at(value), <uint64_t>bytes_length(value))
