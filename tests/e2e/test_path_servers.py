@@ -172,7 +172,7 @@ def test_what_proxies_serve_was_decided(proxy, behind, files, tmp_path):
             changes |= (
                 {f"proxy_pass http://{EXAMPLE_PORT};": f"root {files};"}
                 if proxy is nginx
-                else {f"reverse_proxy {EXAMPLE_PORT}": f"root * {files}\n\tfile_server"}
+                else {f"reverse_proxy {EXAMPLE_PORT} {{": f"root * {files}\n\tfile_server {{", "header_down ": "# "}
             )
         with spawned(*command, port=service), proxy(tmp_path, changes) as port:
             assert len(agree(port, f"127.0.0.1:{port}")) > 10
