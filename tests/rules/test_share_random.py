@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from gobanfast import Engine, Ruleset
 from gobanfast._core.headers import PartialHeaders
 from gobanfast.rules.check.lint_full import findings
+from gobanfast.rules.compile.request import Kinds, OriginRows, values_of
+from gobanfast.rules.rule import HeaderTest, Negation
 from oracle.requests import OracleRequest
 from oracle.rules import OracleNetworks, OracleRule
 from rules_fakes import FakeAsnTable
@@ -47,3 +49,29 @@ def test_what_is_said_of_rules_is_true_of_decisions(
         for name in (decision.share_rule, *decision.share_shadow):
             assert name is None or f"rule {name!r}" in text
         assert all(f"by {name}, for which ask" in text for name in decision.varies)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    tests=st.lists(st.tuples(st.integers(1, 7), st.booleans(), st.integers(1, 2**20 - 1)), min_size=1, max_size=8),
+    asked=st.integers(0, 3),
+)
+def test_rows_of_origins(tests: list[tuple[int, bool, int]], asked: int) -> None:
+    """A rule holds where all its tests do, however many it has of each kind, and whichever groups match."""
+    masks = {}
+    for which, negated, mask in tests:
+        values = tuple(f"https://{letter}.example" for place, letter in enumerate("abc") if which >> place & 1)
+        test = HeaderTest(":origin", "exact", values, ())
+        masks[Negation(":origin", (test,)) if negated else test] = mask
+    matcher = OriginRows(masks, 1, Kinds(0, 0, 0))
+    origin = f"https://{'abcd'[asked]}.example"
+
+    expected = 2**64 - 1
+    for test, mask in masks.items():
+        if (origin in values_of(test)) == isinstance(test, Negation):
+            expected &= ~mask
+
+    assert expected.to_bytes(8, "little") == matcher(origin.encode())
+    assert matcher.class_rows is not None
+    number = matcher.native.find_text(origin)
+    assert matcher(origin.encode()) == matcher.class_rows[8 * number : 8 * number + 8]

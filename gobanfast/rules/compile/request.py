@@ -269,6 +269,14 @@ class OriginRows(Matcher):
             for text in values
             if text.startswith("re:")
         ]
+        self._tests = [(mask, isinstance(test, Negation)) for test, mask in masks.items()]
+        self._asked = several = 0  # what needs a match; what needs more than one
+        for mask, negated in self._tests:
+            if not negated:
+                several |= self._asked & mask
+                self._asked |= mask
+        self._several = [(group, mask) for group, (mask, negated) in enumerate(self._tests)
+                         if not negated and mask & several]  # fmt: skip
         rows = [self.row("malformed"), *(self._of_groups(frozenset(groups)) for groups in self.native.sets[1:])]
         self.class_rows = None if self._patterns else b"".join(rows)
 
@@ -284,11 +292,17 @@ class OriginRows(Matcher):
 
     def _of_groups(self, matched: frozenset[int] | set[int]) -> bytes:
         """The row of a value that patterns of these groups match."""
-        row = self._full
-        for group, (test, mask) in enumerate(self._masks.items()):
-            if (group in matched) == isinstance(test, Negation):
-                row &= ~mask
-        return row.to_bytes(self._nbytes, "little")
+        met = lost = 0  # thousands of groups have as many classes: only those that match are looked at
+        for group in matched:
+            mask, negated = self._tests[group]
+            if negated:
+                lost |= mask
+            else:
+                met |= mask
+        for group, mask in self._several:
+            if group not in matched:
+                lost |= mask
+        return (self._full & ~(self._asked & ~met | lost)).to_bytes(self._nbytes, "little")
 
 
 def _of_parts(test: Test) -> bool:
