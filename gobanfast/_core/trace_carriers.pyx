@@ -139,12 +139,15 @@ def extract(carrier, propagators=EXTRACTED, *, getter=None):
     """
     cdef gbf_trace_headers headers
     cdef gbf_trace_field field
-    cdef uint32_t speaks = spoken(propagators), number
+    cdef uint32_t speaks = spoken(propagators), fields, number
     cdef list held = []
     cdef bint cgi
     gbf_trace_start(&headers)
     if getter is not None:
+        fields = fields_of(speaks)
         for number in range(1, GBF_TRACE_FIELDS):
+            if not fields >> number & 1:
+                continue  # a getter may walk all headers for each name
             take(&headers, <gbf_trace_field>number, list(getter(carrier, NAMES[number])), held)
     elif isinstance(carrier, (list, tuple)):
         for item in carrier:

@@ -70,6 +70,23 @@ cdef int draw_trace_id(uint8_t *out) except -1:
     return 0 if error == 0 else no_random(error)
 
 
+def random_trace_id():
+    """A trace id from the pool, as a number."""
+    cdef uint8_t id[16]
+    cdef uint64_t high, low
+    draw_trace_id(id)
+    memcpy(&high, id, 8)
+    memcpy(&low, id + 8, 8)
+    return (<object>high << 64) | low
+
+
+def random_span_id():
+    """A span id from the pool, as a number."""
+    cdef uint64_t id
+    draw_span_id(<uint8_t *>&id)
+    return id
+
+
 cdef TraceContext current_context():
     cdef TraceContext context = get_value(CURRENT)
     return context
@@ -194,6 +211,15 @@ cdef bytes baggage_line(object baggage):
         raise ValueError(f"baggage has {len(members)} members in {len(line)} bytes; {GBF_BAGGAGE_MEMBERS} members in "
                          f"{GBF_BAGGAGE_BYTES - 1} bytes are the most")
     return line
+
+
+def baggage_text(baggage):
+    """Members in the forms of `TraceContext`, as the header has them.
+
+    Raises:
+        ValueError: a key is no token, or it is too much. TypeError: something is no str.
+    """
+    return baggage_line(baggage).decode("ascii")
 
 
 @cython.final
