@@ -47,6 +47,10 @@ def b3(draw: random.Random) -> dict[str, str]:
     return {"b3": f"{draw.getrandbits(127) + 1:032x}-{draw.getrandbits(63) + 1:016x}-1"}
 
 
+def trace_id(draw: random.Random) -> int:
+    return draw.getrandbits(128)
+
+
 def text(draw: random.Random) -> str:
     return str(draw.random())
 
@@ -59,15 +63,24 @@ def record(_: random.Random) -> logging.LogRecord:
     return logging.LogRecord("app", logging.INFO, "app.py", 1, "text", None, None)
 
 
+def _sampled(call: Callable[..., object], parent: Any, found: int) -> object:
+    return call(parent, found, "GET /", None, None)
+
+
 def cases(data: Data) -> Iterator[Case]:
     from opentelemetry.baggage.propagation import W3CBaggagePropagator
+    from opentelemetry.context.context import Context
     from opentelemetry.propagators.b3 import B3SingleFormat
     from opentelemetry.propagators.composite import CompositePropagator
+    from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+    from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     from benchmarks.floor import noop
     from gobanfast import trace
     from gobanfast._core.trace_context import CURRENT
+    from gobanfast.telemetry.otel import GobanfastIdGenerator, GobanfastPropagator, GobanfastSampler
     from gobanfast.telemetry.trace_logs import TraceFilter
 
     CURRENT.set(trace.extract(headers(random.Random(1))))
@@ -75,6 +88,20 @@ def cases(data: Data) -> Iterator[Case]:
     both = CompositePropagator([w3c, W3CBaggagePropagator()])
     theirs = w3c.extract(headers(random.Random(1)))
     own = partial(trace.extract, propagators=trace.INJECTED)
+    plug = GobanfastPropagator(trace.INJECTED)
+    ids, their_ids = GobanfastIdGenerator(), RandomIdGenerator()
+    samplers: list[tuple[str, Kind, Any]] = [
+        ("gobanfast", "ours", GobanfastSampler(0.01)),
+        ("ParentBased(TraceIdRatioBased)", "peer", ParentBased(TraceIdRatioBased(0.01))),
+    ]
+    parents = [
+        ("a root", Context()),
+        *[
+            (what, set_span_in_context(NonRecordingSpan(SpanContext(5, 6, True, TraceFlags(flags))), Context()))
+            for what, flags in (("a parent that is sampled", 1), ("a parent that is not sampled", 0))
+        ],
+        ("a parent with th", w3c.extract({**headers(random.Random(1)), "tracestate": "ot=th:0"}, Context())),
+    ]
     groups: list[tuple[str, Callable[[random.Random], Any], list[tuple[str, Kind, Callable[[Any], object]]]]] = [
         ("extract, dict of 13", headers, [("gobanfast", "ours", own), ("OpenTelemetry", "peer", both.extract)]),
         ("extract, 13 pairs of bytes", pairs, [("gobanfast", "ours", own)]),
@@ -91,6 +118,35 @@ def cases(data: Data) -> Iterator[Case]:
             nothing,
             [("gobanfast", "ours", trace.inject), ("OpenTelemetry", "peer", partial(w3c.inject, context=theirs))],
         ),
+        (
+            "OpenTelemetry's extract, dict of 13",
+            headers,
+            [("gobanfast's plug-in", "ours", plug.extract), ("OpenTelemetry", "peer", both.extract)],
+        ),
+        (
+            "OpenTelemetry's inject into a dict",
+            nothing,
+            [
+                ("gobanfast's plug-in", "ours", partial(plug.inject, context=theirs)),
+                ("OpenTelemetry", "peer", partial(both.inject, context=theirs)),
+            ],
+        ),
+        (
+            "ids of a root: trace and span",
+            text,
+            [
+                ("gobanfast", "ours", lambda _: (ids.generate_trace_id(), ids.generate_span_id())),
+                ("OpenTelemetry", "peer", lambda _: (their_ids.generate_trace_id(), their_ids.generate_span_id())),
+            ],
+        ),
+        *[
+            (
+                f"should_sample, {what}",
+                trace_id,
+                [(name, kind, partial(_sampled, sampler.should_sample, parent)) for name, kind, sampler in samplers],
+            )
+            for what, parent in parents
+        ],
         ("ids of a record of logging", record, [("gobanfast filter", "ours", TraceFilter().filter)]),
     ]
     for group, make, subjects in groups:

@@ -11,7 +11,8 @@ import pytest
 from gobanfast import trace
 
 PAGE = (Path(__file__).parents[2] / "docs" / "trace.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+EXAMPLES = [block for block in BLOCKS if "opentelemetry" not in block]
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +54,21 @@ def test_public_names_are_on_the_page() -> None:
     missing = [name for name in trace.__all__ if not name.isupper() and f"{name}" not in PAGE]
 
     assert [] == missing
+
+
+def test_opentelemetry_example() -> None:
+    """The plug-ins are where the page puts them."""
+    pytest.importorskip("opentelemetry.sdk")
+    from opentelemetry.propagate import get_global_textmap, set_global_textmap
+
+    before = get_global_textmap()
+    found: dict[str, Any] = {}
+    try:
+        for block in BLOCKS:
+            if block not in EXAMPLES:
+                exec(block, found)  # noqa: S102
+        assert type(get_global_textmap()) is found["GobanfastPropagator"]
+        assert found["provider"].sampler.get_description() == "GobanfastSampler{0.01}"
+    finally:
+        set_global_textmap(before)
+        found["provider"].shutdown()
