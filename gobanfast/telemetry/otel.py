@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.baggage import get_all, set_baggage
-from opentelemetry.context import create_key, get_current
+from opentelemetry.context import create_key, get_current, set_value
 from opentelemetry.context.context import Context
 from opentelemetry.propagators.textmap import TextMapPropagator, default_getter, default_setter
 from opentelemetry.sdk.trace.id_generator import IdGenerator
@@ -106,7 +106,7 @@ class GobanfastPropagator(TextMapPropagator):
         for key, value, _ in found.baggage:
             context = set_baggage(key, value, context)
         if _says_more(found) or RECEIVED in context:
-            context = Context({**context, RECEIVED: found})
+            context = set_value(RECEIVED, found, context)
         return context
 
     def inject(self, carrier: Any, context: Context | None = None, setter: Setter[Any] = default_setter) -> None:
