@@ -16,12 +16,17 @@ from gobanfast.names import compile_regex
 from gobanfast.origins import OriginPattern, PatternError, Reason, parse_origin_pattern
 from gobanfast.wire.fetch import FORBIDDEN_RESPONSE_HEADERS, TOKEN, is_forbidden_header, is_forbidden_method
 
-__all__ = ["GrantProblem", "grant_entry_problems", "grant_problems", "public_suffix"]
+__all__ = ["GrantProblem", "grant_entry_problems", "grant_problems", "is_of_anybody", "public_suffix"]
 
 Field = Literal["origins", "methods", "headers", "expose", "max_age"]
 
 MAX_AGE = 86400  # seconds; what browsers keep at most
-_ANYTHING = ("https://a.invalid", "http://b.invalid:1", "https://x.y.z")  # no regex of an owner matches one of these
+_ENDINGS = ("com", "net", "org", "io", "dev", "app", "ai", "co", "de", "eu", "co.uk", "example")
+# No regex of an owner matches one of these: what "https://.+\.com" does, anybody can register.
+_ANYTHING = (
+    "https://a.invalid", "http://b.invalid:1", "https://x.y.z",
+    *(f"https://{name}.{ending}" for ending in _ENDINGS for name in ("anybodyelse", "anybody-3.else")),
+)  # fmt: skip
 _LOOPBACK4, _LOOPBACK6 = bytes(10) + b"\xff\xff\x7f", bytes(15) + b"\1"  # 127.0.0.0/8, also mapped; ::1
 _IN_THE_CLEAR = frozenset({"http", "ws", "ftp"})
 _ANSWERS = frozenset({
@@ -153,8 +158,7 @@ def _credentialed(pattern: OriginPattern, insecure: bool, suffix: bool) -> list[
     if pattern.kind == "any":
         return problem("wildcard", "lets every page act for the user", "list the origins, or leave credentials out")
     if pattern.kind == "regex":
-        matches = compile_regex(text.removeprefix("re:"))
-        if any(matches(origin) is not None for origin in _ANYTHING):
+        if is_of_anybody(text.removeprefix("re:")):
             return problem("wildcard", "matches origins of anybody", "write the names that are yours into the regex")
         return []
     if _is_local(pattern.host):
@@ -169,6 +173,12 @@ def _credentialed(pattern: OriginPattern, insecure: bool, suffix: bool) -> list[
             "write a name that is yours, or dangerously_allow_public_suffix: true",
         )  # fmt: skip
     return []
+
+
+def is_of_anybody(regex: str) -> bool:
+    """Whether a regex of origins matches those of people who have nothing to do with who wrote it."""
+    matches = compile_regex(regex)
+    return any(matches(origin) is not None for origin in _ANYTHING)
 
 
 def _is_local(host: str) -> bool:
