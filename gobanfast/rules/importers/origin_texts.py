@@ -9,7 +9,7 @@ from itertools import product
 from gobanfast.names import compile_regex
 from gobanfast.origins import parse_origin_pattern
 from gobanfast.rules.importers.notes import Notes
-from gobanfast.rules.text.grant_checks import is_of_anybody
+from gobanfast.rules.text.grant_checks import is_of_anybody, may_be_http
 
 LOOPBACK = re.compile(r"http://((\*\*?\.)?([^/:]+\.)?localhost|127\.[0-9.]+|\[::1\])(:|$)")
 
@@ -113,6 +113,8 @@ def sample_of(pattern: str) -> str | None:
 
 def insecure(pattern: str) -> bool:
     """Whether whoever sits on the wire can speak for an origin of the pattern."""
+    if pattern.startswith("re:"):
+        return may_be_http(pattern[3:])
     return pattern.startswith("http://") and not LOOPBACK.match(pattern)
 
 

@@ -6,6 +6,7 @@ Sources: Fetch Standard (forbidden methods and header names, credentials and `*`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +17,7 @@ from gobanfast.names import compile_regex
 from gobanfast.origins import OriginPattern, PatternError, Reason, parse_origin_pattern
 from gobanfast.wire.fetch import FORBIDDEN_RESPONSE_HEADERS, TOKEN, is_forbidden_header, is_forbidden_method
 
-__all__ = ["GrantProblem", "grant_entry_problems", "grant_problems", "is_of_anybody", "public_suffix"]
+__all__ = ["GrantProblem", "grant_entry_problems", "grant_problems", "is_of_anybody", "may_be_http", "public_suffix"]
 
 Field = Literal["origins", "methods", "headers", "expose", "max_age"]
 
@@ -28,6 +29,10 @@ _ANYTHING = (
     *(f"https://{name}.{ending}" for ending in _ENDINGS for name in ("anybodyelse", "anybody-3.else")),
 )  # fmt: skip
 _LOOPBACK4, _LOOPBACK6 = bytes(10) + b"\xff\xff\x7f", bytes(15) + b"\1"  # 127.0.0.0/8, also mapped; ::1
+# `http:`, `https?:`, `(https|http):` in a regex, but before a host that is this machine.
+_HTTP = re.compile(
+    r"(?<![a-z0-9.-])http(?:s\?|\((?:\?:)?s\)\?|\|https)?\)?:(?!//(?:\((?:\?:)?)?(?:localhost|127\\?\.|\\?\[::1))"
+)
 _IN_THE_CLEAR = frozenset({"http", "ws", "ftp"})
 _ANSWERS = frozenset({
     "access-control-allow-credentials", "access-control-allow-headers", "access-control-allow-methods",
@@ -148,6 +153,11 @@ def _is_pattern(text: str) -> bool:
     return True
 
 
+_INSECURE: tuple[Reason, str, str] = (
+    "insecure", "trusts everybody on the network between", "write https://, or dangerously_allow_insecure: true"
+)  # fmt: skip
+
+
 def _credentialed(pattern: OriginPattern, insecure: bool, suffix: bool) -> list[GrantProblem]:
     """What is wrong with an origin that gets credentials; one problem at most, the worst one."""
     text = pattern.text
@@ -160,13 +170,11 @@ def _credentialed(pattern: OriginPattern, insecure: bool, suffix: bool) -> list[
     if pattern.kind == "regex":
         if is_of_anybody(text.removeprefix("re:")):
             return problem("wildcard", "matches origins of anybody", "write the names that are yours into the regex")
-        return []
+        return [] if insecure or not may_be_http(text.removeprefix("re:")) else problem(*_INSECURE)
     if _is_local(pattern.host):
         return []
     if pattern.scheme in _IN_THE_CLEAR and not insecure:
-        return problem(
-            "insecure", "trusts everybody on the network between", "write https://, or dangerously_allow_insecure: true"
-        )
+        return problem(*_INSECURE)
     if pattern.kind in ("one", "many") and not suffix and public_suffix(pattern.host):
         return problem(
             "psl", f"covers names of anybody below the public suffix {pattern.host.rstrip('.')}",
@@ -179,6 +187,11 @@ def is_of_anybody(regex: str) -> bool:
     """Whether a regex of origins matches those of people who have nothing to do with who wrote it."""
     matches = compile_regex(regex)
     return any(matches(origin) is not None for origin in _ANYTHING)
+
+
+def may_be_http(regex: str) -> bool:
+    """Whether a regex of origins names the scheme http, as far as its text shows, and not for this machine alone."""
+    return _HTTP.search(regex) is not None
 
 
 def _is_local(host: str) -> bool:
