@@ -199,6 +199,8 @@ def _explain_host(text: str, say: _Words) -> NoReturn:
     rest = text[len(lead) :]
     if rest.startswith("["):
         _explain_address6(rest, lead, say)
+    if ":" in rest and not lead and (packed := parse_address(rest)) is not None:
+        say.refuse("invalid", "has an IPv6 address without brackets", say.write(f"[{_ipv6_text(packed)}]"))
     host, colon, port = rest.rpartition(":") if ":" in rest else (rest, "", "")
     if not host:
         say.refuse("invalid", "has no host", f"write {say.example}")

@@ -24,6 +24,11 @@ RULE = "share:\n- {id: a, when: {path: /x, origin: 'https://a.example'}, action:
         ("when: {path: /x}, action: log", "rules with the action log belong under rules:"),
         ("when: {not: {host: 'https://api.example.com'}}, action: refuse", "write the host alone: api.example.com"),
         ("path: /x, action: grant", "'path' belongs under when:"),
+        ("when: {path: /x}, action: grant, allow_origins: ['https://a.example']", "write origin: under when:"),
+        ("when: {allow_origins: ['https://a.example']}, action: grant", "did you mean 'origin'?"),
+        ("when: {path: /x}, action: grant, expose_headers: [x-a]", "did you mean 'expose'?"),
+        ("when: {not: {host: '::1'}}, action: refuse", "has an IPv6 address without brackets; write [::1]"),
+        ("when: {origin: 'http://::1'}, action: grant", "has an IPv6 address without brackets; write http://[::1]"),
     ],
 )
 def test_share_rules(rule: str, right: str) -> None:
@@ -31,6 +36,14 @@ def test_share_rules(rule: str, right: str) -> None:
         Ruleset.from_text(f"share:\n- {{id: a, {rule}}}\n")
 
     assert right in str(caught.value)
+
+
+def test_a_section_called_cors() -> None:
+    with pytest.raises(RuleError) as caught:
+        Ruleset.from_text(RULE.replace("share:", "cors:"))
+
+    assert "did you mean 'share'?" in str(caught.value)
+    assert "write a list under rules: or share:" in str(caught.value)
 
 
 @pytest.mark.parametrize("action", ["grant", "withhold", "refuse"])
@@ -45,6 +58,7 @@ def test_a_share_rule_under_rules(action: str) -> None:
         ("expect: granted", "write share: granted"),
         ("share: refuse", "write refused"),
         ("share: grant", "write granted"),
+        ("host: b.example, share: granted", "write headers: {host: ...}"),
     ],
 )
 def test_words_of_tests(test: str, right: str) -> None:

@@ -22,6 +22,8 @@ _MEANT = {
     "headers": "header", "url": "path", "uri": "path",
     "starts_with": "prefix", "ends_with": "suffix", "startswith": "prefix", "endswith": "suffix", "exact": "equals",
     "matches": "regex",
+    "cors": "share", "allow_origins": "origin", "allowed_origins": "origin", "expose_headers": "expose",
+    "exposed_headers": "expose", "allowed_methods": "methods", "allowed_headers": "headers",
 }  # fmt: skip
 _HEADERS = ("user-agent", "user_agent", "referer", "accept", "accept-language", "cookie")
 _FORMS = {  # of keys that other products have, and no key here stands for
@@ -106,6 +108,10 @@ def _hint_for_key(path: tuple[int | str, ...], models: Models) -> str:
         )
     if where in (("rules",), ("share",)) and key in models["rules", "when"].model_fields:
         return f"'{key}' belongs under when:"
+    if where == ("share",) and _MEANT.get(key) == "origin":
+        return "write origin: under when:"
+    if where == ("tests",) and key == "host":
+        return "write headers: {host: ...}"
     if where == () and key in models["root",].model_fields:
         return f"'{key}' belongs in the file that includes this one"
     if where[1:] == ("when",) and key.lower() in _HEADERS and key not in known:

@@ -353,7 +353,9 @@ def _across(documents: list[Document]) -> list[Problem]:
     problems: list[Problem] = []
     root, source = documents[0].root, documents[0].source
     if isinstance(root.value, dict) and not {"rules", "share", "ban_rules", "include"} & root.value.keys():
-        problems.append(Problem(source, root.line, root.column, "the file has no rules", "write a list under rules:"))
+        problems.append(
+            Problem(source, root.line, root.column, "the file has no rules", "write a list under rules: or share:")
+        )
 
     seen: dict[str, tuple[str, int]] = {}
     expected: list[Problem] = []
