@@ -510,13 +510,19 @@ def consult(url: str, token: str, *, timeout: float = 10.0) -> list[Finding]:
 
 
 def fetch(url: str, token: str, timeout: float, headers: Mapping[str, str]) -> dict[str, Any]:
+    from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
     if not url.startswith(("http://", "https://")):
         raise OSError(f"{url} is not a http:// or https:// URL")
     request = Request(url, headers={"Authorization": f"Bearer {token}", **headers})  # noqa: S310 - checked above
-    with urlopen(request, timeout=timeout) as answered:  # noqa: S310
-        report = json.load(answered)
+    try:
+        with urlopen(request, timeout=timeout) as answered:  # noqa: S310
+            report = json.load(answered)
+    except HTTPError as error:
+        if error.code == 404:
+            raise OSError(f"{url} has no Doctor; wrap the application in gobanfast.frontends.doctor.Doctor") from None
+        raise
     if not isinstance(report, dict) or "findings" not in report:
         raise OSError(f"{url} does not answer with a report")
     return report

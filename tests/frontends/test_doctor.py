@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from typer.testing import CliRunner
@@ -254,3 +256,21 @@ def test_a_report_tells_of_cors_inside():
     doctor = Doctor(cors_around(engine), engine, token="t" * 16)
 
     assert "cors-twice" in [finding["code"] for finding in doctor.report(None)["findings"]]
+
+
+def test_a_server_without_a_doctor_is_told_what_is_missing():
+    class Undoctored(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *_words: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Undoctored) as server:
+        answering = threading.Thread(target=server.handle_request)
+        answering.start()
+        result = CliRunner().invoke(command, ["doctor", "--url", f"http://127.0.0.1:{server.server_port}"])
+        answering.join(10)
+
+    assert result.exit_code == 2
+    assert "/gobanfast-doctor has no Doctor; wrap the application in gobanfast.frontends.doctor.Doctor" in result.output
