@@ -269,13 +269,13 @@ class OriginRows(Matcher):
             for text in values
             if text.startswith("re:")
         ]
-        self._tests = [(mask, isinstance(test, Negation)) for test, mask in masks.items()]
-        self._asked = several = 0  # what needs a match; what needs more than one
-        for mask, negated in self._tests:
+        self._groups = [(mask, isinstance(test, Negation)) for test, mask in masks.items()]
+        self._positive = several = 0  # what needs a match; what needs more than one
+        for mask, negated in self._groups:
             if not negated:
-                several |= self._asked & mask
-                self._asked |= mask
-        self._several = [(group, mask) for group, (mask, negated) in enumerate(self._tests)
+                several |= self._positive & mask
+                self._positive |= mask
+        self._several = [(group, mask) for group, (mask, negated) in enumerate(self._groups)
                          if not negated and mask & several]  # fmt: skip
         rows = [self.row("malformed"), *(self._of_groups(frozenset(groups)) for groups in self.native.sets[1:])]
         self.class_rows = None if self._patterns else b"".join(rows)
@@ -294,7 +294,7 @@ class OriginRows(Matcher):
         """The row of a value that patterns of these groups match."""
         met = lost = 0  # thousands of groups have as many classes: only those that match are looked at
         for group in matched:
-            mask, negated = self._tests[group]
+            mask, negated = self._groups[group]
             if negated:
                 lost |= mask
             else:
@@ -302,7 +302,7 @@ class OriginRows(Matcher):
         for group, mask in self._several:
             if group not in matched:
                 lost |= mask
-        return (self._full & ~(self._asked & ~met | lost)).to_bytes(self._nbytes, "little")
+        return (self._full & ~(self._positive & ~met | lost)).to_bytes(self._nbytes, "little")
 
 
 def _of_parts(test: Test) -> bool:
