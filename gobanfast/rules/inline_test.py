@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gobanfast._dataclass import dataclass
 from gobanfast._errors import Problem
+from gobanfast.origins import PatternError, parse_origin_pattern
 
 if TYPE_CHECKING:
     from gobanfast._core.decision import Decision
@@ -77,7 +78,20 @@ def _besides(case: Case, decision: Decision) -> str:
         return "; the test has no host, write headers: {host: ...}"
     if decision.share is None:
         return "; no grant or withhold is about this resource"
-    return "; other rules own it" if decision.share == "withheld" and not decision.share_matched else ""
+    if decision.share != "withheld" or decision.share_matched:
+        return ""
+    return _never_sent(case) or "; other rules own it"
+
+
+def _never_sent(case: Case) -> str:
+    """What is wrong with the test's origin, where no browser writes one like it."""
+    for name, value in case.headers or ():
+        if name.lower() == "origin" and value != "null":
+            try:
+                parse_origin_pattern(value)
+            except PatternError as error:
+                return f"; {str(error).replace('origin pattern', 'origin', 1)}"
+    return ""
 
 
 def _lacks_host(case: Case, decision: Decision) -> bool:

@@ -70,6 +70,8 @@ def test_words_of_tests(test: str, right: str) -> None:
     ("test", "right"),
     [
         ("path: /x, share: granted", "the test has no origin, so no page asks"),
+        ("path: /x, origin: 'https://a.example/', share: granted", "has a slash or a path; write https://a.example"),
+        ("path: /x, origin: 'https://b.example', share: granted", "in order: none; other rules own it"),
         ("path: /y, origin: 'https://a.example', share: granted", "no grant or withhold is about this resource"),
         ("path: /h, origin: 'https://a.example', share: granted", "the test has no host, write headers: {host: ...}"),
         ("path: /h, headers: {host: b.example}, share: granted", "share rules that match, in order: host"),
