@@ -38,6 +38,11 @@ def test_share_rules(rule: str, right: str) -> None:
     assert right in str(caught.value)
 
 
+def test_a_section_that_is_one_rule() -> None:
+    with pytest.raises(RuleError, match="share is a mapping, not a list; begin each item with '- '"):
+        Ruleset.from_text("share: {id: a, when: {path: /x}, action: grant}\n")
+
+
 def test_a_section_called_cors() -> None:
     with pytest.raises(RuleError) as caught:
         Ruleset.from_text(RULE.replace("share:", "cors:"))

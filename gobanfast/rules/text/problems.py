@@ -92,6 +92,8 @@ def problem(root: Node, source: str, error: ErrorDetails, models: Models, above:
     wanted = _KINDS.get(kind.removesuffix("_type"))
     if wanted:
         hint = "quote it" if wanted == "text" and not isinstance(error["input"], (list, dict)) else ""
+        if wanted == "a list" and isinstance(error["input"], dict):
+            hint = "begin each item with '- '"
         name = next((step for step in reversed(path) if isinstance(step, str)), "the file")
         return Problem(source, line, column, f"{name} is {quoted(error['input'])}, not {wanted}", hint)
     return Problem(source, line, column, f"{path[-1]} is {quoted(error['input'])}; {error['msg'].lower()}")
