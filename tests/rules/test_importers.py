@@ -16,6 +16,8 @@ from gobanfast import Engine, RuleError
 from gobanfast.rules import Ruleset
 from gobanfast.rules.check.lint_full import findings
 from gobanfast.rules.importers import import_rules
+from gobanfast.rules.importers.notes import Notes
+from gobanfast.rules.importers.origin_texts import translated
 
 HOSTS = [
     "example.com", "a.example.com", "a.b.example.com", "evilexample.com", "example.com.invalid", "axexample.com",
@@ -482,3 +484,17 @@ def test_no_value_of_an_option_is_more_than_an_error(value: Any, tool: str) -> N
     for name in names[tool]:
         with suppress(RuleError):
             imported(tool, {**base[tool], name: value}, "a\nrules: [")
+
+
+@pytest.mark.parametrize(
+    "regex",
+    [
+        r"^https://" + "a-long-name-of-an-application" * 4 + r"[0-9]{2}\.example\.com$",
+        r"^https://" + "(a|b|c)" * 40 + r"\.example\.com$",
+    ],
+)
+def test_a_regex_of_many_ways_to_read_it_is_kept(regex: str) -> None:
+    """It ends at once: neither are all the ways to part a name tried, nor all the names that it stands for listed."""
+    found = translated("CORS_ALLOWED_ORIGIN_REGEXES", regex, Notes("settings.py"), whole=False)
+
+    assert ["re:" + regex.removeprefix("^").removesuffix("$")] == found.patterns

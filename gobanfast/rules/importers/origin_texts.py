@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from itertools import product
@@ -11,6 +12,7 @@ from gobanfast.origins import parse_origin_pattern
 from gobanfast.rules.importers.notes import Notes
 from gobanfast.rules.text.grant_checks import is_of_anybody, may_be_http
 
+HOSTS_MOST = 1000  # of one regex; past it a list is no help to who reads it
 LOOPBACK = re.compile(r"http://((\*\*?\.)?([^/:]+\.)?localhost|127\.[0-9.]+|\[::1\])(:|$)")
 
 # Parts of a regex of origins. Groups count as they are written: `(?:` is `(` by then.
@@ -19,9 +21,10 @@ _ANY_PORT = re.compile(r"\(:(?:\\d|\[0-9\])(?:\+|\*|\{1,5\})\)\?$")
 _ONE = r"\[\^(?:\\?\.|/\\?\.|\\?\./)\]\+"  # a label: anything but a dot
 _MANY = r"(?:\.[*+]|\[\^/\][*+])"  # labels, as browsers send no other character
 _BELOW = re.compile(rf"(?P<open>\()?\(?(?:(?P<one>{_ONE})|{_MANY})\)?\\\.(?(open)\)(?P<none>\?)?)")
-_NAME = re.compile(r"(?:[a-z0-9-]|\\[.-])+")
+_LETTER = r"(?:[a-z0-9-]|\\[.-])"
+_NAME = re.compile(f"{_LETTER}+")
 _BARE_DOT = re.compile(r"(?<=[a-z0-9)])\.(?=[a-z0-9(])")
-_HOST = re.compile(rf"(?:{_NAME.pattern}|\({_NAME.pattern}(?:\|{_NAME.pattern})*\))+")
+_HOST = re.compile(rf"(?:{_LETTER}|\({_NAME.pattern}(?:\|{_NAME.pattern})*\))+")
 _PORT = re.compile(r":[0-9]{1,5}$")
 
 
@@ -183,6 +186,8 @@ def _patterns(body: str) -> list[str] | None:
     if not _HOST.fullmatch(text):
         return None
     parts = [part.strip("()").split("|") for part in re.split(r"(\([^()]*\))", text) if part]
+    if math.prod(map(len, parts)) > HOSTS_MOST:
+        return None
     hosts = ["".join(chosen).replace("\\", "") for chosen in product(*parts)]
     words = schemes.get(scheme[1].strip("()"), [scheme[1].strip("()")])
     made = [f"{word}://{lead}{host}{port}" for host in hosts for lead in leads for word in words]
