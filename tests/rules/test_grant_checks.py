@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gobanfast import RuleError, Ruleset
 from gobanfast.rules.text.grant_checks import grant_problems, public_suffix
 
 FINE = ["https://app.example.com"]
@@ -123,3 +124,12 @@ def test_the_suffix_list_is_read_when_a_wildcard_gets_credentials() -> None:
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert public_suffix("co.uk.")
+
+
+def test_credentials_without_an_origin_say_what_is_missing() -> None:
+    """Nobody has written the `*` that such a grant comes to."""
+    with pytest.raises(RuleError) as caught:
+        Ruleset.from_text("{version: 1, share: [{id: a, when: any, action: grant, credentials: true}]}")
+    (problem,) = caught.value.problems
+    assert "a grant with credentials and no origin lets every page act for the user" == problem.message
+    assert ("wildcard", "write origin: under when:, or leave credentials out") == (problem.code, problem.hint)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -129,8 +129,13 @@ def grant_entry_problems(
         expose=[text for _, text in fields["expose"]],
     ):
         if problem.field == "origins":
-            if problem.reason != "missing":
-                yield known.get(problem.value, ("credentials",)), problem
+            if known:
+                if problem.reason != "missing":
+                    yield known[problem.value], problem
+                continue
+            what = "a grant with credentials and no origin lets every page act for the user"
+            hint = "write origin: under when:, or leave credentials out"
+            yield ("credentials",), replace(problem, message=what, hint=hint)
         else:
             index = next(index for index, text in fields[problem.field] if text == problem.value)
             yield (problem.field, *index), problem
