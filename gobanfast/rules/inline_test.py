@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gobanfast._dataclass import dataclass
 from gobanfast._errors import Problem
-from gobanfast.origins import PatternError, parse_origin_pattern
 
 if TYPE_CHECKING:
     from gobanfast._core.decision import Decision
@@ -85,6 +84,8 @@ def _besides(case: Case, decision: Decision) -> str:
 
 def _never_sent(case: Case) -> str:
     """What is wrong with the test's origin, where no browser writes one like it."""
+    from gobanfast.origins import PatternError, parse_origin_pattern
+
     for name, value in case.headers or ():
         if name.lower() == "origin" and value != "null":
             try:

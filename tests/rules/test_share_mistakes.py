@@ -15,7 +15,7 @@ RULE = "share:\n- {id: a, when: {path: /x, origin: 'https://a.example'}, action:
         ("when: {origin: 'https://app.example.com/'}, action: grant", "write https://app.example.com"),
         ("when: {origin: app.example.com}, action: grant", "has no scheme; write https://app.example.com"),
         ("when: {origin: app example}, action: grant", "has no scheme; write https://example.com"),
-        ("when: {path: /x}, action: grant, credentials: true", "list the origins, or leave credentials out"),
+        ("when: {path: /x}, action: grant, credentials: true", "write origin: under when:, or leave credentials out"),
         ("when: {path: /x, origins: ['https://a.example']}, action: grant", "did you mean 'origin'?"),
         ("when: {path: /x}, action: grant, allow_credentials: true", "did you mean 'credentials'?"),
         ("when: {path: /x}, action: allow", "did you mean 'grant'?"),
