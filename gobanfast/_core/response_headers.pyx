@@ -1,18 +1,8 @@
 """Response headers: those of the application, with ours added and those that share rules own replaced."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.list cimport PyList_New, PyList_SET_ITEM
-from cpython.ref cimport Py_INCREF, PyObject
 from cpython.unicode cimport PyUnicode_1BYTE_DATA
 from libc.stdint cimport uint8_t
-
-cdef extern from *:
-    """
-    #define gbf_rows_of(rows) PySequence_Fast_ITEMS(rows)
-    #define gbf_row_count(rows) PySequence_Fast_GET_SIZE(rows)
-    """
-    PyObject **gbf_rows_of(object rows) noexcept
-    Py_ssize_t gbf_row_count(object rows) noexcept
 
 cdef const char *OWN = "access-control-"
 cdef enum:
@@ -20,22 +10,12 @@ cdef enum:
 
 
 cdef list with_ours(object headers, str request_id, list cookies):
-    cdef list made
-    cdef Py_ssize_t i, count
-    if type(headers) is not list and type(headers) is not tuple:
-        headers = list(headers)
-    count = gbf_row_count(headers)
-    for i in range(count):
-        if type(headers) is list and type(<object>gbf_rows_of(headers)[i]) is not tuple:
-            headers = tuple(headers)  # such a pair may run Python code, which may change the list
-        if is_named(<object>gbf_rows_of(headers)[i], b"x-request-id", 12):  # the application has said one
-            made = list(headers)
+    cdef list made = list(headers)  # ours before anything is looked at: an allocation may run code that changes theirs
+    for pair in made:
+        if is_named(pair, b"x-request-id", 12):  # the application has said one
             break
     else:
-        made = PyList_New(count + 1)
-        for i in range(count):
-            set_item(made, i, <object>gbf_rows_of(headers)[i])
-        set_item(made, count, (b"x-request-id", ascii_bytes(request_id)))
+        made.append((b"x-request-id", ascii_bytes(request_id)))
     if cookies is not None:
         made += cookies
     return made
@@ -141,9 +121,3 @@ cdef bint is_named(object pair, const char *known, int nbytes) except -1:
 
 cdef inline bytes ascii_bytes(str text):
     return PyBytes_FromStringAndSize(<char *>PyUnicode_1BYTE_DATA(text), len(text)) if text.isascii() else text.encode()
-
-
-cdef inline int set_item(list made, Py_ssize_t i, object value) noexcept:
-    Py_INCREF(value)
-    PyList_SET_ITEM(made, i, value)
-    return 0
