@@ -154,7 +154,8 @@ def test_one_preflight_for_two_writes(visit):
     """`max_age` spares the second; what is not granted gets no further than the preflight, in no page."""
     assert [200, 200] == [visit.own[f"put {turn}"]["status"] for turn in (1, 2)]
     own = [("OPTIONS", 204, False), ("PUT", 200, True), ("PUT", 200, True)]
-    assert own + [("OPTIONS", 403, False)] * 2 == visit.seen("/creds/put")
+    seen = visit.seen("/creds/put")  # a server of threads may write the line of the PUT before that of its preflight
+    assert sorted(own + [("OPTIONS", 403, False)] * 2) == sorted(seen)
     assert (None, None) == (visit.own["delete"], visit.own["header"])
     for path in ("/creds/delete", "/creds/header"):
         assert [("OPTIONS", 403, False)] * 2 == visit.seen(path)
