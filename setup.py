@@ -72,6 +72,7 @@ EXTENSIONS = {
     "scorer": ["gbf_score", "gbf_window"],
     "shared": [],
     "siphash": [],
+    "sse": [],
     "trace_carriers": ["gbf_trace"],
     "trace_context": ["gbf_random", "gbf_trace"],
     "trackers": ["gbf_addr", "gbf_tracker"],

@@ -27,7 +27,7 @@ SUITES = tuple(sorted(path.stem.removeprefix("bench_") for path in HERE.glob("be
 DISTRIBUTIONS = (
     "gobanfast", "cachetools", "cython", "maxminddb", "maxminddb-rust", "numpy", "py-radix", "pyasn", "pyroaring",
     "pysubnettree", "pytricia", "django", "django-cors-headers", "flask", "flask-cors", "mcp", "opentelemetry-sdk",
-    "pyre2", "starlette",
+    "pyre2", "sse-starlette", "starlette",
 )  # fmt: skip
 
 

@@ -253,3 +253,21 @@ def guard(policy, request):
         scope["method"] = "GET"
     asyncio.run(Gobanfast(app, engine_of(share))(scope, receive, send))
     return 200 if sent[0]["type"] == "websocket.accept" else sent[0]["status"]
+
+
+# ---- event streams
+
+
+def sse_parse(stream: bytes) -> dict[str, Any]:
+    """What a client makes of a stream, by the parser of the tests: the library only writes."""
+    from oracle.sse import parse
+
+    parsed = parse(stream)
+    return {"events": [list(event) for event in parsed.events], "retry": parsed.retry, "last_id": parsed.last_id}
+
+
+def sse_encode(fields: dict[str, Any]) -> bytes:
+    """The bytes of one event; ValueError where the fields would break a stream."""
+    from gobanfast.sse import encode
+
+    return encode(**fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,15 @@ CHECKS: dict[str, Check] = {
     "csrf": lambda row: (tables.csrf(row["request"]), row["allow"]),
     "guard": lambda row: (tables.guard(row["policy"], row["request"]), row["status"]),
     "exchange": lambda row: (exchanges.seen(row), row["expect"]),
+    "sse_streams": lambda row: (
+        tables.sse_parse(b64decode(row["stream_b64"])),
+        {key: row[key] for key in ("events", "retry", "last_id")},
+    ),
+    "sse_encode": lambda row: one_of(
+        encoded(row["fields"]),
+        *(["error"] if row.get("error") else [{key: row[key] for key in ("events", "retry", "last_id")}]),
+        *(["error"] if row.get("or_error") else []),
+    ),
 }
 
 
@@ -71,6 +81,14 @@ def one_of(found: Any, *right: Any) -> tuple[Any, Any]:
     return found, found if found in right else right[0]
 
 
+def encoded(fields: dict[str, Any]) -> Any:
+    """What a client reads of an event that was encoded; "error" where it was refused."""
+    try:
+        return tables.sse_parse(tables.sse_encode(fields))
+    except ValueError:
+        return "error"
+
+
 def wrong_rows(table: dict[str, Any], check: Check) -> list[str]:
     wrong = []
     for row in table["rows"]:
@@ -94,6 +112,7 @@ ADAPTERS = {
     "sampling_decide": "sample",
     "sampling_parse": "ot",
     "sampling_th": "th",
+    "sse_streams": "sse_parse",
 }
 
 

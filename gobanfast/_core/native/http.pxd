@@ -240,3 +240,8 @@ cdef extern from "http/gbf_trace.h" nogil:
     void gbf_traceparent_write(const gbf_trace *t, const uint8_t *span_id, uint8_t *out)
     uint32_t gbf_b3_write(const gbf_trace *t, const uint8_t *span_id, uint8_t *out)
     int gbf_trace_has_ids(const gbf_trace *t)
+
+
+cdef extern from "http/gbf_sse.h" nogil:
+    uint64_t gbf_sse_field(uint8_t *out, const char *name, uint64_t name_nbytes, const uint8_t *text, uint64_t n)
+    int gbf_sse_one_line(const uint8_t *text, uint64_t n, int nul)
