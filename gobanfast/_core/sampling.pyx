@@ -10,6 +10,7 @@ from libc.math cimport isnan
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from gobanfast._core.address cimport gbf_ascii
 from gobanfast._core.made cimport only_whole
 from gobanfast._core.native.state cimport (
     GBF_RATES_MAX, GBF_SAMPLING_DIGITS, GBF_SAMPLING_NEVER, GBF_SAMPLING_UNKNOWN, gbf_rates_free,
@@ -22,6 +23,11 @@ from gobanfast._core.native.state cimport (
 
 from gobanfast._core.xxh3 import xxh3_64
 from gobanfast._fork import watch_forks
+
+
+cdef extern from "Python.h":
+    unsigned long long PyLong_AsUnsignedLongLongMask(object number) except? 0xFFFFFFFFFFFFFFFF
+
 
 NEVER = GBF_SAMPLING_NEVER
 """The threshold that keeps nothing: probability 0."""
@@ -83,6 +89,21 @@ def parse_ot(str text not None):
     cdef bytes utf8 = text.encode(errors="replace")
     gbf_sampling_member(<const uint8_t *>PyBytes_AS_STRING(utf8), len(utf8), &threshold, &random)
     return None if threshold == GBF_SAMPLING_UNKNOWN else threshold, None if random == GBF_SAMPLING_UNKNOWN else random
+
+
+def ot_keeps(str text not None, trace_id, /):
+    """Whether the `th` of such a value keeps a trace: by its `rv`, else by the id. None: it has no `th` that can be read."""
+    cdef uint64_t threshold, random
+    cdef const char *at
+    cdef size_t nbytes
+    if not gbf_ascii(text, &at, &nbytes):
+        return None
+    gbf_sampling_member(<const uint8_t *>at, nbytes, &threshold, &random)
+    if threshold == GBF_SAMPLING_UNKNOWN:
+        return None
+    if random == GBF_SAMPLING_UNKNOWN:
+        random = PyLong_AsUnsignedLongLongMask(trace_id) & (GBF_SAMPLING_NEVER - 1)
+    return random >= threshold
 
 
 def probability_of(threshold):

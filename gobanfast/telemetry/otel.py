@@ -8,24 +8,19 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry import trace as otel
 from opentelemetry.baggage import get_all, set_baggage
 from opentelemetry.context import create_key, get_current, set_value
 from opentelemetry.context.context import Context
 from opentelemetry.propagators.textmap import TextMapPropagator, default_getter, default_setter
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
-from opentelemetry.trace import (
-    NonRecordingSpan,
-    SpanContext,
-    TraceFlags,
-    TraceState,
-    get_current_span,
-    set_span_in_context,
-)
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, TraceFlags, TraceState, set_span_in_context
 
 from gobanfast._core.sampling import (
     NEVER,
     RateClasses,
+    ot_keeps,
     parse_ot,
     probability_of,
     threshold_of,
@@ -113,7 +108,7 @@ class GobanfastPropagator(TextMapPropagator):
         """Puts headers for the current span, and the baggage, into the carrier."""
         if context is None:
             context = get_current()
-        span = get_current_span(context).get_span_context()
+        span = otel.get_current_span(context).get_span_context()
         received: TraceContext | None = context.get(RECEIVED)  # type: ignore[assignment]
         spoken = self._injected
         if span.is_valid:
@@ -287,17 +282,25 @@ class _Source:
 
 
 class _Kept(SamplingResult):
-    """RECORD_AND_SAMPLE without a proxy of the attributes, which the SDK copies anyway."""
+    """RECORD_AND_SAMPLE, made without a call of Python's and a proxy of attributes, which the SDK copies anyway."""
 
     decision = Decision.RECORD_AND_SAMPLE
+    attributes: Any = MappingProxyType({})
+    trace_state: TraceState | None = None
 
-    def __init__(self, attributes: Attributes, trace_state: TraceState | None) -> None:
-        self.attributes = attributes or NOTHING  # type: ignore[assignment]
-        self.trace_state = trace_state
+    def __init__(self) -> None:  # the fields above are set where they differ
+        pass
 
 
-NOTHING: MappingProxyType[str, Any] = MappingProxyType({})
-DROPPED, KEPT = SamplingResult(Decision.DROP), _Kept(None, None)
+class _Dropped(_Kept):
+    """DROP, likewise."""
+
+    decision = Decision.DROP
+
+
+DROPPED, KEPT = SamplingResult(Decision.DROP), _Kept()
+(SPAN,) = set_span_in_context(INVALID_SPAN, Context())
+"""Key of a context where the current span is: `get_current_span` costs two calls more."""
 
 
 class GobanfastSampler(Sampler):
@@ -335,42 +338,58 @@ class GobanfastSampler(Sampler):
     ) -> SamplingResult:
         """The decision on a span, and what goes on in its trace state."""
         context = get_current() if parent_context is None else parent_context
-        parent = get_current_span(context).get_span_context()
-        if RECEIVED not in context:
-            if parent.is_valid:
-                return _followed(parent, trace_id, attributes)
-        elif not _begins_here(parent, context):
-            if parent.is_valid:
-                return _followed(parent, trace_id, attributes)
-            return _Kept(attributes, None) if _bare(context) else DROPPED
+        span: Any = context.get(SPAN)
+        received: Any = context.get(RECEIVED)
+        if span is not None:
+            parent = span.get_span_context()
+            _, _, _, flags, state, valid = parent  # a tuple, whose properties cost a call each
+            if valid and (received is None or not _left_open(received, parent)):
+                return _followed(flags & 1, state, trace_id, attributes)
+        if received is not None and _bare(received):
+            return _kept(attributes, None) if received.sampled else DROPPED
         rate = self._source.rate()
         if trace_id & RANDOM_BITS < rate.threshold:
             return DROPPED
         if not attributes:
             return rate.kept
-        return _Kept({**attributes, **rate.attributes}, rate.state)
+        return _kept({**attributes, **rate.attributes}, rate.state)
 
     def get_description(self) -> str:
         """Its name, with the probability or the class."""
         return self._source.describe("GobanfastSampler")
 
 
-def _followed(parent: SpanContext, trace_id: int, attributes: Attributes) -> SamplingResult:
-    _, _, _, flags, state, _ = parent  # a tuple, whose properties cost a call each
-    sampled = flags & 1
-    if not state:
-        if not sampled:
-            return DROPPED
-        return _Kept(attributes, None) if attributes else KEPT
-    if "ot" in state:
-        threshold, random = parse_ot(state["ot"])
-        if threshold is not None:
-            sampled = (trace_id & RANDOM_BITS if random is None else random) >= threshold
-        if not sampled or threshold is None:
+def _kept(attributes: Attributes, state: TraceState | None) -> SamplingResult:
+    result = _Kept.__new__(_Kept)
+    if attributes:
+        result.attributes = attributes
+    result.trace_state = state
+    return result
+
+
+def _followed(sampled: int, state: TraceState, trace_id: int, attributes: Attributes) -> SamplingResult:
+    """The parent's decision: its `th`, else its flag."""
+    entries = getattr(state, "_dict", state)  # each look into a TraceState is a call
+    ot = entries.get("ot")
+    if ot is not None:
+        keeps = ot_keeps(ot, trace_id)
+        if keeps is not None:
+            sampled = keeps
+        if not sampled or keeps is None:
             state = _without_threshold(state)
+    elif not sampled:
+        if not entries:
+            return DROPPED
+    elif not attributes and not entries:
+        return KEPT
     if sampled:
-        return _Kept(attributes, state)
-    return SamplingResult(Decision.DROP, None, state)
+        result = _Kept.__new__(_Kept)
+        if attributes:
+            result.attributes = attributes
+    else:
+        result = _Dropped.__new__(_Dropped)
+    result.trace_state = state
+    return result
 
 
 def _without_threshold(state: TraceState) -> TraceState:
@@ -382,20 +401,18 @@ def _without_threshold(state: TraceState) -> TraceState:
     return state.update("ot", kept) if kept else state.delete("ot")
 
 
-def _begins_here(parent: SpanContext, context: Context) -> bool:
-    """Nobody decided yet: there is no parent, or it is B3's that left it open. The context has a RECEIVED."""
-    received: TraceContext = context[RECEIVED]  # type: ignore[assignment]
-    if received.sampled is not None:
-        return not parent.is_valid and received.trace_id is not None
-    return not parent.is_valid or (
-        received.span_id == f"{parent.span_id:016x}" and received.trace_id == f"{parent.trace_id:032x}"
+def _left_open(received: TraceContext, parent: SpanContext) -> bool:
+    """B3 left the decision on this parent to others."""
+    return (
+        received.sampled is None
+        and received.span_id == f"{parent.span_id:016x}"
+        and received.trace_id == f"{parent.trace_id:032x}"
     )
 
 
-def _bare(context: Context) -> bool:
-    """The decision that came without ids."""
-    received: TraceContext = context[RECEIVED]  # type: ignore[assignment]
-    return bool(received.sampled)
+def _bare(received: TraceContext) -> bool:
+    """A decision without ids: it holds for the trace that begins here."""
+    return received.trace_id is None and received.sampled is not None
 
 
 class GobanfastComposableSampler:
@@ -435,15 +452,16 @@ class GobanfastComposableSampler:
     ) -> SamplingIntent:
         """The threshold that the parent brings or the class has, and whether it tells the probability."""
         context = get_current() if parent_ctx is None else parent_ctx
-        parent = get_current_span(context).get_span_context()
-        if parent.is_valid if RECEIVED not in context else not _begins_here(parent, context):
-            if not parent.is_valid:
-                return self._flagged(_bare(context), attributes)
+        parent = otel.get_current_span(context).get_span_context()
+        received: TraceContext | None = context.get(RECEIVED)  # type: ignore[assignment]
+        if parent.is_valid and (received is None or not _left_open(received, parent)):
             ot = parent.trace_state.get("ot")
             threshold = None if ot is None else parse_ot(ot)[0]
             if threshold is not None:
                 return self._intent(threshold, attributes=attributes)
             return self._flagged(parent.trace_flags & 1 == 1, attributes)
+        if received is not None and _bare(received):
+            return self._flagged(bool(received.sampled), attributes)
         rate = self._source.rate()
         if rate.threshold == NEVER:
             return self._dropped

@@ -71,7 +71,7 @@ B3_FIELDS = {
     "x-b3-traceid": nearly(hex_digits(32) | hex_digits(16), "aA "),
     "X-B3-SpanId": nearly(hex_digits(16), "aA "),
     "X-B3-PARENTSPANID": nearly(hex_digits(16), "aA "),
-    "X-B3-Sampled": st.sampled_from(["0", "1", "d", "", "true", " 1"]),
+    "X-B3-Sampled": st.sampled_from(["0", "1", "d", "", "true", "True", "TRUE", "false", "False", "dd", " 1"]),
     "X-B3-Flags": st.sampled_from(["0", "1", "2", ""]),
 }
 B3 = st.lists(st.sampled_from(sorted(B3_FIELDS)).flatmap(lambda n: st.tuples(st.just(n), B3_FIELDS[n])), max_size=7)

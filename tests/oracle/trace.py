@@ -7,7 +7,7 @@ import re
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[^\x00-\x08\x0a-\x1f]*)?")
 KEY = re.compile(r"[a-z0-9][a-z0-9_\-*/@]{0,255}")
 VALUE = re.compile(r"[ -+\--<>-~]{0,255}[!-+\--<>-~]")
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -92,10 +92,14 @@ def b3_single(text: str) -> dict[str, Any] | None:
     return context(found[1], found[2], found[4], found[3])
 
 
+WORDS = {"0": "0", "1": "1", "false": "0", "False": "0", "true": "1", "True": "1", "d": "1"}
+
+
 def b3_multi(named: dict[str, str]) -> dict[str, Any] | None:
     state = named.get("x-b3-sampled")
-    if state not in {None, "0", "1"}:
+    if state is not None and state not in WORDS:
         return None
+    state = None if state is None else WORDS[state]
     if named.get("x-b3-flags") == "1":
         state = "d"
     trace_id, span_id, parent_id = (named.get(f"x-b3-{name}") for name in ("traceid", "spanid", "parentspanid"))

@@ -100,6 +100,35 @@ def test_tracestate_keys() -> None:
     assert (int(TRACE, 16), {}) == (broken.trace_id, dict(broken.trace_state))
 
 
+@pytest.mark.parametrize(
+    ("lines", "kept"),
+    [
+        (["foo=1" + " " * 8187], {"foo": "1"}),
+        (["foo=1" + " " * 4090, "bar=2" + " " * 4091], {"foo": "1", "bar": "2"}),
+        (["foo=1" + " " * 8188], {}),
+        (["foo=1" + " " * 4091, "bar=2" + " " * 4091], {}),
+    ],
+)
+def test_tracestate_of_8192_bytes(lines: list[str], kept: dict[str, str]) -> None:
+    """Together, with a comma between; of more the traceparent alone."""
+    found = span_of(W3C.extract({"traceparent": f"00-{TRACE}-{SPAN}-00", "tracestate": lines}))
+
+    assert (int(TRACE, 16), kept) == (found.trace_id, dict(found.trace_state))
+
+
+@pytest.mark.parametrize(
+    ("version", "rest", "valid"),
+    [
+        ("00", "", True), ("00", " \t ", True), ("00", "-x", False), ("00", "-" + " " * 100, False), ("01", "-x", True),
+        ("01", "-" + " " * 100, True), ("01", "-\tx", True), ("01", " -x", False), ("01", "- \nx", False),
+        ("01", "-\0", False),
+    ],
+)  # fmt: skip
+def test_what_stands_behind_a_traceparent(version: str, rest: str, valid: bool) -> None:
+    """Of a later version anything that a header can have."""
+    assert valid == span_of(W3C.extract({"traceparent": f"{version}-{TRACE}-{SPAN}-01{rest}"})).is_valid
+
+
 @pytest.mark.parametrize("propagator", [W3C, BAGGAGE, SINGLE, MULTI, GobanfastPropagator()])
 def test_nothing_to_send(propagator: GobanfastPropagator) -> None:
     """No span and no baggage, or an invalid span: no headers. Nothing arrives: the context given, or an empty one."""
@@ -143,6 +172,18 @@ def test_b3_single_and_multi() -> None:
 def test_malformed_b3(headers: dict[str, str]) -> None:
     """No span, whatever is wrong with the ids."""
     assert not span_of(MULTI.extract(headers)).is_valid
+
+
+@pytest.mark.parametrize(
+    ("text", "flags"), [("1", 1), ("true", 1), ("True", 1), ("d", 1), ("0", 0), ("false", 0), ("False", 0)]
+)
+def test_words_of_x_b3_sampled(text: str, flags: int) -> None:
+    """Those of tracers older than the specification are read, and written as its own."""
+    context = MULTI.extract({"x-b3-traceid": TRACE, "x-b3-spanid": SPAN, "x-b3-sampled": text})
+
+    assert flags == span_of(context).trace_flags
+    assert f"{flags}" == sent(MULTI, child(context))["x-b3-sampled"]
+    assert f"{TRACE}-{PARENT}-{flags}" == sent(SINGLE, child(context))["b3"]
 
 
 def test_b3_debug_goes_on_with_the_trace() -> None:
@@ -225,7 +266,7 @@ class Unspeakable:
     ("values", "expected"),
     [
         ({"key1": "val1", "key2": "val2"}, "key1=val1,key2=val2"),
-        ({"key1": "val1,val2"}, "key1=val1%2Cval2"),
+        ({"key1": "val1,val2", "key2": "val3=4"}, "key1=val1%2Cval2,key2=val3%3D4"),
         ({"key1": True, "key2": 123, "key3": 123.567}, "key1=True,key2=123,key3=123.567"),
         ({"good": "value", "bad": Unspeakable()}, "good=value"),
         ({"key1": "val1", "big": "x" * 4096, "key3": "val3"}, "key1=val1,key3=val3"),

@@ -258,13 +258,16 @@ async def fetched(app: Any, headers: dict[str, str]) -> str:
         return (await client.get("/", headers=headers)).text
 
 
-def test_starlette_instrumentation() -> None:
-    """A server's span under the caller's, through contrib's middleware, with our propagator, ids and sampler."""
-    starlette = pytest.importorskip("opentelemetry.instrumentation.starlette")
+@pytest.mark.parametrize("of", ["contrib", "starlette"])
+def test_middleware_of_others(of: str) -> None:
+    """A server's span under the caller's, by contrib's middleware and Starlette's, with our propagator, ids and sampler."""
     from opentelemetry import propagate
     from starlette.applications import Starlette
     from starlette.responses import PlainTextResponse
     from starlette.routing import Route
+
+    name = "opentelemetry.instrumentation.asgi" if of == "contrib" else "starlette.middleware.opentelemetry"
+    middleware = pytest.importorskip(name).OpenTelemetryMiddleware
 
     def page(request: Any) -> PlainTextResponse:
         headers: dict[str, str] = {}
@@ -274,10 +277,9 @@ def test_starlette_instrumentation() -> None:
     memory, before = InMemorySpanExporter(), propagate.get_global_textmap()
     provider = TracerProvider(sampler=GobanfastSampler(0), id_generator=GobanfastIdGenerator(), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(memory))
-    app = Starlette(routes=[Route("/", page)])
+    app = middleware(Starlette(routes=[Route("/", page)]), tracer_provider=provider)
     propagate.set_global_textmap(GobanfastPropagator())
     try:
-        starlette.StarletteInstrumentor.instrument_app(app, tracer_provider=provider)
         text = asyncio.run(fetched(app, {"b3": f"{5:032x}-{6:016x}-1"}))
     finally:
         propagate.set_global_textmap(before)

@@ -115,9 +115,9 @@ int gbf_traceparent_read(const uint8_t *text, uint64_t nbytes, gbf_trace *trace)
     int good = (unhex16(text + 3, trace->trace_id) | unhex8(text + 36, trace->span_id)) == 0;
     good &= (version < 0xFF) & (flags <= 0xFF) & (text[2] == '-') & (text[35] == '-') & (text[52] == '-');
     good &= gbf_trace_has_ids(trace) & has_span(trace);
-    if (nbytes > GBF_TRACEPARENT_BYTES && !(version != 0 && text[GBF_TRACEPARENT_BYTES] == '-'))
-        for (uint64_t i = GBF_TRACEPARENT_BYTES; i < nbytes; i++)
-            good &= blank(text[i]);
+    int later = nbytes > GBF_TRACEPARENT_BYTES && version != 0 && text[GBF_TRACEPARENT_BYTES] == '-';
+    for (uint64_t i = GBF_TRACEPARENT_BYTES; i < nbytes; i++)
+        good &= later ? text[i] >= ' ' || text[i] == '\t' : blank(text[i]);
     trace->flags = flags & GBF_TRACE_WIRE;
     return good ? 1 : none(trace);
 }
@@ -127,6 +127,24 @@ static int b3_state(uint8_t c, uint8_t *flags)
 {
     *flags = c == '1' ? GBF_TRACE_SAMPLED : c == 'd' ? GBF_TRACE_SAMPLED | GBF_TRACE_DEBUG : 0;
     return c == '0' || *flags != 0;
+}
+
+/* The same of X-B3-Sampled: also the words of tracers from before the specification, which lets readers take them. Debug is
+ * another field's. */
+static int b3_sampled(gbf_header_text text, uint8_t *flags)
+{
+    static const struct {
+        uint8_t nbytes, flags;
+        char word[6];
+    } words[] = {{1, GBF_TRACE_SAMPLED, "1"},    {1, 0, "0"},     {4, GBF_TRACE_SAMPLED, "true"},
+                 {4, GBF_TRACE_SAMPLED, "True"}, {5, 0, "false"}, {5, 0, "False"},
+                 {1, GBF_TRACE_SAMPLED, "d"}};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (text.nbytes == words[i].nbytes && memcmp(text.at, words[i].word, text.nbytes) == 0) {
+            *flags = words[i].flags;
+            return 1;
+        }
+    return 0;
 }
 
 /* A trace id of 16 or 32 digits, which is not zero. */
@@ -173,8 +191,7 @@ int gbf_b3_read_multi(const gbf_header_text *one, gbf_trace *trace)
     const gbf_header_text *sampled = &field[GBF_TRACE_B3_SAMPLED], *flags = &field[GBF_TRACE_B3_FLAGS],
                           *span = &field[GBF_TRACE_B3_SPAN], *parent = &field[GBF_TRACE_B3_PARENT];
     trace->flags = GBF_TRACE_DEFER;
-    if (sampled->at != NULL &&
-        (sampled->nbytes != 1 || sampled->at[0] == 'd' || !b3_state(sampled->at[0], &trace->flags)))
+    if (sampled->at != NULL && !b3_sampled(*sampled, &trace->flags))
         return none(trace);
     if (flags->nbytes == 1 && flags->at[0] == '1')
         trace->flags = GBF_TRACE_SAMPLED | GBF_TRACE_DEBUG;
@@ -473,7 +490,7 @@ uint32_t gbf_percent_encode(const uint8_t *text, uint32_t nbytes, uint8_t *out)
     uint32_t n = 0;
     for (uint32_t i = 0; i < nbytes; i++) {
         uint8_t c = text[i];
-        if (part_of[c] & OCTET && c != '%') {
+        if (part_of[c] & OCTET && c != '%' && c != '=') { /* `=` may stand; some readers split at each */
             out[n++] = c;
         } else {
             out[n++] = '%';
@@ -545,7 +562,10 @@ gbf_trace_source gbf_trace_read(const gbf_trace_headers *h, uint32_t speaks, gbf
     const gbf_header_text *parent = &h->one[GBF_TRACE_PARENT], *b3 = &h->one[GBF_TRACE_B3];
     gbf_tracestate_start(state);
     if (speaks & GBF_TRACE_SPEAKS_W3C && h->parents == 1 && gbf_traceparent_read(parent->at, parent->nbytes, trace)) {
-        if (h->state_lines > GBF_TRACE_LINES)
+        uint64_t together = 0;
+        for (uint32_t i = 0; i < h->state_lines && i < GBF_TRACE_LINES; i++)
+            together += h->state[i].nbytes + (i > 0);
+        if (h->state_lines > GBF_TRACE_LINES || together > GBF_TRACESTATE_MOST)
             drop(state);
         for (uint32_t i = 0; i < h->state_lines && !state->dropped; i++)
             gbf_tracestate_add(state, h->state[i].at, h->state[i].nbytes);

@@ -18,7 +18,8 @@ enum {
     GBF_TRACEPARENT_BYTES = 55,
     GBF_TRACEPARENT_MOST = 8192, /* a longer value, of whatever version, is none */
     GBF_TRACESTATE_MEMBERS = 32,
-    GBF_TRACESTATE_TEXT = 256,                                                     /* of a key, of a value */
+    GBF_TRACESTATE_TEXT = 256,  /* of a key, of a value */
+    GBF_TRACESTATE_MOST = 8192, /* lines received, with a comma between; longer ones are dropped whole */
     GBF_TRACESTATE_BYTES = GBF_TRACESTATE_MEMBERS * (2 * GBF_TRACESTATE_TEXT + 2), /* lines together; `=` and `,` */
     GBF_BAGGAGE_MEMBERS = 180,
     GBF_BAGGAGE_BYTES = 8192, /* lines together, with a comma between: what everybody must take */
