@@ -138,10 +138,10 @@ def good() -> Iterator[Any]:
     exchange.begin()
     yield from (core, guard, exchange, SendWrapper(print, exchange))
     yield Exchange(guard, {"HTTP_HOST": "a"}, peer=None, method="GET", path="/")
-    yield AsgiMiddleware(print, guard, handshake=lambda: None, send_response=print)
+    yield AsgiMiddleware(print, guard, handshake=lambda: None, head_app=print, send_response=print)
     yield from (
         StartResponse(print, exchange),
-        WsgiMiddleware(print, guard, handshake_of=print, send_response=print, watch=print),
+        WsgiMiddleware(print, guard, head_app=print, handshake_of=print, send_response=print, watch=print),
     )
 
 

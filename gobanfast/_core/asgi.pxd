@@ -8,7 +8,7 @@ cdef class SendWrapper:
 
 
 cdef class AsgiMiddleware:
-    cdef object _app, _handshake, _send_response
+    cdef object _app, _handshake, _head_app, _send_response
     cdef GuardCore _guard
     cdef str _mount          # that the option or the application says, "" for none
     cdef bint _routed        # whether some paths are treated otherwise

@@ -17,6 +17,7 @@ class AsgiMiddleware:
         guard: HttpGuard,
         *,
         handshake: Callable[[], Any],
+        head_app: Callable[..., Awaitable[None]],
         send_response: Callable[..., Awaitable[None]],
         mount: str = "",
     ) -> Self: ...

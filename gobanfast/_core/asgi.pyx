@@ -58,13 +58,15 @@ cdef class AsgiMiddleware:
         guard: the options, a `frontends.http.HttpGuard`.
         handshake: returns the TLS handshake of the connection at hand, or None.
         mount: the mount, where the option or the application says one.
+        head_app: what runs in its place for HEAD.
         send_response: makes the awaitable that answers for the application, of (scope, receive, send, response).
     """
 
     @staticmethod
-    def _make(app, GuardCore guard not None, *, handshake, send_response, str mount not None=""):
+    def _make(app, GuardCore guard not None, *, handshake, head_app, send_response, str mount not None=""):
         cdef AsgiMiddleware made = AsgiMiddleware.__new__(AsgiMiddleware)
         made._app, made._guard, made._handshake, made._send_response = app, guard, handshake, send_response
+        made._head_app = head_app
         made._mount, made._routed = mount, bool(guard.routes)
         return made
 
@@ -84,10 +86,10 @@ cdef class AsgiMiddleware:
         mode = (<object>guard).mode(path, mount) if self._routed else "enforce"
         if same(mode, "off"):
             return None, self._app(scope, receive, send)
-        client, scheme = scope_get(scope, "client"), scope_get(scope, "scheme")
+        client, scheme, method = scope_get(scope, "client"), scope_get(scope, "scheme"), scope_get(scope, "method")
         peer = None if client is None or len(client) == 0 else client[0]
         exchange = new_exchange(
-            guard, scope["headers"], peer, scope_get(scope, "method"), path, mount, scope_get(scope, "http_version"),
+            guard, scope["headers"], peer, method, path, mount, scope_get(scope, "http_version"),
             scheme,
             self._handshake() if same(scheme, "https") or same(scheme, "wss") else None, mode,
         )
@@ -105,7 +107,9 @@ cdef class AsgiMiddleware:
             if headers is not None:  # others have the scope that came
                 scope = dict(scope)
                 scope["headers"] = headers
-        return watched, self._app(scope, receive, wrap_send(send, exchange))
+        return watched, (self._head_app if same(method, "HEAD") else self._app)(
+            scope, receive, wrap_send(send, exchange)
+        )
 
 
 cdef object scope_get(object scope, str key):

@@ -7,7 +7,7 @@ cdef class StartResponse:
 
 
 cdef class WsgiMiddleware:
-    cdef object _app, _handshake_of, _send_response, _watch
+    cdef object _app, _handshake_of, _head_app, _send_response, _watch
     cdef GuardCore _guard
     cdef str _mount          # the option, "" for none
     cdef bint _routed        # whether some paths are treated otherwise

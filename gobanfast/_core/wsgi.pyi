@@ -16,6 +16,7 @@ class WsgiMiddleware:
         app: Callable[..., Iterable[bytes]],
         guard: HttpGuard,
         *,
+        head_app: Callable[..., Iterable[bytes]],
         handshake_of: Callable[[dict[str, Any]], Any],
         send_response: Callable[..., Iterable[bytes]],
         watch: Callable[..., Iterable[bytes]],

@@ -43,6 +43,7 @@ cdef class WsgiMiddleware:
     Args:
         app: the application.
         guard: the options, a `frontends.http.HttpGuard`.
+        head_app: what is called in its place for HEAD.
         handshake_of: returns the TLS handshake of the connection of an environ, or None.
         send_response: answers for the application, of (environ, start_response, exchange, response).
         watch: runs the application for an exchange whose end somebody wants to know of, of (app, environ, exchange,
@@ -50,10 +51,10 @@ cdef class WsgiMiddleware:
     """
 
     @staticmethod
-    def _make(app, GuardCore guard not None, *, handshake_of, send_response, watch):
+    def _make(app, GuardCore guard not None, *, head_app, handshake_of, send_response, watch):
         cdef WsgiMiddleware made = WsgiMiddleware.__new__(WsgiMiddleware)
         made._app, made._guard, made._handshake_of = app, guard, handshake_of
-        made._send_response, made._watch = send_response, watch
+        made._head_app, made._send_response, made._watch = head_app, send_response, watch
         made._mount, made._routed = guard.mount, bool(guard.routes)
         return made
 
@@ -70,8 +71,9 @@ cdef class WsgiMiddleware:
             if mode == "off":
                 return self._app(environ, start_response)
         scheme, protocol = environ["wsgi.url_scheme"], environ_get(environ, "SERVER_PROTOCOL")
+        method = environ["REQUEST_METHOD"]
         exchange = new_exchange(
-            guard, environ, environ_get(environ, "REMOTE_ADDR"), environ["REQUEST_METHOD"], path, mount,
+            guard, environ, environ_get(environ, "REMOTE_ADDR"), method, path, mount,
             "1.1" if protocol is None or same(protocol, "HTTP/1.1") else protocol[5:], scheme,
             self._handshake_of(environ) if same(scheme, "https") else None, mode,
         )
@@ -87,9 +89,10 @@ cdef class WsgiMiddleware:
             handed = exchange.handed(environ)
             if handed is not None:  # others have the environ that came
                 environ = handed
+        app = self._head_app if same(method, "HEAD") else self._app
         if guard.finishers or exchange._owned:
-            return self._watch(self._app, environ, exchange, wrap_start(start_response, exchange))
-        return self._app(environ, wrap_start(start_response, exchange))
+            return self._watch(app, environ, exchange, wrap_start(start_response, exchange))
+        return app(environ, wrap_start(start_response, exchange))
 
 
 cdef object environ_get(object environ, str key):

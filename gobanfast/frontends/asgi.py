@@ -4,7 +4,7 @@
 
 The application finds in its scope `gobanfast` (the Decision), `gobanfast.request_id`, and, if a trusted proxy spoke for
 the client, `gobanfast.client` (a ClientInfo, see `trust`; `gobanfast.origin` is the same for one more release).
-Responses get an `x-request-id`. Bodies are not touched.
+Responses get an `x-request-id`. Bodies are not touched; HEAD of an event stream ends at its headers.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gobanfast._core.asgi import AsgiMiddleware
 from gobanfast.frontends.http.guard import HttpGuard, Mode
+from gobanfast.frontends.http.heads import asgi_head
 from gobanfast.frontends.http.refusal import HttpResponse
 from gobanfast.frontends.tls import CURRENT
 
@@ -75,7 +76,9 @@ class Gobanfast:
             on_error=on_error,
         )
         own = self.guard.mount if mount is not None else mount_of(app)
-        middleware = AsgiMiddleware(app, self.guard, mount=own, handshake=CURRENT.get, send_response=send_response)
+        middleware = AsgiMiddleware(
+            app, self.guard, mount=own, handshake=CURRENT.get, head_app=asgi_head(app), send_response=send_response
+        )
         self._handle = middleware.handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,7 +11,7 @@ ClientInfo where a trusted proxy spoke (`request.gobanfast_origin` is the same f
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from gobanfast._errors import GobanError
 from gobanfast.frontends.challenge import Challenge
 from gobanfast.frontends.doctor import workers_of
 from gobanfast.frontends.http.guard import HttpGuard
+from gobanfast.frontends.http.heads import is_stream
 from gobanfast.frontends.http.refusal import HttpResponse as Denial
 from gobanfast.frontends.tls import CURRENT
 from gobanfast.stores import attach, open_store
@@ -150,7 +151,7 @@ class GobanfastMiddleware:
         if response is not None:
             return finished(denial(response), exchange)
         try:
-            return self._dress(exchange, self.get_response(request))
+            return self._dress(exchange, end_head(request, self.get_response(request)))
         except BaseException:
             exchange.finish(500)
             raise
@@ -159,7 +160,7 @@ class GobanfastMiddleware:
         if response is not None:
             return finished(denial(response), exchange)
         try:
-            return self._dress(exchange, await self.get_response(request))
+            return self._dress(exchange, end_head(request, await self.get_response(request)))
         except BaseException:
             exchange.finish(500)
             raise
@@ -189,6 +190,20 @@ def finished(response: Any, exchange: Exchange) -> Any:
 
         response.close = closing
     return response
+
+
+def end_head(request: Any, response: Any) -> Any:
+    """The same response; of an event stream a HEAD request gets the headers alone."""
+    if request.method == "HEAD" and response.streaming and is_stream(response.headers.items()):
+        response.streaming_content = nothing() if response.is_async else ()
+    return response
+
+
+async def nothing() -> AsyncIterator[bytes]:
+    """No parts."""
+    parts: tuple[bytes, ...] = ()
+    for part in parts:
+        yield part
 
 
 def target_of(request: Any, option: str) -> tuple[str, str]:

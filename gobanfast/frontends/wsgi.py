@@ -5,7 +5,8 @@
 
 The application finds in its environ `gobanfast.decision`, `gobanfast.request_id`, and, if a trusted proxy spoke for the
 client, `gobanfast.client` (a ClientInfo, see `trust`; `gobanfast.origin` is the same for one more release). Bodies are
-not touched. Under gunicorn and werkzeug a guarded SSLContext is asked for the ClientHello.
+not touched; HEAD of an event stream ends at its headers. Under gunicorn and werkzeug a guarded SSLContext is asked for
+the ClientHello.
 
 WSGI shows headers without their order and case, and `X_Forwarded_For` as if it were `X-Forwarded-For`: the server or
 the proxy must drop names with underscores, as gunicorn and nginx do, and granian does not.
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gobanfast._core.exchange import Exchange
 from gobanfast._core.wsgi import WsgiMiddleware
 from gobanfast.frontends.http.guard import HttpGuard, Mode
+from gobanfast.frontends.http.heads import wsgi_head
 from gobanfast.frontends.http.refusal import HttpResponse
 from gobanfast.frontends.tls import Handshake, handshake_of
 
@@ -81,7 +83,12 @@ class Gobanfast:
             on_error=on_error,
         )
         self._handle = WsgiMiddleware(
-            app, self.guard, handshake_of=connection_handshake, send_response=send_response, watch=Body
+            app,
+            self.guard,
+            head_app=wsgi_head(app),
+            handshake_of=connection_handshake,
+            send_response=send_response,
+            watch=Body,
         ).handle
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

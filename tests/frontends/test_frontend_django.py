@@ -39,7 +39,7 @@ if not settings.configured:
 from django.core import checks  # noqa: E402
 from django.core.asgi import get_asgi_application  # noqa: E402
 from django.http import JsonResponse  # noqa: E402
-from django.test import AsyncClient, Client, override_settings  # noqa: E402
+from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory, override_settings  # noqa: E402
 from django.urls import path  # noqa: E402
 
 from gobanfast.frontends.django import check_settings, guard, serving_guard  # noqa: E402
@@ -334,3 +334,38 @@ def test_a_ban_holds_in_every_worker(tmp_path, preload):
         assert 403 == get(port, "/.env")[0]
         assert eventually(lambda: {403} == {get(port)[0] for _ in range(20)})
         assert 200 == get(port, source="127.0.0.10")[0]
+
+
+@both_forms
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_head_of_a_stream_ends(configured, form, method):
+    """The headers of an endless stream and no part of it; GET has its parts."""
+    from django.http import StreamingHttpResponse
+
+    from gobanfast.frontends.django import GobanfastMiddleware
+
+    async def endless():
+        while True:
+            yield b": x\n\n"
+
+    def streamed(request):
+        parts = iter(lambda: b": x\n\n", None) if form == "wsgi" else endless()
+        return StreamingHttpResponse(parts, content_type="text/event-stream")
+
+    async def streamed_later(request):
+        return streamed(request)
+
+    async def ask_later():
+        request = AsyncRequestFactory().generic(method, "/")
+        answered = await GobanfastMiddleware(streamed_later)(request)
+        parts = answered.streaming_content
+        return answered, await anext(parts, None)
+
+    if form == "wsgi":
+        answered = GobanfastMiddleware(streamed)(RequestFactory().generic(method, "/", REMOTE_ADDR=GOOD))
+        first = next(answered.streaming_content, None)
+    else:
+        answered, first = asyncio.run(ask_later())
+
+    assert (200, "text/event-stream") == (answered.status_code, answered["Content-Type"])
+    assert (None if method == "HEAD" else b": x\n\n") == first
