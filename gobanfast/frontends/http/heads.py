@@ -97,7 +97,7 @@ class HeadBody:
 
     def __init__(self, start_response: Callable[..., Any]) -> None:
         self._start_response = start_response
-        self._streams: bool = False
+        self._headers: list[tuple[str, str]] = []
         self.body: Iterable[bytes] = ()
 
     def start(self, status: str, headers: Any, *error: Any) -> Any:
