@@ -23,8 +23,8 @@ DEFAULT_DURATION = "1h"
 WIDE_FRACTION = 1 / 256
 """Fraction of the IPv4 addresses (a /8), or of the used IPv6 ones (a /11 of 2000::/3), above which a prefix is wide."""
 
-_WIDEST = {4: 8, 6: 11}  # bits, by WIDE_FRACTION
-_SPECIAL = (  # what more depends on than clients: prefix, what it is, whether one IPv6 client (/64) of it counts, too
+WIDEST = {4: 8, 6: 11}  # bits, by WIDE_FRACTION
+SPECIAL = (  # what more depends on than clients: prefix, what it is, whether one IPv6 client (/64) of it counts, too
     ("0.0.0.0/8", "this network", False),
     ("10.0.0.0/8", "private", False),
     ("100.64.0.0/10", "shared by carriers", False),
@@ -132,10 +132,10 @@ def too_wide(key: str, *, trusted: PrefixList | None = None) -> str | None:
         return None
     family = 4 if "." in key and bits >= 96 else 6
     length = bits - 96 if family == 4 else bits
-    if length < _WIDEST[family]:
-        widest = _WIDEST[family]
+    if length < WIDEST[family]:
+        widest = WIDEST[family]
         return f"ban of {key!r} covers {2.0**-length:.2%} of all IPv{family} addresses, the widest is a /{widest}"
-    for prefix, what, client in _SPECIAL:
+    for prefix, what, client in SPECIAL:
         same = ("." in prefix) == (family == 4)
         if same and (bits < 64 or family == 4 or client) and _overlap(packed, bits, *parse_prefix(prefix)):
             return f"ban of {key!r} lies in {prefix} ({what})"

@@ -164,7 +164,8 @@ class Engine(EngineCore):
             path, asn, last_good: as for `load`; the same as there.
             budget: puts every change on trial beside the rules in force before it takes their place.
             interval: seconds between looks at the files, besides what the watchfiles package (extra `watch`) notices.
-        A forked child follows on its own. `status()` and the logger "gobanfast.rules" tell what happens; `close` the
+        Feeds that the rules name are fetched when they are due. A forked child follows on its own.
+        `status()` and the logger "gobanfast.rules" tell what happens; `close` the
         watcher to end it.
         """
         from gobanfast.reload.watch import Watcher
@@ -176,6 +177,11 @@ class Engine(EngineCore):
             watcher.mark_stale(self._boot_problems)
         self.watcher = watcher
         watcher.start()
+        from gobanfast.enrich.feeds import FeedRefresher
+
+        refresher = FeedRefresher(self, path)
+        watcher.on_close.append(refresher.close)
+        refresher.start()
         return watcher
 
     def status(self) -> dict[str, Any]:
@@ -192,7 +198,20 @@ class Engine(EngineCore):
             "problems": list(problems),
             "reload": None if watcher is None else watcher.status(),
             "store": None if self.sync is None else self.sync.health(),
+            "feeds": self._feed_status(),
         }
+
+    def _feed_status(self) -> list[dict[str, Any]]:
+        """Entries, age and failures of each feed that the rules name."""
+        ruleset = self.snapshot.ruleset
+        if not ruleset.settings.feeds:
+            return []
+        import time
+
+        from gobanfast.enrich.feeds import status_of
+        from gobanfast.rules.feed_cache import folder_of
+
+        return status_of(ruleset.settings.feeds, folder_of(ruleset.source), time.time())
 
     def decide_packed(self, packed: bytes, /, **signals: Any) -> Decision:
         """What `decide` says about the address in `packed`: 4 bytes, or 16 in network order (IPv4 mapped or not).

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from gobanfast import __version__
 from gobanfast._errors import GobanError
-from gobanfast.cli import asn, bans, bench, check, cors, doctor, explain, hello, init, rules, scan, serve
+from gobanfast.cli import asn, bans, bench, check, cors, doctor, explain, feeds, hello, init, rules, scan, serve
 from gobanfast.cli.common import App, PlainHelp
 
 EXIT_CODES = (
@@ -75,3 +75,4 @@ app.command("doctor", epilog=EXIT_CODES)(doctor.doctor)
 app.add_typer(rules.app, name="rules")
 app.add_typer(asn.app, name="asn")
 app.add_typer(bans.app, name="bans")
+app.add_typer(feeds.app, name="feeds")

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 from gobanfast._errors import GobanError, RuleError
@@ -57,6 +57,7 @@ class Watcher:
         self.problems: tuple[str, ...] = ()  # why the newest rules are not in force; empty when they are
         self.stale_since: float | None = None  # unix seconds
         self.report: dict[str, Any] | None = None  # of the last trial
+        self.on_close: list[Callable[[], object]] = []  # what ends with the watch
         self._engine, self._networks, self._last_good, self._budget = engine, AsnSource(asn), last_good, budget
         self._interval = interval
         self._inputs = Inputs()
@@ -81,6 +82,8 @@ class Watcher:
     def close(self) -> None:
         """Ends the thread; rules stay as they are. A trial under way ends without them."""
         self._stop.set()
+        for end in self.on_close:
+            end()
         thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
             thread.join()

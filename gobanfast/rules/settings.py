@@ -129,6 +129,39 @@ class EdgeHeaderSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class FeedSettings:
+    """One entry of section `feeds:`: a list that is fetched and read again as time goes by.
+
+    `kind` says what is in it, `format`, `path`, `column`, `risk_column` and `delimiter` how it is read. `private` lets
+    its address be one that is not global, `insecure` not https. `key` names the environment variable with the key of
+    the source. `special` says what becomes of prefixes in private and reserved space. `any_size` takes a list of
+    whatever size, beside the one before. A list not confirmed for `stale_after` seconds is stale.
+    """
+
+    name: str
+    url: str | None = None
+    file: str | None = None
+    kind: Literal["prefix", "asn", "risk", "name", "table"] = "prefix"
+    format: Literal["auto", "plain", "csv", "json", "jsonl"] = "auto"
+    path: tuple[str, ...] = ()
+    column: int = 1
+    risk_column: int = 2
+    delimiter: str = ","
+    every: float = 3600.0
+    timeout: float = 60.0
+    max_bytes: int = 64 << 20
+    private: bool = False
+    insecure: bool = False
+    key: str | None = None
+    auth: Literal["bearer", "basic"] = "bearer"
+    checksum: str | None = None
+    special: Literal["refuse", "skip", "keep"] = "refuse"
+    any_size: bool = False
+    stale_after: float = 7 * 86400.0
+    on_stale: Literal["keep", "drop"] = "keep"
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All sections; None where the file leaves one out that is off by default."""
 
@@ -138,3 +171,4 @@ class Settings:
     fingerprint: FingerprintSettings = FingerprintSettings()
     trust: TrustSettings = TrustSettings()
     edge_headers: EdgeHeaderSettings | None = None
+    feeds: tuple[FeedSettings, ...] = ()

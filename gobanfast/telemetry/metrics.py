@@ -65,6 +65,10 @@ GAUGES: dict[str, tuple[str, tuple[str, ...], Callable[[float, float], float]]] 
     "gobanfast_tracker_fill": ("Used fraction of the trackers, the maximum over workers.", (), max),
     "gobanfast_store_up": ("Workers connected to the store.", (), float.__add__),
     "gobanfast_store_queue": ("Ban changes queued for the store.", (), float.__add__),
+    "gobanfast_feed_age_seconds": ("Seconds since the source of a feed confirmed it; -1: never.", ("feed",), max),
+    "gobanfast_feed_entries": ("Entries of a feed.", ("feed",), max),
+    "gobanfast_feed_failures": ("Fetches of a feed that failed in a row.", ("feed",), max),
+    "gobanfast_feed_stale": ("Whether a feed is older than its stale_after, or was never fetched.", ("feed",), max),
     "gobanfast_log_queue": ("Decisions queued for the log.", (), float.__add__),
     "gobanfast_log_queue_bytes": ("Bytes of memory held by queued decisions.", (), float.__add__),
 }
@@ -347,6 +351,12 @@ class Metrics:
                 self._count(counts, SEPARATOR.join(("gobanfast_store_changes", change)), health.get(change, 0))
             self._count(counts, "gobanfast_store_outages", health["outages"])
             self._count(counts, "gobanfast_store_dropped", health["dropped"])
+        for feed in status.get("feeds", ()):
+            name = SEPARATOR + feed["name"]
+            gauges["gobanfast_feed_age_seconds" + name] = -1.0 if feed["age"] is None else round(feed["age"], 1)
+            gauges["gobanfast_feed_entries" + name] = float(feed["entries"])
+            gauges["gobanfast_feed_failures" + name] = float(feed["failures"])
+            gauges["gobanfast_feed_stale" + name] = float(feed["stale"])
         if self.log is not None:
             lines = self.log.health()
             gauges["gobanfast_log_queue"] = float(lines["queue"])

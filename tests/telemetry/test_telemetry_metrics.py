@@ -408,6 +408,11 @@ def full_metrics():
             self.health = lambda: values
 
     engine = Counted()
+    status = engine.status
+    engine.status = lambda: {
+        **status(),
+        "feeds": [{"name": "x", "age": 1.0, "entries": 1, "failures": 0, "stale": False}],
+    }
     sync = Health(outage=False, queue=0, written=3, applied=2, refused=0, resyncs=1, outages=1, dropped=0)
     log = Health(queue=0, written=5, dropped=0, failures=0)
     metrics = Metrics(engine, sync=sync, log=log)

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from gobanfast.rules.rule import Conditions, HeaderTest, NameList, NamePattern, PrefixList
+from gobanfast.rules.rule import Conditions, HeaderTest, Mode, NameList, NamePattern, PrefixList
+from gobanfast.rules.text.feeds_schema import is_unfetched
 from gobanfast.rules.text.fields import (
     AsnRanges,
     Echs,
@@ -51,8 +52,13 @@ def condition(value: Any) -> Any:
     return value
 
 
-def packed(prefixes: list[tuple[bytes, int]]) -> PrefixList:
-    """Prefixes that were written one by one."""
+def packed(written: Iterable[tuple[bytes, int] | PrefixList]) -> PrefixList:
+    """Prefixes that were written one by one, and those of feeds."""
+    written = list(written)
+    feeds = [item for item in written if isinstance(item, PrefixList)]
+    prefixes = [item for item in written if not isinstance(item, PrefixList)]
+    if feeds:
+        return joined([packed(prefixes), *feeds])
     return PrefixList(b"".join(address for address, _ in prefixes), bytes(bits for _, bits in prefixes))
 
 
@@ -119,7 +125,7 @@ class Not(Tests):
             names = ", ".join(self.header)
             text = f"not has one condition on {names} together, which has no negation"
             raise model_error(f"{text}; write a rule for each")
-        if not all(map(len, self.prefix_file)):
+        if not all(len(item) or is_unfetched([item]) for item in self.prefix_file):
             raise model_error(
                 "a file under not: prefix_file has no prefixes, so it leaves nothing out; fill or remove it"
             )
@@ -140,11 +146,18 @@ class When(SetModel, Tests):
 
     @model_validator(mode="after")
     def outside_has_prefixes(self) -> When:
-        if not all(map(len, self.outside_file)):
+        if not all(len(item) or is_unfetched([item]) for item in self.outside_file):
             raise model_error(
                 "a file under outside_file has no prefixes, so all addresses are outside; fill or remove it"
             )
         return self
+
+    def mode(self, written: Mode) -> Mode:
+        """That of the rule: off while it asks what is not in a feed that was not fetched yet, which nobody knows."""
+        values: list[Any] = [*self.outside, *self.outside_file]
+        if self.negated is not None:
+            values += [*self.negated.prefix, *self.negated.prefix_file, *self.negated.asn]
+        return "off" if is_unfetched(values) else written
 
     def conditions(self, names: tuple[str, ...]) -> Conditions:
         return replace(

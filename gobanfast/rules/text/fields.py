@@ -25,7 +25,9 @@ from gobanfast._values import parse_asn, parse_duration
 from gobanfast.names import parse_pattern
 from gobanfast.rules.regex import compile_regex
 from gobanfast.rules.rule import NameList, PrefixList
+from gobanfast.rules.settings import FeedSettings
 from gobanfast.rules.sources import Inputs
+from gobanfast.rules.text.feeds_schema import MARK, feed_values
 from gobanfast.rules.text.name_lists import read_names
 from gobanfast.rules.text.prefix_lists import ListError, read_list
 
@@ -50,6 +52,10 @@ class ValidationContext:
     inputs: Inputs = field(default_factory=Inputs)
     sets: Mapping[str, Mapping[str, Any] | None] | None = None  # by name: values by key; None: the set has problems
     used: set[tuple[str, str]] = field(default_factory=set)  # (set, key) pairs that conditions name
+    feeds: Mapping[str, FeedSettings | None] = field(default_factory=dict)  # by name; None: the feed has problems
+    feeds_folder: Path = Path()
+    fetched: dict[tuple[str, str], list[Any]] = field(default_factory=dict)  # entries of feeds by kind and name
+    unfetched: set[str] = field(default_factory=set)  # feeds that conditions name, and that have none
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,8 @@ def set_values(name: str, info: ValidationInfo) -> SetValues:
     key = _SET_KEYS.get(key, key)
     if not isinstance(context, ValidationContext):
         raise TypeError("rules are validated with a ValidationContext as context")
+    if name.startswith(MARK):
+        return SetValues(feed_values(name.removeprefix(MARK), key, context))
     if context.sets is None:
         raise ValueError(f"'@{name}' inside a set; a set lists values, not other sets")
     if name not in context.sets:

@@ -5,7 +5,9 @@ The format is detected for each line, so formats may be mixed; gzip is recognise
 - plain, a pattern as `sni` takes it: what the pattern covers ("example.com" covers that name only);
 - hosts file, `0.0.0.0 example.com www.example.com`: these names and nothing below them, as in /etc/hosts;
 - AdBlock domain rule, `||example.com^`: the name and everything below it;
-- dnsmasq, `address=/example.com/example.net/0.0.0.0`, `server=/example.com/`, `local=/example.com/`: the same.
+- dnsmasq, `address=/example.com/example.net/0.0.0.0`, `server=/example.com/`, `local=/example.com/`: the same;
+- unbound, `local-zone: "example.com" always_nxdomain`: the same; `local-data: "example.com A 0.0.0.0"`: this name;
+- response policy zone, `example.com CNAME .`: this name; `*.example.com CNAME .`: those below it.
 
 Comments start with `#` at the start of a line or after a blank, or are lines that start with `!` or `;`, or headers
 like `[Adblock Plus 2.0]`.
@@ -31,8 +33,13 @@ _MACHINE = (
     "localhost", "localhost.localdomain", "local", "broadcasthost", "ip6-localhost", "ip6-loopback", "ip6-localnet",
     "ip6-mcastprefix", "ip6-allnodes", "ip6-allrouters", "ip6-allhosts", "0.0.0.0",  # noqa: S104 (no socket is bound)
 )  # fmt: skip
+_FEED = "a feed of kind: name passes over the rest"
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 _HEADER = re.compile(r"\[(?:adblock|adguard|ublock)[^\]]*\]", re.IGNORECASE)  # "[ab]*" is a pattern
+_PASSED_OVER = re.compile(r"@@|\|\|[^^]*\^(?!\$(?:important|all|doc|document)$).|\S*#[@?$%]?#|/|\|?https?:")
+_UNBOUND = re.compile(r'(local-zone|local-data):\s*"([^"\s]+)(?:\s+(?:IN\s+)?(?:A|AAAA)\s+\S+)?"(?:\s+[a-z_]+)?')
+_POLICY = re.compile(r"(\S+)(?:\s+[0-9]+)?(?:\s+IN)?\s+(?:CNAME\s+(?:\.|\*\.|rpz-drop\.|rpz-\S+)|A\s+[0-9.]+)")
+_ZONE = re.compile(r"\$(?:TTL|ORIGIN)\s.*|(?:server|local-zone-end):|(?:\S+\s+)?(?:[0-9]+\s+)?(?:IN\s+)?(?:SOA|NS)\s.*")
 _DNSMASQ = re.compile(r"(?:address|server|local)=(.*)")
 
 
@@ -43,16 +50,29 @@ def read_names(path: Path) -> tuple[NameList, list[Problem]]:
         ListError: the file is missing, unreadable, damaged, or larger than MAX_LIST_BYTES.
     Cost: O(bytes); about a microsecond a line.
     """
-    text = read_bytes(path).decode("utf-8-sig", "replace")
+    names, problems, _ = parse_names(read_bytes(path), str(path), strict=True)
+    return names, problems
+
+
+def parse_names(data: bytes, source: str, *, strict: bool = False) -> tuple[NameList, list[Problem], int]:
+    """The patterns in a list, every entry that is none, and how many were passed over because they block no domain.
+
+    Those are AdBlock exceptions and rules for parts of pages; with `strict` they are problems.
+    """
+    text = data.decode("utf-8-sig", "replace")
     found: list[str] = []
     problems: list[Problem] = []
+    skipped = 0
     for number, line in enumerate(text.split("\n"), 1):
         literal = literal_pattern(line)  # most lines of most lists, and what no other format looks like
         if literal is not None:
             found.append(literal[1])
             continue
-        entry = (_COMMENT.sub("", line) if "#" in line else line).strip()
-        if not entry or entry[0] in "!;" or _HEADER.fullmatch(entry):
+        entry = (_COMMENT.sub("", line) if "#" in line and "##" not in line else line).strip()
+        if not entry or entry[0] in "!;" or _HEADER.fullmatch(entry) or _ZONE.fullmatch(entry):
+            continue
+        if not strict and _PASSED_OVER.match(entry):
+            skipped += 1
             continue
         try:
             found += _patterns(entry)
@@ -60,24 +80,31 @@ def read_names(path: Path) -> tuple[NameList, list[Problem]]:
             message, _, hint = str(error).partition("; ")
             if len(entry) > MAX_ENTRY:
                 message, hint = f"entry '{entry[:60]}...' is {len(entry)} characters long", "one name a line"
-            problems.append(Problem(str(path), number, line.index(entry) + 1, message, hint))
-    return NameList("\n".join(found)), problems
+            problems.append(Problem(source, number, line.index(entry) + 1, message, hint))
+    return NameList("\n".join(found)), problems, skipped
 
 
 def _patterns(entry: str) -> Iterable[str]:
     """Canonical patterns of one entry. Raises ValueError, "what; hint"."""
     words = entry.split()
+    if unbound := _UNBOUND.fullmatch(entry):
+        return (_below(unbound[2].rstrip(".")) if unbound[1] == "local-zone" else _exact(unbound[2].rstrip(".")),)
+    if policy := _POLICY.fullmatch(entry):
+        name = policy[1].rstrip(".")
+        return (parse_pattern("*" + name).text if name.startswith("*.") else _exact(name),)
     if len(words) > 1:
         if parse_address(words[0].partition("%")[0]) is None:
             raise ValueError(f"entry '{entry}' has no known format; write one pattern a line, or address and names")
         return [_exact(name) for name in words[1:] if name.lower() not in _MACHINE]
     if entry.startswith("||"):
         name, end, rest = entry[2:].partition("^")
-        if not end or rest:
-            raise ValueError(f"AdBlock rule '{entry}' does not block whole domains; only ||name^ is read")
+        if not end or rest not in {"", "$important", "$all", "$doc", "$document"}:
+            raise ValueError(f"AdBlock rule '{entry}' does not block whole domains; only ||name^ is read, {_FEED}")
         return (_below(name),)
     if entry.startswith("@@"):
-        raise ValueError(f"AdBlock exception '{entry}' cannot be part of a list; write an allow rule for the name")
+        raise ValueError(
+            f"AdBlock exception '{entry}' cannot be part of a list; write an allow rule for the name; {_FEED}"
+        )
     dnsmasq = _DNSMASQ.fullmatch(entry)
     if dnsmasq is not None:
         steps = dnsmasq[1].split("/")

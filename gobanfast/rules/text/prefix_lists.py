@@ -1,8 +1,8 @@
 """Prefix lists for `prefix_file` and `outside_file`: a million entries as one condition.
 
-One prefix or bare address per line; `#` and `;` start a comment. Or JSON, detected by its first brace, in which
-search engines publish where their crawlers are: {"prefixes": [{"ipv4Prefix": "192.0.2.0/24"}, {"ipv6Prefix": "::/0"}]}.
-gzip is recognised by its first bytes.
+One prefix, bare address or range `first-last` per line; `#` and `;` start a comment. Or JSON, detected by its first
+character, in which search engines publish where their crawlers are: {"prefixes": [{"ipv4Prefix": "192.0.2.0/24"}]}, and
+the shapes of `published_lists`. gzip is recognised by its first bytes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from gobanfast._core.address import parse_prefixes
 from gobanfast._errors import Problem
 from gobanfast.rules.rule import PrefixList
+from gobanfast.rules.text import published_lists
 
 MAX_LIST_BYTES = 256 << 20  # after decompression; about 17 million IPv4 prefixes
 MAX_ENTRY = 64  # characters; the longest prefix text is 49
@@ -37,9 +38,14 @@ def read_list(path: Path) -> tuple[PrefixList, list[Problem]]:
         ListError: the file is missing, unreadable, damaged, or larger than `MAX_LIST_BYTES`.
     Cost: O(bytes).
     """
-    text = read_bytes(path).decode("utf-8-sig", "replace")
-    if text.lstrip().startswith("{"):
-        return _read_published(text, str(path))
+    return parse_list(read_bytes(path), str(path))
+
+
+def parse_list(data: bytes, source: str) -> tuple[PrefixList, list[Problem]]:
+    """`read_list` of bytes that are unpacked; `source` is the name in messages. Raises ListError."""
+    text = data.decode("utf-8-sig", "replace")
+    if text.lstrip().startswith(("{", "[")):
+        return _read_published(text, source)
     lines = text.replace(";", "#").split("\n") if ";" in text else text.split("\n")
     if "#" in text or ";" in text:
         lines = [line.partition("#")[0] for line in lines]
@@ -52,15 +58,25 @@ def read_list(path: Path) -> tuple[PrefixList, list[Problem]]:
 
     addresses, lengths, bad = parse_prefixes(kept)
     problems = []
+    more: list[str] = []
+    places: list[int] = []
     for index, message in bad:
         number = numbers[index]
+        other = published_lists.other_forms(kept[index][:256])
+        if other is not None:
+            more += other
+            places += [number] * len(other)
+            continue
         line = lines[number - 1]
         column = len(line) - len(line.lstrip()) + 1
         what, _, hint = message.partition("; ")
         if len(kept[index]) > MAX_ENTRY:
             what = f"prefix '{kept[index][:MAX_ENTRY]}...' is {len(kept[index])} characters long"
             hint = "one prefix per line"
-        problems.append(Problem(str(path), number, column, what, hint))
+        problems.append(Problem(source, number, column, what, hint))
+    if more:
+        addresses2, lengths2, wrong = published_lists.checked(more, places, source)
+        addresses, lengths, problems = addresses + addresses2, lengths + lengths2, problems + wrong
     return PrefixList(addresses, lengths), problems
 
 
@@ -71,11 +87,18 @@ def _read_published(text: str, source: str) -> tuple[PrefixList, list[Problem]]:
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
+        if error.msg == "Extra data" and text[: error.pos].count("\n") <= 1:  # an object a line
+            return _listed(*published_lists.json_lines(text), source)
         return nothing, [Problem(source, error.lineno, error.colno, f"list is not JSON: {error.msg.lower()}", hint)]
     except (ValueError, RecursionError) as error:  # a number of a million digits, brackets without end
         raise ListError(f"JSON that cannot be read ({error})") from None
+    if (paths := published_lists.shape_of(data)) is not None:
+        values = [value for path in paths for value in published_lists.steps(data, path) if isinstance(value, str)]
+        return _listed(values, [1] * len(values), [], source)
+    if isinstance(data, dict) and isinstance(data.get("cidr"), str):  # JSON lines, of one
+        return _listed(*published_lists.json_lines(text), source)
     if not isinstance(data.get("prefixes"), list):
-        return nothing, [Problem(source, 1, 1, "JSON has no list 'prefixes'", hint)]
+        return nothing, [Problem(source, 1, 1, "JSON has no list 'prefixes'", published_lists.json_hint(data))]
     entries, places, problems = [], [], []
     for at, entry in _elements(text):
         keys = [key for key in _PUBLISHED if key in entry] if isinstance(entry, dict) else []
@@ -89,6 +112,15 @@ def _read_published(text: str, source: str) -> tuple[PrefixList, list[Problem]]:
         what, _, fix = message[: 4 * MAX_ENTRY].partition("; ")
         problems.append(Problem(source, *_place(text, places[index]), what, fix))
     return PrefixList(addresses, lengths), sorted(problems, key=lambda problem: (problem.line, problem.column))
+
+
+def _listed(
+    entries: list[str], numbers: list[int], bad: list[tuple[int, str]], source: str
+) -> tuple[PrefixList, list[Problem]]:
+    """The prefixes that entries of these lines are, and all problems by line."""
+    addresses, lengths, problems = published_lists.checked(entries, numbers, source)
+    problems += [Problem(source, number, 1, message) for number, message in bad]
+    return PrefixList(addresses, lengths), sorted(problems, key=lambda problem: problem.line)
 
 
 def _elements(text: str) -> Iterator[tuple[int, Any]]:

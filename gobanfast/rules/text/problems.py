@@ -102,7 +102,9 @@ def problem(root: Node, source: str, error: ErrorDetails, models: Models, above:
 def _hint_for_key(path: tuple[int | str, ...], models: Models) -> str:
     where = tuple(step for step in path[:-1] if isinstance(step, str))
     key = str(path[-1])
-    model = models.get(where) or models.get(where[:3]) or models[()]  # a header's name is the fourth step
+    model = (
+        models.get(where) or models.get(where[:3]) or models.get((*where[:1], "*")) or models[()]
+    )  # a header's name is the fourth step
     known = [info.alias or name for name, info in model.model_fields.items()]
     if where[-1:] == ("not",) and key in models["rules", "when"].model_fields:
         return (

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainValidator, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, ValidationError, model_validator
 
 from gobanfast._core.address import parse_prefix
 from gobanfast._errors import Problem
+from gobanfast.rules.feed_cache import folder_of
 from gobanfast.rules.inline_test import Case, Expected
 from gobanfast.rules.rule import (
     Action,
@@ -23,9 +24,10 @@ from gobanfast.rules.rule import (
     ShareAction,
     Unparsable,
 )
-from gobanfast.rules.settings import Settings, TrustSettings
+from gobanfast.rules.settings import FeedSettings, Settings, TrustSettings
 from gobanfast.rules.sources import Inputs
 from gobanfast.rules.text.conditions import Not, SetModel, When, condition, joined, packed
+from gobanfast.rules.text.feeds_schema import FeedPrefixes, name_problem, read_feeds
 from gobanfast.rules.text.fields import (
     Duration,
     Identifier,
@@ -68,8 +70,8 @@ class RuleModel(Model):
 
     def rule(self, source: str, line: int, column: int, names: tuple[str, ...]) -> Rule:
         return Rule(
-            self.id, self.action, self.mode, self.lasts, self.priority, self.reason, source, line, column,
-            self.when.conditions(names), self.key, self.weigh,
+            self.id, self.action, self.when.mode(self.mode), self.lasts, self.priority, self.reason, source, line,
+            column, self.when.conditions(names), self.key, self.weigh,
         )  # fmt: skip
 
 
@@ -113,7 +115,7 @@ class ShareRuleModel(Model):
                 self.trace_headers,
             )  # fmt: skip
         return Rule(
-            self.id, self.action, self.mode, None, self.priority, self.reason, source, line, column,
+            self.id, self.action, self.when.mode(self.mode), None, self.priority, self.reason, source, line, column,
             self.when.conditions(names), effect="share", grant=grant,
         )  # fmt: skip
 
@@ -213,6 +215,8 @@ class TrustModel(Model):
 
     @model_validator(mode="after")
     def not_everyone(self) -> TrustModel:
+        if any(isinstance(item, FeedPrefixes) for item in (*self.prefix, *self.prefix_file)):
+            raise model_error("trust takes no feed, or whoever writes it says whom to believe; write the prefixes")
         named = self.prefixes()
         of_no_bits = parse_prefix("0.0.0.0/0")[0]
         for index, bits in enumerate(named.lengths):
@@ -250,11 +254,11 @@ class RulesFile(RulesPart, SettingsModel):
         sections = super().settings()
         return Settings(
             sections.bans, sections.trackers, sections.score, sections.fingerprint,
-            TrustSettings(self.trust.chain, self.trust.host), sections.edge_headers,
+            TrustSettings(self.trust.chain, self.trust.host), sections.edge_headers, sections.feeds,
         )  # fmt: skip
 
 
-_MODELS: dict[tuple[str, ...], type[Model]] = {
+_MODELS: dict[tuple[str, ...], type[BaseModel]] = {
     (): RulesPart, ("rules",): RuleModel, ("rules", "when"): When, ("ban_rules",): LegacyRuleModel,
     ("rules", "when", "not"): Not, ("share",): ShareRuleModel, ("share", "when"): When, ("share", "when", "not"): Not,
     ("share", "when", "header"): HeaderModel, ("share", "when", "path"): PathModel,
@@ -283,7 +287,10 @@ class Checked:
 def check(documents: list[Document], inputs: Inputs) -> Checked:
     """What `documents` say, the first being the rules file, and every problem of theirs."""
     found = Checked()
-    first = ValidationContext(FilePath(documents[0].source).parent, found.problems, inputs=inputs)
+    first = ValidationContext(
+        FilePath(documents[0].source).parent, found.problems, inputs=inputs,
+        feeds_folder=folder_of(documents[0].source), feeds=written_feeds(documents[0], found.problems),
+    )  # fmt: skip
     sets: dict[str, dict[str, Any] | None] = {}
     places: dict[str, Problem] = {}
     for document in documents:
@@ -293,8 +300,29 @@ def check(documents: list[Document], inputs: Inputs) -> Checked:
         _read(document, replace(shared, directory=FilePath(document.source).parent), found, document is documents[0])
     used = {name for name, _ in shared.used}
     found.unused = [place for name, place in places.items() if name not in used]
+    found.unused += unfetched_feeds(documents[0], shared.unfetched)
     found.problems += _across(documents)
     return found
+
+
+def written_feeds(document: Document, problems: list[Problem]) -> dict[str, FeedSettings | None]:
+    """The section `feeds:` of the rules file; what is wrong with its names is added to `problems`."""
+    root = document.root
+    written = root.value.get("feeds") if isinstance(root.value, dict) else None
+    for name in written if isinstance(written, dict) else ():
+        if (wrong := name_problem(name)) is not None:
+            message, _, hint = wrong.partition("; ")
+            problems.append(Problem(document.source, *root.key_place(("feeds", name)), message, hint))
+    return read_feeds(written)
+
+
+def unfetched_feeds(document: Document, names: set[str]) -> Iterator[Problem]:
+    """A warning for each feed that a condition names and that has nothing yet."""
+    for name in sorted(names):
+        place = document.root.key_place(("feeds", name))
+        hint = f"gobanfast feeds update {document.source}"
+        message = f"feed '{name}' was not fetched yet, so no condition on it holds"
+        yield Problem(document.source, *place, message, hint, "warning", "unfetched-feed")
 
 
 def _read_sets(
@@ -316,7 +344,7 @@ def _read_sets(
             checked_name = set_name(name)
             text = SetModel.model_validate(value, context=context)
         except ValidationError as error:
-            models: dict[tuple[str, ...], type[Model]] = {**_MODELS, ("sets", name): SetModel}
+            models: dict[tuple[str, ...], type[BaseModel]] = {**_MODELS, ("sets", name): SetModel}
             context.problems += [
                 problem(root, source, details, models, ("sets", name)) for details in error.errors(include_url=False)
             ]
@@ -333,7 +361,7 @@ def _read(document: Document, context: ValidationContext, found: Checked, is_roo
     try:
         part = (RulesFile if is_root else RulesPart).model_validate(root.value, context=context)
     except ValidationError as error:
-        models: dict[tuple[str, ...], type[Model]] = {**_MODELS, (): RulesFile if is_root else RulesPart}
+        models: dict[tuple[str, ...], type[BaseModel]] = {**_MODELS, (): RulesFile if is_root else RulesPart}
         found.problems += [problem(root, source, details, models) for details in error.errors(include_url=False)]
         return
     if isinstance(part, RulesFile):

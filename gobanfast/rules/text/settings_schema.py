@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainValidator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from gobanfast._core.enums import FIELDS
 from gobanfast._core.headers import HeaderPlan
-from gobanfast._values import parse_asn, parse_duration
+from gobanfast._values import parse_duration
 from gobanfast.rules.rule import PrefixList
 from gobanfast.rules.settings import (
     BanSettings,
@@ -25,6 +24,7 @@ from gobanfast.rules.settings import (
     Surge,
     TrackerSettings,
 )
+from gobanfast.rules.text.feeds_schema import FeedModel, Feeds, risks
 from gobanfast.rules.text.fields import AsnRanges, Model, Prefixes, validator
 
 MAX_CLIENTS = 10_000_000
@@ -139,22 +139,6 @@ def secret(value: Any) -> str:
     if not isinstance(value, str) or not 16 <= len(value.encode("utf-8", "replace")) <= 1024:
         raise ValueError("key is not text of 16 to 1024 bytes; write a random one, quoted")
     return value
-
-
-def risks(value: Any) -> tuple[tuple[int, int, float], ...]:
-    if not isinstance(value, dict):
-        raise ValueError("asn_risk is not a mapping; write AS64500: 0.9, one a line")
-    found = []
-    for text, risk in value.items():
-        first, last = parse_asn(text)
-        if not isinstance(risk, (int, float)) or isinstance(risk, bool) or not 0 <= risk <= 1:
-            raise ValueError(f"risk {_quoted(risk)} of '{text}' is out of range; write a number from 0 to 1")
-        found.append((first, last, float(risk)))
-    found.sort()
-    for before, after in pairwise(found):
-        if after[0] <= before[1]:
-            raise ValueError(f"asn_risk has two values for AS{after[0]}; make the ranges disjoint")
-    return tuple(found)
 
 
 def model_error(text: str) -> PydanticCustomError:
@@ -294,7 +278,7 @@ class ScoreModel(Model):
     learn: Literal["unflagged", "all"] = "unflagged"
     naive: bool = False
     scope: Literal["global", "host"] = "global"
-    asn_risk: Annotated[tuple[tuple[int, int, float], ...], PlainValidator(validator(risks))] = ()
+    asn_risk: Annotated[tuple[tuple[int, int, float], ...], PlainValidator(risks)] = ()
     unknown_asn: Annotated[float, PlainValidator(number("unknown_asn", 0, 1))] = 0.25
     mode: Literal["enforce", "shadow"] = "enforce"
 
@@ -352,6 +336,7 @@ class SettingsModel(Model):
     score: Annotated[ScoreModel | None, BeforeValidator(empty_as_defaults)] = None
     fingerprint: Annotated[FingerprintModel, BeforeValidator(empty_as_defaults)] = FingerprintModel()
     edge_headers: Annotated[EdgeHeadersModel | None, BeforeValidator(empty_as_defaults)] = None
+    feeds: Feeds = Field(default_factory=dict)
 
     def settings(self) -> Settings:
         return Settings(
@@ -360,14 +345,15 @@ class SettingsModel(Model):
             None if self.score is None else self.score.settings(),
             self.fingerprint.settings(),
             edge_headers=None if self.edge_headers is None else self.edge_headers.settings(),
+            feeds=tuple(feed.settings(name) for name, feed in self.feeds.items()),
         )
 
 
-SECTIONS: dict[tuple[str, ...], type[Model]] = {
+SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("bans",): BansModel, ("bans", "escalate"): EscalateModel, ("trackers",): TrackersModel,
     ("trackers", "distinct_fingerprints"): DistinctModel, ("trackers", "request_rate"): RateModel,
     ("trackers", "surge"): SurgeModel, ("trackers", "exempt"): ExemptModel, ("score",): ScoreModel,
     ("score", "weights"): WeightsModel, ("fingerprint",): FingerprintModel,
-    ("edge_headers",): EdgeHeadersModel,
+    ("edge_headers",): EdgeHeadersModel, ("feeds", "*"): FeedModel,
 }  # fmt: skip
 """Where a model is in the file, for hints about unknown keys."""
