@@ -15,6 +15,7 @@ import hmac
 import json
 import os
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gobanfast.frontends.authz import TOKEN_BYTES, answer_json, plain
 from gobanfast.frontends.http.guard import ADDRESS_START, challengers
+from gobanfast.frontends.http.layers import CORS, middleware, traced_around, tracers
 from gobanfast.frontends.tls import CURRENT, handshake_of
 from gobanfast.frontends.trust import Trust, as_trust, trust_from_rules
 from gobanfast.frontends.wsgi import native, socket_of, status_line
@@ -44,8 +46,7 @@ FEW, MANY = 20, 100  # requests before a fraction of them, and before their spre
 PEERS_LIMIT = 256
 CHAIN_FIELDS = (b"x-forwarded-for", b"forwarded")
 OTHER_FIELDS = (b"x-real-ip", b"cf-connecting-ip", b"true-client-ip", b"fastly-client-ip", b"x-client-ip")
-CORS = ("starlette.middleware.cors.", "corsheaders.middleware.", "flask_cors.")  # modules that write CORS headers
-LAYERS = 64  # of middleware, looked at
+OTEL = "gobanfast.telemetry.otel"  # where our plug-ins are
 WORKERS = re.compile(r"(?:--workers|-w)[ =]?(\d+)")
 
 
@@ -178,7 +179,7 @@ def examine_cors(app: Any, engine: Engine) -> list[Finding]:
     owning = [
         rule.id for rule in engine.ruleset.rules if rule.action in ("grant", "withhold") and rule.mode == "enforce"
     ]
-    names = cors_middleware(app) if owning else []
+    names = middleware(app, CORS) if owning else []
     if not names:
         return []
     return [
@@ -193,28 +194,44 @@ def examine_cors(app: Any, engine: Engine) -> list[Finding]:
     ]
 
 
-def cors_middleware(app: Any) -> list[str]:
-    """Dotted names of what is known to write CORS headers in an application: each layer by its `app`, what Starlette
-    and Flask are to call, and Django's setting."""
-    found: dict[str, None] = {}
-    seen: set[int] = set()
-    pending = [app]
-    while pending and len(seen) < LAYERS:
-        layer = pending.pop()
-        if layer is None or id(layer) in seen:
-            continue
-        seen.add(id(layer))
-        called = [type(layer), *(getattr(each, "cls", None) for each in getattr(layer, "user_middleware", None) or ())]
-        for functions in (getattr(layer, "after_request_funcs", None) or {}).values():
-            called += functions
-        names = [f"{getattr(each, '__module__', '')}.{getattr(each, '__name__', '')}" for each in called]
-        if names[0].startswith("django.core.handlers."):
-            from django.conf import settings
+def examine_tracers(app: Any, *, around: bool = False) -> list[Finding]:
+    """A middleware that makes OpenTelemetry's spans: the trace is its own, and ours to sample and to pass on.
 
-            names += settings.MIDDLEWARE
-        found |= dict.fromkeys(name for name in names if name.startswith(CORS))
-        pending += [getattr(layer, name, None) for name in ("app", "wsgi_app", "__self__")]
-    return list(found)
+    Args:
+        around: whether a span was current when requests arrived, so that it is outside.
+    """
+    names = tracers(app) + (["a tracer around the application"] if around else [])
+    if not names:
+        return []
+    propagates, samples = plugged()
+    missing = [
+        f"{variable}=gobanfast"
+        for variable, there in (("OTEL_PROPAGATORS", propagates), ("OTEL_TRACES_SAMPLER", samples))
+        if not there
+    ]
+    return [
+        Finding(
+            "tracer-inside",
+            "warning" if missing else "note",
+            f"{', '.join(names)} makes the spans, so gobanfast opens no trace of its own; its propagator is "
+            f"{'' if propagates else 'not '}in use, its sampler is {'' if samples else 'not '}in use",
+            f"set {' and '.join(missing)}, or give set_global_textmap and TracerProvider those of "
+            "gobanfast.telemetry.otel"
+            if missing
+            else "right as it is; take the other out to have traces without spans",
+        )
+    ]
+
+
+def plugged() -> tuple[bool, bool]:
+    """Whether OpenTelemetry's propagators, and the sampler of its provider, have ours among them."""
+    propagate, trace = sys.modules.get("opentelemetry.propagate"), sys.modules.get("opentelemetry.trace")
+    if propagate is None or trace is None:
+        return False, False
+    textmap = propagate.get_global_textmap()
+    spoken = [type(each).__module__ for each in getattr(textmap, "_propagators", (textmap,))]
+    sampler = getattr(trace.get_tracer_provider(), "sampler", None)
+    return OTEL in spoken, sampler is not None and "Gobanfast" in sampler.get_description()
 
 
 def ranked(found: list[Finding]) -> list[Finding]:
@@ -240,12 +257,14 @@ class Watch:
         self._wall, self._steady = wall, steady
         self._offset = wall() - steady()
         self.jumps = 0
+        self.traced_around = False
 
     def see(self, peer: str | None, headers: Any, *, unshaken: bool = False) -> None:
         """Takes one request in: its peer as the server gives it (None: no address), header pairs, and whether it came
         over TLS of which nobody knows the handshake."""
         counts = self.counts
         counts["requests"] += 1
+        self.traced_around = self.traced_around or traced_around()
         if unshaken and not self.trust.believes(peer):
             counts["handshakes unknown"] += 1
         offset = self._wall() - self._steady()
@@ -419,7 +438,10 @@ class Report:
     def report(self, peer: str | None) -> dict[str, Any]:
         """Findings and counts, and the peer that asks, as the server gives it."""
         found = ranked(
-            self._examine(trust=self.watch.trust) + examine_cors(self.app, self._engine) + self.watch.findings()
+            self._examine(trust=self.watch.trust)
+            + examine_cors(self.app, self._engine)
+            + examine_tracers(self.app, around=self.watch.traced_around)
+            + self.watch.findings()
         )
         return {
             "peer": peer,

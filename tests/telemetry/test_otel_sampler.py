@@ -260,7 +260,7 @@ async def fetched(app: Any, headers: dict[str, str]) -> str:
 
 @pytest.mark.parametrize("of", ["contrib", "starlette"])
 def test_middleware_of_others(of: str) -> None:
-    """A server's span under the caller's, by contrib's middleware and Starlette's, with our propagator, ids and sampler."""
+    """A server's span under the caller's, by contrib's middleware and Starlette's, with our plug-ins."""
     from opentelemetry import propagate
     from starlette.applications import Starlette
     from starlette.responses import PlainTextResponse

@@ -1,0 +1,67 @@
+"""Middleware inside an application, by the module that it is from: what writes CORS headers, what makes spans."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+CORS = ("starlette.middleware.cors.", "corsheaders.middleware.", "flask_cors.")
+TRACERS = ("starlette.middleware.opentelemetry.", "opentelemetry.instrumentation.")
+INSTRUMENTED = "_is_instrumented_by_opentelemetry"
+"""What contrib writes on an application whose middleware it puts together itself (FastAPI, Flask)."""
+
+FRAMEWORKS = ("fastapi", "flask", "starlette")
+LAYERS = 64  # that are looked at
+INNER = ("app", "wsgi_app", "wsgi", "__self__")  # attributes under which a layer has what it is around
+
+
+def layers(app: Any) -> Iterator[Any]:
+    """An application and what is inside it, outermost first: each layer by its `app`, once."""
+    seen: set[int] = set()
+    pending = [app]
+    while pending and len(seen) < LAYERS:
+        layer = pending.pop(0)
+        if layer is None or id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        yield layer
+        pending += [getattr(layer, name, None) for name in INNER]
+
+
+def middleware(app: Any, modules: tuple[str, ...]) -> list[str]:
+    """Dotted names of middleware inside `app` whose modules begin so: its layers, what Starlette, Flask and aiohttp are
+    to call, and Django's setting."""
+    found: dict[str, None] = {}
+    for layer in layers(app):
+        called: list[Any] = [type(layer)]
+        called += [getattr(each, "cls", None) for each in getattr(layer, "user_middleware", None) or ()]
+        for functions in (getattr(layer, "after_request_funcs", None) or {}).values():
+            called += functions
+        listed = getattr(layer, "middlewares", None)
+        called += listed if isinstance(listed, Sequence) else ()
+        names = [f"{getattr(each, '__module__', '')}.{getattr(each, '__name__', '')}" for each in called]
+        if names[0].startswith("django.core.handlers."):
+            from django.conf import settings
+
+            names += settings.MIDDLEWARE
+        found |= dict.fromkeys(name for name in names if name.startswith(modules))
+    return list(found)
+
+
+def tracers(app: Any) -> list[str]:
+    """Dotted names of what makes OpenTelemetry's spans of requests in `app`: Starlette's own middleware, contrib's."""
+    found = middleware(app, TRACERS)
+    for layer in layers(app):
+        if getattr(layer, INSTRUMENTED, False) is True:
+            modules = [base.__module__.partition(".")[0] for base in type(layer).__mro__]
+            library = next((name for name in modules if name in FRAMEWORKS), modules[0])
+            if not any(library in name for name in found):
+                found.append(f"opentelemetry.instrumentation.{library}")
+    return found
+
+
+def traced_around() -> bool:
+    """Whether a span of OpenTelemetry is current: something outside of whoever asks makes them."""
+    trace = sys.modules.get("opentelemetry.trace")
+    return trace is not None and bool(trace.get_current_span().get_span_context().is_valid)
