@@ -21,6 +21,7 @@ __all__ = [
     "ContextExecutor",
     "TraceContext",
     "bind",
+    "continued",
     "current",
     "envelope",
     "extract",
@@ -118,12 +119,25 @@ class ContextExecutor:
         self.shutdown()
 
 
+class continued(use):  # noqa: N801 - read as a verb, too
+    """Context manager for work that is one message's or call's: a span of its own in the trace that the carrier brings.
+
+    A carrier that brings none has none: inside, `current()` is None.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, carrier: Any, propagators: Iterable[str] = EXTRACTED) -> None:
+        received = extract(carrier, propagators)
+        super().__init__(None if received is None else received.child())
+
+
 class linked(use):  # noqa: N801 - read as a verb, too
     """Context manager for a consumer: a trace of its own, and links to the traces of the messages that it processes.
 
     A batch has no one parent, and a message may be processed long after its trace was told, so the spans are linked and
-    not nested (the default of OpenTelemetry's messaging conventions). `links` has those of the carriers, in order;
-    messages without one have no link. Sampled if one of them was.
+    not nested (the default of OpenTelemetry's messaging conventions); `continued` nests that of one message. `links`
+    has those of the carriers, in order; messages without one have no link. Sampled if one of them was.
     """
 
     __slots__ = ("links",)

@@ -131,7 +131,8 @@ def extract(carrier, propagators=EXTRACTED, *, getter=None):
     """The trace context that a carrier brings, or None. traceparent counts before b3, b3 before x-b3-*.
 
     Args:
-        carrier: list or tuple of (name, value), str or bytes; a mapping; a WSGI environ; anything with a getter.
+        carrier: list or tuple of (name, value), str or bytes; a mapping; a WSGI environ; anything with a getter. None,
+            which client libraries have for a message without headers, brings none.
         propagators: what to read, of `PROPAGATORS`.
         getter: `getter(carrier, name)` is an iterable of the values of a header, whose name is in lower case.
     Raises:
@@ -142,6 +143,8 @@ def extract(carrier, propagators=EXTRACTED, *, getter=None):
     cdef uint32_t speaks = spoken(propagators), fields, number
     cdef list held = []
     cdef bint cgi
+    if carrier is None and getter is None:
+        return None
     gbf_trace_start(&headers)
     if getter is not None:
         fields = fields_of(speaks)

@@ -14,7 +14,7 @@ from multiprocessing import get_context
 import pytest
 
 from gobanfast import trace
-from gobanfast.trace import ContextExecutor, TraceContext, bind, current, inject, linked, use
+from gobanfast.trace import ContextExecutor, TraceContext, bind, continued, current, inject, linked, use
 
 ONE = TraceContext("0" * 31 + "1", "0" * 15 + "1", sampled=True)
 TWO = TraceContext("0" * 31 + "2", "0" * 15 + "2")
@@ -163,6 +163,29 @@ def test_linked_has_a_trace_of_its_own() -> None:
         assert () == batch.links
 
 
+def test_continued_is_a_child() -> None:
+    """A message's work has a span of its own in the trace that came; none where none came, whatever was current."""
+    carrier = inject({}, ONE, baggage=True)
+    with use(TWO):
+        with continued(carrier) as context:
+            assert context is not None
+            assert context is current()
+            assert (ONE.trace_id, carrier["traceparent"][36:52], True) == (
+                context.trace_id, context.parent_id, context.sampled,
+            )  # fmt: skip
+        for none in (None, (), {}, [("traceparent", "junk")]):
+            with continued(none) as context:
+                assert context is None is current()
+        assert TWO is current()
+        with continued({"b3": f"{ONE.trace_id}-{ONE.span_id}-0"}, ("tracecontext",)) as context:
+            assert context is None
+    with continued([("b3", "0")]) as context:
+        assert context is not None
+        assert (context.sampled, context.parent_id, context.trace_id is None) == (False, None, False)
+    with pytest.raises(TypeError, match="carrier is str"):
+        continued("traceparent")
+
+
 def test_module_is_light() -> None:
     """Importing it brings in no executor, no JSON, no asyncio, no logging, and nothing from outside."""
     code = "import sys; before = set(sys.modules); import gobanfast.trace; print(*sorted(set(sys.modules) - before))"
@@ -177,7 +200,7 @@ def test_module_is_light() -> None:
 def test_public_names() -> None:
     """The surface of the module, each with a docstring."""
     assert [
-        "EXTRACTED", "INJECTED", "PROPAGATORS", "ContextExecutor", "TraceContext", "bind", "current", "envelope",
-        "extract", "inject", "kafka_setter", "linked", "read_envelope", "use",
+        "EXTRACTED", "INJECTED", "PROPAGATORS", "ContextExecutor", "TraceContext", "bind", "continued", "current",
+        "envelope", "extract", "inject", "kafka_setter", "linked", "read_envelope", "use",
     ] == trace.__all__  # fmt: skip
     assert [] == [name for name in trace.__all__ if name[1].islower() and not getattr(trace, name).__doc__]

@@ -218,11 +218,19 @@ def test_without_a_context_nothing_is_written() -> None:
         assert PARENT != inject(carrier)["traceparent"]
 
 
+def test_no_headers_at_all() -> None:
+    """None, as client libraries say it of a message without headers, brings none; nothing can be put into it."""
+    assert extract(None) is None
+    assert extract(None, ("b3",)) is None
+    assert "b3" == getattr(extract(None, getter=lambda _, name: [B3] if name == "b3" else []), "source", "")
+    with pytest.raises(ValueError, match="propagator 'jaeger'"):
+        extract(None, ("jaeger",))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
         (lambda: extract("traceparent"), TypeError, "carrier is str, not a list or tuple of"),
-        (lambda: extract(None), TypeError, "carrier is NoneType"),
         (lambda: extract(["traceparent"]), TypeError, r"carrier has 'traceparent', not \(name, value\)"),
         (lambda: extract([("traceparent",)]), TypeError, "carrier has"),
         (lambda: extract({}, "b3"), TypeError, r"propagators is one text, 'b3'; write \('b3',\)"),
