@@ -94,6 +94,30 @@ def test_forks_draw_other_ids() -> None:
     assert 9 * 20_000 == len(ids) == len(set(ids))
 
 
+def test_fork_between_the_ids_of_a_span() -> None:
+    """Parent and children go on from the same trace id; the span ids that follow are each one's own."""
+    from gobanfast._core.trace_context import random_span_id, random_trace_id
+
+    trace, readers = random_trace_id(), []
+    for _ in range(4):
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                os.write(writer, f"{random_span_id()} {random_trace_id()}".encode())
+            finally:
+                os._exit(0)
+        os.close(writer)
+        readers.append((reader, child))
+    ids = [f"{random_span_id()}", f"{random_trace_id()}", f"{trace}"]
+    for reader, child in readers:
+        with os.fdopen(reader) as pipe:
+            ids += pipe.read().split()
+        os.waitpid(child, 0)
+
+    assert 11 == len(ids) == len(set(ids))
+
+
 def test_child_of_a_child_draws_other_ids() -> None:
     """A pool that a child filled is thrown away by its own child, too; so is that of a thread which forks."""
     code = (

@@ -247,6 +247,53 @@ def test_errors_of_one_worker_boost_all(tmp_path: Path) -> None:
     assert [0, 0, 0] == thresholds(made, "a")
 
 
+ALL: dict[str, Controller] = {"f": Fixed(0.5), "s": Sla(0.9), "t": Target(5), "b": BoostOnError(0.01, cap=0.5)}
+
+
+def test_a_clock_that_jumps(tmp_path: Path) -> None:
+    """Back by ten minutes, on by a day: nothing fails, nothing moves by it, and the next second counts as before."""
+    (one,) = workers(tmp_path, 1, ALL)
+    now = START
+    for jump in (-600 * SECOND, 86_400 * SECOND, -1, 0):
+        now += jump
+        before = thresholds([one], "s"), thresholds([one], "t")
+        one.step(now)
+        assert before == (thresholds([one], "s"), thresholds([one], "t"))
+        for name in ALL:
+            one.classes.note(name, 700 * MS, error=True)
+        now += SECOND
+        one.step(now)
+
+    assert sla_rate(0.9, 700, 1.0) == pytest.approx(one.probability("s"), rel=0.2)
+    assert 0.01 < one.probability("b") <= 0.5 == one.probability("f")
+
+
+def test_a_class_whose_every_response_fails_and_takes_for_ever(tmp_path: Path) -> None:
+    """p99 is infinite, and the error rate 1: the formula's least load and greatest boost; the cap of the other."""
+    (one,) = workers(tmp_path, 1, ALL)
+    for second in range(1, 12):
+        for name in ALL:
+            for _ in range(10):
+                one.classes.note(name, 2**63, error=True)
+        one.step(START + second * SECOND)
+    counts = one.classes.counts(START + 11 * SECOND)
+
+    assert [(math.inf, 110)] * 4 == [(each.p99_ms, each.errors) for each in counts.values()]
+    assert threshold_of(0.01 * 0.9 * 0.2 * 3) == thresholds([one], "s")[0]
+    assert threshold_of(0.5) == thresholds([one], "b")[0] == thresholds([one], "f")[0]
+    assert 0 < one.probability("t") <= 1
+
+
+def test_a_class_without_a_response_stays(tmp_path: Path) -> None:
+    """Through all the seconds of a minute and more, in all controllers."""
+    (one,) = workers(tmp_path, 1, ALL)
+    before = {name: one.classes.threshold(name) for name in ALL}
+    for second in range(1, 90):
+        one.step(START + second * SECOND)
+
+    assert before == {name: one.classes.threshold(name) for name in ALL}
+
+
 def test_the_lowest_controls_and_the_next_goes_on(tmp_path: Path) -> None:
     """When the first worker is gone, the second controls, from the threshold that was there."""
     made = workers(tmp_path, 2, {"a": BoostOnError(0.01)})
