@@ -80,12 +80,13 @@ class Engine(EngineCore):
         old or new, never a mixture.
     """
 
-    __slots__ = ("_boot_problems", "sync", "watcher")
+    __slots__ = ("_boot_problems", "rate_control", "sync", "watcher")
 
     ruleset = EngineCore.ruleset
 
     watcher: Watcher | None
     sync: Sync | None
+    rate_control: object
     _boot_problems: tuple[str, ...]
 
     def __new__(
@@ -94,7 +95,7 @@ class Engine(EngineCore):
     ) -> Self:  # fmt: skip
         given = _ready(ruleset)
         engine = super().__new__(cls, given.compiled, given.settings, clock, seed, given)
-        engine.watcher = engine.sync = None
+        engine.watcher = engine.sync = engine.rate_control = None
         engine._boot_problems = ()
         return engine
 

@@ -52,6 +52,9 @@ rules:
 - {id: seen, when: {method: PUT}, action: log}
 share:
 - {id: shared, when: {path: /x/**}, action: grant, methods: [PUT]}
+record:
+- {id: kept, when: {outcome: banned}, action: always}
+- {id: rest, when: any, action: rate, class: rest, probability: 10%}
 """
 
 
@@ -123,7 +126,7 @@ def good() -> Iterator[Any]:
     yield EdgeHeaders(("x-a",), True, ("x-*",))
     yield from (parse_client_hello(b""), parse_client_hello(b"\x16\x03\x01\x00\x05\x01\0\0\x01\0"))
     yield from (HeaderPlan(("x",)), PartialHeaders([(b"x", b"y")], ("x",)), RequestIds(bytes(14)), AsnRows())
-    yield from compiled_rules.grants
+    yield from (*compiled_rules.grants, compiled_rules.records)
     yield from (Exemption([(1, 2)]), ScoreWindow(settings.score), Scorer(settings.score))
     yield from (Trackers(settings.trackers), Budget(1000))
     yield from (RateClasses(), SharedSlots(os.path.abspath(f"slots-{os.getpid()}"), content=b"probe", slots=2, room=64))

@@ -26,15 +26,20 @@ cdef class SendWrapper:
         cdef dict dressed
         kind = message["type"]
         if same(kind, "http.response.body"):
+            self._exchange.events += 1
             if self._watched and not message.get("more_body", False):
                 return _finish_after(self._send(message), self._exchange)
         elif same(kind, "http.response.start") or kind == "websocket.accept" or kind == "websocket.http.response.start":
             dressed = PyDict_Copy(message) if type(message) is dict else dict(message)  # it may be sent again
             headers = dict_get(dressed, "headers")
+            if self._exchange._timed:
+                self._exchange.note_start(message["status"], () if headers is None else headers)
             dressed["headers"] = self._exchange.headers_for(() if headers is None else headers)
             if self._watched or self._exchange._owned:
                 self._exchange._sent = 101 if kind == "websocket.accept" else message["status"]
             message = dressed
+        elif same(kind, "websocket.send"):
+            self._exchange.events += 1
         return self._send(message)
 
 
@@ -99,7 +104,7 @@ cdef class AsgiMiddleware:
             scope["gobanfast.client"] = scope["gobanfast.origin"] = exchange.client
         if exchange.decision is not None:
             scope["gobanfast"] = exchange.decision
-        watched = exchange if guard.finishers or exchange._owned else None
+        watched = exchange if guard.finishers or exchange._owned or exchange._state is not None else None
         if response is not None:
             return watched, self._send_response(scope, receive, send, response)
         if exchange._edge is not None:
@@ -107,6 +112,8 @@ cdef class AsgiMiddleware:
             if headers is not None:  # others have the scope that came
                 scope = dict(scope)
                 scope["headers"] = headers
+        if exchange._state is not None:
+            exchange.enter_trace()
         return watched, (self._head_app if same(method, "HEAD") else self._app)(
             scope, receive, wrap_send(send, exchange)
         )

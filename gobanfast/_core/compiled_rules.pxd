@@ -2,6 +2,7 @@ from libc.stdint cimport uint8_t
 
 from gobanfast._core.block cimport Block
 from gobanfast._core.headers cimport HeaderPlan
+from gobanfast._core.record_table cimport RecordTable
 from gobanfast._core.request_table cimport RequestTable
 from gobanfast._core.connection_table cimport ConnectionTable
 from gobanfast._core.native.rules cimport gbf_rules
@@ -18,6 +19,7 @@ cdef class CompiledRules:
     cdef const uint8_t *_share_actions   # gbf_shared of each share rule, and ANYBODY; in _effects
     cdef const uint8_t *_resource_flags  # OWNED and what varies, of each bit of a resource; in _effects
     cdef bytes _effects
+    cdef readonly RecordTable records    # None when no rule says which traces are kept, and nothing passes them on
     cdef readonly tuple grants           # CompiledGrant of each share rule; None: it grants nothing
     cdef readonly int unparsable         # gbf_action, never GBF_LIMIT
     cdef readonly ConnectionTable signals    # None when no rule requires a server name or ClientHello

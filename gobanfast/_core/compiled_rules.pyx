@@ -8,11 +8,13 @@ from gobanfast._core.address cimport pick_kernel
 from gobanfast._core.block cimport Block, raise_for, tagged
 from gobanfast._core.headers cimport HeaderPlan
 from gobanfast._core.made cimport only_whole
+from gobanfast._core.record_table cimport RecordTable
 from gobanfast._core.request_table cimport RequestTable
 from gobanfast._core.connection_table cimport ConnectionTable
 from gobanfast._core.native.address cimport gbf_addr, gbf_addr_load, gbf_lpm_kernel, gbf_range
 from gobanfast._core.native.base cimport (
-    GBF_EFFECTS, GBF_RESOURCE, GBF_SHARED_GRANTED, GBF_SHARED_REFUSED, GBF_SHARED_WITHHELD, gbf_fault, gbf_status,
+    GBF_EFFECTS, GBF_RECORD, GBF_RESOURCE, GBF_SHARE, GBF_SHARED_GRANTED, GBF_SHARED_REFUSED,
+    GBF_SHARED_WITHHELD, gbf_fault, gbf_status,
 )
 from gobanfast._core.native.rules cimport gbf_leaf, gbf_rules, gbf_rules_build, gbf_rules_open, gbf_rules_source
 
@@ -43,6 +45,7 @@ cdef class CompiledRules:
         actions: uint8 a rule: its index in ACTIONS, never that of "limit"; 0 for rules of other effects.
         resources: flags of the bits behind those of the rules, see `rules.compile.share`.
         grants: what share rules grant, one each; None: nothing.
+        records: RecordTable of the record rules; None when there are none, and no section `trace:`.
     Raises:
         ValueError: arrays that do not fit each other.
     Cost: one sweep over the ranges, about 0.1 us each.
@@ -51,7 +54,8 @@ cdef class CompiledRules:
     @staticmethod
     def _make(rules, *, str unparsable not None, starts4, leaves4, starts6, leaves6, leaf_asn, leaf_class,
               vectors, enforced, shadow, logged, actions, ConnectionTable signals=None, RequestTable requests=None,
-              HeaderPlan plan=None, bytes resources not None=b"", tuple grants not None=(), kernel=None):
+              HeaderPlan plan=None, bytes resources not None=b"", tuple grants not None=(),
+              RecordTable records=None, kernel=None):
         cdef gbf_rules_source source
         cdef gbf_fault fault
         cdef void *data = NULL
@@ -103,12 +107,13 @@ cdef class CompiledRules:
             free(ranges4)
             free(ranges6)
             free(leaves)
-        return compiled_of(Block.adopt(data), rules, unparsable, signals, requests, plan, resources, grants, False,
-                           kernel)
+        return compiled_of(Block.adopt(data), rules, unparsable, signals, requests, plan, resources, grants, records,
+                           False, kernel)
 
     @classmethod
     def of_blocks(cls, rules, blocks, *, str unparsable not None, RequestTable requests=None, HeaderPlan plan=None,
-                  bytes resources not None=b"", tuple grants not None=(), bint verify=True, kernel=None):
+                  bytes resources not None=b"", tuple grants not None=(), RecordTable records=None, bint verify=True,
+                  kernel=None):
         """The rules whose `blocks` these are; the other arguments are as for the constructor.
 
         Every index is checked, with `verify` the content hashes too. Raises FormatError for blocks that are damaged or
@@ -121,7 +126,8 @@ cdef class CompiledRules:
             signals = ConnectionTable.of_blocks(blocks, verify=verify)
         elif any([rule.when.on_connection for rule in rules]):
             raise FormatError(block.path, 0, "rules require signals, and there are none")
-        return compiled_of(block, rules, unparsable, signals, requests, plan, resources, grants, verify, kernel)
+        return compiled_of(block, rules, unparsable, signals, requests, plan, resources, grants, records, verify,
+                           kernel)
 
     def blocks(self):
         """Dict of the blocks that `of_blocks` takes, by tag."""
@@ -180,7 +186,8 @@ cdef int ends_of(tuple rules, bytes resources, uint32_t *ends) except -1:
 
 
 cdef CompiledRules compiled_of(Block block, tuple rules, str unparsable, ConnectionTable signals, RequestTable requests,
-                               HeaderPlan plan, bytes resources, tuple grants, bint verify, object kernel):
+                               HeaderPlan plan, bytes resources, tuple grants, RecordTable records, bint verify,
+                               object kernel):
     cdef uint32_t ends[GBF_EFFECTS]
     cdef gbf_rules opened
     cdef gbf_fault fault
@@ -202,6 +209,10 @@ cdef CompiledRules compiled_of(Block block, tuple rules, str unparsable, Connect
         raise ValueError(f"{len(grants)} grants for {len(shares)} share rules")
     actions = bytes([SHARE_ACTIONS[rule.action] | (ANYBODY if grant is not None and grant.any_origin else 0)
                      for rule, grant in zip(shares, grants)])
+    if len(b"" if records is None else records._kinds) != opened.ends[GBF_RECORD] - opened.ends[GBF_SHARE]:
+        raise ValueError("records do not fit the rules")
+    if records is not None and records.words != opened.words:
+        raise ValueError(f"records with {records.words} words a row do not fit rules with {opened.words}")
     if signals is not None and signals.words != opened.words:
         raise FormatError(block.path, 0, "signals do not fit the rules")
     if requests is not None and requests.words != opened.words:
@@ -213,7 +224,7 @@ cdef CompiledRules compiled_of(Block block, tuple rules, str unparsable, Connect
     compiled = CompiledRules.__new__(CompiledRules)
     compiled._rules, compiled._block, compiled.rules, compiled.unparsable = opened, block, rules, policy
     compiled.signals, compiled.requests, compiled.plan = signals, requests, plan
-    compiled._effects, compiled.grants = actions + resources, grants
+    compiled._effects, compiled.grants, compiled.records = actions + resources, grants, records
     compiled._share_actions = <const uint8_t *><const char *>compiled._effects
     compiled._resource_flags = compiled._share_actions + len(actions)
     return compiled

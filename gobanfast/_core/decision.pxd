@@ -3,8 +3,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from gobanfast._core.ban_table cimport BanTable
 from gobanfast._core.compiled_rules cimport CompiledRules
-from gobanfast._core.native.http cimport gbf_headers
-from gobanfast._core.native.state cimport gbf_ban
+from gobanfast._core.native.http cimport gbf_headers, gbf_trace_headers
+from gobanfast._core.native.state cimport gbf_ban, gbf_record
+from gobanfast._core.trace_context cimport TraceContext
 
 cdef enum:
     INLINE_WORDS = 2  # up to 127 rules, a decision needs no memory besides itself
@@ -21,6 +22,9 @@ cdef struct Request:
     PyObject *mount        # "" or None: none
     PyObject *scheme
     PyObject *host         # as a trusted proxy says, in place of the header
+    gbf_trace_headers *trace  # what propagators read of them, beside `scanned`; NULL: nothing
+    PyObject *trusted      # what contains the clients whose trace contexts go on; NULL: those that the rules trust
+    bint edge              # whether the peer is one whose trace contexts are its own
     gbf_headers *scanned   # headers, method, path and mount, by the plan of the rules that decide; NULL: to be scanned
     int wanted             # Wanted: of the scan
 
@@ -69,6 +73,10 @@ cdef class SignalDecision(Decision):
     cdef uint64_t _shape[2]
     cdef object _kept             # copy of the headers for who reads them later: pairs or a dict; None: there is none
     cdef Py_ssize_t _kept_bytes   # of memory that they keep alive
+    cdef gbf_record _record       # nothing where the rules have no records
+    cdef str _state               # tracestate that came; None: none
+    cdef bytes _baggage           # the same of baggage
+    cdef TraceContext _trace, _link  # made when asked for; of a client that is not trusted
     cdef bytes _spill             # the combined vector and its scratch, when they do not fit below
     cdef uint64_t _words[INLINE_WORDS]
 
@@ -79,6 +87,10 @@ cdef class SignalDecision(Decision):
     cdef uint32_t share_rule_index(self) noexcept
     cdef int resource_flags(self) noexcept
     cdef int shared(self) noexcept
+    cdef int outcome_now(self) noexcept
+    cdef uint32_t record_rule_index(self, int outcome) noexcept
+    cdef tuple of_outcome(self, tuple ids)
+    cdef int trust_trace(self, object trusted, bint edge) except -1
     cdef int note_hashes(self, const gbf_headers *scanned) noexcept
     cdef int know_hashes(self, int wanted) except -1
 

@@ -6,35 +6,44 @@ from cpython.unicode cimport PyUnicode_1BYTE_DATA, PyUnicode_1BYTE_KIND, PyUnico
 from cpython.ref cimport PyObject
 from libc.math cimport NAN
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memset
 
 from gobanfast._core.ban_table cimport BanTable
-from gobanfast._core.headers cimport FINGERPRINT, SHAPE, SLOTS, scan_headers, set_authority, set_target, slot_bytes
+from gobanfast._core.headers cimport (
+    FINGERPRINT, SHAPE, SLOTS, HeaderWalk, scan_headers, set_authority, set_target, slot_bytes,
+)
 from gobanfast._core.made cimport only_whole
 from gobanfast._core.request_table cimport RequestTable
 from gobanfast._core.grant cimport CompiledGrant
+from gobanfast._core.record_table cimport RecordTable, came_with, goes_on, read_baggage, read_record
 from gobanfast._core.compiled_rules cimport ANYBODY, OWNED, CompiledRules
 from gobanfast._core.connection_table cimport ConnectionTable
 from gobanfast._core.client_hello cimport ClientHello
 from gobanfast._core.native.base cimport (
     GBF_NONE, GBF_CAUSE_BAN, GBF_CAUSE_NONE, GBF_CAUSE_OUTAGE, GBF_CAUSE_RULE, GBF_CAUSE_SCORE, GBF_CAUSE_TRACKER,
-    GBF_CAUSE_UNPARSABLE, GBF_ADMIT, GBF_ALLOW, GBF_OK, GBF_RECORD, GBF_RESOURCE, GBF_SHARE, GBF_SHARED_GRANTED,
-    GBF_SHARED_NONE, GBF_SHARED_REFUSED, GBF_SHARED_WITHHELD, GBF_UNPARSABLE_ADDRESS, GBF_UNPARSABLE_NONE,
+    GBF_CAUSE_UNPARSABLE, GBF_ADMIT, GBF_ALLOW, GBF_BAN, GBF_LIMIT, GBF_OK, GBF_OUTCOME_ADMITTED, GBF_OUTCOME_BANNED,
+    GBF_OUTCOME_CHALLENGED, GBF_OUTCOME_LIMITED, GBF_OUTCOME_REFUSED, GBF_OUTCOME_WITHHELD, GBF_RECORD, GBF_RESOURCE,
+    GBF_SHARE, GBF_SHARED_GRANTED, GBF_SHARED_NONE, GBF_SHARED_REFUSED, GBF_SHARED_WITHHELD, GBF_STRANGER_CONTINUE,
+    GBF_STRANGER_LINK, GBF_TRACE_NOTHING, GBF_UNPARSABLE_ADDRESS, GBF_UNPARSABLE_NONE,
 )
 from gobanfast._core.native.http cimport (
     GBF_HEADERS_BAD_METHOD, GBF_HEADERS_FINE, GBF_HEADERS_SHAPED, GBF_HEADERS_UNKNOWN, GBF_HEADER_METHOD,
     GBF_HEADER_ORIGIN, GBF_HEADER_REQUEST_HEADERS, GBF_HEADER_REQUEST_METHOD, gbf_header_is_method, gbf_header_tally,
     gbf_header_own_page, gbf_header_text, gbf_headers, gbf_headers_free, gbf_headers_fingerprint,
+    gbf_trace_headers, gbf_trace_start,
 )
 from gobanfast._core.native.rules cimport (
     GBF_CLASS_ABSENT, GBF_CLASS_MALFORMED, gbf_bits_and, gbf_rules, gbf_rules_first, gbf_rules_next, gbf_rules_vector,
 )
-from gobanfast._core.native.state cimport gbf_ban
+from gobanfast._core.native.state cimport (
+    GBF_SAMPLING_UNKNOWN, gbf_ban, gbf_record_start, gbf_sampling_probability,
+)
+from gobanfast._core.trace_context cimport TraceContext
 
 from gobanfast._core import enums
 
 cdef tuple ACTIONS = enums.ACTIONS, CAUSES = enums.CAUSES, TRIPS = enums.TRIPS
-cdef tuple SHARED = enums.SHARED
+cdef tuple SHARED = enums.SHARED, OUTCOMES = enums.OUTCOMES
 cdef tuple VARIES = ((), ("Origin",), ("Sec-Fetch-Site",), ("Origin", "Sec-Fetch-Site"))  # by flags of a resource
 cdef tuple REASONS = tuple([f"malformed-{signal}" if signal else None for signal in enums.UNPARSABLE])
 
@@ -62,7 +71,7 @@ cdef int start_request(Request *request) noexcept:
     cdef PyObject *none = <PyObject *>None
     request.sni = request.tls = request.headers = request.method = request.path = request.http = request.mount = none
     request.scheme = request.host = none
-    request.scanned = NULL
+    request.scanned, request.trace, request.trusted, request.edge = NULL, NULL, NULL, False
     request.wanted = SLOTS
     return 0
 
@@ -71,7 +80,7 @@ cdef Decision decide_leaf(CompiledRules compiled, uint32_t leaf, str address, co
     cdef PyObject *none = <PyObject *>None
     cdef bint given = request.headers != none or request.method != none or request.path != none
     cdef bint wide = (compiled.signals is not None or compiled.requests is not None or request.sni != none or
-                      request.tls != none or given)
+                      request.tls != none or given or compiled.records is not None)
     cdef Decision d = SignalDecision.__new__(SignalDecision) if wide else Decision.__new__(Decision)
     cdef uint32_t klass
     if address is None and leaf == GBF_NONE:
@@ -85,6 +94,8 @@ cdef Decision decide_leaf(CompiledRules compiled, uint32_t leaf, str address, co
     d._unparsable = GBF_UNPARSABLE_ADDRESS if klass == GBF_CLASS_MALFORMED else GBF_UNPARSABLE_NONE
     d._vector = gbf_rules_vector(&compiled._rules, klass)
     if wide:
+        if compiled.records is not None:
+            gbf_record_start(&(<SignalDecision>d)._record)
         (<SignalDecision>d).and_connection(<str>request.sni, <object>request.tls)
         if compiled.requests is not None or given:
             (<SignalDecision>d).and_request(request, given)
@@ -321,6 +332,51 @@ cdef class Decision:
         return ()
 
     @property
+    def outcome(self):
+        """What became of the request, as record rules ask for it: "admitted", "passed" (a challenge), "withheld" (from the
+        page that asked), "challenged", "limited", "refused" (a page of another origin) or "banned"."""
+        return OUTCOMES[GBF_OUTCOME_ADMITTED] if self._action == GBF_ALLOW else (
+            OUTCOMES[GBF_OUTCOME_BANNED if self._action == GBF_BAN else
+                     GBF_OUTCOME_LIMITED if self._action == GBF_LIMIT else GBF_OUTCOME_CHALLENGED])
+
+    @property
+    def record(self):
+        """Whether the trace of the request is kept: sampled."""
+        return False
+
+    @property
+    def record_rule(self):
+        """Id of the record rule that decided that; None: none matches, and the context goes on as it came."""
+        return None
+
+    @property
+    def record_shadow(self):
+        """Ids of the shadow rules about records that would each have decided, were they enforced; in decision order."""
+        return ()
+
+    @property
+    def record_matched(self):
+        """Ids of all enforced rules about records that matched, in decision order: the first decided."""
+        return ()
+
+    @property
+    def sampling_probability(self):
+        """The probability with which traces like this one are kept, 0 to 1; None: the flag of a parent decided, or no
+        rule."""
+        return None
+
+    @property
+    def trace(self):
+        """The TraceContext that goes on from here, with a span id of our own; None where no rules say anything of
+        traces, or the system has no random bytes."""
+        return None
+
+    @property
+    def trace_link(self):
+        """The TraceContext of a client that is not trusted, where `from_untrusted` is "link"; else None."""
+        return None
+
+    @property
     def compiled(self):
         """The CompiledRules that decided: a later swap does not change what this decision says."""
         return self._compiled
@@ -383,6 +439,9 @@ cdef class SignalDecision(Decision):
         cdef uint64_t *vector = self._words
         cdef gbf_headers own
         cdef gbf_headers *scanned = request.scanned
+        cdef gbf_trace_headers *trace = request.trace
+        cdef gbf_trace_headers own_trace
+        cdef HeaderWalk walk
         cdef str path, mount
         cdef int unparsable = GBF_UNPARSABLE_NONE
         if self._spill is not None:
@@ -391,6 +450,7 @@ cdef class SignalDecision(Decision):
         mount = <str>request.mount
         if mount is not None and len(mount) == 0:
             mount = None
+        walk.trace = NULL
         self._http, self._mount = <str>request.http, mount
         self._scheme, self._host = <str>request.scheme, <str>request.host
         if not given:
@@ -410,14 +470,23 @@ cdef class SignalDecision(Decision):
         if mount is not None and path == "":
             path = mount
         self._headers, self._method, self._path = <object>request.headers, <str>request.method, path
-        if requests is None and request.wanted == SLOTS:
+        if requests is None and request.wanted == SLOTS and self._compiled.records is None:
             return 0
         try:
             if scanned == NULL:
                 scanned = &own
-                scan_headers(self._headers, self._http, &self._compiled.plan._plan, scanned, request.wanted, NULL)
+                if self._compiled.records is not None:
+                    trace = &own_trace
+                    memset(&walk, 0, sizeof(walk))
+                    gbf_trace_start(trace)
+                    walk.trace = trace
+                scan_headers(self._headers, self._http, &self._compiled.plan._plan, scanned, request.wanted,
+                             NULL if walk.trace == NULL else &walk)
                 set_authority(self._scheme, self._host, scanned)
                 set_target(self._method, path, mount, scanned)
+            if trace != NULL:
+                self._state = read_record(self._compiled.records, &self._record, trace)
+                self._baggage = read_baggage(self._compiled.records, trace)
             if self._headers is not None and is_readable(scanned):
                 self._has = request.wanted
             self.note_hashes(scanned)
@@ -599,6 +668,89 @@ cdef class SignalDecision(Decision):
     def host(self):
         return self._host
 
+    cdef int outcome_now(self) noexcept:
+        """gbf_outcome, as far as the decision itself says it."""
+        cdef int shared
+        if self._action != GBF_ALLOW:
+            return (GBF_OUTCOME_BANNED if self._action == GBF_BAN else
+                    GBF_OUTCOME_LIMITED if self._action == GBF_LIMIT else GBF_OUTCOME_CHALLENGED)
+        shared = self.shared()
+        if shared == GBF_SHARED_REFUSED:
+            return GBF_OUTCOME_REFUSED
+        return GBF_OUTCOME_WITHHELD if shared == GBF_SHARED_WITHHELD and not self._own_page else GBF_OUTCOME_ADMITTED
+
+    cdef uint32_t record_rule_index(self, int outcome) noexcept:
+        """The record rule that decides on a request of this outcome, or GBF_NONE."""
+        cdef const gbf_rules *rules = &self._compiled._rules
+        return gbf_rules_first(rules, self._vector, self._compiled.records.row(outcome), rules.ends[GBF_SHARE],
+                               rules.ends[GBF_RECORD])
+
+    cdef int trust_trace(self, object trusted, bint edge) except -1:
+        """Takes the trace context that came away from a client who is not in `trusted`, unless the peer makes its own.
+        Only of a decision that has one."""
+        cdef RecordTable records = self._compiled.records
+        if records.stranger == GBF_STRANGER_CONTINUE or edge or (
+                self._leaf != GBF_NONE and trusted is not None and self.address in trusted):
+            return 0
+        if records.stranger == GBF_STRANGER_LINK and self._record.source != GBF_TRACE_NOTHING:
+            self._link = came_with(&self._record, None, None)
+        gbf_record_start(&self._record)
+        self._state = self._baggage = None
+        return 0
+
+    @property
+    def outcome(self):
+        if self._compiled.records is not None:
+            return OUTCOMES[self._record.outcome]
+        return OUTCOMES[self.outcome_now()]
+
+    @property
+    def record(self):
+        return self._compiled.records is not None and self._record.sampled != 0
+
+    @property
+    def record_rule(self):
+        if self._compiled.records is None or self._record.rule == GBF_NONE:
+            return None
+        return self._compiled.rules[self._record.rule].id
+
+    @property
+    def record_shadow(self):
+        cdef uint32_t *ends = self._compiled._rules.ends
+        if self._compiled.records is None:
+            return ()
+        found = self.ids(self._compiled._rules.shadow, ends[GBF_SHARE], min(self._record.rule, ends[GBF_RECORD]))
+        return self.of_outcome(found)
+
+    @property
+    def record_matched(self):
+        cdef uint32_t *ends = self._compiled._rules.ends
+        if self._compiled.records is None:
+            return ()
+        return self.of_outcome(self.ids(self._compiled._rules.enforced, ends[GBF_SHARE], ends[GBF_RECORD]))
+
+    cdef tuple of_outcome(self, tuple ids):
+        """Those of record rules that do not ask for another outcome."""
+        cdef tuple rules = self._compiled.rules[self._compiled._rules.ends[GBF_SHARE]:]
+        asked = {rule.id: rule.when.outcome for rule in rules}
+        return tuple([name for name in ids if asked[name] is None or self.outcome in asked[name]])
+
+    @property
+    def sampling_probability(self):
+        if self._compiled.records is None or self._record.decided == GBF_SAMPLING_UNKNOWN:
+            return None
+        return gbf_sampling_probability(self._record.decided)
+
+    @property
+    def trace(self):
+        if self._trace is None and self._compiled.records is not None:
+            self._trace = goes_on(&self._record, self._state, self._baggage)
+        return self._trace
+
+    @property
+    def trace_link(self):
+        return self._link
+
     cdef int note_hashes(self, const gbf_headers *scanned) noexcept:
         self._fingerprint[0], self._fingerprint[1] = scanned.fingerprint.high, scanned.fingerprint.low
         self._shape[0], self._shape[1] = scanned.shape.high, scanned.shape.low
@@ -735,6 +887,20 @@ def resources_of(Decision decision not None, /):
     return tuple(found)
 
 
+def record_rule_for(Decision decision not None, str outcome not None, /):
+    """The Rule that would decide whether the trace is kept, had this become of the request; None: none would.
+
+    Raises:
+        ValueError: no outcome.
+    """
+    if outcome not in OUTCOMES:
+        raise ValueError(f"outcome {outcome!r} is not one of {', '.join(OUTCOMES)}")
+    if decision._compiled.records is None:
+        return None
+    rule = (<SignalDecision>decision).record_rule_index(OUTCOMES.index(outcome))
+    return None if rule == GBF_NONE else decision._compiled.rules[rule]
+
+
 def is_plain(Decision decision not None, /):
     """Whether a decision is an allow to which no `log` or shadow rule has anything to say."""
     return is_plain_allow(decision)
@@ -767,6 +933,8 @@ def detached(Decision decision not None, /):
     made._http, made._mount, made._scheme, made._host = given._http, given._mount, given._scheme, given._host
     made._preflight, made._from_page, made._own_page = given._preflight, given._from_page, given._own_page
     made._answer = given._answer
+    made._record, made._state, made._baggage = given._record, given._state, given._baggage
+    made._trace, made._link = given.trace, given._link  # ids once, whichever is asked
     made._has, made._spill = given._has, given._spill
     memcpy(made._fingerprint, given._fingerprint, sizeof(made._fingerprint))
     memcpy(made._shape, given._shape, sizeof(made._shape))

@@ -1,9 +1,10 @@
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from gobanfast._core.edge_headers cimport EdgeHeaders
 from gobanfast._core.ban_table cimport BanTable
 from gobanfast._core.decision cimport Decision, Request, SignalDecision
 from gobanfast._core.compiled_rules cimport CompiledRules
+from gobanfast._core.sampling cimport RateClasses
 from gobanfast._core.scorer cimport Scorer
 from gobanfast._core.client_hello cimport ClientHello
 from gobanfast._core.trackers cimport Exemption, Trackers
@@ -22,6 +23,9 @@ cdef class EngineState:
     cdef readonly Trackers trackers    # None: off
     cdef readonly Scorer scorer        # None: off
     cdef readonly EdgeHeaders edge     # request headers that only trusted peers may say; None: off
+    cdef readonly RateClasses rates    # thresholds of the rate classes; None: record rules have none
+    cdef object trusted                # what contains the addresses that the rules trust
+    cdef uint32_t *classes             # number in `rates` of each record rule's class; NULL: there are none
     cdef Exemption exemption
     cdef gbf_state state
     cdef bytes stores                  # stored_key of each rule
@@ -31,6 +35,9 @@ cdef class EngineState:
     cdef double *weighs                # what a match of each rule adds to the score; NULL: none does
 
     cdef int wanted(self, bint headers_known) noexcept
+    cdef int number_classes(self) except -1
+    cdef int take_fixed(self) except -1
+    cdef int judge(self, SignalDecision d, int outcome) noexcept
     cdef double added(self, Decision d) noexcept
 
 
@@ -47,6 +54,7 @@ cdef class EngineCore:
     cdef uint64_t withheld             # decisions to withhold what no rule grants
 
     cdef dict all_hits(self)
+    cdef int record_again(self, EngineState snapshot, SignalDecision d, int outcome) noexcept
     cdef int count_share(self, EngineState snapshot, SignalDecision d) noexcept
     cdef uint64_t time_of(self, object now) except? 0
     cdef int keep_hits(self, EngineState snapshot) except -1

@@ -12,13 +12,15 @@ from gobanfast._core.headers cimport FINGERPRINT, SHAPE, SLOTS
 from gobanfast._core.decision cimport Decision, Request, SignalDecision, decide_leaf, start_request, stored_ban
 from gobanfast._core.made cimport bare, newfunc, only_whole
 from gobanfast._core.compiled_rules cimport CompiledRules
+from gobanfast._core.record_table cimport RecordTable, draw_id
+from gobanfast._core.sampling cimport RateClasses
 from gobanfast._core.scorer cimport Scorer
 from gobanfast._core.client_hello cimport ClientHello
 from gobanfast._core.trackers cimport Exemption, Trackers
 from gobanfast._core.native.address cimport gbf_addr, gbf_addr_client, gbf_addr_parse
 from gobanfast._core.native.base cimport (
     GBF_NONE, GBF_ADMIT, GBF_BAN, GBF_CAUSE_BAN, GBF_CAUSE_OUTAGE, GBF_CAUSE_RULE, GBF_RECORD, GBF_SHARE,
-    GBF_SHARED_NONE, GBF_ACTIONS, GBF_ALLOW, GBF_TRIP_UNSURE, GBF_UNPARSABLE_NONE,
+    GBF_RECORDED_NONE, GBF_RECORDED_RATE, GBF_SHARED_NONE, GBF_TRACE_NOTHING, GBF_ACTIONS, GBF_ALLOW, GBF_TRIP_UNSURE, GBF_UNPARSABLE_NONE,
     GBF_BY_RULE, GBF_BY_TRACKER,
 )
 from gobanfast._core.native.hash cimport gbf_xxh3_64
@@ -28,7 +30,7 @@ from gobanfast._core.native.state cimport (
     GBF_BAN_EPOCH, GBF_BAN_EVERYONE, GBF_BAN_REFUSED, gbf_ban, gbf_ban_client, gbf_ban_fingerprint,
     gbf_ban_fingerprint_at, gbf_ban_key,
     gbf_bans_find, gbf_decide_answer, gbf_decide_apply, gbf_decide_idle, gbf_decide_request,
-    gbf_decide_uses_fingerprint, gbf_decide_vouch,
+    gbf_decide_uses_fingerprint, gbf_decide_vouch, gbf_rates_threshold, gbf_record_decide, gbf_record_needs_id,
 )
 from gobanfast._core.native.tls cimport GBF_HELLO_OK
 
@@ -96,6 +98,12 @@ cdef class EngineState:
         edge = settings.edge_headers
         if edge is not None:
             made.edge = EdgeHeaders(edge.keep, len(edge.append) != 0, edge.strip)
+        made.trusted = None if ruleset is None else ruleset._trusted
+        made.rates = None if before is None else before.rates
+        if compiled.records is not None and compiled.records.thresholds:
+            if made.rates is None:
+                made.rates = RateClasses()
+            made.number_classes()
         made.stores = bytes([stored_key(rule) for rule in compiled.rules])
         made.any_stored = any(made.stores)
         made.hits = <uint64_t *>calloc(2 * len(compiled.rules) + 1, sizeof(uint64_t))
@@ -131,9 +139,29 @@ cdef class EngineState:
             self.trust = trust
         return self.trust
 
+    cdef int number_classes(self) except -1:
+        """Gives the rate classes of the record rules their places. What is fixed by the rules is what they say."""
+        cdef RecordTable records = self.compiled.records
+        cdef dict numbers = self.rates.place(records.thresholds)
+        self.classes = <uint32_t *>calloc(len(records.classes) + 1, sizeof(uint32_t))
+        if self.classes == NULL:
+            raise MemoryError()
+        for i, name in enumerate(records.classes):
+            if name is not None:
+                self.classes[<size_t>i] = numbers[name]
+        return 0
+
+    cdef int take_fixed(self) except -1:
+        """Puts thresholds that the rules alone say in force."""
+        if self.classes != NULL:
+            for name in self.compiled.records.fixed:
+                self.rates.set_threshold(name, self.compiled.records.thresholds[name])
+        return 0
+
     def __dealloc__(self):
         free(self.hits)
         free(self.weighs)
+        free(self.classes)
 
     cdef int wanted(self, bint headers_known) noexcept:
         """What rules and live state want of a scan (Wanted)."""
@@ -143,6 +171,22 @@ cdef class EngineState:
         if self.compiled.requests is not None and self.compiled.requests.asks > wanted:
             wanted = self.compiled.requests.asks
         return wanted
+
+    cdef int judge(self, SignalDecision d, int outcome) noexcept:
+        """Decides whether the trace of a request with this outcome is kept."""
+        cdef CompiledRules compiled = self.compiled
+        cdef RecordTable records = compiled.records
+        cdef uint32_t rule = d.record_rule_index(outcome), kind = GBF_RECORDED_NONE
+        cdef uint64_t threshold = 0
+        d._record.outcome = <uint8_t>outcome
+        if rule != GBF_NONE:
+            kind = (<const uint8_t *><const char *>records._kinds)[rule - compiled._rules.ends[GBF_SHARE]]
+            if kind == GBF_RECORDED_RATE:
+                threshold = gbf_rates_threshold(self.rates.classes, self.classes[rule - compiled._rules.ends[GBF_SHARE]])
+                if gbf_record_needs_id(&d._record, kind):
+                    draw_id(&d._record)
+        gbf_record_decide(&d._record, rule, kind, threshold)
+        return 0
 
     cdef double added(self, Decision d) noexcept:
         """What the `log` rules that match add to the score."""
@@ -190,7 +234,7 @@ cdef inline int take(Request *request, str sni, ClientHello hello, str ja4, obje
     request.tls = <PyObject *>ja4 if hello is None else <PyObject *>hello
     request.path, request.http, request.mount = <PyObject *>path, <PyObject *>http, <PyObject *>mount
     request.scheme, request.host = <PyObject *>scheme, <PyObject *>host
-    request.scanned = NULL
+    request.scanned, request.trace, request.trusted, request.edge = NULL, NULL, NULL, False
     return 0
 
 
@@ -243,6 +287,7 @@ cdef class EngineCore:
         before = self.snapshot  # another thread may have swapped meanwhile; from here to the next line none can
         made.generation = before.generation + 1
         self.snapshot = made
+        made.take_fixed()
         self.keep_hits(before)
         return before, made
 
@@ -265,10 +310,14 @@ cdef class EngineCore:
         threads make in the instant of a swap a few may not be counted."""
         return {key: count for key, count in self.all_hits().items() if type(key) is str}
 
+    def recorded(self):
+        """Dict of what record rules decided since the engine was made: {(action, id of the rule): count}."""
+        return {key: count for key, count in self.all_hits().items() if type(key) is tuple and key[0] in enums.RECORDED}
+
     def shared(self):
         """Dict of what was shared since the engine was made: {(share, id of the rule): count}; without a rule, because
         no rule grants what others own, the id is None."""
-        found = {key: count for key, count in self.all_hits().items() if type(key) is tuple}
+        found = {key: count for key, count in self.all_hits().items() if type(key) is tuple and key[0] in enums.SHARED}
         if self.withheld != 0:
             found["withheld", None] = self.withheld
         return found
@@ -401,6 +450,10 @@ cdef class EngineCore:
                                                     snapshot.stores[d._rule]):
             self.apply_state(snapshot, d, &parsed if leaf != GBF_NONE else NULL, <str>request.sni,
                              <object>request.tls, now, peek)
+        if compiled.records is not None:
+            record_first(snapshot, <SignalDecision>d, request)
+            if not peek and (<SignalDecision>d)._record.rule != GBF_NONE:
+                gbf_count(&snapshot.hits[(<SignalDecision>d)._record.rule])
         if not peek:
             gbf_count(&self.counts[GBF_ACTIONS * d._cause + d._action])
             if d._cause == GBF_CAUSE_RULE:
@@ -408,6 +461,17 @@ cdef class EngineCore:
             if compiled._rules.ends[GBF_SHARE] != compiled._rules.ends[GBF_ADMIT]:
                 self.count_share(snapshot, <SignalDecision>d)
         return d
+
+    cdef int record_again(self, EngineState snapshot, SignalDecision d, int outcome) noexcept:
+        """Decides anew, now that it is known what became of the request."""
+        cdef uint32_t rule = d._record.rule
+        snapshot.judge(d, outcome)
+        if d._record.rule != rule:
+            if rule != GBF_NONE:
+                snapshot.hits[rule] -= 1
+            if d._record.rule != GBF_NONE:
+                gbf_count(&snapshot.hits[d._record.rule])
+        return 0
 
     cdef int count_share(self, EngineState snapshot, SignalDecision d) noexcept:
         cdef uint32_t rule
@@ -521,12 +585,24 @@ cdef class EngineCore:
     def decision(self, uint32_t leaf, /):
         """The decision that rules alone give every address of this leaf (0xFFFFFFFF: a text that is not an address),
         other signals absent."""
-        cdef CompiledRules compiled = self.snapshot.compiled
+        cdef EngineState snapshot = self.snapshot
+        cdef CompiledRules compiled = snapshot.compiled
         cdef Request request
+        cdef Decision made
         if leaf != GBF_NONE and leaf >= compiled._rules.leaf_count:
             raise ValueError(f"leaf {leaf} does not exist; there are {compiled._rules.leaf_count}")
         start_request(&request)
-        return decide_leaf(compiled, leaf, None if leaf != GBF_NONE else "", &request)
+        made = decide_leaf(compiled, leaf, None if leaf != GBF_NONE else "", &request)
+        if compiled.records is not None:
+            record_first(snapshot, <SignalDecision>made, &request)
+        return made
+
+
+cdef int record_first(EngineState snapshot, SignalDecision d, const Request *request) except -1:
+    """Whether the trace is kept, as far as is known before anything became of the request."""
+    if d._record.source != GBF_TRACE_NOTHING or d._baggage is not None:
+        d.trust_trace(snapshot.trusted if request.trusted == NULL else <object>request.trusted, request.edge)
+    return snapshot.judge(d, d.outcome_now())
 
 
 cdef dict hits_of(EngineState snapshot):
@@ -538,7 +614,7 @@ cdef dict hits_of(EngineState snapshot):
             found["withheld", snapshot.compiled.rules[i].id] = snapshot.hits[count + i]
         if snapshot.hits[i] != 0:
             rule = snapshot.compiled.rules[i]
-            key = rule.id if rule.effect == "admit" else (SHARED_BY[rule.action], rule.id)
+            key = rule.id if rule.effect == "admit" else (SHARED_BY.get(rule.action, rule.action), rule.id)
             found[key] = snapshot.hits[i]
     return found
 

@@ -10,6 +10,9 @@ cdef extern from *:
     static const char *const gbf_action_texts[] = {GBF_ACTION_LIST(GBF_ENUM_TEXT) NULL};
     static const char *const gbf_effect_texts[] = {GBF_EFFECT_LIST(GBF_ENUM_TEXT) NULL};
     static const char *const gbf_shared_texts[] = {GBF_SHARED_LIST(GBF_ENUM_TEXT) NULL};
+    static const char *const gbf_recorded_texts[] = {GBF_RECORDED_LIST(GBF_ENUM_TEXT) NULL};
+    static const char *const gbf_outcome_texts[] = {GBF_OUTCOME_LIST(GBF_ENUM_TEXT) NULL};
+    static const char *const gbf_stranger_texts[] = {GBF_STRANGER_LIST(GBF_ENUM_TEXT) NULL};
     static const char *const gbf_cause_texts[] = {GBF_CAUSE_LIST(GBF_ENUM_TEXT) NULL};
     static const char *const gbf_trip_texts[] = {GBF_TRIP_LIST(GBF_ENUM_TEXT) NULL};
     static const char *const gbf_unparsable_texts[] = {GBF_UNPARSABLE_LIST(GBF_ENUM_TEXT) NULL};
@@ -22,6 +25,9 @@ cdef extern from *:
     const char *const *gbf_action_texts
     const char *const *gbf_effect_texts
     const char *const *gbf_shared_texts
+    const char *const *gbf_recorded_texts
+    const char *const *gbf_outcome_texts
+    const char *const *gbf_stranger_texts
     const char *const *gbf_cause_texts
     const char *const *gbf_trip_texts
     const char *const *gbf_unparsable_texts
@@ -60,6 +66,15 @@ EFFECTS = texts(gbf_effect_texts)
 
 SHARED = texts(gbf_shared_texts)
 """Whether the page that asked may read the answer; "" where no share rule is about it."""
+
+RECORDED = texts(gbf_recorded_texts)
+"""Whether a trace is kept: actions of record rules; "" where none matches."""
+
+OUTCOMES = texts(gbf_outcome_texts)
+"""What became of a request; of several that hold the last."""
+
+STRANGERS = texts(gbf_stranger_texts)
+"""What becomes of the trace context of a client that is not trusted."""
 
 CAUSES = texts(gbf_cause_texts)
 """What decided."""

@@ -1,5 +1,5 @@
 from cpython.ref cimport PyObject
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from gobanfast._core.decision cimport Decision, SignalDecision
 from gobanfast._core.edge_headers cimport EdgeHeaders
@@ -28,6 +28,7 @@ cdef class GuardCore:
     cdef bint _logs                     # whether lines of a log are made of decisions, and of plain allows, too
     cdef bint _logs_allows
     cdef bint _skips                    # whether nobody is to be told of plain allows
+    cdef bint _controls                 # whether rate classes are controlled already
     cdef bint _binds                    # whether a challenge is bound to the fingerprint
 
 
@@ -47,6 +48,12 @@ cdef class Exchange:
     cdef int _shared                    # gbf_shared
     cdef tuple _fields                  # header fields of what is granted; None: none
     cdef tuple _varies                  # names for Vary, in bytes
+    cdef EngineState _state             # whose record rules decided; None: it has none
+    cdef object _token                  # of the contextvar, while the trace is current
+    cdef bint _timed                    # whether the time to the response's start is to be noted, for `_class`
+    cdef uint32_t _class
+    cdef uint64_t _began_at             # CLOCK_MONOTONIC, ns
+    cdef readonly uint64_t events       # messages that a stream or WebSocket has sent
     cdef int _sent                      # status of the response that was begun; 0: none was
     cdef readonly object path, mount, http, mode, decision, client
     cdef readonly str request_id
@@ -67,6 +74,10 @@ cdef class Exchange:
     cdef object handed(self, object headers)
     cdef list headers_for(self, object headers)
     cdef list texts_for(self, object headers)
+    cdef int judged_as(self, int outcome) except -1
+    cdef int settle(self) except -1
+    cdef int enter_trace(self) except -1
+    cdef int note_start(self, int status, object headers) except -1
     cdef int count_foreign(self, Py_ssize_t foreign) except -1
     cdef int share_out(self, SignalDecision d) except -1
     cdef bint opens_socket(self) except -1

@@ -4,6 +4,7 @@ Over 500 lines, because the path of a request is one: parted, each half would ne
 """
 
 cimport cython
+from cpython.contextvars cimport PyContextVar_Reset, PyContextVar_Set
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport newfunc
 from cpython.ref cimport Py_DECREF, Py_XDECREF, PyObject
@@ -22,11 +23,35 @@ from gobanfast._core.headers cimport (
 )
 from gobanfast._core.made cimport bare, only_whole
 from gobanfast._core.client_hello cimport ClientHello
-from gobanfast._core.native.base cimport GBF_ADMIT, GBF_SHARE, GBF_SHARED_GRANTED, GBF_SHARED_REFUSED
-from gobanfast._core.native.http cimport GBF_HEADERS_FINE, GBF_HEADERS_MOST, gbf_headers, gbf_headers_free
+from gobanfast._core.native.base cimport (
+    GBF_ADMIT, GBF_OUTCOME_PASSED, GBF_OUTCOME_REFUSED, GBF_RECORDED_RATE, GBF_SHARE, GBF_SHARED_GRANTED,
+    GBF_SHARED_REFUSED,
+)
+from gobanfast._core.native.http cimport (
+    GBF_HEADERS_FINE, GBF_HEADERS_MOST, gbf_headers, gbf_headers_free, gbf_trace_any, gbf_trace_headers,
+    gbf_trace_start,
+)
+from gobanfast._core.native.state cimport gbf_latency_note
+from gobanfast._core.record_table cimport RecordTable
 from gobanfast._core.response_headers cimport (
     in_place_of_theirs, texts_in_place_of_theirs, texts_with_ours, with_ours,
 )
+
+from gobanfast._core.trace_context cimport TraceContext
+
+from gobanfast._core.trace_context import CURRENT
+
+cdef extern from *:
+    """
+    #include <time.h>
+    static inline uint64_t gbf_now_ns(void)
+    {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+    }
+    """
+    uint64_t gbf_now_ns() noexcept
 
 cdef enum:
     PREFIX = 12
@@ -166,12 +191,15 @@ cdef class Exchange:
         """
         return self.start()
 
-    def response_headers(self, headers, /, *, bint text=False):
+    def response_headers(self, headers, /, *, bint text=False, int status=0):
         """A new list of the pairs of the application's response, and of those that this exchange adds.
 
         Args:
             text: whether pairs are str, as WSGI has them, or bytes.
+            status: of the response, which starts now: how long it took is noted for the rate class. 0: not known.
         """
+        if status != 0 and self._timed:
+            self.note_start(status, headers)
         return self.texts_for(headers) if text else self.headers_for(headers)
 
     def request_headers(self, headers, /):
@@ -198,11 +226,37 @@ cdef class Exchange:
         """
         if self.status == 0:
             self.status = status or self._sent or 500
+            if self._timed and self.status >= 500:  # it ended before it began
+                self.note_start(self.status, ())
             for finish in self._guard.finishers:
                 try:
                     finish(self)
                 except Exception as error:  # the response is over: nothing is left to refuse
                     (<object>self._guard).unfinished(self, error)
+
+    def enter(self):
+        """Makes the trace of this exchange the current one, until `leave`: what the application runs in. Nothing where
+        the rules say nothing of traces."""
+        self.enter_trace()
+
+    def leave(self):
+        """Puts back what was current before."""
+        token, self._token = self._token, None
+        if token is not None:
+            try:
+                PyContextVar_Reset(CURRENT, token)
+            except ValueError:  # another context, which ends by itself
+                pass
+
+    def judged(self, str outcome not None, /):
+        """Says what became of the request where the decision does not: "passed" or "refused". Record rules decide anew.
+
+        Raises:
+            ValueError: another outcome.
+        """
+        if outcome not in ("passed", "refused"):
+            raise ValueError(f"outcome {outcome!r} is not one of passed, refused")
+        self.judged_as(GBF_OUTCOME_PASSED if outcome == "passed" else GBF_OUTCOME_REFUSED)
 
     @property
     def guard(self):
@@ -340,6 +394,7 @@ cdef class Exchange:
             response = (<object>guard).failed(self, error)
         if response is None or not same(self.mode, "enforce"):
             return None
+        self._timed = False  # how fast we refuse is no news
         self._sent = response.status
         (<list?>response.headers)[:] = self.headers_for(response.headers)
         return response
@@ -388,6 +443,8 @@ cdef class Exchange:
             (<object>guard).notify(self)
         if response is None and self._handshake is not None and guard.names is not None:
             response = (<object>guard).misdirected(self)
+        if self._state is not None:
+            self.settle()
         return response
 
     cdef bint open(self, object trust, bint trusted, HeaderPlan plan, bint needed, int wanted, gbf_headers *scanned,
@@ -447,6 +504,7 @@ cdef class Exchange:
 
     cdef object decide_elsewhere(self, object trust, bint trusted):
         """The decision of an engine of another make, or None."""
+        cdef EngineState snapshot
         cdef gbf_headers scanned
         cdef HeaderWalk walk
         memset(&walk, 0, sizeof(walk))
@@ -474,6 +532,10 @@ cdef class Exchange:
         )
         if type(decision) is SignalDecision and same(self.mode, "enforce"):
             self.share_out(<SignalDecision>decision)
+        if type(decision) is SignalDecision and isinstance(self._guard.engine, EngineCore):
+            snapshot = (<EngineCore>self._guard.engine).snapshot
+            if (<SignalDecision>decision)._compiled is snapshot.compiled and snapshot.compiled.records is not None:
+                self._state = snapshot
         return decision
 
     cdef Decision decide_here(self, EngineState state, object trust, bint trusted):
@@ -490,8 +552,16 @@ cdef class Exchange:
         cdef str address, sni = None, ja4 = None, method, path, mount, http = self.http, scheme = self._scheme
         cdef str host = None
         cdef bint shares = has_shares(state)
+        cdef RecordTable records = state.compiled.records
+        cdef gbf_trace_headers trace
         cdef Py_ssize_t i
         memset(&walk, 0, sizeof(walk))
+        request.trace, request.trusted, request.edge = NULL, NULL, False
+        if records is not None:
+            gbf_trace_start(&trace)
+            request.trace = walk.trace = &trace
+            if state.classes != NULL:
+                self._began_at = gbf_now_ns()
         walk.shaped = guard._logs
         if guard._logs or guard._binds or core.candidate is not None:
             walk.held = held
@@ -501,8 +571,8 @@ cdef class Exchange:
         if walk.held != NULL and (request.wanted == SLOTS or core.candidate is not None):
             self.hold()
         try:
-            if not self.open(trust, trusted, plan, request.wanted != SLOTS or state.compiled.requests is not None,
-                             request.wanted, &scanned, &walk):
+            if not self.open(trust, trusted, plan, request.wanted != SLOTS or records is not None or
+                             state.compiled.requests is not None, request.wanted, &scanned, &walk):
                 return None
             address, path, mount = self._peer, self.path, self.mount
             method = "GET" if self._method is None else self._method
@@ -532,8 +602,14 @@ cdef class Exchange:
             if core.candidate is not None:
                 observe(core.candidate, address, sni, hello, ja4, self._headers, method, path, http, mount, scheme,
                         host)
+            if records is not None and gbf_trace_any(&trace):
+                peers = trust.peers
+                request.trusted = <PyObject *>peers
+                request.edge = records.edge is not None and self._peer is not None and self._peer in records.edge
             d = core.decide_request(state, address, &request, None, False)
             self.decision = d
+            if records is not None:
+                self._state = state
             if shares and same(self.mode, "enforce"):
                 self.share_out(<SignalDecision>d)
             if guard._logs or (guard._binds and d._action != 0):
@@ -593,6 +669,54 @@ cdef class Exchange:
         if foreign:
             self.count_foreign(foreign)
         return made
+
+    cdef int judged_as(self, int outcome) except -1:
+        cdef SignalDecision d
+        if self._state is not None:
+            d = <SignalDecision>self.decision
+            if d._record.outcome != outcome:
+                (<EngineCore>self._guard.engine).record_again(self._state, d, outcome)
+        return 0
+
+    cdef int settle(self) except -1:
+        """What follows from the record rule that decided, once it is known what became of the request."""
+        cdef SignalDecision d = <SignalDecision>self.decision
+        cdef RecordTable records = self._state.compiled.records
+        cdef TraceContext context
+        if d._record.kind == GBF_RECORDED_RATE and not self._guard._controls:
+            self._guard._controls = True
+            (<object>self._guard).control_rates()
+        if d._record.kind == GBF_RECORDED_RATE and self._method is not None:
+            self._timed, self._class = True, self._state.classes[d._record.rule - d._compiled._rules.ends[GBF_SHARE]]
+        if records.traceresponse or records.server_timing:
+            context = d.trace
+            if context is not None:
+                text = context.traceparent.encode()
+                pairs = [] if self._cookies is None else self._cookies
+                if records.traceresponse:
+                    pairs = [*pairs, (b"traceresponse", text)]
+                if records.server_timing:
+                    pairs = [*pairs, (b"server-timing", b'traceparent;desc="' + text + b'"')]
+                self._cookies = pairs
+        return 0
+
+    cdef int enter_trace(self) except -1:
+        if self._state is not None and self._token is None:
+            self._token = PyContextVar_Set(CURRENT, self.decision)
+        return 0
+
+    cdef int note_start(self, int status, object headers) except -1:
+        """Notes that the response starts, for the rate class; streams are not timed."""
+        cdef SignalDecision d = <SignalDecision>self.decision
+        self._timed = False
+        for pair in headers:
+            name, value = pair[0], pair[1]
+            if len(name) == 12 and name.lower() in ("content-type", b"content-type"):
+                if value[:17].lower() in ("text/event-stream", b"text/event-stream"):
+                    return 0
+        gbf_latency_note(self._state.rates.classes, self._class, gbf_now_ns() - self._began_at, status >= 500,
+                         d._record.root)
+        return 0
 
     cdef int count_foreign(self, Py_ssize_t foreign) except -1:
         """Counts header lines of the application that were replaced; the guard tells the log of the first."""

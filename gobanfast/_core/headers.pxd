@@ -1,7 +1,7 @@
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from gobanfast._core.native.http cimport gbf_header_plan, gbf_headers
+from gobanfast._core.native.http cimport gbf_header_plan, gbf_headers, gbf_trace_headers
 
 
 cdef class HeaderPlan:
@@ -34,9 +34,10 @@ cdef struct HeaderWalk:
     PyObject *names        # dict: bytes -> str, of headers whose texts are picked; NULL: none
     uint64_t lengths       # of those names, a bit each: most others need no look at the dict; see pick_from()
     PyObject *picked       # dict that gets them: a str, or a list of them for settle_picked()
-    PyObject **kept        # gets KEPT strong references: bytes, or a bytearray of all values of a repeated header
+    PyObject **kept        # NULL, or gets KEPT strong references: bytes, or a bytearray of all values of a repeated header
     PyObject *hop          # frozenset of names that are of the last hop alone: picked, not scanned; NULL: none
     PyObject *rest         # list that gets the pairs of all others
+    gbf_trace_headers *trace  # gets what propagators read; NULL: nobody does
     PyObject *edge         # EdgeHeaders, of which it is noted whether one that it takes out is there; NULL: none
     bint edged
     PyObject **held        # NULL, or gets strong references to key and value of each header: 2 * GBF_HEADERS_MOST

@@ -31,7 +31,8 @@ from gobanfast._core.native.http cimport (
     gbf_header_plan_build, gbf_header_plan_free, gbf_header_slot, gbf_header_slot_folded, gbf_header_tally,
     gbf_header_text, gbf_header_default_port, gbf_header_ua, gbf_headers, gbf_headers_add, gbf_headers_add_cgi,
     gbf_headers_fingerprint, gbf_headers_finish, gbf_headers_free, gbf_headers_set, gbf_headers_settle,
-    gbf_headers_start, gbf_headers_text,
+    gbf_headers_start, gbf_headers_text, GBF_TRACE_NO_FIELD, gbf_trace_add, gbf_trace_field, gbf_trace_field_of,
+    gbf_trace_headers,
 )
 
 cdef extern from *:
@@ -74,6 +75,10 @@ cdef extern from *:
     int is_bytes "PyBytes_CheckExact"(PyObject *text) noexcept
     int is_kind_of_bytes "PyBytes_Check"(PyObject *text) noexcept
 
+
+# Lengths of the names that propagators read, a bit each: b3, baggage, x-b3-flags, tracestate, traceparent,
+# x-b3-spanid, x-b3-traceid, x-b3-sampled, x-b3-parentspanid.
+cdef uint64_t TRACE_LENGTHS = 1 << 2 | 1 << 7 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 17
 
 UA_FAMILIES = (
     "bot", "edge", "opera", "firefox", "chrome", "safari", "curl", "wget", "python", "go", "java", "other",
@@ -421,7 +426,8 @@ cdef inline gbf_status scan_rows(PyObject **rows, Py_ssize_t count, const gbf_he
     cdef uint32_t slot = GBF_HEADER_NO_SLOT
     cdef bint picks = walk != NULL and walk.names != NULL
     cdef bint looks = walk != NULL and walk.edge != NULL
-    cdef bint special = picks or looks  # one question a header, for most have neither
+    cdef bint traces = walk != NULL and walk.trace != NULL
+    cdef bint special = picks or looks or traces  # one question a header, for most have none
     if count > GBF_HEADERS_MOST and (walk == NULL or walk.hop == NULL):
         out.problem = GBF_HEADERS_TOO_MANY
     for i in range(count):
@@ -444,11 +450,14 @@ cdef inline gbf_status scan_rows(PyObject **rows, Py_ssize_t count, const gbf_he
                     (<list>walk.rest).append(<object>rows[i])
                     if len(<list>walk.rest) > GBF_HEADERS_MOST:
                         out.problem = GBF_HEADERS_TOO_MANY
+            if traces and TRACE_LENGTHS >> (bytes_length(name) & 63) & 1:
+                take_trace(walk.trace, <const uint8_t *>bytes_at(name), bytes_length(name), False,
+                           <const uint8_t *>bytes_at(value), bytes_length(value))
         if out.problem == GBF_HEADERS_FINE and status == GBF_OK:
             status = gbf_headers_add(plan, out, &tally, <const uint8_t *>bytes_at(name), <uint64_t>bytes_length(name),
                                      <const uint8_t *>bytes_at(value), <uint64_t>bytes_length(value))
             slot = tally.slot
-        if walk == NULL:
+        if walk == NULL or walk.kept == NULL:
             continue
         if out.problem != GBF_HEADERS_FINE:
             slot = gbf_header_slot_folded(plan, <const uint8_t *>bytes_at(name), <uint64_t>bytes_length(name))
@@ -461,6 +470,18 @@ cdef inline gbf_status scan_rows(PyObject **rows, Py_ssize_t count, const gbf_he
                 keep_more(walk, slot, value)
     out.tally = tally
     return status
+
+
+cdef inline int take_trace(gbf_trace_headers *trace, const uint8_t *name, Py_ssize_t name_bytes, bint cgi,
+                           const uint8_t *value, Py_ssize_t value_bytes) noexcept:
+    cdef uint8_t first = name[5 if cgi else 0] | 0x20
+    cdef gbf_trace_field field
+    if first != c"t" and first != c"b" and first != c"x":
+        return 0
+    field = gbf_trace_field_of(name, <uint64_t>name_bytes, cgi)
+    if field != GBF_TRACE_NO_FIELD:
+        gbf_trace_add(trace, field, value, <uint64_t>value_bytes)
+    return 0
 
 
 cdef int keep_more(HeaderWalk *walk, uint32_t which, PyObject *value) except -1:
@@ -563,6 +584,8 @@ cdef gbf_status scan_environ(dict environ, const gbf_header_plan *plan, gbf_head
             out.problem = GBF_HEADERS_TOO_MANY
         elif name[0] == 72:  # HTTP_
             count += 1
+            if walk != NULL and walk.trace != NULL and TRACE_LENGTHS >> ((name_bytes - 5) & 63) & 1:
+                take_trace(walk.trace, name, name_bytes, True, value, value_bytes)
             status = gbf_headers_add_cgi(plan, out, &tally, name + 5, <uint64_t>(name_bytes - 5), value,
                                          <uint64_t>value_bytes)
         elif value_bytes > 0:  # CGI has CONTENT_LENGTH even where the request has none

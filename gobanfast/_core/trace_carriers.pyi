@@ -10,6 +10,7 @@ EXTRACTED: tuple[str, ...]
 INJECTED: tuple[str, ...]
 FIELDS: tuple[str, ...]
 
+def names_of(propagators: Iterable[str]) -> tuple[str, ...]: ...
 def extract(
     carrier: Any,
     propagators: Iterable[str] = ...,

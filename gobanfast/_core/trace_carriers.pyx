@@ -78,6 +78,12 @@ cdef uint32_t fields_of(uint32_t speaks) noexcept:
     return fields
 
 
+def names_of(propagators):
+    """Names of the headers that these read."""
+    cdef uint32_t fields = fields_of(spoken(propagators))
+    return tuple([name for i, name in enumerate(FIELDS) if fields >> <uint32_t>i & 1])
+
+
 cdef gbf_trace_field field_of(object name, bint cgi) noexcept:
     """The field of a header's name, a str or bytes; none for anything else."""
     cdef const char *start

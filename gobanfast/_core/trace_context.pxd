@@ -2,7 +2,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from gobanfast._core.native.base cimport gbf_trace_source
-from gobanfast._core.native.http cimport gbf_trace, gbf_trace_headers, gbf_tracestate
+from gobanfast._core.native.http cimport gbf_header_text, gbf_trace, gbf_trace_headers, gbf_tracestate
 
 
 cdef class TraceContext:
@@ -23,6 +23,13 @@ cdef TraceContext received_context(const gbf_trace_headers *headers, uint32_t sp
 
 # A span of our own: under `parent`, or of a new trace for None. `flags` are GBF_TRACE_*; a parent's random flag stays.
 cdef TraceContext own_context(TraceContext parent, uint8_t flags)
+
+# A context of these ids, tracestate and baggage, which are as the class has them.
+cdef TraceContext context_of(const gbf_trace *trace, gbf_trace_source source, str state, bytes baggage)
+
+# The list as one line, and the well-formed members of baggage.
+cdef str state_text(const gbf_tracestate *state)
+cdef bytes gathered(const gbf_header_text *lines, uint32_t count)
 
 # The same with another `th` in the `ot` member of tracestate; GBF_SAMPLING_UNKNOWN erases it.
 cdef TraceContext with_threshold(TraceContext context, uint64_t threshold)

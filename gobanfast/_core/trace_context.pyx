@@ -38,7 +38,7 @@ cdef extern from "Python.h":
 cdef tuple SOURCES = enums.TRACE_SOURCES, FLAGS = ("00", "01", "02", "03")
 
 CURRENT = ContextVar("gobanfast.trace", default=None)
-"""The context in force. Set by `gobanfast.trace.use` and by frontends, and put back by them."""
+"""What has the context in force: a TraceContext, or, of frontends, a Decision, which makes it when it is asked for."""
 
 
 class ForkedPool:
@@ -88,18 +88,18 @@ def random_span_id():
 
 
 cdef TraceContext current_context():
-    cdef TraceContext context = get_value(CURRENT)
-    return context
+    cdef object found = get_value(CURRENT)
+    return found if found is None or type(found) is TraceContext else found.trace
 
 
 def current():
     """The trace context in force here, or None."""
-    return get_value(CURRENT)
+    return current_context()
 
 
 def current_ids():
     """(trace_id, span_id, trace_flags) of the context in force, as logs have them; None without one, or without ids."""
-    cdef TraceContext context = get_value(CURRENT)
+    cdef TraceContext context = current_context()
     if context is None or not gbf_trace_has_ids(&context._trace):
         return None
     return context.trace_text(), context.span_text(), FLAGS[context._trace.flags & GBF_TRACE_WIRE]

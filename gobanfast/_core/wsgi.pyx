@@ -22,6 +22,8 @@ cdef class StartResponse:
         return wrap_start(start_response, exchange)
 
     def __call__(self, status, headers, exc_info=None):
+        if self._exchange._timed:
+            self._exchange.note_start(int(status[:3]), headers)
         headers = self._exchange.texts_for(headers)
         if self._exchange._guard.finishers or self._exchange._owned:
             self._exchange._sent = int(status[:3])
@@ -90,7 +92,9 @@ cdef class WsgiMiddleware:
             if handed is not None:  # others have the environ that came
                 environ = handed
         app = self._head_app if same(method, "HEAD") else self._app
-        if guard.finishers or exchange._owned:
+        if exchange._state is not None:
+            exchange.enter_trace()
+        if guard.finishers or exchange._owned or exchange._state is not None:
             return self._watch(app, environ, exchange, wrap_start(start_response, exchange))
         return app(environ, wrap_start(start_response, exchange))
 

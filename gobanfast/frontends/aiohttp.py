@@ -103,11 +103,14 @@ def setup(
         if handed is not None:
             texts = [(name.decode(*TEXT), value.decode(*TEXT)) for name, value in handed]
             request = request.clone(headers=CIMultiDict(texts))  # the keys are copied, too
+        exchange.enter()
         try:
             response = await handler(request)
         except BaseException as error:
             exchange.finish(error.status if isinstance(error, web.HTTPException) else 500)
             raise
+        finally:
+            exchange.leave()
         exchange.finish(response.status)
         return response
 
@@ -130,7 +133,7 @@ async def dress(request: web.Request, response: web.StreamResponse) -> None:
     if exchange is None:
         return
     before = list(response.headers.items())
-    pairs = exchange.response_headers(before, text=True)
+    pairs = exchange.response_headers(before, text=True, status=response.status)
     if exchange.is_owned:  # some are gone, or other ones
         response.headers.clear()
     else:

@@ -100,8 +100,10 @@ class Gobanfast:
                             await send_response(scope, receive, send, response)
             finally:
                 exchange.finish(500)
+                exchange.leave()
             raise
         exchange.finish()
+        exchange.leave()
 
 
 def mount_of(app: Any) -> str:

@@ -150,24 +150,30 @@ class GobanfastMiddleware:
             return self._later(request, exchange, response)
         if response is not None:
             return finished(denial(response), exchange)
+        exchange.enter()
         try:
             return self._dress(exchange, end_head(request, self.get_response(request)))
         except BaseException:
             exchange.finish(500)
             raise
+        finally:
+            exchange.leave()
 
     async def _later(self, request: Any, exchange: Exchange, response: Denial | None) -> Any:
         if response is not None:
             return finished(denial(response), exchange)
+        exchange.enter()
         try:
             return self._dress(exchange, end_head(request, await self.get_response(request)))
         except BaseException:
             exchange.finish(500)
             raise
+        finally:
+            exchange.leave()
 
     def _dress(self, exchange: Exchange, response: Any) -> Any:
         before = list(response.headers.items())
-        pairs = exchange.response_headers(before, text=True)
+        pairs = exchange.response_headers(before, text=True, status=response.status_code)
         if exchange.is_owned:  # some are gone, or other ones
             for name, _ in before:
                 del response.headers[name]

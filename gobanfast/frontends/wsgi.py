@@ -114,7 +114,7 @@ class Body:
     """
 
     def __init__(self, app: Application, environ: Environ, exchange: Exchange, start_response: StartResponse) -> None:
-        self._finish, self._exchange = exchange.finish, exchange
+        self._exchange = exchange
         self._body: Iterable[bytes] = ()
         try:
             if exchange.is_owned:
@@ -127,6 +127,7 @@ class Body:
                 self._close()
             finally:
                 exchange.finish(500)
+                exchange.leave()
             raise
 
     def __iter__(self) -> Iterator[bytes]:
@@ -160,7 +161,8 @@ class Body:
         try:
             self._close()
         finally:
-            self._finish()
+            self._exchange.finish()
+            self._exchange.leave()
 
 
 class HeldStart:

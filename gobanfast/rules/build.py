@@ -27,6 +27,7 @@ def build(tree: Tree, asn: AsnTable | None, kind: type[Ruleset]) -> Ruleset:
     from gobanfast.rules.check import lint
     from gobanfast.rules.compile.address import overlay
     from gobanfast.rules.compile.connection import connection_table
+    from gobanfast.rules.compile.record import record_table, trace_headers
     from gobanfast.rules.compile.request import header_plan, request_table
     from gobanfast.rules.compile.share import grants, resources
     from gobanfast.rules.text import schema
@@ -62,9 +63,11 @@ def build(tree: Tree, asn: AsnTable | None, kind: type[Ruleset]) -> Ruleset:
     warnings = found.unused + lint.lint(
         tree.documents, rules, arrays, starter=starter, scored=found.settings.score is not None
     )
+    trace = found.settings.trace
     compiled = CompiledRules(rules, unparsable=found.unparsable, signals=signals, plan=plan,
-                             requests=request_table(bits, plan), resources=flags, grants=grants(rules),
-                             **arrays.arguments())  # fmt: skip
+                             requests=request_table(bits, plan), resources=flags,
+                             grants=grants(rules, trace_headers(rules, trace)),
+                             records=record_table(rules, len(bits), trace), **arrays.arguments())  # fmt: skip
     compiled.complete(partial(facts, rules, found.unparsable, found.settings, found.trust), asn)
     return kind(
         rules, found.unparsable, found.settings, found.trust, tuple(found.cases),
@@ -87,6 +90,8 @@ def facts(rules: tuple[Rule, ...], unparsable: Unparsable, settings: Settings, t
         fields = [rule.id, rule.action, rule.mode, rule.duration, rule.key, rule.priority, rule.reason, rule.weigh]
         if rule.effect != "admit":
             fields += [rule.effect, repr(rule.grant)]
+        if rule.effect == "record":
+            fields += [repr(rule.rate), repr(rule.when.outcome)]
         digest.update(repr(tuple(fields)).encode())
     return digest.digest()
 

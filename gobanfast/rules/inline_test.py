@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gobanfast._dataclass import dataclass
 from gobanfast._errors import Problem
+from gobanfast.rules.rule import Outcome
 
 if TYPE_CHECKING:
     from gobanfast._core.decision import Decision
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 Expected = Literal["allow", "challenge", "ban"]
 Shared = Literal["granted", "withheld", "refused", "none"]
+Recorded = Literal["always", "never", "rate", "none"]
 SIGNALS = ("sni", "ja4", "headers", "method", "path", "mount", "scheme")
 """What a test may say of a request besides its address; keyword arguments of `Engine.peek`."""
 
@@ -21,7 +23,7 @@ SIGNALS = ("sni", "ja4", "headers", "method", "path", "mount", "scheme")
 @dataclass(frozen=True, slots=True)
 class Case:
     """One entry of `tests:`: a request and the expected answer. `rule` is an id, "" for "no rule decides", or None; of
-    the share rule where only `share` is expected."""
+    the share or record rule where only that is expected. `outcome` stands for the one that the rules come to."""
 
     source: str
     line: int
@@ -37,6 +39,8 @@ class Case:
     mount: str | None = None
     scheme: str | None = None
     share: Shared | None = None
+    record: Recorded | None = None
+    outcome: Outcome | None = None
 
     def request(self) -> dict[str, Any]:
         """The signals that are given, as keyword arguments of `Engine.peek`."""
@@ -63,7 +67,23 @@ def run(cases: Iterable[Case], engine: EngineCore) -> list[Problem]:
                 matched = ", ".join(decision.share_matched) or "none"
                 hint = f"share rules that match, in order: {matched}{_besides(case, decision)}"
                 problems.append(_failed(case, wrong, hint))
+        if case.record is not None:
+            problems += _record_problems(case, decision)
     return problems
+
+
+def _record_problems(case: Case, decision: Decision) -> list[Problem]:
+    from gobanfast._core.decision import record_rule_for
+
+    outcome = case.outcome or decision.outcome
+    found = record_rule_for(decision, outcome)
+    expected = case.rule if case.expect is None and case.share is None else None
+    kind, rule = ("none", None) if found is None else (found.action, found.id)
+    wrong = _unlike(case.record or "", kind, expected, rule)
+    if not wrong:
+        return []
+    matched = ", ".join(decision.record_matched) or "none"
+    return [_failed(case, wrong, f"the request was {outcome}; record rules that match, in order: {matched}")]
 
 
 def _besides(case: Case, decision: Decision) -> str:

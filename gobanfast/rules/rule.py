@@ -11,7 +11,10 @@ from gobanfast._dataclass import dataclass
 Effect = Literal["admit", "share", "record", "resource"]
 Action = Literal["allow", "challenge", "ban", "log"]
 ShareAction = Literal["grant", "withhold", "refuse"]
-AnyAction = Literal["allow", "challenge", "ban", "log", "grant", "withhold", "refuse"]
+RecordAction = Literal["always", "never", "rate"]
+AnyAction = Literal["allow", "challenge", "ban", "log", "grant", "withhold", "refuse", "always", "never", "rate"]
+Outcome = Literal["admitted", "passed", "withheld", "challenged", "limited", "refused", "banned"]
+ControllerName = Literal["fixed", "sla", "target", "boost_on_error"]
 Mode = Literal["enforce", "shadow", "off"]
 Key = Literal["client", "fingerprint", "client_fingerprint"]
 Unparsable = Literal["allow", "challenge", "ban"]
@@ -114,7 +117,8 @@ class Conditions:
     All None matches everything. `asn` holds inclusive ranges of AS numbers; `sni` canonical name patterns and the words
     "absent" and "malformed"; `tls_version_below` a version as on the wire (0x0303 is TLS 1.2). `names` are no
     condition, but the file's `names:` where `sni_host` is one. `origin` and `host` are patterns and the words "absent"
-    and "malformed"; `negated` holds conditions none of which may hold.
+    and "malformed"; `negated` holds conditions none of which may hold. `outcome` is what became of the request,
+    which only record rules ask.
     """
 
     prefix: PrefixList | None = None
@@ -145,6 +149,7 @@ class Conditions:
     fetch_dest: tuple[str, ...] | None = None
     cross_origin_write: bool | None = None
     negated: Conditions | None = None
+    outcome: tuple[Outcome, ...] | None = None
 
     @property
     def prefix_lists(self) -> tuple[PrefixList, ...]:
@@ -268,6 +273,23 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """The rate class of a `rate` rule, and what controls its threshold; the other fields are that controller's.
+
+    `probability` is where it is fixed, or the base of "boost_on_error", which goes up to `cap` while the rate of errors
+    is above `over`; `weight` is that of the SLA formula; `per_second` the target, in traces a second on one host.
+    """
+
+    name: str
+    controller: ControllerName = "fixed"
+    probability: float | None = None
+    weight: float | None = None
+    per_second: float | None = None
+    over: float | None = None
+    cap: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One rule of a ruleset. `duration` is in seconds, None lasts as long as the rule stands; `key` is what is banned
     for so long; `weigh` what a match adds to the score of a request."""
@@ -286,6 +308,7 @@ class Rule:
     weigh: float | None = None
     effect: Effect = "admit"
     grant: Grant | None = None
+    rate: Rate | None = None
 
     @property
     def order(self) -> tuple[int, bool, int]:

@@ -162,6 +162,20 @@ class FeedSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceSettings:
+    """Section `trace:`. `propagators` are read in their order, and written; `edge` are proxies that make or strip trace
+    contexts, so that what they send is theirs; `internal` the hosts that get baggage. The others put the context on
+    responses."""
+
+    propagators: tuple[Literal["tracecontext", "baggage", "b3", "b3multi"], ...] = ("tracecontext", "baggage")
+    from_untrusted: Literal["restart", "link", "continue"] = "restart"
+    edge: PrefixList | None = None
+    internal: tuple[str, ...] = ()
+    traceresponse: bool = False
+    server_timing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All sections; None where the file leaves one out that is off by default."""
 
@@ -172,3 +186,4 @@ class Settings:
     trust: TrustSettings = TrustSettings()
     edge_headers: EdgeHeaderSettings | None = None
     feeds: tuple[FeedSettings, ...] = ()
+    trace: TraceSettings | None = None

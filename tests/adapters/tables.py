@@ -91,7 +91,7 @@ def sample(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def sla_rate(weight: float, p99_ms: float, error_rate: float) -> float:
-    from gobanfast.telemetry.controllers import sla_rate
+    from gobanfast.rules.controllers import sla_rate
 
     return sla_rate(weight, p99_ms, error_rate)
 

@@ -15,17 +15,8 @@ from hypothesis import strategies as st
 
 from gobanfast._core.sampling import NEVER, ClassCounts, RateClasses, export_room
 from gobanfast._core.shared import SharedSlots
-from gobanfast.telemetry.controllers import (
-    CONTENT,
-    BoostOnError,
-    Controller,
-    Controllers,
-    Fixed,
-    Sla,
-    Target,
-    sla_rate,
-    threshold_for,
-)
+from gobanfast.rules.controllers import BoostOnError, Controller, Fixed, Sla, Target, sla_rate, threshold_for
+from gobanfast.telemetry.controllers import CONTENT, Controllers
 from gobanfast.telemetry.sampling import threshold_of
 
 SECOND, MS = 10**9, 10**6

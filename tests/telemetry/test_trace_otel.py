@@ -20,7 +20,9 @@ W3C, BAGGAGE = TraceContextTextMapPropagator(), W3CBaggagePropagator()
 TRACES = st.integers(1, 2**128 - 1)
 SPANS = st.integers(1, 2**64 - 1)
 STATES = st.dictionaries(
-    st.from_regex(r"[a-z][a-z0-9_\-*/]{0,9}", fullmatch=True), st.from_regex(r"[!-+\--<>-~]{1,9}", fullmatch=True)
+    st.from_regex(r"[a-z][a-z0-9_\-*/]{0,9}", fullmatch=True),
+    st.from_regex(r"[!-+\--<>-~]{1,9}", fullmatch=True),
+    max_size=32,
 )
 VALUES = st.dictionaries(
     st.from_regex(r"[A-Za-z0-9_.-]{1,9}", fullmatch=True), st.text(st.characters(codec="utf-8"), max_size=9), max_size=9

@@ -3,6 +3,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from gobanfast._core.native.address cimport gbf_addr
 from gobanfast._core.native.base cimport gbf_fault, gbf_status
+from gobanfast._core.native.http cimport gbf_trace, gbf_trace_headers, gbf_tracestate
 
 
 cdef extern from "state/gbf_bans.h" nogil:
@@ -279,6 +280,30 @@ cdef extern from "state/gbf_sampling.h" nogil:
     gbf_sampling_out gbf_sampling_rate(const gbf_sampling_in *given, uint64_t threshold)
     gbf_sampling_out gbf_sampling_always(const gbf_sampling_in *given)
     gbf_sampling_out gbf_sampling_never()
+
+
+cdef extern from "state/gbf_record.h" nogil:
+    ctypedef struct gbf_record:
+        gbf_trace trace
+        uint64_t random
+        uint64_t before
+        uint64_t decided
+        uint64_t after
+        uint32_t rule
+        uint8_t source
+        uint8_t parent
+        uint8_t was_sampled
+        uint8_t kind
+        uint8_t sampled
+        uint8_t root
+        uint8_t outcome
+        uint8_t owns
+    void gbf_record_start(gbf_record *r)
+    void gbf_record_read(gbf_record *r, const gbf_trace_headers *h, uint32_t first, uint32_t then,
+                         gbf_tracestate *state)
+    int gbf_record_needs_id(const gbf_record *r, uint32_t kind)
+    void gbf_record_decide(gbf_record *r, uint32_t rule, uint32_t kind, uint64_t threshold)
+    uint8_t gbf_record_flags(const gbf_record *r)
 
 
 cdef extern from "state/gbf_latency.h" nogil:

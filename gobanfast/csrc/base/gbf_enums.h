@@ -42,6 +42,33 @@ typedef enum { GBF_EFFECT_LIST(GBF_ENUM_NUMBER) GBF_EFFECTS } gbf_effect;
     X(GBF_SHARED_REFUSED, "refused")
 typedef enum { GBF_SHARED_LIST(GBF_ENUM_NUMBER) GBF_SHAREDS } gbf_shared;
 
+/* Whether a trace is kept, by the action of the record rule; the first is "none matches". */
+#define GBF_RECORDED_LIST(X)                                                                                           \
+    X(GBF_RECORDED_NONE, "")                                                                                           \
+    X(GBF_RECORDED_ALWAYS, "always")                                                                                   \
+    X(GBF_RECORDED_NEVER, "never")                                                                                     \
+    X(GBF_RECORDED_RATE, "rate")
+typedef enum { GBF_RECORDED_LIST(GBF_ENUM_NUMBER) GBF_RECORDEDS } gbf_recorded;
+
+/* What became of a request, as record rules ask for it: the first of these from the end that holds. `passed` was to be
+ * challenged and has solved it; `withheld` is let in, and the page that asked may not read the answer. */
+#define GBF_OUTCOME_LIST(X)                                                                                            \
+    X(GBF_OUTCOME_ADMITTED, "admitted")                                                                                \
+    X(GBF_OUTCOME_PASSED, "passed")                                                                                    \
+    X(GBF_OUTCOME_WITHHELD, "withheld")                                                                                \
+    X(GBF_OUTCOME_CHALLENGED, "challenged")                                                                            \
+    X(GBF_OUTCOME_LIMITED, "limited")                                                                                  \
+    X(GBF_OUTCOME_REFUSED, "refused")                                                                                  \
+    X(GBF_OUTCOME_BANNED, "banned")
+typedef enum { GBF_OUTCOME_LIST(GBF_ENUM_NUMBER) GBF_OUTCOMES } gbf_outcome;
+
+/* What becomes of the trace context of a client that is not trusted. */
+#define GBF_STRANGER_LIST(X)                                                                                           \
+    X(GBF_STRANGER_RESTART, "restart") /* a new trace */                                                               \
+    X(GBF_STRANGER_LINK, "link")       /* the same, which links to the old one */                                      \
+    X(GBF_STRANGER_CONTINUE, "continue")
+typedef enum { GBF_STRANGER_LIST(GBF_ENUM_NUMBER) GBF_STRANGERS } gbf_stranger;
+
 /* What decided. */
 #define GBF_CAUSE_LIST(X)                                                                                              \
     X(GBF_CAUSE_NONE, "none")                                                                                          \

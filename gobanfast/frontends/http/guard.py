@@ -174,6 +174,12 @@ class HttpGuard(GuardCore):
         elif self.on_decision is not None:
             self.on_decision(decision, request_id)
 
+    def control_rates(self) -> None:
+        """Starts what controls the rate classes, with the first request that has one."""
+        from gobanfast.telemetry.controllers import control_rates
+
+        control_rates(self.engine)
+
     def tell_foreign(self, path: str) -> None:
         """Warns of the first `access-control-*` header of the application that was replaced."""
         logger.warning(
@@ -191,6 +197,8 @@ class HttpGuard(GuardCore):
             response = self.denial(exchange, "banned")
         elif self.challenge != "allow":
             outcome = self._judge(exchange)
+            if outcome is not None:
+                exchange.judged("passed")
             if outcome is None and self.gives_task(exchange):
                 outcome = "challenged"
                 response = self.task(decision.address, self._fingerprint(decision), exchange.request_id)
@@ -206,6 +214,8 @@ class HttpGuard(GuardCore):
         if decision.action == "ban":
             return self.respond(exchange)
         response = preflight_response(exchange) if decision.preflight and decision.share != "refused" else None
+        if response is None:
+            exchange.judged("refused")
         if self.has_observers:
             self.notify(exchange, "refused" if response is None else None)
         return self.denial(exchange, refusal(decision), told=False) if response is None else response
@@ -250,6 +260,7 @@ class HttpGuard(GuardCore):
         if agreement(handshake.sni, exchange.host, self.names) != "differ":
             return None
         exchange.set_cookies(None)
+        exchange.judged("refused")
         return self.denial(exchange, "misdirected", told=False)
 
     def denial(self, exchange: Exchange, kind: Kind, *, told: bool = True) -> HttpResponse:

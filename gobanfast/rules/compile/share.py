@@ -91,12 +91,22 @@ def _changing(when: Conditions) -> Conditions:
     return replace(when, negated=replace(negated, method=(*(negated.method or ()), *SAFE)))
 
 
-def grants(rules: Sequence[Rule]) -> tuple[CompiledGrant | None, ...]:
-    """What each share rule grants; None for those that grant nothing."""
-    return tuple(compiled_grant(rule) for rule in rules if rule.effect == "share")
+def grants(rules: Sequence[Rule], trace: Sequence[str] = ()) -> tuple[CompiledGrant | None, ...]:
+    """What each share rule grants; None for those that grant nothing.
+
+    Args:
+        trace: request headers that carry a trace, which every grant allows that does not say otherwise.
+    """
+    return tuple(compiled_grant(rule, trace) for rule in rules if rule.effect == "share")
 
 
-def compiled_grant(rule: Rule) -> CompiledGrant | None:
+def allowed_for_traces(grant: Grant, trace: Sequence[str]) -> list[str]:
+    """Headers that a grant allows beside those that it lists."""
+    listed = {name.lower() for name in grant.headers}
+    return [name for name in trace if grant.trace_headers and name not in listed and "*" not in listed]
+
+
+def compiled_grant(rule: Rule, trace: Sequence[str] = ()) -> CompiledGrant | None:
     """The header fields of a grant."""
     grant = rule.grant
     if grant is None:
@@ -104,6 +114,7 @@ def compiled_grant(rule: Rule) -> CompiledGrant | None:
     on_page = [part.origin for part in (rule.when, rule.when.negated) if part is not None and part.origin is not None]
     any_origin = not grant.credentials and on_page in ([], [("*",)])
     return CompiledGrant(
-        any_origin, credentials=grant.credentials, methods=grant.methods, headers=grant.headers, expose=grant.expose,
+        any_origin, credentials=grant.credentials, methods=grant.methods,
+        headers=(*grant.headers, *allowed_for_traces(grant, trace)), expose=grant.expose,
         max_age=grant.max_age,
     )  # fmt: skip

@@ -25,6 +25,7 @@ from gobanfast.rules.text.fields import (
     Snis,
     TlsVersion,
 )
+from gobanfast.rules.text.record_fields import Outcomes
 from gobanfast.rules.text.request_fields import (
     Crawlers,
     Families,
@@ -43,8 +44,17 @@ from gobanfast.rules.text.share_fields import FetchDests, FetchModes, FetchSites
 
 def condition(value: Any) -> Any:
     """`any` is a `When` without conditions; a mapping must have one."""
+    return _condition(value, When)
+
+
+def record_condition(value: Any) -> Any:
+    """The same for a record rule."""
+    return _condition(value, RecordWhen)
+
+
+def _condition(value: Any, model: type[When]) -> Any:
     if value == "any":
-        return When.model_construct()
+        return model.model_construct()
     if value in ({}, None):
         raise PydanticCustomError(
             "value", "{text}", {"text": "when has no condition; write 'when: any' to match everything"}
@@ -173,6 +183,15 @@ class When(SetModel, Tests):
             ech=tuple(self.ech) or None,
             negated=None if self.negated is None else self.negated.conditions(names),
         )
+
+
+class RecordWhen(When):
+    """The conditions of a record rule."""
+
+    outcome: Outcomes = Field(default_factory=list)
+
+    def conditions(self, names: tuple[str, ...]) -> Conditions:
+        return replace(super().conditions(names), outcome=tuple(self.outcome) or None)  # type: ignore[arg-type]  # its validator knows them
 
 
 def conditions_of(text: When | Not, names: tuple[str, ...]) -> Conditions:

@@ -11,22 +11,36 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, ValidationError, model_validator
 
 from gobanfast._core.address import parse_prefix
+from gobanfast._core.sampling import MAX_CLASSES
 from gobanfast._errors import Problem
 from gobanfast.rules.feed_cache import folder_of
 from gobanfast.rules.inline_test import Case, Expected
 from gobanfast.rules.rule import (
     Action,
+    ControllerName,
     Grant,
     Key,
     Mode,
+    Outcome,
     PrefixList,
+    Rate,
+    RecordAction,
     Rule,
     ShareAction,
     Unparsable,
 )
-from gobanfast.rules.settings import FeedSettings, Settings, TrustSettings
+from gobanfast.rules.settings import FeedSettings, Settings, TraceSettings, TrustSettings
 from gobanfast.rules.sources import Inputs
-from gobanfast.rules.text.conditions import Not, SetModel, When, condition, joined, packed
+from gobanfast.rules.text.conditions import (
+    Not,
+    RecordWhen,
+    SetModel,
+    When,
+    condition,
+    joined,
+    packed,
+    record_condition,
+)
 from gobanfast.rules.text.feeds_schema import FeedPrefixes, name_problem, read_feeds
 from gobanfast.rules.text.fields import (
     Duration,
@@ -44,13 +58,23 @@ from gobanfast.rules.text.grant_checks import grant_entry_problems
 from gobanfast.rules.text.includes import Document
 from gobanfast.rules.text.legacy import LegacyRuleModel
 from gobanfast.rules.text.problems import problem
+from gobanfast.rules.text.record_fields import (
+    Cap,
+    ClassName,
+    InternalHosts,
+    Over,
+    PerSecond,
+    Probability,
+    Propagators,
+    RateWeight,
+)
 from gobanfast.rules.text.request_fields import (
     CertificateNames,
     HeaderModel,
     PathModel,
     header_name,
 )
-from gobanfast.rules.text.settings_schema import SECTIONS, SettingsModel, model_error
+from gobanfast.rules.text.settings_schema import SECTIONS, SettingsModel, empty_as_defaults, model_error
 from gobanfast.rules.text.share_fields import MaxAge, Tokens
 from gobanfast.rules.text.yaml_nodes import Node
 
@@ -120,6 +144,89 @@ class ShareRuleModel(Model):
         )  # fmt: skip
 
 
+OF_CONTROLLER = {
+    "fixed": ("probability",), "sla": ("weight",), "target": ("per_second",),
+    "boost_on_error": ("probability", "over", "cap"),
+}  # fmt: skip
+"""Keys of a rate rule by its controller."""
+RATED = ("rate_class", "controller", "probability", "weight", "per_second", "over", "cap")
+
+
+class RecordRuleModel(Model):
+    """One entry of `record:`."""
+
+    id: Identifier
+    when: Annotated[RecordWhen, BeforeValidator(record_condition)]
+    action: RecordAction
+    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 100
+    mode: Mode = "enforce"
+    reason: str = ""
+    rate_class: ClassName | None = Field(default=None, alias="class")
+    controller: ControllerName = "fixed"
+    probability: Probability = None
+    weight: RateWeight = None
+    per_second: PerSecond = None
+    over: Over = None
+    cap: Cap = None
+
+    @model_validator(mode="after")
+    def fits_its_action(self) -> RecordRuleModel:
+        given = [name for name in RATED if name in self.model_fields_set]
+        if self.action != "rate":
+            if given:
+                name = given[0].removeprefix("rate_")
+                raise model_error(f"'{name}' on action '{self.action}', which has no rate; remove it, or write rate")
+            return self
+        if self.rate_class is None:
+            raise model_error("action 'rate' has no class; name the traffic that has this rate: class: checkout")
+        known = OF_CONTROLLER[self.controller]
+        for name in given[1:]:
+            if name != "controller" and name not in known:
+                hint = " and ".join(known)
+                raise model_error(
+                    f"'{name}' with controller '{self.controller}', which does not ask for it; it takes {hint}"
+                )
+        if "probability" in known and self.probability is None:
+            raise model_error(f"controller '{self.controller}' has no probability; write probability: 1%")
+        if self.cap is not None and self.probability is not None and self.cap < self.probability:
+            raise model_error(f"cap {self.cap:g} is below probability {self.probability:g}; swap them")
+        return self
+
+    def rule(self, source: str, line: int, column: int, names: tuple[str, ...]) -> Rule:
+        rate = None
+        if self.rate_class is not None:
+            rate = Rate(
+                self.rate_class, self.controller, self.probability, self.weight, self.per_second, self.over, self.cap
+            )
+        return Rule(
+            self.id, self.action, self.mode, None, self.priority, self.reason, source, line, column,
+            self.when.conditions(names), effect="record", rate=rate,
+        )  # fmt: skip
+
+
+class TraceModel(Model):
+    """`trace:`: how trace contexts come in and go out."""
+
+    propagators: Propagators = ("tracecontext", "baggage")
+    from_untrusted: Literal["restart", "link", "continue"] = Field(
+        default="restart", description="what becomes of the context of a client that trust: does not name"
+    )
+    edge: Prefixes = Field(default_factory=list)
+    internal: InternalHosts = Field(default_factory=list)
+    traceresponse: bool = Field(default=False, description="tell clients the trace, in the header traceresponse")
+    server_timing: bool = Field(default=False, description="tell browsers' pages the trace, in server-timing")
+
+    def settings(self) -> TraceSettings:
+        return TraceSettings(
+            self.propagators,  # type: ignore[arg-type]  # its validator knows them
+            self.from_untrusted,
+            packed(self.edge) if self.edge else None,
+            tuple(self.internal),
+            self.traceresponse,
+            self.server_timing,
+        )
+
+
 def set_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
         raise ValueError(f"set name '{name[:80]}' is not valid; use 1 to 64 of A-Z a-z 0-9 _ . -")
@@ -141,7 +248,7 @@ def raw_headers(value: Any) -> list[tuple[str, str]]:
     return pairs
 
 
-NO_REQUEST = frozenset({"expect", "share", "rule", "mount", "scheme"})
+NO_REQUEST = frozenset({"expect", "share", "record", "outcome", "rule", "mount", "scheme"})
 """Keys of a test that say nothing of a request, or not enough."""
 
 
@@ -165,10 +272,16 @@ class CaseModel(Model):
     share: Literal["granted", "withheld", "refused", "none"] | None = Field(
         default=None, description="whether the page may read the answer; none: no share rule is about it"
     )
+    record: RecordAction | Literal["none"] | None = Field(
+        default=None, description="what decides whether a trace is kept; none: no record rule matches"
+    )
+    outcome: Outcome | None = Field(
+        default=None, description="what became of the request, where record: is expected; by default what is decided"
+    )
     rule: str | None = Field(
         default=None,
-        description="id of the rule that must decide, of the share rule where only share: is expected; null: that none "
-        "does",
+        description="id of the rule that must decide, of the share or record rule where only that is expected; null: "
+        "that none does",
     )
 
     @model_validator(mode="after")
@@ -176,8 +289,10 @@ class CaseModel(Model):
         if not self.model_fields_set - NO_REQUEST:
             text = "test describes no request; give it an address, sni, ja4, headers, method, path or origin"
             raise model_error(text)
-        if self.expect is None and self.share is None:
-            raise model_error("test expects nothing; write expect: allow, or share: granted")
+        if self.expect is None and self.share is None and self.record is None:
+            raise model_error("test expects nothing; write expect: allow, share: granted or record: always")
+        if self.outcome is not None and self.record is None:
+            raise model_error("test has an outcome and expects no record; write record: always, or remove it")
         if self.origin is not None and any(name.lower() == "origin" for name, _ in self.headers or ()):
             raise model_error("test has an origin twice; write it under origin: or under headers:")
         return self
@@ -189,7 +304,7 @@ class CaseModel(Model):
             headers = (*(headers or ()), ("origin", self.origin))
         return Case(
             source, line, column, self.expect, self.address, self.sni, headers, self.method, self.path, rule, self.ja4,
-            self.mount, self.scheme, self.share,
+            self.mount, self.scheme, self.share, self.record, self.outcome,
         )  # fmt: skip
 
 
@@ -239,6 +354,7 @@ class RulesPart(Model):
     sets: dict[str, Any] = Field(default_factory=dict)
     rules: list[RuleModel] = Field(default_factory=list)
     share: list[ShareRuleModel] = Field(default_factory=list)
+    record: list[RecordRuleModel] = Field(default_factory=list)
     ban_rules: list[LegacyRuleModel] = Field(default_factory=list)
     tests: list[CaseModel] = Field(default_factory=list)
 
@@ -249,12 +365,14 @@ class RulesFile(RulesPart, SettingsModel):
     unparsable: Unparsable = "challenge"
     trust: Annotated[TrustModel, BeforeValidator(trust_shorthand)] = Field(default_factory=TrustModel)
     names: CertificateNames = Field(default_factory=list)
+    trace: Annotated[TraceModel | None, BeforeValidator(empty_as_defaults)] = None
 
     def settings(self) -> Settings:
         sections = super().settings()
         return Settings(
             sections.bans, sections.trackers, sections.score, sections.fingerprint,
             TrustSettings(self.trust.chain, self.trust.host), sections.edge_headers, sections.feeds,
+            None if self.trace is None else self.trace.settings(),
         )  # fmt: skip
 
 
@@ -263,6 +381,8 @@ _MODELS: dict[tuple[str, ...], type[BaseModel]] = {
     ("rules", "when", "not"): Not, ("share",): ShareRuleModel, ("share", "when"): When, ("share", "when", "not"): Not,
     ("share", "when", "header"): HeaderModel, ("share", "when", "path"): PathModel,
     ("tests",): CaseModel, ("rules", "when", "header"): HeaderModel, ("rules", "when", "path"): PathModel,
+    ("record",): RecordRuleModel, ("record", "when"): RecordWhen, ("record", "when", "not"): Not,
+    ("record", "when", "header"): HeaderModel, ("record", "when", "path"): PathModel, ("trace",): TraceModel,
     ("trust",): TrustModel, ("root",): RulesFile, **SECTIONS,
 }  # fmt: skip
 
@@ -302,6 +422,7 @@ def check(documents: list[Document], inputs: Inputs) -> Checked:
     found.unused = [place for name, place in places.items() if name not in used]
     found.unused += unfetched_feeds(documents[0], shared.unfetched)
     found.problems += _across(documents)
+    found.problems += _rates(found.rules)
     return found
 
 
@@ -323,6 +444,24 @@ def unfetched_feeds(document: Document, names: set[str]) -> Iterator[Problem]:
         hint = f"gobanfast feeds update {document.source}"
         message = f"feed '{name}' was not fetched yet, so no condition on it holds"
         yield Problem(document.source, *place, message, hint, "warning", "unfetched-feed")
+
+
+def _rates(rules: list[Rule]) -> Iterator[Problem]:
+    """Rate classes that two rules describe differently, and too many of them."""
+    first: dict[str, Rule] = {}
+    for rule in rules:
+        if rule.rate is None:
+            continue
+        before = first.setdefault(rule.rate.name, rule)
+        if before.rate != rule.rate:
+            what = f"class '{rule.rate.name}' has another rate than in rule '{before.id}'"
+            yield Problem(
+                rule.source, rule.line, rule.column, what, "a class has one; give it the same keys, or another name"
+            )
+    if len(first) > MAX_CLASSES:
+        rule = list(first.values())[MAX_CLASSES]
+        what = f"{len(first)} rate classes; {MAX_CLASSES} are the most"
+        yield Problem(rule.source, rule.line, rule.column, what, "let several rules share a class")
 
 
 def _read_sets(
@@ -369,6 +508,7 @@ def _read(document: Document, context: ValidationContext, found: Checked, is_roo
         found.trust, found.names = part.trust.prefixes(), tuple(part.names)
     rules = [text.rule(source, *root.place(("rules", index)), found.names) for index, text in enumerate(part.rules)]
     rules += [text.rule(source, *root.place(("share", index)), found.names) for index, text in enumerate(part.share)]
+    rules += [text.rule(source, *root.place(("record", index)), found.names) for index, text in enumerate(part.record)]
     legacy = sum(rule.id.startswith("ban_rules[") for rule in found.rules)  # earlier files count on
     for index, entry in enumerate(part.ban_rules):
         rules.append(entry.rule(source, *root.place(("ban_rules", index)), legacy + index))
@@ -380,9 +520,14 @@ def _across(documents: list[Document]) -> list[Problem]:
     """What no single value shows; works on the raw data, so it is found beside every other problem."""
     problems: list[Problem] = []
     root, source = documents[0].root, documents[0].source
-    if isinstance(root.value, dict) and not {"rules", "share", "ban_rules", "include"} & root.value.keys():
+    if (
+        isinstance(root.value, dict)
+        and not {"rules", "share", "record", "trace", "ban_rules", "include"} & root.value.keys()
+    ):
         problems.append(
-            Problem(source, root.line, root.column, "the file has no rules", "write a list under rules: or share:")
+            Problem(
+                source, root.line, root.column, "the file has no rules", "write a list under rules:, share: or record:"
+            )
         )
 
     seen: dict[str, tuple[str, int]] = {}
@@ -436,7 +581,7 @@ def _grants(documents: list[Document]) -> Iterator[Problem]:
 
 def _rule_entries(root: Node) -> Iterator[tuple[str, int, dict[str, Any]]]:
     """Section, index and entry of every rule."""
-    for section in ("rules", "share"):
+    for section in ("rules", "share", "record"):
         for index, entry in _entries(root, section):
             yield section, index, entry
 
