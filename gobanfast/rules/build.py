@@ -87,12 +87,12 @@ def facts(rules: tuple[Rule, ...], unparsable: Unparsable, settings: Settings, t
     digest = blake2b(repr(decides).encode(), digest_size=32)  # astuple, because repr hides the key
     digest.update(unparsable.encode() + trust.addresses + trust.lengths)
     for rule in rules:
-        fields = [rule.id, rule.action, rule.mode, rule.duration, rule.key, rule.priority, rule.reason, rule.weigh]
+        said = [rule.id, rule.action, rule.mode, rule.duration, rule.key, rule.priority, rule.reason, rule.weigh]
         if rule.effect != "admit":
-            fields += [rule.effect, repr(rule.grant)]
+            said += [rule.effect, repr(rule.grant)]
         if rule.effect == "record":
-            fields += [repr(rule.rate), repr(rule.when.outcome)]
-        digest.update(repr(tuple(fields)).encode())
+            said += [repr(rule.rate), repr(rule.when.outcome)]
+        digest.update(repr(tuple(said)).encode())
     return digest.digest()
 
 
