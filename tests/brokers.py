@@ -85,9 +85,10 @@ def mosquitto(folder):
 
 @contextmanager
 def nats(folder):
-    """Port of a nats-server."""
+    """Port of a nats-server with JetStream."""
     (port,) = free_ports(1)
-    with running([server("nats-server"), "--addr", "127.0.0.1", "--port", str(port)], port, folder):
+    kept = ["--jetstream", "--store_dir", str(folder)]
+    with running([server("nats-server"), "--addr", "127.0.0.1", "--port", str(port), *kept], port, folder):
         yield port
 
 

@@ -1,7 +1,8 @@
 """A client of one broker, in a process of its own: runs what docs/carriers.md shows, then sends carriers of all kinds.
 
-`python carrier_lab.py NAME PORT` reads blocks of code from standard input, as JSON, and writes what came of them and of
-the carriers: `{"docs": ..., "came": ...}`. A process of its own, because gRPC and librdkafka keep threads.
+`python carrier_lab.py NAME PORT` reads blocks of code from standard input, as JSON, and writes what came of them, of
+the same without a context, of the carriers, and of a message that the broker kept: `{"docs": ..., "bare": ..., "came":
+..., "kept": ...}`. A process of its own, because gRPC and librdkafka keep threads.
 """
 
 from __future__ import annotations
@@ -79,6 +80,17 @@ class Kafka:
     async def receive(self):
         return self.consumer.poll(WAIT).headers()
 
+    async def kept(self):
+        """Read again from the beginning, by another group."""
+        from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+
+        partitions = [TopicPartition(it.topic, it.partition, OFFSET_BEGINNING) for it in self.consumer.assignment()]
+        self.consumer.assign(partitions)
+        found = None
+        while told(found) != told(carriers(self.pairs)["whole"]):
+            found = await self.receive()
+        return {"read again": found}
+
     async def close(self):
         self.consumer.close()
 
@@ -103,6 +115,21 @@ class Rabbitmq:
     async def receive(self):
         return next(self.channel.consume("orders", inactivity_timeout=WAIT))[1].headers
 
+    async def kept(self):
+        """Refused by a consumer, and so put into the queue of dead letters."""
+        self.channel.cancel()
+        self.channel.queue_declare("dead")
+        letters = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+        self.channel.queue_declare("living", arguments=letters)
+        whole = carriers(self.pairs)["whole"]
+        self.channel.basic_publish("", "living", b"", self.pika.BasicProperties(headers=whole))
+        method, _, _ = next(self.channel.consume("living", inactivity_timeout=WAIT))
+        self.channel.basic_reject(method.delivery_tag, requeue=False)
+        self.channel.cancel()
+        headers = next(self.channel.consume("dead", inactivity_timeout=WAIT))[1].headers
+        assert "x-death" in headers
+        return {"dead letter": headers}
+
     async def close(self):
         self.connection.close()
 
@@ -116,6 +143,7 @@ class Mqtt:
         from paho.mqtt import client as mqtt
 
         def connected(protocol, topic):
+            """A client, and the queue of what it gets."""
             client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=protocol)
             messages, ready = queue.Queue(), queue.Queue()
             client.on_message = lambda _client, _data, message: messages.put(message)
@@ -126,26 +154,35 @@ class Mqtt:
             assert ready.get(timeout=WAIT)
             return client, messages
 
-        self.client, self.messages = connected(mqtt.MQTTv5, "orders")
+        self.connected = lambda topic: connected(mqtt.MQTTv5, topic)
+        self.client, self.messages = self.connected("orders")
         self.old, old_messages = connected(mqtt.MQTTv311, "old/orders")
         return {
             "client": self.client, "messages": self.messages, "old_client": self.old, "old_messages": old_messages,
         }  # fmt: skip
 
-    async def send(self, carrier):
+    async def send(self, carrier, topic="orders", *, retain=False):
         from paho.mqtt.packettypes import PacketTypes
         from paho.mqtt.properties import Properties
 
         properties = Properties(PacketTypes.PUBLISH)
         if carrier is not None:
             properties.UserProperty = carrier
-        self.client.publish("orders", b"", qos=1, properties=properties)
+        self.client.publish(topic, b"1", qos=1, retain=retain, properties=properties).wait_for_publish(WAIT)
 
     async def receive(self):
         return getattr(self.messages.get(timeout=WAIT).properties, "UserProperty", None)
 
+    async def kept(self):
+        """Retained, and sent to who subscribes later."""
+        await self.send(carriers(self.pairs)["whole"], "kept", retain=True)
+        self.later, messages = self.connected("kept")
+        message = messages.get(timeout=WAIT)
+        assert message.retain
+        return {"retained": message.properties.UserProperty}
+
     async def close(self):
-        for client in (self.client, self.old):
+        for client in (self.client, self.old, self.later):
             client.disconnect()
             client.loop_stop()
 
@@ -167,6 +204,16 @@ class Nats:
 
     async def receive(self):
         return (await self.subscription.next_msg(timeout=WAIT)).headers
+
+    async def kept(self):
+        """In a stream, and read from there."""
+        stream = self.connection.jetstream()
+        await stream.add_stream(name="kept", subjects=["kept"])
+        whole = carriers(self.pairs)["whole"]
+        await stream.publish("kept", b"", headers=whole)
+        messages = await stream.pull_subscribe("kept", "reader")
+        (message,) = await messages.fetch(1, timeout=WAIT)
+        return {"stream": message.headers}
 
     async def close(self):
         await self.connection.close()
@@ -195,6 +242,14 @@ class Redis:
         self.last = b"(" + number
         return fields
 
+    async def kept(self):
+        """Claimed by another consumer of the group, because the first never acknowledged it."""
+        self.client.xgroup_create("more", "group", "0")
+        self.client.xreadgroup("group", "first", {"more": ">"}, count=10)
+        _, entries, _ = self.client.xautoclaim("more", "group", "second", 0)
+        (found,) = [fields for _, fields in entries if b"mine" in fields]
+        return {"claimed": found}
+
     async def close(self):
         self.pubsub.close()
         self.client.close()
@@ -221,17 +276,23 @@ def ids(value: Any) -> Any:
 async def main(name: str, port: int, blocks: list[str]) -> dict[str, Any]:
     lab = LABS[name]()
     names = await lab.open(port)
+    kept = ("context", "one", "many", "received", "heard", "body", "job", "news")
     try:
         for block in blocks:
             await shown(block, names)
+        docs = {key: ids(names[key]) for key in kept if key in names}
+        names["context"] = None
+        for block in blocks[1:]:
+            await shown(block, names)
+        bare = {key: ids(names[key]) for key in ("one", "received", "heard") if key in names}
         came = {}
         for form, carrier in carriers(lab.pairs).items():
             await lab.send(carrier)
             came[form] = told(await lab.receive())
+        again = {way: told(carrier) for way, carrier in (await lab.kept()).items()}
     finally:
         await lab.close()
-    kept = ("context", "one", "many", "received", "heard", "body", "job", "news")
-    return {"docs": {key: ids(names[key]) for key in kept if key in names}, "came": came}
+    return {"docs": docs, "bare": bare, "came": came, "kept": again}
 
 
 if __name__ == "__main__":
