@@ -17,6 +17,7 @@ pytest.importorskip("uvicorn", reason="the lab is served by uvicorn")
 
 import sse_lab
 from browsers import BROWSERS, run_until
+from gobanfast.frontends.binding import FIELDS, Binding
 from gobanfast.sse import encode
 from oracle.sse import parse
 
@@ -101,6 +102,7 @@ report.failures = Object.fromEntries(failures.map(([name, url, credentials]) => 
 }));
 const run = async () => { for (let job; (job = waiting.shift());) await job(); };
 await Promise.all(Array.from({length: 4 * hosts.length}, run));
+report.same = await listen("/race/same", {});
 report.slow = await listen(at(1, slow[0]), slow[1]);
 await pause(Math.max(0, 6500 - (Date.now() - started)));  // longer than either browser waits before it asks again
 await fetch("/report", {method: "POST", body: JSON.stringify(report)});
@@ -207,6 +209,17 @@ def test_a_redirected_stream_has_no_origin(visit):
     """Behind a redirect to another origin it is null, which no rule should let in but `*`."""
     assert {"opened": 1, "count": 3, "wrong": 0, "errors": [0]} == visit[1]["moved"]
     assert ["null"] == [line["headers"]["origin"] for line in asked(visit, "there")]
+
+
+def test_a_bound_token_goes_with_a_stream_of_the_own_page(visit):
+    """Issued to the page's POST, which has an Origin, and shown by its EventSource, which has none."""
+    bound = Binding(["a key of 16 bytes or more"], **dict.fromkeys(FIELDS, "require"))
+    (login,) = [line["headers"] for line in visit[2] if line["path"] == "/report"]
+    (stream,) = [line["headers"] for line in asked(visit, "same")]
+
+    assert (True, False) == ("origin" in login, "origin" in stream)
+    assert ("matches", (), ()) == bound.check(bound.make(login), stream)
+    assert {"opened": 1, "count": 3, "wrong": 0, "errors": [0]} == visit[1]["same"]
 
 
 def test_a_stream_may_be_cut_at_every_byte(visit):
