@@ -15,7 +15,7 @@ from setuptools.command.build_ext import build_ext
 
 CSRC = Path("gobanfast/csrc")
 SOURCES = {path.stem: path for path in CSRC.glob("*/*.c")}
-FOLDERS = ("state", "rules", "tls", "http", "name", "address", "base", "hash")  # as linked: each needs later ones
+FOLDERS = ("batch", "state", "rules", "tls", "http", "name", "address", "base", "hash")  # as linked: each needs later ones
 # -DNDEBUG and -fwrapv are among Python's own flags, which a CFLAGS variable (as of a wheel's build) replaces.
 CFLAGS = [
     "-std=c11",
@@ -60,6 +60,7 @@ EXTENSIONS = {
     "exchange": ["gbf_cpu", "gbf_headers", "gbf_headers_build", *XXH3],
     "grant": [],
     "headers": ["gbf_cpu", "gbf_headers", "gbf_headers_build", "gbf_trace", *XXH3],
+    "log_lines": ["gbf_cpu", "gbf_intern", "gbf_log", "gbf_log_avx2", *XXH3],
     "log_queue": [],
     "name_table": [*BLOCK, *NAME, "gbf_name_build", "gbf_name_dfa"],
     "name_text": [*BLOCK, *NAME, "gbf_arrow"],

@@ -99,6 +99,7 @@ def good() -> Iterator[Any]:
     from gobanfast._core.edge_headers import EdgeHeaders
     from gobanfast._core.exchange import Exchange, GuardCore, RequestIds
     from gobanfast._core.headers import HeaderPlan, PartialHeaders
+    from gobanfast._core.log_lines import InternTable, LineReader
     from gobanfast._core.log_queue import Budget
     from gobanfast._core.origin_set import OriginMatcher
     from gobanfast._core.sampling import RateClasses
@@ -122,6 +123,8 @@ def good() -> Iterator[Any]:
     yield from (compiled_rules.blocks()["RULE"], PrefixSet(["192.0.2.0/24"]), BanTable(capacity=10), AsnTable.starter())
     yield NameTable([("*.a.example", 1), ("c[0-9]+.example", 2), ("re:a+", 3)])
     yield from (OriginSet(["https://**.a.example:*", "re:https://b+"]), OriginMatcher([["*.a.example"]], True))
+    yield LineReader("json")
+    yield InternTable()
     yield AllowedHeaders(["x-a"], any=True)
     yield EdgeHeaders(("x-a",), True, ("x-*",))
     yield from (parse_client_hello(b""), parse_client_hello(b"\x16\x03\x01\x00\x05\x01\0\0\x01\0"))

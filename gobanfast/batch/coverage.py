@@ -49,7 +49,11 @@ class Coverage:
 
     def add(self, source: str, request: Request | None, lines: int = 1) -> None:
         """Counts `lines` of the log `source` that say what `request` does; None: only an address."""
-        self._lines[source, frozenset() if request is None else request.held & self._asked] += lines
+        self.hold(source, None if request is None else request.held, lines)
+
+    def hold(self, source: str, held: frozenset[str] | None, lines: int = 1) -> None:
+        """The same of lines that hold these signals."""
+        self._lines[source, frozenset() if held is None else held & self._asked] += lines
 
     def lacking(self, *rules: Rule) -> int:
         """Lines that do not hold what one of the rules requires."""

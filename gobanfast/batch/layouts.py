@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gobanfast._errors import GobanError
 from gobanfast.batch import json_lines
+from gobanfast.batch.unpack import LogError
 
 if TYPE_CHECKING:
     from gobanfast._core.prefix_set import PrefixSet
@@ -45,18 +45,18 @@ _ODD = re.compile(r"[,\[\]\t\"]|\.\d+:\d")  # in addresses: lists, brackets, por
 _PORT = re.compile(r"\[([^\]]*)\](?::\d*)?|(\d+\.\d+\.\d+\.\d+):\d+")
 
 
-class LogError(GobanError):
-    """A log that cannot be read as asked: no such column, a field that is no number. The text names the log."""
-
-
 @dataclass(frozen=True, slots=True)
 class Found:
-    """How a log is written: `layout` is one of FORMATS, `where` the place of the address in words."""
+    """How a log is written: `layout` is one of FORMATS, `where` the place of the address in words. The address of
+    combined lines is the field after `skip` others, of JSON under the first of `keys`, of CSV in cell `cell`."""
 
     layout: str
     where: str
     extract: Extract
     sample: str
+    skip: int | None = None
+    keys: tuple[str, ...] | None = None
+    cell: int | None = None
 
 
 def found(samples: Sequence[str], name: str, layout: str, field: str | None, trusted: PrefixSet | None = None) -> Found:
@@ -71,6 +71,7 @@ def found(samples: Sequence[str], name: str, layout: str, field: str | None, tru
     """
     if layout == "auto":
         layout = told_by(samples)
+    index = keys = cell = None
     match layout:
         case "combined":
             index = _place(samples) if field is None else _number(name, field)
@@ -79,10 +80,11 @@ def found(samples: Sequence[str], name: str, layout: str, field: str | None, tru
             keys = (NGINX_KEYS if layout == "nginx-json" else ADDRESS_KEYS) if field is None else (field,)
             where, extract = "by key" if field is None else f"key {field!r}", _json(keys)
         case "csv":
-            where, extract = _csv(samples, name, field)
+            cell, extract = _csv(samples, name, field)
+            where = f"column {cell + 1}"
         case _:
             raise LogError(f"{name}: format {layout!r} is not one of {', '.join(FORMATS)}")
-    return Found(layout, where, _cleaned(extract, trusted), samples[0])
+    return Found(layout, where, _cleaned(extract, trusted), samples[0], index, keys, cell)
 
 
 def told_by(samples: Iterable[str]) -> str:
@@ -168,7 +170,7 @@ def cells(line: str, delimiter: str) -> list[str]:
     return next(csv.reader([line], delimiter=delimiter), []) if '"' in line else line.split(delimiter)
 
 
-def _csv(samples: Sequence[str], name: str, field: str | None) -> tuple[str, Extract]:
+def _csv(samples: Sequence[str], name: str, field: str | None) -> tuple[int, Extract]:
     delimiter = delimiter_of(samples)
     rows = []
     for line in samples:
@@ -188,7 +190,7 @@ def _csv(samples: Sequence[str], name: str, field: str | None) -> tuple[str, Ext
             raise ValueError(f"column {column + 1} is missing")
         return row[column].strip()
 
-    return f"column {column + 1}", _each(one)
+    return column, _each(one)
 
 
 def _column(rows: Sequence[Sequence[str]], name: str, field: str | None) -> int:

@@ -71,6 +71,71 @@ _MONTHS = {
 }
 
 
+REQUEST = ":request"  # a request line, as the role of a text
+
+
+class Roles(NamedTuple):
+    """What one text of a line may be to its parser: names as `Request.headers` has them, or REQUEST; and how it is
+    written."""
+
+    names: tuple[str, ...]
+    decode: Callable[[bytes], str]
+    encoding: str
+
+
+def combined_roles(*, cut: bool) -> tuple[Roles, Roles, Roles]:
+    """Of the three quoted texts of a combined line; `cut`: the first has neither query nor version."""
+
+    def plain(raw: bytes) -> str:
+        return unescaped(raw.decode("latin-1"))
+
+    def whole(raw: bytes) -> str:
+        return raw.decode("latin-1") + " HTTP/1.1"
+
+    first = Roles((REQUEST,), whole if cut else plain, "latin-1")
+    return first, Roles(("referer",), plain, "latin-1"), Roles(("user-agent",), plain, "latin-1")
+
+
+def key_roles(key: str, *, header: bool = False) -> tuple[str, ...]:
+    """What the value under a normal key may be; `header`: in an object that holds headers."""
+    if header:
+        return (key,)
+    return (*(name for name, keys in _KEYS.items() if key in keys), *((REQUEST,) if key in _LINE else ()))
+
+
+def request_parts(request: str, encoding: str) -> list[tuple[bytes, bytes]]:
+    """Method and path of a request line, as `Request.headers` has them."""
+    return _split(request, encoding)
+
+
+def value_bytes(name: str, value: str, encoding: str) -> bytes:
+    """The value of a name, as `Request.headers` has it."""
+    return _target(value, encoding) if name == ":path" else _bytes(value, encoding)
+
+
+class Known(NamedTuple):
+    """Normal keys of JSON values that a parser may look at, of objects that hold headers, and names of headers."""
+
+    keys: frozenset[str]
+    objects: frozenset[str]
+    headers: frozenset[str]
+
+
+def known_keys(asked: Iterable[str] = ()) -> Known:
+    """What `member` may look at."""
+    keys = {key for keys in _KEYS.values() for key in keys}
+    return Known(frozenset(keys.union(_LINE)), frozenset(_HEADERS), frozenset(map(normal_key, (*KNOWN, *OWN, *asked))))
+
+
+def csv_cells(samples: Sequence[str]) -> dict[int, tuple[str, ...]]:
+    """Numbers of the cells that the parser of `columns` may look at, but for times, and what they may be to it."""
+    found: dict[int, tuple[str, ...]] = {}
+    for key, index in _head(samples).items():
+        if roles := key_roles(key):
+            found[index] = (*found.get(index, ()), *roles)
+    return found
+
+
 def make_parser(samples: Sequence[str], layout: str, asked: Iterable[str] = (), *, timed: bool = True) -> LineParser:
     """Parser from a line to its request, for a log whose first lines are `samples`.
 
@@ -137,13 +202,18 @@ def _pairs(headers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name.lower(), ", ".join(parts) or "-"
 
 
+def _head(samples: Sequence[str]) -> dict[str, int]:
+    """Numbers of the cells by the normal keys in the first line of CSV."""
+    try:
+        row = [*enumerate(cells(samples[0], delimiter_of(samples)))]
+    except csv.Error:
+        return {}
+    return {normal_key(cell.strip()): index for index, cell in reversed(row)}
+
+
 def columns(samples: Sequence[str]) -> LineParser:
     """Parser from a line of CSV, whose first line names the columns, to its request."""
-    delimiter = delimiter_of(samples)
-    try:
-        head = {_normal(cell.strip()): index for index, cell in reversed([*enumerate(cells(samples[0], delimiter))])}
-    except csv.Error:
-        head = {}
+    delimiter, head = delimiter_of(samples), _head(samples)
     wanted = {name: head[key] for name, keys in _KEYS.items() for key in reversed(keys) if key in head}
     lines = [head[key] for key in _LINE if key in head]
     times = {key: head[key] for key in _TIMES if key in head}
@@ -226,12 +296,12 @@ def _bytes(text: str, encoding: str) -> bytes:
 
 
 @lru_cache(4096)
-def _normal(key: str) -> str:
+def normal_key(key: str) -> str:
     return key.lower().translate({ord(mark): None for mark in "-_()"})
 
 
 def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {_normal(key): value for key, value in reversed([*entry.items()])}
+    return {normal_key(key): value for key, value in reversed([*entry.items()])}
 
 
 def _stepped(plain: Mapping[str, Any], key: str) -> Any:

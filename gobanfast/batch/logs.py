@@ -1,4 +1,4 @@
-"""Access logs as chunks of client addresses: plain or gzip, streamed, in bounded memory.
+"""Access logs in bounded memory: blocks of lines whose texts C finds, or chunks of addresses that Python finds.
 
 Text is decoded as Latin-1, which cannot fail and costs one copy: only the address matters here, and an address is
 ASCII. Whatever else a line holds (UTF-8, binary junk) passes through unread.
@@ -6,16 +6,17 @@ ASCII. Whatever else a line holds (UTF-8, binary junk) passes through unread.
 
 from __future__ import annotations
 
-import gzip
-import zlib
+import codecs
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from gobanfast.batch.layouts import ADDRESS_KEYS, EMPTY, FORMATS, SAMPLE_LINES, Extracted, Found, LogError, found
-from gobanfast.batch.log_fields import LineParser, Request, make_parser
+from gobanfast.batch.layouts import ADDRESS_KEYS, EMPTY, FORMATS, SAMPLE_LINES, Extracted, Found, found
+from gobanfast.batch.line_blocks import BlockReader, LineBlock, line_blocks, pieces_of, whole_lines
+from gobanfast.batch.log_fields import NOTHING, LineParser, Request, make_parser
+from gobanfast.batch.unpack import DamagedError, LogError, unpacked
 
 if TYPE_CHECKING:
     from gobanfast._core.prefix_set import PrefixSet
@@ -26,7 +27,6 @@ BLOCK_BYTES = 1 << 17  # read at once, small enough for the cache; a chunk holds
 MOST_WAITING = 64  # blocks that are read before fewer lines decide the layout
 
 BYTE_ORDER_MARK = "\xef\xbb\xbf"  # of UTF-8, as Latin-1
-PACKED = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\3\4": "zip"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,11 @@ class Chunk:
 
 
 class LogFile:
-    """One log, for a single pass: iterate it for its chunks.
+    """One log, for a single pass: iterate it for its chunks, or over `blocks` for the fast way.
 
     Args:
-        stream: the log, plain or gzip (detected by content, not by name); the caller closes it.
+        stream: the log, plain, or packed by gzip, bzip2, xz or zstd (detected by content, not by name); UTF-16 too. The
+            caller closes it.
         name: what errors call it.
         layout: one of FORMATS; "auto" decides by what most of the first lines look like.
         requests: whether chunks have `requests`.
@@ -57,9 +58,9 @@ class LogFile:
         field: in place of the layout's own: JSON key, CSV column (name, or number from 1), combined field number.
         trusted: addresses of proxies, passed over from the right where the field lists several addresses.
     Raises:
-        LogError: while iterating, when `field` does not fit, no CSV column looks like an address, or the log is UTF-16
-            or packed by anything but gzip.
-        OSError: while iterating, from `stream`. A damaged gzip stream is a fault in the last chunk instead.
+        LogError: while iterating, when `field` does not fit, no CSV column looks like an address, or the log is
+            packed by what cannot be unpacked here.
+        OSError: while iterating, from `stream`. A damaged packed stream is a fault in the last chunk instead.
     Cost: about BLOCK_BYTES of text and its lines in memory, whatever the length of the log or of a line.
     """
 
@@ -84,6 +85,7 @@ class LogFile:
         self._times = times
         self._asked = tuple(asked)
         self._trusted = trusted
+        self._parser: LineParser | None = None
 
     @property
     def consumed(self) -> int:
@@ -97,70 +99,132 @@ class LogFile:
         first = 1
         parser: LineParser | None = None
         try:
-            for samples, lines in _sampled(_lines(_unpacked(self._stream), self.name)):
+            for samples, lines in _sampled(_lines(_plain(self._stream, self.name))):
                 if self.found is None and samples:
-                    self.found = found(samples, self.name, self._layout, self._field, self._trusted)
-                    if self._requests:
-                        parser = make_parser(samples, self.found.layout, self._asked, timed=self._times)
+                    parser = self._begin(samples)
                 addresses, faults = _empty(lines) if self.found is None else self.found.extract(lines)
                 requests = None if parser is None else [parser(line) for line in lines]
                 yield Chunk(first, addresses, {first + index: why for index, why in faults.items()}, requests)
                 first += len(lines)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            yield Chunk(first, [""], {first: f"gzip stream is damaged or cut short: {error}"})
+        except DamagedError as error:
+            yield Chunk(first, [""], {first: str(error)})
+
+    def blocks(self) -> Iterator[LineBlock]:
+        """The lines in blocks, for a single pass in place of iteration; then `extract` and `request` say what a line
+        holds that a block leaves to them."""
+        pieces = whole_lines(pieces_of(self._stream, _plain(self._stream, self.name)))
+        waiting: list[tuple[bytes, int]] = []
+        samples: list[str] = []
+        broken: DamagedError | None = None
+        try:
+            for data, nbytes in pieces:
+                waiting.append((bytes(data[:nbytes]), nbytes))
+                lines = _stripped(waiting[-1][0].decode("latin-1").split("\n"))
+                samples += islice((line for line in lines if line.strip()), SAMPLE_LINES - len(samples))
+                if samples or len(waiting) >= MOST_WAITING:
+                    break
+        except DamagedError as error:
+            broken = error
+        if samples:
+            self._parser = self._begin(samples)
+        if self.found is None:
+            reader = BlockReader(Found("combined", "", _empty, ""), samples, requests=False)
+        else:
+            reader = BlockReader(self.found, samples, requests=self._requests, asked=self._asked)
+        yield from line_blocks(chain(waiting, pieces if broken is None else _raised(broken)), reader)
+
+    def extract(self, line: str) -> tuple[str, str | None]:
+        """(address, why there is none) of one line."""
+        addresses, faults = _empty([line]) if self.found is None else self.found.extract([line])
+        return addresses[0], faults.get(0)
+
+    def request(self, line: str) -> Request:
+        """What one line says of its request."""
+        return NOTHING if self._parser is None else self._parser(line)
+
+    def _begin(self, samples: list[str]) -> LineParser | None:
+        self.found = found(samples, self.name, self._layout, self._field, self._trusted)
+        return make_parser(samples, self.found.layout, self._asked, timed=self._times) if self._requests else None
 
 
-def _unpacked(stream: BufferedReader) -> Callable[[int], bytes]:
-    """`read1` of the plain bytes. It returns after one read of the file, so a fault loses nothing before it."""
-    if stream.peek(2)[:2] == b"\x1f\x8b":
-        return gzip.GzipFile(fileobj=stream).read1
-    return stream.read1
+def _raised(error: Exception) -> Iterator[tuple[bytes, int]]:
+    raise error
+    yield  # type: ignore[unreachable]
+
+
+def _plain(stream: BufferedReader, name: str) -> Callable[[int], bytes]:
+    """`read1` of the text, unpacked, UTF-16 as UTF-8."""
+    read = unpacked(stream, name)
+    if read == stream.read1:
+        coding, first = _wide(stream.peek(200)[:200]), b""
+    else:
+        first = read(BLOCK_BYTES)
+        coding = _wide(first[:200])
+    if coding is not None:
+        decoder = codecs.getincrementaldecoder(coding)("replace")
+
+        def recoded(nbytes: int) -> bytes:
+            nonlocal first
+            while True:
+                piece, first = first or read(nbytes), b""
+                text = decoder.decode(piece, final=not piece)
+                if text or not piece:
+                    return text.encode("utf-8", "surrogatepass")
+
+        return recoded
+    if not first:
+        return read
+
+    def rest(nbytes: int) -> bytes:
+        nonlocal first
+        piece, first = first or read(nbytes), b""
+        return piece
+
+    return rest
+
+
+def _wide(block: bytes) -> str | None:
+    """The codec of a text that is UTF-16, as exports of Windows often are; None: it may be UTF-8, ASCII or Latin-1."""
+    if block.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    even, odd = block[::2], block[1::2]
+    zeros = even.count(0), odd.count(0)
+    if len(odd) < 8 or max(zeros) <= 0.8 * len(odd) or 0.8 * len(odd) <= 4 * min(zeros):
+        return None
+    return "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
 
 
 def unpacked_lines(stream: BufferedReader, name: str) -> Iterator[str]:
-    """Whole lines of UTF-8 text, plain or gzip, as a decision log has them; other bytes are surrogates.
+    """Whole lines of UTF-8 text, plain or packed, as a decision log has them; other bytes are surrogates.
 
     Raises:
-        LogError: the gzip stream is damaged.
+        LogError: the packed stream is damaged.
     """
-    packed = stream.peek(2)[:2] == b"\x1f\x8b"
-    plain = gzip.GzipFile(fileobj=stream) if packed else stream
+    read, rest = unpacked(stream, name), b""
     try:
-        for line in plain:
-            yield line.decode("utf-8", "surrogateescape")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise LogError(f"{name}: gzip stream is damaged or cut short: {error}") from None
+        while block := read(BLOCK_BYTES):
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines:
+                yield line.decode("utf-8", "surrogateescape") + "\n"
+    except DamagedError as error:
+        raise LogError(f"{name}: {error}") from None
+    if rest:
+        yield rest.decode("utf-8", "surrogateescape")
 
 
-def _lines(read: Callable[[int], bytes], name: str = "log") -> Iterator[list[str]]:
+def _lines(read: Callable[[int], bytes]) -> Iterator[list[str]]:
     """Lists of lines in order, without their ends; a line past BLOCK_BYTES is cut to that."""
-    rest, number = "", 0
+    rest = ""
     while block := read(BLOCK_BYTES):
-        if number == 0:
-            _refuse_foreign(block, name)
-        number += 1
         text = rest + block.decode("latin-1")
         lines = text.split("\n")
         lines[0] = lines[0][:BLOCK_BYTES]  # only the one that began in an earlier block can be longer
-        rest = lines.pop()
+        rest = lines.pop()[:BLOCK_BYTES]
         if lines:
             odd = "\r" in text or "\0" in text or BYTE_ORDER_MARK in text
             yield _stripped(lines) if odd else lines
     if rest:
         yield _stripped([rest])
-
-
-def _refuse_foreign(block: bytes, name: str) -> None:
-    """None if the text may be UTF-8, ASCII or Latin-1; LogError for UTF-16 and for what is packed."""
-    for magic, packer in PACKED.items():
-        if block.startswith(magic):
-            raise LogError(f"{name}: it is packed by {packer}; unpack it first, and give the plain log or - for stdin")
-    even, odd = block[:200:2], block[1:200:2]
-    wide = len(odd) >= 8 and max(even.count(0), odd.count(0)) > 0.8 * len(odd) > 4 * min(even.count(0), odd.count(0))
-    if wide or block.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise LogError(
-            f"{name}: it is UTF-16, as exports of Windows often are; make it UTF-8: iconv -f UTF-16 -t UTF-8"
-        )
 
 
 def _stripped(lines: list[str]) -> list[str]:
@@ -179,7 +243,7 @@ def _sampled(blocks: Iterator[list[str]]) -> Iterator[tuple[list[str], list[str]
             samples += islice((line for line in lines if line.strip()), SAMPLE_LINES - len(samples))
             if len(samples) >= SAMPLE_LINES or len(waiting) >= MOST_WAITING:
                 break
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except DamagedError as error:
         broken = error
     for lines in waiting:
         yield samples, lines

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii as quoted
 from time import perf_counter
 from typing import TYPE_CHECKING, Generic, NamedTuple, TextIO, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from gobanfast._core.columns import address_leaves
 from gobanfast._core.enums import LIMITS, NONE
 from gobanfast.batch.coverage import Coverage, live_parts, not_replayable
+from gobanfast.batch.line_classes import LineClasses
 from gobanfast.batch.log_fields import Request
-from gobanfast.batch.logs import Chunk, LogFile
+from gobanfast.batch.logs import LogFile
 from gobanfast.batch.timeline import Row, Timeline
 
 if TYPE_CHECKING:
     from gobanfast._core.decision import Decision
+    from gobanfast.batch.line_blocks import LineBlock
     from gobanfast.engine import Engine
 
 Key = TypeVar("Key")
@@ -72,15 +78,40 @@ class Stopped(NamedTuple):
     first: float
 
 
+class Outcome(NamedTuple):
+    """What a decision says that does not hang on the request's own texts."""
+
+    action: str
+    rule: str | None
+    cause: str
+    asn: int | None
+    reason: str | None
+    shadow: tuple[str, ...]
+    logged: tuple[str, ...]
+    share: str | None
+    share_rule: str | None
+    share_shadow: tuple[str, ...]
+
+
+def outcome(decision: Decision) -> Outcome:
+    """What a scan counts of a decision."""
+    return Outcome(
+        decision.action, decision.rule, decision.cause, decision.asn, decision.reason, decision.shadow,
+        decision.logged, decision.share, decision.share_rule, decision.share_shadow,
+    )  # fmt: skip
+
+
+Answer = tuple[Outcome, frozenset[str] | None]  # and the signals that the line holds
+
+
 class Scan:
     """Running counts over the lines of logs, as an engine decides them.
 
-    An engine sorts addresses into leaves; all addresses of a leaf share one decision but for the address itself.
-    So lines are counted by leaf, and each leaf is asked once what it means.
+    A line is what it says of address, method, path and headers; lines that no rule can tell apart are decided once
+    (`line_classes`). Lines of rare forms are read by the slow reader, one by one, with the same counts.
 
-    Where rules require headers, method or path and the log keeps them, every line is decided by what it says of them.
-    Any other signal is one that nobody knows (`unjudged` names the rules that ask). `read` asks the rules alone;
-    `replay` asks bans, trackers and score too, each line at its own time.
+    Any signal that a log does not keep is one that nobody knows (`unjudged` names the rules that ask). `read` asks the
+    rules alone; `replay` asks bans, trackers and score too, each line at its own time.
 
     Args:
         engine: decides; its live state is not changed but by `replay`, which needs an engine of its own whose clock
@@ -88,8 +119,8 @@ class Scan:
         mount: prefix under which clients reach the application, as for `Engine.decide`.
         out: takes one JSON object per decided line: address, action, rule, asn, reason, shadow, logged, file, line;
             where a share rule is about it share, share_rule, share_shadow; of a replay cause and time as well.
-    Cost: per line about 0.4 us beside reading, some microseconds where requests are read; memory for MOST_CLIENTS
-        clients and one decision per leaf met.
+    Cost: per line about 0.5 us, 1 us where requests are read, 20 us for lines of rare forms; memory for MOST_CLIENTS
+        pairs of client and answer.
     """
 
     def __init__(self, engine: Engine, *, out: TextIO | None = None, mount: str = "") -> None:
@@ -102,18 +133,16 @@ class Scan:
         self._engine = engine
         self._out = out
         self._mount = mount
-        self._leaves: Counter[Hashable] = Counter()  # by leaf; with requests by what the decision says
-        self._decisions: dict[Hashable, Decision] = {}
-        self._tails: dict[Hashable, str] = {}
-        self._clients: Counter[str] = Counter()
-        self._met: dict[str, Counter[Hashable]] = {}  # with requests: lines by client and decision
+        self._lines: Counter[Outcome] = Counter()
+        self._tails: dict[Outcome, str] = {}
+        self._pairs: Counter[tuple[str, Outcome]] = Counter()  # lines by client and answer
         self._stopped: dict[tuple[str, str], tuple[int, float, int | None]] = {}
         self._coverage = Coverage(engine.compiled.rules)
 
     @property
     def decided(self) -> int:
         """Lines that got a decision."""
-        return self._leaves.total()
+        return self._lines.total()
 
     @property
     def lines(self) -> int:
@@ -159,16 +188,73 @@ class Scan:
     @property
     def clients(self) -> int:
         """Distinct client addresses, as written; of those still counted when not `clients_exact`."""
-        return len(self._clients)
+        return len({address for address, _ in self._pairs})
 
     def read(self, log: LogFile, progress: Callable[[], None] = lambda: None) -> None:
-        """None, after every line of `log` is counted; `progress` is called after each chunk."""
-        for chunk in log:
-            if chunk.requests is None:
-                self._count(chunk, log.name)
+        """None, after every line of `log` is counted; `progress` is called after each block."""
+        requests = self.asks_requests
+
+        def decide(address: str, request: Request | None) -> Answer:
+            if request is None:
+                made = self._engine.decision(
+                    int.from_bytes(address_leaves(self._engine.compiled, [address], 1), "little")
+                )
             else:
-                self._count_requests(chunk, chunk.requests, log.name)
-            progress()
+                made = self._engine.peek(address, headers=request.headers, mount=self._mount)
+            return outcome(made), None if request is None else request.held
+
+        def counted(address: str, answer: Answer, lines: int) -> None:
+            self._note(answer[0], address, lines)
+            self._coverage.hold(log.name, answer[1], lines)
+
+        classes = LineClasses(log, self._engine.compiled, self._mount, decide, counted, requests=requests)
+        try:
+            for block in log.blocks():
+                start, known = perf_counter(), len(classes.answers)
+                answers = classes.block(block)
+                self.seconds_deciding += perf_counter() - start
+                slow = self._slow(log, block, answers, classes)
+                if len(classes.answers) > known:  # in the order of the lines that first got them
+                    found, first = np.unique(answers, return_index=True)
+                    for number in found[np.argsort(first)].tolist():
+                        if number != MALFORMED:
+                            self._lines.setdefault(classes.answers[number][0], 0)
+                for address, answer in slow:
+                    counted(address, answer, 1)
+                if self._out is not None:
+                    self._write(log, block, answers, classes)
+                progress()
+        finally:
+            classes.flush()
+            self._bound()
+
+    def _slow(
+        self, log: LogFile, block: LineBlock, answers: NDArray[np.uint32], classes: LineClasses[Answer]
+    ) -> list[tuple[str, Answer]]:
+        """Client and answer of the lines that have no answer, as the slow reader reads them; `answers` gets theirs."""
+        from gobanfast._core.address import parse_address
+
+        found = []
+        for row in np.flatnonzero(answers == MALFORMED).tolist():
+            line, at = block.line(row), block.first + row
+            address, fault = ("", block.faults[row]) if row in block.faults else log.extract(line)
+            if parse_address(address) is None:
+                self._skip(log.name, at, address, fault)
+                continue
+            answer = classes.decide(address, log.request(line) if self.asks_requests else None)
+            answers[row] = classes.number(answer)
+            found.append((address, answer))
+        if len(self._pairs) > MOST_CLIENTS:
+            self._bound()
+        return found
+
+    def _write(self, log: LogFile, block: LineBlock, answers: NDArray[np.uint32], classes: LineClasses[Answer]) -> None:
+        assert self._out is not None  # noqa: S101
+        source = quoted(log.name)
+        for row, answer in enumerate(answers.tolist()):
+            if answer != MALFORMED:
+                address = log.extract(block.line(row))[0]
+                self._out.write(self._line(address, classes.answers[answer][0], source, block.first + row))
 
     def replay(self, logs: Iterable[LogFile], progress: Callable[[], None] = lambda: None) -> None:
         """None, after every line of all `logs` is decided in order of time, with bans, trackers and score.
@@ -226,31 +312,22 @@ class Scan:
         """Lines per shadow share rule that would have decided; `action` is what stood: what was shared, or "none"."""
         return self._tallies(lambda decision: decision.share_shadow, lambda decision: decision.share or "none")
 
-    def top_clients(self, most: int) -> Iterator[tuple[str, Decision, int]]:
-        """(address, decision, lines) of the `most` busiest clients of every action, most lines first.
+    def top_clients(self, most: int) -> Iterator[tuple[str, Outcome, int]]:
+        """(address, answer, lines) of the `most` busiest clients of every action, most lines first.
 
-        A client that met several actions has a row, and a count, for each; the decision is its usual one there.
+        A client that met several actions has a row, and a count, for each; the answer is its usual one there.
         """
-        found: dict[str, list[tuple[int, int, str, Hashable]]] = {}
-        order = 0
-        for address, lines in self._clients.items():
-            met = self._met.get(address)
-            for action, (count, key) in self._actions(address, lines, met).items():
-                order -= 1  # of equals the client met first
-                rows = found.setdefault(action, [])
-                (heapq.heappush if len(rows) < most else heapq.heappushpop)(rows, (count, order, address, key))
-        for lines, _, address, key in sorted((row for rows in found.values() for row in rows), reverse=True):
-            yield address, self._engine.peek(address) if key is None else self._decisions[key], lines
-
-    def _actions(self, address: str, lines: int, met: Counter[Hashable] | None) -> dict[str, tuple[int, Hashable]]:
-        """Lines of a client by action, and the decision that most of them met; None: that on the address."""
-        if met is None:
-            return {self._engine.peek(address).action: (lines, None)}
-        counts: dict[str, tuple[int, Hashable]] = {}
-        for key, count in met.most_common():
-            before, usual = counts.get(self._decisions[key].action, (0, key))
-            counts[self._decisions[key].action] = before + count, usual
-        return counts
+        met: dict[tuple[str, str], list[tuple[int, Outcome]]] = {}
+        for (address, made), lines in self._pairs.items():
+            met.setdefault((made.action, address), []).append((lines, made))
+        found: dict[str, list[tuple[int, int, str, Outcome]]] = {}
+        for order, ((action, address), answers) in enumerate(met.items()):
+            usual = max(answers, key=lambda answer: answer[0])[1]
+            row = (sum(lines for lines, _ in answers), -order, address, usual)  # of equals the client met first
+            rows = found.setdefault(action, [])
+            (heapq.heappush if len(rows) < most else heapq.heappushpop)(rows, row)
+        for lines, _, address, made in sorted((row for rows in found.values() for row in rows), reverse=True):
+            yield address, made, lines
 
     def stopped(self, most: int) -> Iterator[Stopped]:
         """The `most` clients of each tracker that it, or a ban it made, stopped most often; of a replay."""
@@ -268,61 +345,13 @@ class Scan:
         return Counter(tracker for tracker, _ in self._stopped)
 
     def _tallies(
-        self, keys: Callable[[Decision], Iterable[Key]], stood: Callable[[Decision], str] = lambda made: made.action
+        self, keys: Callable[[Outcome], Iterable[Key]], stood: Callable[[Outcome], str] = lambda made: made.action
     ) -> list[Tally[Key]]:
         counts: Counter[tuple[Key, str]] = Counter()
-        for leaf, lines in self._leaves.items():
-            decision = self._decisions[leaf]
+        for decision, lines in self._lines.items():
             for key in keys(decision):
                 counts[key, stood(decision)] += lines
         return [Tally(key, action, lines) for (key, action), lines in counts.most_common()]
-
-    def _count(self, chunk: Chunk, source: str) -> None:
-        import numpy as np
-
-        addresses = chunk.addresses
-        leaves = np.empty(len(addresses), np.uint32)
-        start = perf_counter()
-        self._engine.leaves(addresses, leaves.data, others_absent=True)
-        self.seconds_deciding += perf_counter() - start
-
-        found, counts = np.unique(leaves, return_counts=True)
-        for leaf, lines in zip(found.tolist(), counts.tolist(), strict=True):
-            if leaf == MALFORMED:
-                continue
-            if leaf not in self._decisions:
-                self._decisions[leaf] = self._engine.decision(leaf)
-            self._leaves[leaf] += lines
-            self._coverage.add(source, None, lines)
-        if found[-1] == MALFORMED:
-            rows = np.flatnonzero(leaves == MALFORMED).tolist()
-            for row in rows:
-                line = chunk.first + row
-                self._skip(source, line, chunk.addresses[row], chunk.faults.get(line))
-            skipped = set(rows)
-            addresses = [address for row, address in enumerate(addresses) if row not in skipped]
-        self._clients.update(addresses)
-        self._bound()
-        if self._out is not None:
-            self._out.writelines(self._written(chunk, leaves.tolist(), source))
-
-    def _count_requests(self, chunk: Chunk, requests: Sequence[Request], source: str) -> None:
-        """Line by line, because each says something of its own."""
-        from gobanfast._core.address import parse_address
-
-        peek = self._engine.peek
-        for row, (address, request) in enumerate(zip(chunk.addresses, requests, strict=True)):
-            line = chunk.first + row
-            if parse_address(address) is None:
-                self._skip(source, line, address, chunk.faults.get(line))
-                continue
-            start = perf_counter()
-            decision = peek(address, headers=request.headers, mount=self._mount)
-            self.seconds_deciding += perf_counter() - start
-            key = self._note(decision, address, request, source)
-            if self._out is not None:
-                self._out.write(self._line(address, key, quoted(source), line))
-        self._bound()
 
     def _decide_at(self, row: Row, seconds: float, now: float) -> None:
         """One line of a replay, at `seconds` of the engine's clock, which are `now` of the log's."""
@@ -334,7 +363,9 @@ class Scan:
         start = perf_counter()
         decision = self._engine.decide(row.address, headers=row.request.headers, now=seconds, mount=self._mount)
         self.seconds_deciding += perf_counter() - start
-        key = self._note(decision, row.address, row.request, row.source)
+        key = outcome(decision)
+        self._note(key, row.address)
+        self._coverage.add(row.source, row.request)
         if decision.rule in LIMITS and decision.cause in {"tracker", "ban"}:
             where = (decision.rule, row.address)
             lines, first, asn = self._stopped.get(where, (0, now, decision.asn))
@@ -342,7 +373,7 @@ class Scan:
                 self._stopped[where] = lines + 1, first, asn
             else:
                 self.clients_exact = False
-        if len(self._clients) > MOST_CLIENTS:
+        if len(self._pairs) > MOST_CLIENTS:
             self._bound()
         if self._out is not None:
             at = "" if now == float("-inf") else f', "time": "{moment(now)}"'
@@ -350,25 +381,24 @@ class Scan:
                 self._line(row.address, key, quoted(row.source), row.line, f', "cause": "{decision.cause}"{at}')
             )
 
-    def _note(self, decision: Decision, address: str, request: Request, source: str) -> Hashable:
-        """Counts a decision on a request; returns what stands for it."""
-        key = (
-            decision.action, decision.rule, decision.cause, decision.asn, decision.reason, decision.shadow,
-            decision.logged, decision.share, decision.share_rule, decision.share_shadow,
-        )  # fmt: skip
-        self._decisions.setdefault(key, decision)
-        self._leaves[key] += 1
-        self._clients[address] += 1
-        self._met.setdefault(address, Counter())[key] += 1
-        self._coverage.add(source, request)
-        return key
+    def _note(self, made: Outcome, address: str, lines: int = 1) -> None:
+        """Counts lines of a client that got an answer."""
+        self._lines[made] += lines
+        self._pairs[address, made] += lines
 
     def _bound(self) -> None:
         """Drops the rarest clients where there are too many."""
-        if len(self._clients) > MOST_CLIENTS:
-            self._clients = Counter(dict(self._clients.most_common(MOST_CLIENTS // 2)))
-            self._met = {address: self._met[address] for address in self._clients if address in self._met}
+        if len(self._pairs) > MOST_CLIENTS:
+            totals = self._by_client()
+            kept = dict(totals.most_common(len(totals) // 2))
+            self._pairs = Counter({pair: lines for pair, lines in self._pairs.items() if pair[0] in kept})
             self.clients_exact = False
+
+    def _by_client(self) -> Counter[str]:
+        totals: Counter[str] = Counter()
+        for (address, _), lines in self._pairs.items():
+            totals[address] += lines
+        return totals
 
     def _skip(self, source: str, line: int, address: str, fault: str | None) -> None:
         why = fault or (f"{address[:60]!r} is not an address" if address else None)
@@ -378,17 +408,10 @@ class Scan:
         if len(self.faults) < FAULTS_KEPT:
             self.faults.append(Fault(source, line, why))
 
-    def _written(self, chunk: Chunk, leaves: list[int], source: str) -> Iterator[str]:
-        source = quoted(source)
-        for row, (address, leaf) in enumerate(zip(chunk.addresses, leaves, strict=True)):
-            if leaf == MALFORMED:
-                continue
-            yield self._line(address, leaf, source, chunk.first + row)
-
-    def _line(self, address: str, key: Hashable, source: str, line: int, more: str = "") -> str:
+    def _line(self, address: str, key: Outcome, source: str, line: int, more: str = "") -> str:
         tail = self._tails.get(key)
         if tail is None:
-            tail = self._tails[key] = _tail(self._decisions[key])
+            tail = self._tails[key] = _tail(key)
         return f'{{"address": {quoted(address)}, {tail}, "file": {source}, "line": {line}{more}}}\n'
 
 
@@ -397,7 +420,7 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _tail(decision: Decision) -> str:
+def _tail(decision: Outcome) -> str:
     """The members of a decision that all addresses of its leaf share, as JSON without the braces."""
     import json
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gobanfast._errors import GobanError
-from gobanfast.batch.logs import PACKED
+from gobanfast.batch.unpack import PACKED
 from gobanfast.cli import captures
 from gobanfast.cli.common import AsJson, counted, output, table
 
@@ -92,7 +92,7 @@ def refuse_foreign(data: bytes, name: str) -> None:
     """None if it may be the bytes of a connection; GobanError for an empty file and for what is of another kind."""
     if not data.strip():
         raise GobanError(f"{name}: it is empty; {EXPECTED}")
-    for magic, packer in {b"\x1f\x8b": "gzip", **PACKED}.items():
+    for magic, packer in PACKED.items():
         if data.startswith(magic):
             raise GobanError(f"{name}: it is packed by {packer}; unpack it, and {EXPECTED}")
     for magic, what in FOREIGN.items():

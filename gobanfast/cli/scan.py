@@ -54,7 +54,7 @@ class FailOn(StrEnum):
 def scan(
     logs: Annotated[
         list[Path],
-        typer.Argument(metavar="LOG...", help="Plain or gzip; - is stdin (gzip too)."),
+        typer.Argument(metavar="LOG...", help="Plain, or packed by gzip, bzip2, xz or zstd; - is stdin."),
     ],
     rules: Rules,
     asn: Asn = None,

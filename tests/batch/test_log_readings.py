@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import bz2
+import hashlib
+import importlib
 import json
-import lzma
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -105,14 +106,39 @@ def test_a_byte_order_mark_is_no_text(tmp_path: Path, log: str, lines: int) -> N
         assert (lines, {"ban": lines}, 0) == (found["lines"], found["actions"], found["bad"])
 
 
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"])
+@pytest.mark.parametrize("packer", ["none", "gzip", "bz2", "lzma", "zstd"])
+def test_packed_and_wide_logs(tmp_path: Path, packer: str, coding: str) -> None:
+    """Whatever a log is packed by, and if it is UTF-16: its lines are those of the plain one."""
+    lines = 40 * combined("/a") + combined("/b", client="198.51.100.1")
+    data = lines.encode(coding)
+    if packer == "zstd":
+        data = pytest.importorskip("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd").compress(
+            data
+        )
+    elif packer != "none":
+        data = importlib.import_module(packer).compress(data)
+
+    assert {"ban": 40, "allow": 1} == summary(tmp_path, data, NET)["actions"]
+
+
+@pytest.mark.parametrize("packer", ["gzip", "bz2", "lzma"])
+def test_a_stream_cut_short_is_one_fault(tmp_path: Path, packer: str) -> None:
+    """What comes before the cut is read."""
+    lines = "".join(combined(f"/{hashlib.sha256(str(number).encode()).hexdigest()}") for number in range(20_000))
+    data = importlib.import_module(packer).compress(lines.encode())
+
+    found = summary(tmp_path, data[: len(data) * 9 // 10], NET)
+
+    assert 1 == found["bad"]
+    assert "stream is damaged or cut short" in found["faults"][0]["why"]
+    assert 5_000 < found["decided"] < 20_000
+
+
 @pytest.mark.parametrize(
     ("log", "words"),
     [
-        (combined("/").encode("utf-16"), "it is UTF-16"),
-        (combined("/").encode("utf-16-le"), "it is UTF-16"),
-        (combined("/").encode("utf-16-be"), "it is UTF-16"),
-        (bz2.compress(combined("/").encode()), "packed by bzip2"),
-        (lzma.compress(combined("/").encode()), "packed by xz"),
+        (b"PK\3\4" + bytes(40), "packed by zip"),
         (b"name,code\nx,1\n", "--format"),
         (b"from,to\n192.0.2.1,203.0.113.9\n", "columns 1 and 2 hold addresses"),
     ],
