@@ -9,6 +9,7 @@ ELSEWHERE = {
         "gobanfast.frontends.asgi (FastAPI, Starlette), gobanfast.frontends.wsgi (Flask); Django names "
         "gobanfast.frontends.django.GobanfastMiddleware in MIDDLEWARE, aiohttp calls gobanfast.frontends.aiohttp.setup"
     ),
+    "Binding": "gobanfast.frontends.binding",
     "Challenge": "gobanfast.frontends.challenge",
     "CrawlerCheck": "gobanfast.enrich.crawlers",
     "DecisionLog": "gobanfast.telemetry.log",
