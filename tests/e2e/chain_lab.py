@@ -29,7 +29,10 @@ share:
 - id: apps
   when: {path: [/order/*, /middle/*], origin: "http://www.app.localhost:*"}
   action: grant
-  headers: [traceparent, tracestate]
+- {id: closed, when: {path: /closed/*, origin: "http://www.app.localhost:*"}, action: grant, trace_headers: false}
+record:
+- {id: orders, when: {path: [/order/*, /middle/*]}, action: rate, class: orders, probability: 1%}
+trace: {propagators: [tracecontext, baggage], from_untrusted: continue}
 """
 
 
@@ -56,6 +59,9 @@ async def answer(path, body):
         target = f"127.0.0.1:{os.environ['CHAIN_ORDERS']}"
         async with grpc.aio.insecure_channel(target, interceptors=aio_client_interceptors()) as channel:
             return b"text/plain", await channel.unary_unary("/chain/order")(name.encode(), timeout=WAIT)
+    if kind == "closed":
+        note("closed", name)
+        return b"text/plain", b""
     import httpx
 
     sent = trace.inject({"x-order": name}, baggage=True)
@@ -77,12 +83,7 @@ async def application(scope, receive, send):
     await send({"type": "http.response.body", "body": text})
 
 
-async def traced(scope, receive, send):
-    with trace.continued(scope.get("headers")):
-        await application(scope, receive, send)
-
-
-guarded = Gobanfast(traced, Engine(Ruleset.from_text(RULES)))
+guarded = Gobanfast(application, Engine(Ruleset.from_text(RULES)))
 
 
 async def front(scope, receive, send):

@@ -17,6 +17,7 @@ import pytest
 import brokers
 import carrier_lab
 from carrier_lab import CONTEXT
+from gobanfast import Engine, Ruleset
 
 HERE = Path(__file__).parent
 PAGE = (HERE.parents[1] / "docs" / "carriers.md").read_text()
@@ -137,7 +138,7 @@ def test_http_clients():
     got = []
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802 - its name
+        def do_GET(self):
             got.append(self.headers.get_all("traceparent"))
             self.send_response(204)
             self.end_headers()
@@ -180,4 +181,20 @@ def test_every_section_runs():
     """No block of the page is left out."""
     run = {"gRPC", "HTTP clients", "RocketMQ", *[section for section, _, _ in CLIENTS.values()]}
 
-    assert run == {section for section, text in SECTIONS.items() if "```" in text}
+    assert run == {section for section, text in SECTIONS.items() if "```python" in text}
+
+
+def test_rules_of_the_edge():
+    """They grant the headers of a trace, and no others."""
+    (rules,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    engine = Engine(Ruleset.from_text(rules))
+
+    def answer(*names):
+        asked = {b"host": b"api.example.com", b"origin": b"https://www.example.com",
+                 b"access-control-request-method": b"GET",
+                 b"access-control-request-headers": ",".join(names).encode()}  # fmt: skip
+        return engine.decide("127.0.0.1", method="OPTIONS", path="/order/1", headers=list(asked.items()))
+
+    names = b"baggage,traceparent,tracestate"
+    assert (b"access-control-allow-headers", names) in answer(*names.decode().split(",")).share_headers
+    assert "withheld" == answer("x-own").share
