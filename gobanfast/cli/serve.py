@@ -15,7 +15,8 @@ from gobanfast._errors import GobanError
 from gobanfast.cli.common import Asn, Rules, counted
 
 if TYPE_CHECKING:
-    from gobanfast.engine import Swap
+    from gobanfast.engine import Engine, Swap
+    from gobanfast.enrich.crowdsec import CrowdSec
 
 SHOWN = 10  # warnings at the start
 TOKEN = "GOBANFAST_TOKEN"  # noqa: S105 - the variable's name
@@ -64,6 +65,12 @@ def serve(
     show_reason: Annotated[
         bool, typer.Option("--show-reason", help="Show refused people the cause and the rule's reason.")
     ] = False,
+    crowdsec: Annotated[
+        str | None,
+        typer.Option(
+            "--crowdsec", metavar="URL", help="CrowdSec LAPI whose decisions are enforced; its key in CROWDSEC_KEY."
+        ),
+    ] = None,
     allow_on_error: Annotated[
         bool, typer.Option("--allow-on-error", help="Allow requests when the engine fails.")
     ] = False,
@@ -107,11 +114,14 @@ def serve(
             metrics=metrics,
             on_error="allow" if allow_on_error else "refuse",
         )
+        follower = _follower(engine, crowdsec)
     except GobanError:
         raise
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     engine.watch(rules, asn=asn)
+    if follower is not None:
+        follower.start()
     shown = f"store {store.partition('?')[0].rpartition('@')[2]}" if store is not None else "no store"
     typer.echo(
         f"gobanfast: deciding on {uds or f'{host}:{port}'} by {rules} ({counted(len(engine.ruleset.rules), 'rule')}, "
@@ -137,6 +147,15 @@ def serve(
         )
     finally:
         typer.echo("gobanfast: stopped", err=True)
+
+
+def _follower(engine: Engine, url: str | None) -> CrowdSec | None:
+    """What follows the LAPI at `url`. ValueError without a key for it."""
+    if url is None:
+        return None
+    from gobanfast.enrich.crowdsec import CrowdSec
+
+    return CrowdSec(engine, key=os.environ.get("CROWDSEC_KEY", ""), url=url)
 
 
 def _in_force(rules: Path, swap: Swap) -> str:

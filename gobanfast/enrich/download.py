@@ -172,25 +172,24 @@ def _read(url: str, response: http.client.HTTPResponse, limits: Limits, call: Ca
     told = headers.get("content-length", "")
     if told.isdigit() and int(told) > limits.nbytes:
         raise DownloadError(f"{shown(url)}: {int(told):,} bytes, more than max_bytes: {limits.nbytes}")
-    pieces, total = [], 0
+    data, total = bytearray(), 0
     while piece := response.read(PIECE):
         total += len(piece)
         if total > limits.nbytes:
             raise DownloadError(f"{shown(url)}: more than max_bytes: {limits.nbytes}")
         if time.monotonic() >= deadline or call.aborted:
             raise TimeoutError
-        pieces.append(piece)
+        data += piece
     if call.aborted:  # shut down, the rest looks like an end
         raise TimeoutError
-    data = b"".join(pieces)
     if told.isdigit() and len(data) != int(told):
         raise DownloadError(f"{shown(url)}: {len(data):,} of {int(told):,} bytes came")
     coding = headers.get("content-encoding", "identity").lower()
     if coding in {"gzip", "x-gzip"}:
-        data = gunzip(data, limits.nbytes)
-    elif coding != "identity":
+        return Answer(response.status, gunzip(bytes(data), limits.nbytes), headers, url)
+    if coding != "identity":
         raise DownloadError(f"{shown(url)}: content-encoding {coding[:40]!r} was not asked for")
-    return Answer(response.status, data, headers, url)
+    return Answer(response.status, bytes(data), headers, url)
 
 
 def gunzip(data: bytes, most: int) -> bytes:

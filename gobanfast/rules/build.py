@@ -78,11 +78,12 @@ def build(tree: Tree, asn: AsnTable | None, kind: type[Ruleset]) -> Ruleset:
 
 def facts(rules: tuple[Rule, ...], unparsable: Unparsable, settings: Settings, trust: PrefixList) -> bytes:
     """What a ruleset says besides its compiled arrays, as its content hash takes it in."""
-    from dataclasses import astuple, fields
+    from dataclasses import astuple
+    from dataclasses import fields as fields_of
 
     # all but where lists come from, which decides nothing
     decides = tuple(
-        value for each, value in zip(fields(settings), astuple(settings), strict=True) if each.name != "feeds"
+        value for each, value in zip(fields_of(settings), astuple(settings), strict=True) if each.name != "feeds"
     )
     digest = blake2b(repr(decides).encode(), digest_size=32)  # astuple, because repr hides the key
     digest.update(unparsable.encode() + trust.addresses + trust.lengths)
