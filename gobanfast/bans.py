@@ -147,6 +147,19 @@ def _overlap(one: bytes, one_bits: int, two: bytes, two_bits: int) -> bool:
     return int.from_bytes(one, "big") >> shift == int.from_bytes(two, "big") >> shift
 
 
+def without_host_bits(text: str) -> str:
+    """The prefix in a text whose address may lie inside it, as other tools write it. ValueError for another text."""
+    address, slash, bits = text.partition("/")
+    if not slash:
+        return text
+    packed, _ = parse_prefix(address)
+    length = int(bits) + (96 if "." in address else 0)
+    if not 0 <= length <= 128:
+        raise ValueError(f"range {text[:80]!r} has no length that an address has")
+    masked = int.from_bytes(packed, "big") >> (128 - length) << (128 - length)
+    return f"{format_address(masked.to_bytes(16, 'big'))}/{bits}"
+
+
 def client_key(address: str, *, ipv6: Literal[64, 56, 48] = 64) -> str:
     """The key of the client behind an address: an IPv4 address itself, of an IPv6 address its /64 (or `ipv6`).
 

@@ -38,6 +38,7 @@ from gobanfast.cli.common import (
     table,
     trusted,
 )
+from gobanfast.cli.follow import follow as follow_log
 from gobanfast.engine import Engine
 
 if TYPE_CHECKING:
@@ -71,6 +72,15 @@ def scan(
     top: Annotated[int, typer.Option(min=1, help="Rows of the network and client tables.")] = 5,
     fail_on: Annotated[FailOn | None, typer.Option(help="Status 1 when a line gets this action.")] = None,
     as_json: AsJson = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Decide what is written from now on, and print each ban as it is made.")
+    ] = False,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store", "-s", envvar="GOBANFAST_STORE", metavar="URI", help="With --follow: store of the bans."
+        ),
+    ] = None,
 ) -> None:
     """Decide every line of access logs and show what would have happened.
 
@@ -84,6 +94,8 @@ def scan(
     """
     networks = load_asn(asn)
     engine = load_engine(rules, networks)
+    if follow:
+        follow_log(engine, logs, layout=layout.value, field=field, mount=mount, store=store)
     if replay:
         engine = Engine(engine.ruleset, clock=lambda: 0.0)
     start = perf_counter()

@@ -25,10 +25,9 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlencode, urlsplit
 
-from gobanfast._core.address import format_address, parse_prefix
 from gobanfast._errors import GobanError
 from gobanfast._fork import watch_forks
-from gobanfast.bans import Ban, ban_key, too_wide
+from gobanfast.bans import Ban, ban_key, too_wide, without_host_bits
 from gobanfast.enrich.download import DownloadError, Limits, download
 from gobanfast.stores.breaker import Breaker
 
@@ -282,7 +281,7 @@ class CrowdSec:
         elif scope == "ip":
             key = ban_key(value)
         elif scope == "range":
-            key = ban_key(_without_host_bits(value))
+            key = ban_key(without_host_bits(value))
         else:
             self._pass_over(f"scope {scope[:40]}")
             return None
@@ -402,8 +401,8 @@ class CrowdSec:
             os.close(descriptor)
             sync = self._engine.sync
             if sync is None or not sync.store.shared:
-                self._tell("store", "another process follows with this key, and without a store it cannot tell this one; "
-                           "give the engine a store, such as store='sqlite:bans.db'")  # fmt: skip
+                text = "another process follows with this key, and without a store it cannot tell this one; "
+                self._tell("store", text + "give the engine a store, such as store='sqlite:bans.db'")
             return False
         self._leads = descriptor
         return True
@@ -568,16 +567,3 @@ def elements(text: str) -> Iterator[tuple[str, Any]]:
         at = past(at)
         if not text.startswith("}", at):
             at = past(at, ",")
-
-
-def _without_host_bits(text: str) -> str:
-    """The prefix of a range whose address may lie inside it."""
-    address, slash, bits = text.partition("/")
-    if not slash:
-        return text
-    packed, _ = parse_prefix(address)
-    length = int(bits) + (96 if "." in address else 0)
-    if not 0 <= length <= 128:
-        raise ValueError(f"range {text[:80]!r} has no length that an address has")
-    masked = int.from_bytes(packed, "big") >> (128 - length) << (128 - length)
-    return f"{format_address(masked.to_bytes(16, 'big'))}/{bits}"

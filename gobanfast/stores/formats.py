@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import csv
 import json
 import re
 import sqlite3
@@ -15,12 +16,12 @@ from typing import Any, TextIO
 
 from gobanfast._errors import FormatError, Problem
 from gobanfast._values import parse_duration
-from gobanfast.bans import DEFAULT_DURATION, Ban, ban_key, too_wide
+from gobanfast.bans import DEFAULT_DURATION, Ban, ban_key, too_wide, without_host_bits
 from gobanfast.stores.codec import decode_ban, encode_ban, in_force
 
 SQLITE_MAGIC = b"SQLite format 3\0"
 SHOWN = 1000  # problems that are kept; more are counted
-_DURATION = re.compile(r"(-?)((?:[0-9.]+(?:ns|us|\u00b5s|ms|s|m|h))+)")
+_DURATION = re.compile(r"(-?)((?:[0-9.]+(?:ns|us|\u00b5s|ms|s|m|h|d))+)")
 _BANIP = re.compile(r"(?P<key>\S+)\s+(?P<since>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) \+ (?P<seconds>-?\d+) = ")
 _JAIL = re.compile(r"Status for the jail: (\S+)")
 _LISTED = re.compile(r"Banned IP list:\s*(.*)")
@@ -113,7 +114,7 @@ def guess(path: Path) -> str:
     text = head.decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
     if head.startswith(SQLITE_MAGIC) or text.startswith(("Status for the jail", "[{'")) or _BANIP.match(text):
         return "fail2ban"
-    if text.startswith(("[", '{"new"', '{"deleted"')):
+    if text.startswith(("[", '{"new"', '{"deleted"', "id,source,ip,")) or text.strip() == "null":
         return "crowdsec"
     if head.startswith(b"\x1f\x8b") or b"\0" in head:
         what = (
@@ -149,7 +150,7 @@ def _read_jsonl(path: Path, found: Imported, now: float) -> Iterator[Ban]:
 def _read_plain(path: Path, found: Imported, now: float) -> Iterator[Ban]:
     source = str(path)
     for number, text in _lines(path):
-        word = text.partition("#")[0].strip()
+        word = text.partition("#")[0].partition(";")[0].strip()
         if not word:
             continue
         try:
@@ -193,12 +194,25 @@ def _read_fail2ban_database(path: Path, found: Imported) -> Iterator[Ban]:
         try:
             tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
             table = "bips" if "bips" in tables else "bans"
+            columns = {column for _, column, *_ in db.execute(f"PRAGMA table_info({table})")}
+            if "bantime" not in columns:  # before 0.11: how long a ban lasts is in the configuration alone
+                yield from _read_old_fail2ban(db, found, source)
+                return
             rows = db.execute(f"SELECT ip, jail, timeofban, bantime, bancount FROM {table}")  # noqa: S608 - of the two
             for number, (word, jail, since, seconds, count) in enumerate(rows, 1):
                 ends = None if seconds < 0 else float(since) + seconds
                 yield from _fail2ban(str(word), str(jail), float(since), ends, int(count), found, source, number)
         except (sqlite3.Error, TypeError, ValueError) as error:
             found.refuse(source, 0, f"fail2ban database cannot be read: {error}")
+
+
+def _read_old_fail2ban(db: sqlite3.Connection, found: Imported, source: str) -> Iterator[Ban]:
+    """The latest ban of each address in a database before 0.11; it ends when the list's default says, from then on."""
+    rows = db.execute("SELECT ip, jail, MAX(timeofban), COUNT(*) FROM bans GROUP BY ip, jail")
+    for number, (word, jail, since, count) in enumerate(rows, 1):
+        yield from _fail2ban(
+            str(word), str(jail), float(since), found.end(float(since)), int(count), found, source, number
+        )
 
 
 def _fail2ban(
@@ -213,8 +227,12 @@ def _fail2ban(
 
 
 def _read_crowdsec(path: Path, found: Imported, now: float) -> Iterator[Ban]:
-    """`cscli decisions list -o json` (alerts with decisions), a list of decisions, or `/v1/decisions/stream`."""
+    """`cscli decisions list -o json` (alerts with decisions) or `-o raw`, a list, or `/v1/decisions/stream`."""
     source = str(path)
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        if file.readline().startswith("id,source,ip,"):
+            yield from _read_crowdsec_raw(file, source, found, now)
+            return
     try:
         data = json.loads(path.read_bytes())
     except ValueError as error:
@@ -236,8 +254,31 @@ def _read_crowdsec(path: Path, found: Imported, now: float) -> Iterator[Ban]:
                 yield ban
 
 
+def _read_crowdsec_raw(file: TextIO, source: str, found: Imported, now: float) -> Iterator[Ban]:
+    """Lines of `cscli decisions list -o raw`: id,source,ip,reason,action,country,as,events_count,expiration,..."""
+    for number, row in enumerate(csv.reader(file), 2):
+        if not row:
+            continue
+        scope, colon, value = row[2].partition(":") if len(row) > 8 else ("", "", "")
+        simulated = len(row) > 9 and row[9] == "true"
+        kind, duration, reason = (row[4], row[8], row[3]) if colon else ("", "", "")
+        decision = {"scope": scope, "value": value, "type": kind, "duration": duration, "reason": reason,
+                    "simulated": simulated}  # fmt: skip
+        try:
+            if not colon:
+                raise ValueError(f"row {','.join(row)[:80]!r} is none of cscli's")
+            ban = _crowdsec_ban(decision, now, found)
+        except ValueError as error:
+            found.refuse(source, number, str(error))
+            continue
+        if ban is None:
+            found.skipped += 1
+        else:
+            yield ban
+
+
 def _crowdsec_ban(decision: Any, now: float, found: Imported) -> Ban | None:
-    """The ban of a decision; None for one that is simulated or of another type."""
+    """The ban of a decision; None for one that is simulated, of another type, or of a country."""
     if not isinstance(decision, dict) or not isinstance(decision.get("value"), str):
         raise ValueError(f"decision {str(decision)[:80]!r} has no value")
     if decision.get("simulated") or str(decision.get("type", "ban")).lower() != "ban":
@@ -245,7 +286,11 @@ def _crowdsec_ban(decision: Any, now: float, found: Imported) -> Ban | None:
     value, scope = decision["value"], str(decision.get("scope", "ip")).lower()
     if scope == "as":
         value = f"AS{value.upper().removeprefix('AS')}"
-    elif scope not in {"ip", "range"}:
+    elif scope == "range":
+        value = without_host_bits(value)
+    elif scope == "country":
+        return None  # no key stands for one
+    elif scope != "ip":
         raise ValueError(f"scope {scope!r} of {value!r} is not one of ip, range, as")
     until, duration = decision.get("until"), decision.get("duration")
     ends: float | None
