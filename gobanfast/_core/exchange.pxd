@@ -28,6 +28,7 @@ cdef class GuardCore:
     cdef bint _logs                     # whether lines of a log are made of decisions, and of plain allows, too
     cdef bint _logs_allows
     cdef bint _skips                    # whether nobody is to be told of plain allows
+    cdef public object tracer           # makes what is current of a decision, where others make the spans; None: itself
     cdef bint _controls                 # whether rate classes are controlled already
     cdef bint _binds                    # whether a challenge is bound to the fingerprint
 

@@ -39,6 +39,7 @@ class GuardCore:
     @property
     def has_observers(self) -> bool: ...
     foreign_headers: int
+    tracer: Callable[[Decision], Any] | None
     @property
     def finishers(self) -> tuple[Callable[[Exchange], object], ...]: ...
 

@@ -702,7 +702,8 @@ cdef class Exchange:
 
     cdef int enter_trace(self) except -1:
         if self._state is not None and self._token is None:
-            self._token = PyContextVar_Set(CURRENT, self.decision)
+            current = self.decision if self._guard.tracer is None else self._guard.tracer(self.decision)
+            self._token = PyContextVar_Set(CURRENT, current)
         return 0
 
     cdef int note_start(self, int status, object headers) except -1:

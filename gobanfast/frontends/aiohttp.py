@@ -11,6 +11,7 @@ Under a guarded SSLContext the ClientHello is asked for, too.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from aiohttp import web
@@ -18,6 +19,7 @@ from multidict import CIMultiDict
 
 from gobanfast._core.exchange import Exchange, names_websocket
 from gobanfast.frontends.http.guard import HttpGuard, Mode
+from gobanfast.frontends.http.layers import TracerLook, tracers
 from gobanfast.frontends.tls import handshake_of
 from gobanfast.wire.target import read_target
 
@@ -73,6 +75,8 @@ def setup(
         on_decision=on_decision,
         on_error=on_error,
     )
+
+    guard.tracer = TracerLook(guard, partial(tracers, app))
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from gobanfast._core.asgi import AsgiMiddleware
 from gobanfast.frontends.http.guard import HttpGuard, Mode
 from gobanfast.frontends.http.heads import asgi_head
+from gobanfast.frontends.http.layers import TracerLook, tracers
 from gobanfast.frontends.http.refusal import HttpResponse
 from gobanfast.frontends.tls import CURRENT
 
@@ -75,6 +77,7 @@ class Gobanfast:
             on_decision=on_decision,
             on_error=on_error,
         )
+        self.guard.tracer = TracerLook(self.guard, partial(tracers, app))
         own = self.guard.mount if mount is not None else mount_of(app)
         middleware = AsgiMiddleware(
             app, self.guard, mount=own, handshake=CURRENT.get, head_app=asgi_head(app), send_response=send_response

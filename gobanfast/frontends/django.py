@@ -28,6 +28,7 @@ from gobanfast.frontends.challenge import Challenge
 from gobanfast.frontends.doctor import workers_of
 from gobanfast.frontends.http.guard import HttpGuard
 from gobanfast.frontends.http.heads import is_stream
+from gobanfast.frontends.http.layers import TracerLook, tracers_of_django
 from gobanfast.frontends.http.refusal import HttpResponse as Denial
 from gobanfast.frontends.tls import CURRENT
 from gobanfast.stores import attach, open_store
@@ -77,7 +78,9 @@ def guard() -> HttpGuard:
     challenge = options.pop("challenge", "refuse")
     options["challenge"] = Challenge(**challenge) if isinstance(challenge, dict) else challenge
     files: dict[str, Any] = {name: given[name] for name in ("asn", "last_good") if name in given}
-    return HttpGuard(_engine(options.pop("rules", None), options.pop("engine", None), files), **options)
+    made = HttpGuard(_engine(options.pop("rules", None), options.pop("engine", None), files), **options)
+    made.tracer = TracerLook(made, tracers_of_django)
+    return made
 
 
 def serving_guard() -> HttpGuard:

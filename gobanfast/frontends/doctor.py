@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gobanfast.frontends.authz import TOKEN_BYTES, answer_json, plain
 from gobanfast.frontends.http.guard import ADDRESS_START, challengers
-from gobanfast.frontends.http.layers import CORS, middleware, traced_around, tracers
+from gobanfast.frontends.http.layers import CORS, middleware, tracers
 from gobanfast.frontends.tls import CURRENT, handshake_of
 from gobanfast.frontends.trust import Trust, as_trust, trust_from_rules
 from gobanfast.frontends.wsgi import native, socket_of, status_line
+from gobanfast.telemetry.other_trace import current_span
 from gobanfast.wire.forwarded import read_for, read_forwarded
 
 if TYPE_CHECKING:
@@ -264,7 +265,7 @@ class Watch:
         over TLS of which nobody knows the handshake."""
         counts = self.counts
         counts["requests"] += 1
-        self.traced_around = self.traced_around or traced_around()
+        self.traced_around = self.traced_around or current_span() is not None
         if unshaken and not self.trust.believes(peer):
             counts["handshakes unknown"] += 1
         offset = self._wall() - self._steady()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from http import HTTPStatus
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +25,7 @@ from gobanfast._core.exchange import Exchange
 from gobanfast._core.wsgi import WsgiMiddleware
 from gobanfast.frontends.http.guard import HttpGuard, Mode
 from gobanfast.frontends.http.heads import wsgi_head
+from gobanfast.frontends.http.layers import TracerLook, tracers
 from gobanfast.frontends.http.refusal import HttpResponse
 from gobanfast.frontends.tls import Handshake, handshake_of
 
@@ -82,6 +84,7 @@ class Gobanfast:
             on_decision=on_decision,
             on_error=on_error,
         )
+        self.guard.tracer = TracerLook(self.guard, partial(tracers, app))
         self._handle = WsgiMiddleware(
             app,
             self.guard,

@@ -15,7 +15,15 @@ from opentelemetry.context.context import Context
 from opentelemetry.propagators.textmap import TextMapPropagator, default_getter, default_setter
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
-from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, TraceFlags, TraceState, set_span_in_context
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+    TraceState,
+    set_span_in_context,
+)
 
 from gobanfast._core.sampling import (
     NEVER,
@@ -28,15 +36,18 @@ from gobanfast._core.sampling import (
 )
 from gobanfast._core.trace_carriers import EXTRACTED, INJECTED, PROPAGATORS, extract
 from gobanfast._core.trace_context import baggage_text, random_span_id, random_trace_id
+from gobanfast.telemetry.otel_attributes import decision_attributes
+from gobanfast.telemetry.other_trace import decided, unopened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from opentelemetry.propagators.textmap import Getter, Setter
     from opentelemetry.sdk.trace._sampling_experimental import SamplingIntent
-    from opentelemetry.trace import Link, SpanKind
+    from opentelemetry.trace import Link
     from opentelemetry.util.types import Attributes
 
+    from gobanfast._core.decision import Decision as RequestDecision
     from gobanfast._core.trace_context import TraceContext
 
 __all__ = [
@@ -48,6 +59,7 @@ __all__ = [
 ]
 
 RANDOM_BITS = 2**56 - 1
+SERVER = SpanKind.SERVER
 BAGGAGE_MEMBERS, BAGGAGE_BYTES, MEMBER_BYTES = 180, 8192, 4096  # the most that OpenTelemetry's own propagator sends
 UNKNOWN = -1  # "no threshold", as composable samplers say it
 RECEIVED = create_key("gobanfast-received")
@@ -65,6 +77,7 @@ FIELDS = {
 class GobanfastPropagator(TextMapPropagator):
     """Propagator of W3C Trace Context, Baggage and B3, read by the parsers of `gobanfast.trace`.
 
+    Of a request whose spans OpenTelemetry's middleware makes inside ours, what the rules do not trust is not read.
     B3's debug goes on with the trace. A decision that B3's sender left open is for `GobanfastSampler`, which treats the
     trace as one that begins here; other samplers see a parent that is not sampled. A decision without ids holds for the
     trace that begins here, and goes on as it came where none does.
@@ -87,6 +100,9 @@ class GobanfastPropagator(TextMapPropagator):
         else:
             found = extract(carrier, self._extracted, getter=lambda carrier, name: _values(getter.get(carrier, name)))
         if found is None:
+            return context
+        request = unopened()
+        if request is not None and not request.trusts(found):
             return context
         if found.trace_id is not None and found.span_id is not None:
             state = found.tracestate
@@ -218,16 +234,26 @@ def _baggage(values: dict[str, object], received: TraceContext | None) -> str:
 class GobanfastIdGenerator(IdGenerator):
     """Ids from the operating system's random bytes, pooled a thread, anew after a fork; random in all bits.
 
+    The span of a request that OpenTelemetry's middleware makes inside ours has the ids of `decision.trace`.
+
     Raises:
         OSError: from its methods, when the system gives no random bytes.
     """
 
     def generate_trace_id(self) -> int:
         """A trace id, not zero."""
-        return random_trace_id()
+        request = unopened()
+        ours = None if request is None else request.decision.trace
+        return random_trace_id() if ours is None or ours.trace_id is None else int(ours.trace_id, 16)
 
     def generate_span_id(self) -> int:
         """A span id, not zero."""
+        request = unopened()
+        if request is not None:
+            request.opened = True
+            ours = request.decision.trace
+            if ours is not None and ours.span_id is not None:
+                return int(ours.span_id, 16)
         return random_span_id()
 
     def is_trace_id_random(self) -> bool:
@@ -310,6 +336,9 @@ class GobanfastSampler(Sampler):
     traces. What is kept by it has `ot=th:...` in its trace state, and attributes `gobanfast.rate.probability` and
     `gobanfast.rate.class`.
 
+    The span of a request that our middleware decided on, around it, is sampled as a record rule decided, where one
+    matched, and has the attributes of the decision.
+
     Args:
         probability: 0 to 1.
         classes, rate_class: instead, a class whose threshold is read at each root, as controllers leave it.
@@ -331,20 +360,29 @@ class GobanfastSampler(Sampler):
         parent_context: Context | None,
         trace_id: int,
         name: str,  # noqa: ARG002
-        kind: SpanKind | None = None,  # noqa: ARG002
+        kind: SpanKind | None = None,
         attributes: Attributes = None,
         links: Sequence[Link] | None = None,  # noqa: ARG002
         trace_state: TraceState | None = None,  # noqa: ARG002 - the SDK passes none; the parent's is in the context
     ) -> SamplingResult:
         """The decision on a span, and what goes on in its trace state."""
+        decision = decided() if kind is SERVER else None
         context = get_current() if parent_context is None else parent_context
         span: Any = context.get(SPAN)
         received: Any = context.get(RECEIVED)
         if span is not None:
             parent = span.get_span_context()
-            _, _, _, flags, state, valid = parent  # a tuple, whose properties cost a call each
+            _, _, remote, flags, state, valid = parent  # a tuple, whose properties cost a call each
+            if decision is not None and (remote or not valid):
+                attributes = {**(attributes or {}), **decision_attributes(decision)}
+                if decision.record_rule is not None:
+                    return _ruled(decision, parent, trace_id, attributes)
             if valid and (received is None or not _left_open(received, parent)):
                 return _followed(flags & 1, state, trace_id, attributes)
+        elif decision is not None:
+            attributes = {**(attributes or {}), **decision_attributes(decision)}
+            if decision.record_rule is not None:
+                return _ruled(decision, None, trace_id, attributes)
         if received is not None and _bare(received):
             return _kept(attributes, None) if received.sampled else DROPPED
         rate = self._source.rate()
@@ -365,6 +403,29 @@ def _kept(attributes: Attributes, state: TraceState | None) -> SamplingResult:
         result.attributes = attributes
     result.trace_state = state
     return result
+
+
+def _ruled(
+    decision: RequestDecision, parent: SpanContext | None, trace_id: int, attributes: Attributes
+) -> SamplingResult:
+    """What the record rule that matched a request decided, for the span of its server."""
+    sampled, state, probability = decision.record, None, decision.sampling_probability
+    ours = decision.trace
+    if ours is not None and ours.trace_id == f"{trace_id:032x}":
+        state = _trace_state(ours.tracestate) if ours.tracestate else None
+    elif parent is not None and parent.is_valid:  # a parent that the rules do not trust, read by another propagator
+        state = _without_threshold(parent.trace_state) if "ot" in parent.trace_state else parent.trace_state
+    elif probability is not None:  # an id by another generator
+        threshold = threshold_of(probability)
+        sampled = trace_id & RANDOM_BITS >= threshold
+        state = TraceState([("ot", f"th:{threshold_text(threshold)}")]) if sampled else None
+    if not sampled:
+        result = _Dropped.__new__(_Dropped)
+        result.trace_state = state
+        return result
+    if probability is not None:
+        attributes = {**(attributes or {}), "gobanfast.rate.probability": probability}
+    return _kept(attributes, state)
 
 
 def _followed(sampled: int, state: TraceState, trace_id: int, attributes: Attributes) -> SamplingResult:

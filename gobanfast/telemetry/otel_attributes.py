@@ -27,6 +27,7 @@ def decision_attributes(decision: Decision) -> dict[str, str | int | float]:
         "gobanfast.cause": decision.cause,
         "gobanfast.score": decision.score,
         "gobanfast.share": decision.share,
+        "gobanfast.record.rule": decision.record_rule,
         "gobanfast.as.number": decision.asn,
         "gobanfast.ja4": decision.ja4,
         "gobanfast.fingerprint": decision.fingerprint,

@@ -1,6 +1,6 @@
 """The 41 cases of the public W3C trace-context harness, level 2 and strict, restated: two services, one traced by us.
 
-A harness sends a request with trace headers to the service (uvicorn, our middleware, no other tracing), its body listing
+A harness sends requests with trace headers to the service (uvicorn, our middleware, no other tracing), whose body lists
 the calls that the service has to make; the harness takes these calls and looks at the trace headers that they bring.
 """
 

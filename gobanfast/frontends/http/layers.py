@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gobanfast.telemetry.other_trace import OtherTrace, current_span
+
+if TYPE_CHECKING:
+    from gobanfast import Decision
+    from gobanfast.frontends.http.guard import HttpGuard
 
 CORS = ("starlette.middleware.cors.", "corsheaders.middleware.", "flask_cors.")
 TRACERS = ("starlette.middleware.opentelemetry.", "opentelemetry.instrumentation.")
@@ -12,6 +17,7 @@ INSTRUMENTED = "_is_instrumented_by_opentelemetry"
 """What contrib writes on an application whose middleware it puts together itself (FastAPI, Flask)."""
 
 FRAMEWORKS = ("fastapi", "flask", "starlette")
+LOOKS = 16  # requests at which a tracer is looked for: it may leave URLs out, or be put in after ours
 LAYERS = 64  # that are looked at
 INNER = ("app", "wsgi_app", "wsgi", "__self__")  # attributes under which a layer has what it is around
 
@@ -61,7 +67,28 @@ def tracers(app: Any) -> list[str]:
     return found
 
 
-def traced_around() -> bool:
-    """Whether a span of OpenTelemetry is current: something outside of whoever asks makes them."""
-    trace = sys.modules.get("opentelemetry.trace")
-    return trace is not None and bool(trace.get_current_span().get_span_context().is_valid)
+def tracers_of_django() -> list[str]:
+    """The same of Django's setting."""
+    from django.conf import settings
+
+    return [name for name in settings.MIDDLEWARE if name.startswith(TRACERS)]
+
+
+class TracerLook:
+    """Looks for a tracer around and inside an application at the first requests; `HttpGuard.tracer` until it is known.
+
+    Where one is found, an `OtherTrace` is current in requests instead of the decision. Otherwise nothing is left here.
+    """
+
+    def __init__(self, guard: HttpGuard, find: Callable[[], list[str]]) -> None:
+        self._guard, self._find, self._left = guard, find, LOOKS
+
+    def __call__(self, decision: Decision) -> Any:
+        """What is current in this request."""
+        if self._find() or current_span() is not None:
+            self._guard.tracer = OtherTrace
+            return OtherTrace(decision)
+        self._left -= 1
+        if self._left <= 0:
+            self._guard.tracer = None
+        return decision
