@@ -1,4 +1,4 @@
-"""Bans and ban keys: what is banned, until when and why. A key has one text form in calls, stores and logs."""
+"""Bans, labels and their keys: what is banned or labelled, until when and why. A key has one text form everywhere."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 _ASN = r"[aA][sS]([1-9][0-9]{0,9})"  # texts: to compile them takes a part of a first decision
 _FINGERPRINT = r"gh2:[0-9a-fA-F]{32}"
 _FORMS = "write an address, a prefix, AS64500, gh2:<32 hex> or gh2:<32 hex>@<client>"
+_SESSION = r"session:[0-9a-f]{8}:[0-9a-f]{32}"
+_WORD = r"[a-z0-9][a-z0-9._-]{0,31}"
+UID_BYTES = 23
+"""Bytes of the longest name of a user that is its own key; of a longer one the key is a hash."""
 
 
 DEFAULT_DURATION = "1h"
@@ -63,6 +67,27 @@ class Ban:
     by: str = "manual"
 
 
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One stored label: `key` carries `word`, which conditions test. Times are Unix seconds; `expires` None means for
+    good.
+
+    `key` is canonical, see `label_key`; `by` the kind of maker: "manual", "rule", "tracker", "import" or "store".
+    """
+
+    key: str
+    word: str
+    reason: str = ""
+    created: float = 0.0
+    expires: float | None = None
+    by: str = "manual"
+
+    @property
+    def record(self) -> Ban:
+        """The label as stores and the change feed have it: a Ban under `label:<word>:<key>`."""
+        return Ban(f"label:{self.word}:{self.key}", self.reason, None, self.created, self.expires, 1, self.by)
+
+
 class BanChange(NamedTuple):
     """One change of a ban table, from `BanTable.changes`.
 
@@ -70,14 +95,15 @@ class BanChange(NamedTuple):
     stood, with its end; a lifted or evicted one as it was before. `maker` is who made the change: a person ("manual"),
     a rule, a tracker, an import, or a store that brought in what another process or host did; `ban.by` and `ban.rule`
     say who made the ban at first. Of an eviction it is the maker of the ban that took the place. `at` is when, in Unix
-    seconds; `position` the cursor of a reader that has seen everything up to this change.
+    seconds; `position` the cursor of a reader that has seen everything up to this change. `kind` is "label" where a
+    label changed: `ban` is its record then, see `Label.record` and `label_of`.
     """
 
     event: Literal["add", "extend", "lift", "evict"]
     ban: Ban
     maker: str
     at: float
-    kind: Literal["ban"]
+    kind: Literal["ban", "label"]
     position: int
 
 
@@ -89,10 +115,15 @@ def ban_key(text: str) -> str:
     | `AS64500` | an origin AS, 1 to 4294967295 |
     | `gh2:<32 hex>` | a fingerprint |
     | `gh2:<32 hex>@203.0.113.7`, `@2001:db8::/64` | a fingerprint at one client, see `client_key` |
+    | `uid:<name>` | who is logged in, see `uid_key` |
 
     Raises:
         ValueError: `text` is none of these; says what is wrong, with the value, and how to write it.
     """
+    if text.startswith("uid:"):
+        return uid_key(text[4:], hashed=True)
+    if text.startswith("session:"):
+        raise ValueError(f"ban key {text[:60]!r} is a session; label it, as engine.revoke_session does")
     if text.startswith("gh2:"):
         fingerprint, at, client = text.partition("@")
         if not re.fullmatch(_FINGERPRINT, fingerprint):
@@ -110,6 +141,71 @@ def ban_key(text: str) -> str:
     return _prefix(text)
 
 
+def uid_key(name: str, *, hashed: bool = False) -> str:
+    """The key of a user: `uid:` and the name; of a name of more than 23 bytes, or with characters that cannot be shown,
+    `uid:#` and 32 hex digits of its SHA-256.
+
+    Args:
+        hashed: whether the name may be such a hash already. Never for what a request says.
+    Raises:
+        ValueError: the name is empty.
+    """
+    if not name:
+        raise ValueError(f"user '' has no name; {_FORMS}")
+    if hashed and re.fullmatch(r"#[0-9a-f]{32}", name):
+        return f"uid:{name}"
+    packed = name.encode("utf-8", "surrogatepass")
+    if len(packed) <= UID_BYTES and name.isprintable() and not name.startswith("#"):
+        return f"uid:{name}"
+    from hashlib import sha256
+
+    return f"uid:#{sha256(packed).hexdigest()[:32]}"
+
+
+def label_key(text: str) -> str:
+    """The canonical form of a key that carries labels: that of a ban, or `session:<key id>:<32 hex>`, the keyed hash of
+    a session's value.
+
+    Raises:
+        ValueError: `text` is none of these.
+    """
+    if text.startswith("session:"):
+        if not re.fullmatch(_SESSION, text):
+            raise ValueError(
+                f"label key {text[:60]!r} is no session; write session:<8 hex>:<32 hex>, the hash of its value"
+            )
+        return text
+    try:
+        return ban_key(text)
+    except ValueError as error:
+        raise ValueError(str(error).replace("ban key", "label key", 1)) from None
+
+
+def label_word(word: str) -> str:
+    """The word, if it is one. ValueError for what is none."""
+    if not re.fullmatch(_WORD, word):
+        raise ValueError(
+            f"label {word[:60]!r} is not a word; write up to 32 of a-z, 0-9, '.', '_' and '-', such as tenant-a"
+        )
+    return word
+
+
+def record_key(key: str) -> str:
+    """The canonical form of the key of a record, of a ban or `label:<word>:<key>`; ValueError for what is neither."""
+    if not key.startswith("label:"):
+        return ban_key(key)
+    _, word, labelled = [*key.split(":", 2), ""][:3]
+    return f"label:{label_word(word)}:{label_key(labelled)}"
+
+
+def label_of(record: Ban) -> Label:
+    """The label that a record is about. ValueError for one of a ban."""
+    head, word, key = [*record.key.split(":", 2), "", ""][:3]
+    if head != "label" or not key:
+        raise ValueError(f"record {record.key!r} is not about a label")
+    return Label(key, word, record.reason, record.created, record.expires, record.by)
+
+
 def too_wide(key: str, *, trusted: PrefixList | None = None) -> str | None:
     """Why a ban of this key by hand or from a list has to be spelled out: it keeps out more than clients. Else None.
 
@@ -119,7 +215,7 @@ def too_wide(key: str, *, trusted: PrefixList | None = None) -> str | None:
     Wide are a prefix of more than 1/256 of its family (shorter than /8, or /11 in IPv6), and one that overlaps private,
     shared, loopback, link-local, multicast or reserved space, or addresses that hold all of IPv4.
     """
-    if key.startswith(("AS", "gh2:")):
+    if key.startswith(("AS", "gh2:", "uid:")):
         return None
     packed, bits = parse_prefix(key)
     for i, length in enumerate(trusted.lengths if trusted is not None else ()):

@@ -10,7 +10,7 @@ from gobanfast._core.decision import Decision
 from gobanfast._core.engine_core import EngineCore, EngineState
 from gobanfast._dataclass import dataclass
 from gobanfast._errors import GobanError
-from gobanfast.bans import DEFAULT_DURATION, ban_key, too_wide
+from gobanfast.bans import DEFAULT_DURATION, ban_key, label_key, label_word, too_wide
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from logging import Logger
 
     from gobanfast._core.headers import HeaderPairs
+    from gobanfast._core.label_table import LabelTable
     from gobanfast.asn import AsnTable
-    from gobanfast.bans import Ban
+    from gobanfast.bans import Ban, Label
     from gobanfast.batch.columns import Columns
     from gobanfast.reload.decision_diff import Budget
     from gobanfast.reload.watch import Watcher
@@ -304,9 +305,9 @@ class Engine(EngineCore):
         """Bans `key`, and returns the ban as it now stands.
 
         Args:
-            key: address, prefix, AS number, fingerprint, or fingerprint at a client; see `gobanfast.bans.ban_key`. An
-                IPv6 address is banned alone; its client is its /64: `gobanfast.bans.client_key`. Objects of the
-                module ipaddress are taken, too.
+            key: address, prefix, AS number, fingerprint, fingerprint at a client, or user (`uid:42`); see
+                `gobanfast.bans.ban_key`. An IPv6 address is banned alone; its client is its /64:
+                `gobanfast.bans.client_key`. Objects of the module ipaddress are taken, too.
             duration: seconds, a timedelta, or text such as "1h30m"; None and "permanent" are for good. A ban is never
                 shortened.
             wide: True takes a key that keeps out more than clients, too: see `gobanfast.bans.too_wide`. Proxies are
@@ -334,13 +335,47 @@ class Engine(EngineCore):
         """
         lifted = self.ban_table.unban(_key_text(key), now=now)
         trackers = self.snapshot.trackers
-        if lifted is not None and trackers is not None and not lifted.key.startswith(("AS", "gh2:")):
+        if lifted is not None and trackers is not None and not lifted.key.startswith(("AS", "gh2:", "uid:")):
             trackers.forget(lifted.key.partition("/")[0])
         return lifted
 
     def bans(self, *, now: float | None = None) -> Iterator[Ban]:
         """The bans in force, in no order. A ban that an `allow` rule masks is among them: it holds again without it."""
         return self.ban_table.bans(now=now)
+
+    def label(
+        self, key: Key, word: str, *, duration: str | float | timedelta | None = DEFAULT_DURATION, reason: str = "",
+        now: float | None = None,
+    ) -> Label:  # fmt: skip
+        """Puts the label `word` on `key`, where conditions `label:` test it; the label as it now stands.
+
+        Args:
+            key: as for `ban`, or a session; see `gobanfast.bans.label_key`.
+            word: up to 32 of a-z, 0-9, '.', '_' and '-'.
+            duration: as for `ban`; a label in force is never shortened: `unlabel` first.
+        Raises:
+            ValueError: a key, word or duration that is none. TypeError: a key that is no text.
+            GobanError: the table is full, or the key has 64 words. Counted as `refused` in `label_table.stats()`.
+        """
+        text = label_key(_key_text(key))
+        made = self.label_table.add(text, label_word(word), duration=_seconds(duration), reason=reason, now=now)
+        if made is None:
+            full = f"there are {len(self.label_table)} labels, and a key has at most 64"
+            raise GobanError(f"{text} is not labelled: {full}; raise labels: capacity, or take some off")
+        return made
+
+    def unlabel(self, key: Key, word: str, *, now: float | None = None) -> Label | None:
+        """The label that exactly this key carried, and does not any more; None when there was none."""
+        return self.label_table.remove(label_key(_key_text(key)), label_word(word), now=now)
+
+    @property
+    def label_table(self) -> LabelTable:
+        """The labels, which outlive swaps. What changed in them, `ban_table.changes(..., labels=True)` says."""
+        return self.ban_table.labels
+
+    def labels(self, *, now: float | None = None) -> Iterator[Label]:
+        """The labels in force, in no order."""
+        return self.label_table.labels(now=now)
 
     def __repr__(self) -> str:
         now = self.snapshot

@@ -121,6 +121,7 @@ def good() -> Iterator[Any]:
     yield from (engine.peek("192.0.2.1"), engine.decide(None, **signals))
     yield from (compiled_rules, compiled_rules.signals, compiled_rules.requests, compiled_rules.plan)
     yield from (compiled_rules.blocks()["RULE"], PrefixSet(["192.0.2.0/24"]), BanTable(capacity=10), AsnTable.starter())
+    yield BanTable(capacity=10).labels
     yield NameTable([("*.a.example", 1), ("c[0-9]+.example", 2), ("re:a+", 3)])
     yield from (OriginSet(["https://**.a.example:*", "re:https://b+"]), OriginMatcher([["*.a.example"]], True))
     yield LineReader("json")

@@ -1,6 +1,7 @@
 from collections.abc import Callable, Iterator
 from typing import Literal, Self, final
 
+from gobanfast._core.label_table import LabelTable
 from gobanfast.bans import Ban, BanChange
 from gobanfast.rules.settings import Escalation
 
@@ -15,7 +16,10 @@ class BanTable:
         clock: Callable[[], float] | None = None,
         offset: float | None = None,
         seed: int | None = None,
+        labels: int = 100_000,
     ) -> Self: ...
+    @property
+    def labels(self) -> LabelTable: ...
     @property
     def capacity(self) -> int: ...
     @property
@@ -47,6 +51,7 @@ class BanTable:
         *,
         asn: int = 0,
         fingerprint: str | None = None,
+        uid: str | None = None,
         now: float | None = None,
     ) -> Ban | None: ...
     def extend(
@@ -58,7 +63,7 @@ class BanTable:
         self, *, escalate: Escalation | None = None, on_full: Literal["refuse", "evict"] = "refuse"
     ) -> None: ...
     def changes(
-        self, since: int | None = None, /, *, limit: int = 1024, skip: str | None = None
+        self, since: int | None = None, /, *, limit: int = 1024, skip: str | None = None, labels: bool = False
     ) -> tuple[list[BanChange] | None, int]: ...
     def wait(self, since: int, /, timeout: float | None = None) -> bool: ...
     def wake(self) -> None: ...

@@ -8,29 +8,32 @@ cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.time cimport monotonic
 from libc.math cimport ceil, isfinite
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from gobanfast._core.address cimport gbf_ascii, pick_kernel, prefix_text, read_prefix, text_of
 from gobanfast._core.made cimport only_whole
 from gobanfast._core.native.address cimport gbf_addr, gbf_lpm_kernel
-from gobanfast._core.native.base cimport GBF_BY_RULE, GBF_BY_TRACKER
+from gobanfast._core.native.base cimport GBF_BY_RULE, GBF_BY_TRACKER, GBF_FEED_LABEL
 from gobanfast._core.native.state cimport (
     GBF_BAN_ASN, GBF_BAN_EPOCH, GBF_BAN_EVERYONE, GBF_BAN_FINGERPRINT, GBF_BAN_FINGERPRINT_AT4,
-    GBF_BAN_FINGERPRINT_AT6, GBF_BAN_FOREVER, GBF_BAN_IP4, GBF_BAN_REFUSED, GBF_BANS_COPY, GBF_FEED_SLOTS, gbf_ban,
+    GBF_BAN_FINGERPRINT_AT6, GBF_BAN_FOREVER, GBF_BAN_IP4, GBF_BAN_REFUSED, GBF_BAN_SESSION, GBF_BAN_UID,
+    GBF_BAN_UID_BYTES, GBF_BAN_UID_HASHED, GBF_BANS_COPY, GBF_FEED_SLOTS, gbf_ban,
     gbf_ban_asn, gbf_ban_change, gbf_ban_fingerprint, gbf_ban_key, gbf_ban_prefix, gbf_bans_ban, gbf_bans_changes,
     gbf_bans_close, gbf_bans_closed, gbf_bans_configure, gbf_bans_copy, gbf_bans_count, gbf_bans_counts,
     gbf_bans_extend, gbf_bans_find, gbf_bans_follow, gbf_bans_free, gbf_bans_get, gbf_bans_head, gbf_bans_holds,
     gbf_bans_lift, gbf_bans_nbytes, gbf_bans_new, gbf_bans_policy, gbf_bans_purge, gbf_bans_put, gbf_bans_restart,
-    gbf_bans_texts,
+    gbf_bans_texts, gbf_ban_session, gbf_ban_uid, gbf_ban_who, gbf_labels_free, gbf_labels_nbytes, gbf_labels_new,
+    gbf_labels_texts,
 )
 
 from gobanfast._core import enums
 from gobanfast._fork import watch_forks
-from gobanfast.bans import Ban, BanChange, ban_key
+from gobanfast.bans import Ban, BanChange, ban_key, label_key, uid_key
 
 cdef tuple MAKERS = enums.MAKERS, EVENTS = enums.EVENTS, FEED_KINDS = enums.FEED_KINDS
 cdef uint32_t MOST_BANS = (1 << 24) - 1
+cdef uint32_t MOST_LABELS = (1 << 22) - 1
 cdef Py_ssize_t MOST_TEXTS = 65536, TEXT_CHARACTERS = 200
 cdef const gbf_lpm_kernel *KERNEL = pick_kernel(None)
 cdef double LONGEST_WAIT = 1e6  # seconds
@@ -49,6 +52,8 @@ cdef int read_key(str text, gbf_ban_key *key) except -1:
     text = ban_key(text)
     if text.startswith("AS"):
         key[0] = gbf_ban_asn(int(text[2:]))
+    elif text.startswith("uid:"):
+        read_uid(text, key)
     elif text.startswith("gh2:"):
         read_fingerprint(text, fingerprint)
         if len(text) == 36:
@@ -61,6 +66,37 @@ cdef int read_key(str text, gbf_ban_key *key) except -1:
     else:
         read_prefix(text, &address, &bits)
         key[0] = gbf_ban_prefix(address, bits)
+    return 0
+
+
+cdef int read_uid(str text, gbf_ban_key *key) except -1:
+    cdef bytes name = text[4:].encode("utf-8", "surrogatepass")
+    if name.startswith(b"#"):
+        name = bytes.fromhex(text[5:])
+        key[0] = gbf_ban_uid(<const uint8_t *><const char *>name, 16, GBF_BAN_UID_HASHED)
+    else:
+        key[0] = gbf_ban_uid(<const uint8_t *><const char *>name, <uint32_t>len(name), <uint8_t>len(name))
+    return 0
+
+
+cdef int uid_of(str name, gbf_ban_key *key) except -1:
+    cdef const char *text
+    cdef size_t n, i
+    if gbf_ascii(name, &text, &n) and 0 < n <= GBF_BAN_UID_BYTES and text[0] != c"#":
+        i = 0
+        while i < n and 32 <= text[i] < 127:
+            i += 1
+        if i == n:
+            key[0] = gbf_ban_uid(<const uint8_t *>text, <uint32_t>n, <uint8_t>n)
+            return 0
+    return read_uid(uid_key(name), key)
+
+
+cdef int read_label_key(str text, gbf_ban_key *key) except -1:
+    if not text.startswith("session:"):
+        return read_key(text, key)
+    text = label_key(text)
+    key[0] = gbf_ban_session(int(text[17:33], 16), int(text[33:], 16), int(text[8:16], 16))
     return 0
 
 
@@ -78,12 +114,23 @@ cdef str key_text(const gbf_ban_key *key):
                            key.kind if key.kind < GBF_BAN_IP4 else key.kind - GBF_BAN_IP4 + 96)
     if key.kind == GBF_BAN_ASN:
         return f"AS{key.word[0]}"
+    if key.kind == GBF_BAN_UID:
+        return uid_text(key)
+    if key.kind == GBF_BAN_SESSION:
+        return f"session:{key.word[2]:08x}:{key.word[0]:016x}{key.word[1]:016x}"
     cdef str text = f"gh2:{key.word[0]:016x}{key.word[1]:016x}"
     if key.kind == GBF_BAN_FINGERPRINT:
         return text
     if key.kind == GBF_BAN_FINGERPRINT_AT4:
         return f"{text}@{text_of(gbf_addr(0, key.word[2]))}"
     return f"{text}@{prefix_text(gbf_addr(key.word[2], 0), 64 - 8 * (key.kind - GBF_BAN_FINGERPRINT_AT6))}"
+
+
+cdef str uid_text(const gbf_ban_key *key):
+    cdef const uint8_t *name = <const uint8_t *>key.word
+    if name[23] == GBF_BAN_UID_HASHED:
+        return f"uid:#{(<const char *>name)[:16].hex()}"
+    return "uid:" + (<const char *>name)[:min(name[23], GBF_BAN_UID_BYTES)].decode("utf-8", "replace")
 
 
 cdef uint64_t span(object seconds, str what) except? 0:
@@ -98,8 +145,9 @@ cdef uint64_t span(object seconds, str what) except? 0:
 
 @cython.final
 cdef class BanTable:
-    """BanTable(*, capacity=1_000_000, on_full='refuse', escalate=None, clock=None, offset=None, seed=None)\n--\n
-    Bans by address, prefix, AS, fingerprint, and fingerprint at a client; see `gobanfast.bans.ban_key`.
+    """BanTable(*, capacity=1_000_000, on_full='refuse', escalate=None, clock=None, offset=None, seed=None, \
+labels=100_000)\n--\n
+    Bans by address, prefix, AS, fingerprint, fingerprint at a client, and user; see `gobanfast.bans.ban_key`.
 
     Args:
         capacity: most bans it holds, up to 16,777,215. 59 bytes a ban are taken as it fills, and stay taken.
@@ -110,12 +158,14 @@ cdef class BanTable:
         clock: engine seconds, when a call gets no `now=`; goes forward only. None: time.monotonic.
         offset: Unix seconds at engine second 0; None takes what the two clocks say now.
         seed: draws the jitter: the same seed, key and count give the same length.
+        labels: most labels that the table beside it holds: see `labels`.
     Times inside are whole milliseconds of the engine's clock. A jump of the wall clock changes nothing in the table.
     Threads: any number may read and write; readers take no lock. A child of fork has the bans its parent had.
     """
 
     @staticmethod
-    def _make(*, capacity=1_000_000, str on_full not None="refuse", escalate=None, clock=None, offset=None, seed=None):
+    def _make(*, capacity=1_000_000, str on_full not None="refuse", escalate=None, clock=None, offset=None, seed=None,
+              labels=100_000):
         cdef gbf_bans_policy policy
         cdef uint64_t random[10]
         cdef bytes secret = os.urandom(sizeof(random))
@@ -125,6 +175,8 @@ cdef class BanTable:
         cdef int64_t offset_ms
         if not 1 <= capacity <= MOST_BANS:
             raise ValueError(f"capacity={capacity!r} is not 1 to {MOST_BANS}")
+        if not 1 <= labels <= MOST_LABELS:
+            raise ValueError(f"labels={labels!r} is not 1 to {MOST_LABELS}")
         if offset is None:
             offset = time.time() - (time.monotonic() if clock is None else clock())
         offset_ms = round(1000 * offset)
@@ -135,13 +187,17 @@ cdef class BanTable:
         if bans == NULL:
             raise MemoryError()
         table = BanTable.__new__(BanTable)
+        table._labels = gbf_labels_new(bans, labels)
         table._bans, table._clock, table._offset_ms, table._seed = bans, clock, offset_ms, jitter
         table._texts, table._numbers, table._spare, table._lock = texts, numbers, spare, lock
-        table._waiters = waiters
+        table._waiters, table._pinned = waiters, set()
+        if table._labels == NULL:
+            raise MemoryError()
         watch_forks(table)
         return table
 
     def __dealloc__(self):
+        gbf_labels_free(self._labels)
         gbf_bans_free(self._bans)
 
     # ---- times
@@ -205,6 +261,11 @@ cdef class BanTable:
         cdef bytearray marks = bytearray(MOST_TEXTS)
         cdef uint8_t *used = marks
         used[keep] = 1
+        for found in self._pinned:
+            used[<uint32_t>found] = 1
+        while gbf_labels_texts(self._labels, &cursor, used):
+            pass
+        cursor = 0
         while gbf_bans_texts(self._bans, &cursor, used):
             pass
         for found in range(1, MOST_TEXTS):
@@ -214,12 +275,35 @@ cdef class BanTable:
         self._sweep_at = self._texts_lost + 4096
         return 0
 
+    cdef uint16_t pin(self, str word) except? 0:
+        """The number of a word, from now on for good: rules name it, whether a key carries it or not. 0: no room."""
+        cdef uint32_t found
+        with self._lock:
+            found = self.number(word, 0)
+            if found:
+                self._pinned.add(found)
+        return <uint16_t>found
+
+    @property
+    def labels(self):
+        """The LabelTable beside it: labels have entries of their own, and the clock, texts and change feed of the bans."""
+        from gobanfast._core.label_table import LabelTable
+
+        return LabelTable(self)
+
     # ---- what is banned
 
     cdef object ban_of(self, const gbf_ban *ban):
         return Ban(
             key_text(&ban.key), self._texts[ban.reason], self._texts[ban.rule] or None, self.to_unix(ban.created),
             None if ban.expires == GBF_BAN_FOREVER else self.to_unix(ban.expires), ban.count, MAKERS[ban.by],
+        )
+
+    cdef object label_record(self, const gbf_ban *label):
+        return Ban(
+            f"label:{self._texts[label.rule]}:{key_text(&label.key)}", self._texts[label.reason], None,
+            self.to_unix(label.created), None if label.expires == GBF_BAN_FOREVER else self.to_unix(label.expires), 1,
+            MAKERS[label.by],
         )
 
     def get(self, str key not None, *, now=None):
@@ -229,7 +313,7 @@ cdef class BanTable:
         read_key(key, &wanted)
         return self.ban_of(&ban) if gbf_bans_get(self._bans, &wanted, self.moment(now), &ban) else None
 
-    def lookup(self, str address=None, *, uint32_t asn=0, str fingerprint=None, now=None):
+    def lookup(self, str address=None, *, uint32_t asn=0, str fingerprint=None, str uid=None, now=None):
         """The ban that keeps a request out, or None: of all that hold, on any key of it, the one that lasts longest.
         The flag `closed` is no ban.
 
@@ -237,22 +321,27 @@ cdef class BanTable:
             address: the client's; its prefixes are asked for too, and an IPv4 address inside it (NAT64, 6to4, Teredo).
             asn: the origin AS; 0 is unknown.
             fingerprint: "gh2:" and 32 hex digits; asked for alone, and at the client when there is an address.
+            uid: the name of who is logged in.
         """
         cdef gbf_addr parsed
         cdef gbf_ban ban
+        cdef gbf_ban_key user
+        cdef gbf_ban_who who
         cdef uint64_t words[2]
         cdef const char *start
         cdef size_t n
-        cdef const gbf_addr *where = NULL
-        cdef const uint64_t *what = NULL
+        who.address, who.fingerprint, who.uid, who.asn = NULL, NULL, NULL, asn
         if address is not None and gbf_ascii(address, &start, &n) and KERNEL.parse(start, n, &parsed):
-            where = &parsed
+            who.address = &parsed
         if fingerprint is not None:
             read_fingerprint(ban_key(fingerprint), words)
-            what = words
-        if not gbf_bans_find(self._bans, where, asn, what, 0, &ban):
+            who.fingerprint = words
+        if uid:
+            uid_of(uid, &user)
+            who.uid = &user
+        if not gbf_bans_find(self._bans, &who, 0, &ban):
             return None  # without a look at the clock
-        if not gbf_bans_find(self._bans, where, asn, what, self.moment(now), &ban):
+        if not gbf_bans_find(self._bans, &who, self.moment(now), &ban):
             return None
         return None if ban.key.kind == GBF_BAN_EVERYONE else self.ban_of(&ban)
 
@@ -413,7 +502,7 @@ cdef class BanTable:
 
     # ---- the change feed
 
-    def changes(self, since=None, /, *, uint32_t limit=1024, str skip=None):
+    def changes(self, since=None, /, *, uint32_t limit=1024, str skip=None, bint labels=False):
         """What changed after cursor `since`, and the cursor to go on from: (list of BanChange, oldest first; int).
 
         None in place of the list means that changes after `since` are not known: there is no cursor yet, the reader is
@@ -423,6 +512,8 @@ cdef class BanTable:
         Args:
             limit: the longest list; the cursor is that of the last change in it.
             skip: leaves out changes of this maker, such as "store".
+            labels: True tells of labels, too: changes of kind "label", whose `ban` is the record of a label. Who misses
+                some reads `labels.stored()`, too.
         Changes are bans added, extended, lifted and evicted, whoever made them. That a ban is over is no change: each
         says when it ends. Readers are independent of each other, and take no lock.
         Cost: 1 us a change. The first call starts the feed: from then on a ban costs one cache line more, and the table
@@ -448,7 +539,7 @@ cdef class BanTable:
         try:
             count = gbf_bans_changes(self._bans, &cursor, found, limit)
             for i in range(count):
-                if found[i].maker != skipped:
+                if found[i].maker != skipped and (labels or found[i].kind != GBF_FEED_LABEL):
                     told.append(self.change_of(&found[i]))
         finally:
             PyMem_Free(found)
@@ -458,7 +549,8 @@ cdef class BanTable:
         return told, cursor
 
     cdef object change_of(self, const gbf_ban_change *change):
-        return tuple.__new__(BanChange, (EVENTS[change.event], self.ban_of(&change.ban), MAKERS[change.maker],
+        ban = self.ban_of(&change.ban) if change.kind != GBF_FEED_LABEL else self.label_record(&change.ban)
+        return tuple.__new__(BanChange, (EVENTS[change.event], ban, MAKERS[change.maker],
                                          self.to_unix(change.at), FEED_KINDS[change.kind], change.sequence))
 
     def wait(self, uint64_t since, /, timeout=None):
@@ -524,9 +616,9 @@ cdef class BanTable:
 
     @property
     def nbytes(self):
-        """Bytes taken so far; what is reserved beyond that has never been touched."""
+        """Bytes taken so far, those of labels too; what is reserved beyond that has never been touched."""
         with self._lock:
-            return gbf_bans_nbytes(self._bans)
+            return gbf_bans_nbytes(self._bans) + gbf_labels_nbytes(self._labels)
 
     @property
     def saturated(self):

@@ -29,7 +29,7 @@ from gobanfast._core.native.rules cimport gbf_rules, gbf_rules_next
 from gobanfast._core.native.state cimport (
     GBF_BAN_EPOCH, GBF_BAN_EVERYONE, GBF_BAN_REFUSED, gbf_ban, gbf_ban_client, gbf_ban_fingerprint,
     gbf_ban_fingerprint_at, gbf_ban_key,
-    gbf_bans_find, gbf_decide_answer, gbf_decide_apply, gbf_decide_idle, gbf_decide_request,
+    gbf_ban_who, gbf_bans_find, gbf_decide_answer, gbf_decide_apply, gbf_decide_idle, gbf_decide_request,
     gbf_decide_uses_fingerprint, gbf_decide_vouch, gbf_rates_threshold, gbf_record_decide, gbf_record_needs_id,
 )
 from gobanfast._core.native.tls cimport GBF_HELLO_OK
@@ -252,7 +252,8 @@ cdef class EngineCore:
     @classmethod
     def _make(cls, CompiledRules compiled not None, settings not None, clock=None, bytes seed=None, ruleset=None):
         cdef BanTable bans = BanTable(capacity=settings.bans.capacity, clock=clock,
-                                      seed=None if seed is None else int.from_bytes(seed, "little"))
+                                      seed=None if seed is None else int.from_bytes(seed, "little"),
+                                      labels=settings.labels.capacity)
         cdef EngineState snapshot = EngineState(compiled, settings, bans, None, seed, ruleset)
         cdef EngineCore engine
         on_swap, hits_before, learned_clients = [], {}, {}
@@ -488,7 +489,9 @@ cdef class EngineCore:
         cdef CompiledRules compiled = snapshot.compiled
         cdef gbf_decide_request request
         cdef gbf_decide_answer said
+        cdef gbf_ban_who who
         request.address, request.fingerprint, request.shape = address, NULL, NULL
+        request.uid = NULL
         if type(d) is SignalDecision and not (<SignalDecision>d)._preflight:
             hashes_of(&request, <SignalDecision>d)
         request.name = request.host = 0
@@ -497,14 +500,16 @@ cdef class EngineCore:
         request.asn = 0 if d._leaf == GBF_NONE else compiled._rules.leaves[d._leaf].asn
         request.decided = d._rule != GBF_NONE
         if type(d) is SignalDecision and (<SignalDecision>d)._preflight:
-            if not request.decided and gbf_bans_find(snapshot.state.bans, address, request.asn, NULL, GBF_BAN_EPOCH +
-                                                     self.time_of(now), &said.ban):
+            who = gbf_ban_who(address, NULL, request.uid, request.asn)
+            if not request.decided and gbf_bans_find(snapshot.state.bans, &who, GBF_BAN_EPOCH + self.time_of(now),
+                                                     &said.ban):
                 d._cause = GBF_CAUSE_OUTAGE if said.ban.key.kind == GBF_BAN_EVERYONE else GBF_CAUSE_BAN
                 d._action = GBF_BAN
                 d._ban = stored_ban(snapshot.bans, &said.ban) if d._cause == GBF_CAUSE_BAN else None
             return 0
         if not snapshot.timed and not (request.decided and snapshot.stores[d._rule]):
-            if not gbf_bans_find(snapshot.state.bans, address, request.asn, request.fingerprint, 0, &said.ban):
+            who = gbf_ban_who(address, request.fingerprint, request.uid, request.asn)
+            if not gbf_bans_find(snapshot.state.bans, &who, 0, &said.ban):
                 return 0  # no key of it is stored, whatever the time
         request.now_ms = self.time_of(now)
         request.rule_action = compiled._rules.actions[d._rule] if d._rule != GBF_NONE else GBF_ALLOW

@@ -30,7 +30,8 @@ Uri = Annotated[
     ),
 ]
 Keys = Annotated[
-    list[str], typer.Argument(metavar="KEY...", help="Addresses, prefixes, AS64500, gh2:<32 hex>[@<client>].")
+    list[str],
+    typer.Argument(metavar="KEY...", help="Addresses, prefixes, AS64500, gh2:<32 hex>[@<client>], uid:<name>."),
 ]
 
 
@@ -257,6 +258,8 @@ def network_of(key: str, networks: AsnTable) -> str:
 
     if key.startswith("AS"):
         return networks.describe(int(key[2:]))
+    if key.startswith("uid:"):
+        return ""
     place = key.partition("@")[2] if key.startswith("gh") else key
     if not place:
         return ""

@@ -248,10 +248,14 @@ def ask_store(engine: Engine, uri: str) -> None:
     """
     with opened(uri) as store:
         left_out = sum(not engine.ban_table.put(ban) for ban in store.scan())
+        labels = engine.ban_table.labels
+        unlabelled = sum(not labels.put(record) for record in store.scan("label:"))
     if left_out and engine.ban_table.saturated:
         raise GobanError(
             f"{uri}: {left_out:,} bans do not fit bans: capacity: {engine.ban_table.capacity:,} of the rules"
         )
+    if unlabelled and labels.saturated:
+        raise GobanError(f"{uri}: {unlabelled:,} labels do not fit labels: capacity: {labels.capacity:,} of the rules")
 
 
 def not_asked(engine: Engine, store: str | None) -> list[str]:

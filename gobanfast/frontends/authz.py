@@ -9,8 +9,10 @@
 | `/live`, `/ready` | probes | 200; `/ready` with the engine's status. Old rules and a lost store are told, not fatal |
 | `/metrics` | Prometheus | what it was given to show |
 | `/bans` | people, with a bearer token | list (GET), make (POST, JSON), lift (DELETE `/bans/<key>`) |
+| `/labels` | the same | list, put (POST, JSON), take off (DELETE `/labels/<word>/<key>`) |
 
-A body for POST is `{"key": ..., "duration": "1h", "reason": "", "wide": false}`; all but the key may be left out.
+A body for POST is `{"key": ..., "duration": "1h", "reason": "", "wide": false}`, for `/labels` with `"word"`,
+without `wide`; all but key and word may be left out.
 
 `/check` trusts peers in `trust` and refuses to answer others. They say for whom they ask in X-Forwarded-For (or what
 the Trust has), and for what in X-Forwarded-Method and -Uri, or X-Original-Method and -URI, or, after `/check`, in the
@@ -72,13 +74,14 @@ SOCKET = "sec-websocket-version"
 SOCKETS = {SOCKET.encode(): SOCKET}
 TOLD: frozenset[ResponseKind] = frozenset({"banned", "challenge"})  # refusals that say what decided
 LISTED = ("key", "reason", "rule", "created", "expires", "count", "by")
+LABEL = ("key", "word", "reason", "created", "expires", "by")
 
 
 class DecisionService:
     """The ASGI application; options are those of `http.HttpGuard`.
 
     Args:
-        token: secret for `/bans`, at least 16 characters; None: there is no `/bans`.
+        token: secret for `/bans` and `/labels`, at least 16 characters; None: there are none.
         exposition: makes the text of `/metrics`; None: there is none.
     Raises:
         ValueError: a token that is too short.
@@ -113,6 +116,8 @@ class DecisionService:
             answer = self.refused(scope)
         elif is_below(path, "/bans"):
             answer = await self.bans(scope, receive)
+        elif is_below(path, "/labels"):
+            answer = await self.labels(scope, receive)
         else:
             answer = self.probe(path)
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
@@ -223,12 +228,7 @@ class DecisionService:
 
     async def bans(self, scope: Scope, receive: Receive) -> HttpResponse:
         """The bans in force, for those who know the token."""
-        if self._token is None:
-            return plain(404, "no token is set, so there is no /bans here")
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
-        if len(given) != 1 or not hmac.compare_digest(given[0], self._token):
-            refused = plain(401, "a bearer token is needed")
-            refused.headers.append((b"www-authenticate", b'Bearer realm="gobanfast"'))
+        if (refused := self._stranger(scope, "/bans")) is not None:
             return refused
         key = unquote(scope["path"][len("/bans/") :])
         method = scope["method"]
@@ -246,6 +246,40 @@ class DecisionService:
         except GobanError as error:
             return plain(503, str(error))  # there is no room for the ban
         return plain(405, "GET and POST /bans, DELETE /bans/<key>")
+
+    async def labels(self, scope: Scope, receive: Receive) -> HttpResponse:
+        """The labels in force, for those who know the token."""
+        if (refused := self._stranger(scope, "/labels")) is not None:
+            return refused
+        word, _, key = unquote(scope["path"][len("/labels/") :]).partition("/")
+        method = scope["method"]
+        try:
+            if method == "GET" and not word:
+                return answer_json(200, [listed(label, LABEL) for label in self._engine.labels()])
+            if method == "POST" and not word:
+                asked = wanted_label(await read_body(receive))
+                return answer_json(201, listed(self._engine.label(asked.pop("key"), asked.pop("word"), **asked), LABEL))
+            if method == "DELETE" and key:
+                gone = self._engine.unlabel(key, word)
+                if gone is None:
+                    return plain(404, f"{key} is not labelled {word}")
+                return answer_json(200, listed(gone, LABEL))
+        except (ValueError, OverflowError) as error:
+            return plain(400, str(error))
+        except GobanError as error:
+            return plain(503, str(error))  # there is no room for the label
+        return plain(405, "GET and POST /labels, DELETE /labels/<word>/<key>")
+
+    def _stranger(self, scope: Scope, path: str) -> HttpResponse | None:
+        """The answer to who does not know the token; None: he does."""
+        if self._token is None:
+            return plain(404, f"no token is set, so there is no {path} here")
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        if len(given) == 1 and hmac.compare_digest(given[0], self._token):
+            return None
+        refused = plain(401, "a bearer token is needed")
+        refused.headers.append((b"www-authenticate", b'Bearer realm="gobanfast"'))
+        return refused
 
 
 class Asked:
@@ -333,6 +367,16 @@ async def lifespan(receive: Receive, send: Send) -> None:
             return
 
 
+def wanted_label(body: bytes) -> dict[str, Any]:
+    """Key, word, duration and reason of the label that a body asks for; ValueError if it does not."""
+    meant = wanted_ban(body)
+    word = json.loads(body).get("word")
+    if not isinstance(word, str):
+        raise ValueError('the body has no word; write {"key": "203.0.113.7", "word": "captcha", "duration": "1h"}')
+    meant.pop("wide", None)
+    return meant | {"word": word}
+
+
 def wanted_ban(body: bytes) -> dict[str, Any]:
     """Key, duration and reason of the ban that a body asks for; ValueError if it does not."""
     try:
@@ -380,6 +424,6 @@ def answer_json(status: int, value: Any) -> HttpResponse:
     )
 
 
-def listed(ban: Any) -> dict[str, Any]:
-    """A Ban as JSON members."""
-    return {name: getattr(ban, name) for name in LISTED}
+def listed(stored: Any, names: tuple[str, ...] = LISTED) -> dict[str, Any]:
+    """A Ban or Label as JSON members."""
+    return {name: getattr(stored, name) for name in names}

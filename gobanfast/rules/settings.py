@@ -176,6 +176,13 @@ class TraceSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelSettings:
+    """Section `labels:`."""
+
+    capacity: int = 100_000
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All sections; None where the file leaves one out that is off by default."""
 
@@ -187,3 +194,4 @@ class Settings:
     edge_headers: EdgeHeaderSettings | None = None
     feeds: tuple[FeedSettings, ...] = ()
     trace: TraceSettings | None = None
+    labels: LabelSettings = LabelSettings()

@@ -1,4 +1,4 @@
-"""Codec of stored bans: one versioned line of JSON under a readable name."""
+"""Codec of stored bans and labels: one versioned line of JSON under a readable name."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import time
 from dataclasses import replace
 
 from gobanfast._core.enums import MAKERS
-from gobanfast.bans import Ban, ban_key
+from gobanfast.bans import Ban, record_key
 
 VERSION = 1
 NUMBERS = (float, int)
 MOST = 1e15  # seconds either way that a time may be
 LONGEST_KEY = 128
+LABELS = "label:"  # keys of the records of labels begin with it
 QUIET = 60.0  # seconds between log lines about what is passed over
 
 log = logging.getLogger("gobanfast.stores")
@@ -106,10 +107,10 @@ def write_record(key: str, ban: Ban) -> str:
 
 
 def check_key(key: str) -> None:
-    """Raises ValueError for a key that is none, or not in its one form."""
+    """Raises ValueError for a key that is none, of a ban or a label's record, or not in its one form."""
     if not isinstance(key, str) or len(key) > LONGEST_KEY:
         raise ValueError(f"ban key {str(key)[:80]!r} is not text of at most {LONGEST_KEY} characters")
-    if (canonical := ban_key(key)) != key:
+    if (canonical := record_key(key)) != key:
         raise ValueError(f"ban key {key!r} is not in its one form; write {canonical}")
 
 
@@ -132,7 +133,12 @@ class PassedOver:
 
 
 def store_name(key: str) -> str:
-    """The name of a ban key in a store: `ban:<ip>`, `ban:net:<prefix>`, `ban:asn:<n>`, `ban:fp:<id>[@<client>]`."""
+    """The name of a key in a store: `ban:<ip>`, `ban:net:<prefix>`, `ban:asn:<n>`, `ban:fp:<id>[@<client>]`,
+    `ban:uid:<name>`; of a label the key of its record, `label:<word>:<key>`."""
+    if key.startswith("label:"):
+        return key
+    if key.startswith("uid:"):
+        return f"ban:{key}"
     if key.startswith("gh2:"):
         return f"ban:fp:{key}"
     if key.startswith("AS"):
@@ -148,6 +154,8 @@ def key_of_name(name: str) -> str:
     """
     rest = name.removeprefix("ban:")
     key = f"AS{rest[4:]}" if rest.startswith("asn:") else rest.removeprefix("net:").removeprefix("fp:")
+    if rest.startswith(("uid:", "label:")):
+        key = rest
     check_key(key)
     if store_name(key) != name:
         raise ValueError(f"name {name[:80]!r} is not {store_name(key)!r}")
@@ -160,6 +168,11 @@ def shifted(ban: Ban, seconds: float) -> Ban:
         return ban
     expires = None if ban.expires is None else ban.expires + seconds
     return replace(ban, created=ban.created + seconds, expires=expires)
+
+
+def belongs(key: str, prefix: str) -> bool:
+    """Whether a scan for `prefix` is about this key: labels are, where it begins with "label:"."""
+    return key.startswith(prefix) and (prefix.startswith(LABELS) or not key.startswith(LABELS))
 
 
 def in_force(ban: Ban, now: float) -> bool:

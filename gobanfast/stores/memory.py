@@ -10,7 +10,7 @@ from typing import Any
 
 from gobanfast._fork import watch_forks
 from gobanfast.bans import Ban
-from gobanfast.stores.codec import check_key, in_force, later, write_record
+from gobanfast.stores.codec import LABELS, belongs, check_key, in_force, later, write_record
 from gobanfast.stores.store import Change, Changes, Cursor, RecordError
 
 FORGET = 3600.0  # seconds after which a lifted key is forgotten
@@ -83,7 +83,7 @@ class MemoryStore:
         now = time.time() if now is None else now
         with self._changed:
             found = list(self._bans.values())
-        return (ban for _, ban, _ in found if ban is not None and ban.key.startswith(prefix) and in_force(ban, now))
+        return (ban for _, ban, _ in found if ban is not None and belongs(ban.key, prefix) and in_force(ban, now))
 
     def watch(self, cursor: Cursor | None, *, timeout: float) -> Changes:
         """See `Store.watch`."""
@@ -123,7 +123,9 @@ class MemoryStore:
 
     def health(self) -> dict[str, Any]:
         """See `Store.health`."""
-        return {"bans": len(self._bans), "position": self._position}
+        with self._changed:
+            labels = sum(key.startswith(LABELS) for key in self._bans)
+        return {"bans": len(self._bans) - labels, "labels": labels, "position": self._position}
 
     def close(self) -> None:
         """See `Store.close`; nothing is open."""

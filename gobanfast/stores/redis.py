@@ -1,7 +1,8 @@
 """Redis or Valkey store, shared by all hosts that reach it.
 
-Each ban is a string under its name (`ban:203.0.113.7`, `ban:net:..`, `ban:asn:..`, `ban:fp:..`), with the server's own
-time to live; for good is a plain SET without one. Every change also goes to a stream of the last 16,384, with numbers
+Each ban is a string under its name (`ban:203.0.113.7`, `ban:net:..`, `ban:asn:..`, `ban:fp:..`, `ban:uid:..`), each
+label one under `label:<word>:<key>`, with the server's own time to live; for good is a plain SET without one. Every
+change also goes to a stream of the last 16,384, with numbers
 that leave no gap, so a reader that was away goes on where it stopped, or learns that it missed some. A batch is one run
 of one script, hence one step. A Redis Cluster is refused: what a batch writes has to be on one server.
 
@@ -26,7 +27,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from gobanfast._fork import watch_forks
 from gobanfast.bans import Ban
 from gobanfast.stores.codec import (
+    LABELS,
     PassedOver,
+    belongs,
     check_key,
     in_force,
     key_of_name,
@@ -224,13 +227,14 @@ class RedisStore:
         """See `Store.scan`; SCAN and MGET, so the server is never held up."""
         self._look_at_clock()
         now, cursor = self._now(now), 0
-        pattern = "".join(f"\\{letter}" if letter in "*?[]\\" else letter for letter in self.prefix) + "ban:*"
+        pattern = "".join(f"\\{letter}" if letter in "*?[]\\" else letter for letter in self.prefix)
+        pattern += f"{LABELS}*" if prefix.startswith(LABELS) else "ban:*"
         seen: set[str] = set()
         while True:
             cursor, names = self._ask("SCAN", cursor, "MATCH", pattern, "COUNT", CHUNK)
             keys = [key for name in names if (key := self._key_of(name)) is not None and key not in seen]
             seen.update(keys)
-            keys = [key for key in keys if key.startswith(prefix)]
+            keys = [key for key in keys if belongs(key, prefix)]
             names = [self.prefix + store_name(key) for key in keys]
             for key, name, record in zip(keys, names, self._ask("MGET", *names) if names else (), strict=True):
                 if record is None:

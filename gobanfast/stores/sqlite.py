@@ -22,7 +22,7 @@ from urllib.parse import quote
 from gobanfast._errors import FormatError
 from gobanfast._fork import watch_forks
 from gobanfast.bans import Ban
-from gobanfast.stores.codec import PassedOver, check_key, encode_ban, in_force, read_record, write_record
+from gobanfast.stores.codec import PassedOver, belongs, check_key, encode_ban, in_force, read_record, write_record
 from gobanfast.stores.store import Change, Changes, Cursor, RecordError, StoreAddressError, StoreError
 
 SCHEMA_VERSION = 1
@@ -183,7 +183,7 @@ class SqliteStore:
                 if isinstance(key, str) and not key.startswith(prefix):
                     return
                 ban = self._ban(key, record)
-                if ban is not None and in_force(ban, now):
+                if ban is not None and belongs(ban.key, prefix) and in_force(ban, now):
                     yield ban
             if len(rows) < CHUNK:
                 return
@@ -224,8 +224,11 @@ class SqliteStore:
     def health(self) -> dict[str, Any]:
         """See `Store.health`."""
         ((store, seq),) = self._read("SELECT store, seq FROM state", ())
-        ((bans,),) = self._read("SELECT count(*) FROM bans WHERE expires > ?", (time.time(),))
-        return {"path": self.path, "store": store, "position": seq, "bans": bans}
+        now = time.time()
+        ((records,),) = self._read("SELECT count(*) FROM bans WHERE expires > ?", (now,))
+        labelled = "SELECT count(*) FROM bans WHERE key >= 'label:' AND key < 'label;' AND expires > ?"
+        ((labels,),) = self._read(labelled, (now,))
+        return {"path": self.path, "store": store, "position": seq, "bans": records - labels, "labels": labels}
 
     def close(self) -> None:
         """See `Store.close`."""

@@ -59,7 +59,9 @@ class Changes(NamedTuple):
 
 
 class Store(Protocol):
-    """Where bans outlive the process. Every time is in Unix seconds; every read leaves out what has expired.
+    """Where bans and labels outlive the process. Every time is in Unix seconds; every read leaves out what has expired.
+
+    A label is a record like a ban, under the key `label:<word>:<key>` (`gobanfast.bans.Label.record`).
 
     A ban that is set over another one of the same key never shortens it: of two the one that expires later stays. What
     `set`, `extend`, `delete` and `apply` have returned from is durable: it survives the process being killed.
@@ -100,7 +102,8 @@ class Store(Protocol):
         """Makes a ban last at least until `expires`; the ban as it is then, or None if there is none."""
 
     def scan(self, prefix: str = "", *, now: float | None = None) -> Iterator[Ban]:
-        """All bans whose key begins with `prefix`, in no order. What changes meanwhile may be in it or not."""
+        """All bans whose key begins with `prefix`, in no order; with "label:", all labels. What changes meanwhile may
+        be in it or not."""
 
     def watch(self, cursor: Cursor | None, *, timeout: float) -> Changes:
         """What changed after `cursor`; waits up to `timeout` seconds for something to. At once without a cursor."""

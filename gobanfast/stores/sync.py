@@ -1,4 +1,4 @@
-"""Synchronisation of an engine's bans with a store; the engine never waits for the store.
+"""Synchronisation of an engine's bans and labels with a store; the engine never waits for the store.
 
 Long because one state machine is: queue, breaker, reconciliation and fork change each other's state.
 
@@ -30,14 +30,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Literal, Protocol
 
 from gobanfast._errors import GobanError
 from gobanfast._fork import watch_forks
 from gobanfast.bans import Ban, BanChange
 from gobanfast.stores.breaker import Breaker
-from gobanfast.stores.codec import PassedOver, in_force, later, shifted
+from gobanfast.stores.codec import LABELS, PassedOver, in_force, later, shifted
 from gobanfast.stores.store import Change, Cursor, RecordError, Store
 from gobanfast.stores.uri import open_store
 
@@ -60,15 +60,26 @@ class BanTable(Protocol):
 
     closed: bool
 
+    @property
+    def labels(self) -> LabelTable: ...
     def put(self, ban: Ban, *, maker: str = "store") -> bool: ...
     def unban(self, key: str, *, maker: str = "manual") -> Ban | None: ...
     def get(self, key: str) -> Ban | None: ...
     def bans(self) -> Iterator[Ban]: ...
     def changes(
-        self, since: int | None = None, /, *, limit: int = 1024, skip: str | None = None
+        self, since: int | None = None, /, *, limit: int = 1024, skip: str | None = None, labels: bool = False
     ) -> tuple[list[BanChange] | None, int]: ...
     def wait(self, since: int, /, timeout: float | None = None) -> bool: ...
     def wake(self) -> None: ...
+
+
+class LabelTable(Protocol):
+    """What a sync needs of `gobanfast._core.label_table.LabelTable`: the records of labels, as if they were bans."""
+
+    def put(self, record: Ban, *, maker: str = "store") -> bool: ...
+    def unban(self, key: str, *, maker: str = "manual") -> Ban | None: ...
+    def get(self, key: str) -> Ban | None: ...
+    def stored(self) -> Iterator[Ban]: ...
 
 
 class SyncedEngine(Protocol):
@@ -136,7 +147,8 @@ class Sync:
         self._shift = 0.0  # seconds the time of day has moved away from it
         self._overflowed = False  # the queue had no room for a ban of the table
         _, self._followed = engine.ban_table.changes()  # cursor of the feed; before the look at what is there already
-        self._behind = any(True for _ in engine.ban_table.bans())  # until the table was offered to the store
+        self._labels = engine.ban_table.labels
+        self._behind = any(True for _ in self._stored())  # until the table was offered to the store
         self._owed = 0  # number of the last change of such an offer
         self._unwritten: dict[str, None] = {}  # keys that the store could not take
         self._passed, self._full = PassedOver(store.uri), PassedOver(store.uri)
@@ -241,7 +253,7 @@ class Sync:
             before = -1
             while before != self._followed:
                 before = self._followed
-                changes, self._followed = table.changes(before, skip="store")
+                changes, self._followed = table.changes(before, skip="store", labels=True)
                 if changes is None:
                     self._ran_over(self._followed - before)
                 for change in changes or ():
@@ -370,7 +382,7 @@ class Sync:
         """Queues what the store could not take; what is not in the table any more is to be lifted there."""
         for key in list(self._unwritten):
             with self._at_rest:
-                ban = self.engine.ban_table.get(key)
+                ban = self._table_of(key).get(key)
             self._enqueue(key, ban)
 
     def _purge(self) -> None:
@@ -450,7 +462,7 @@ class Sync:
     def _apply(self, change: Change) -> None:
         if self.outage and self.on_outage == "open":
             return  # all of the store is read when it is over
-        table, ban = self.engine.ban_table, change.ban
+        table, ban = self._table_of(change.key), change.ban
         with self._at_rest:
             self.counts["applied"] += 1
             if ban is not None:
@@ -468,13 +480,15 @@ class Sync:
             if not in_force(ban, now):
                 return
             try:
-                taken = self.engine.ban_table.put(shifted(ban, -self._shift_at(now)))
+                taken = self._table_of(ban.key).put(shifted(ban, -self._shift_at(now)))
             except (ValueError, OverflowError) as error:
                 self._passed.note(error)
                 return
             if not taken:
                 self.counts["refused"] += 1
-                self._full.note(f"{ban.key}, which is not enforced here: the ban table is full; raise bans: capacity")
+                full = "label" if ban.key.startswith(LABELS) else "ban"
+                what = f"the {full} table is full; raise {full}s: capacity"
+                self._full.note(f"{ban.key}, which is not enforced here: {what}")
 
     def _resync(self, gap: str, cursor: Cursor | None = None) -> None:
         """Reads the whole store. What is in the table and not there was lifted by others; or the store is empty, new to
@@ -486,7 +500,8 @@ class Sync:
                 self._unseen.clear()
                 self._held.clear()
         known: dict[str, Ban] = {}
-        for ban in self.store.scan(now=self._clock()):
+        now = self._clock()
+        for ban in chain(self.store.scan(now=now), self.store.scan(LABELS, now=now)):
             with self._at_rest:
                 if not self._is_ours(ban.key):
                     self._put(ban)
@@ -514,7 +529,7 @@ class Sync:
                 continue
             with self._at_rest:
                 if not self._is_ours(ban.key) and ban.key not in self._dropped:
-                    self.engine.ban_table.unban(ban.key, maker="store")  # lifted; or lifted and made again, shorter
+                    self._table_of(ban.key).unban(ban.key, maker="store")  # lifted; or lifted and made again, shorter
                     if stored is not None:
                         self._put(stored)
         with self._lock:
@@ -544,7 +559,15 @@ class Sync:
 
     def _table_bans(self) -> list[Ban]:
         with self._at_rest:
-            return list(self.engine.ban_table.bans())
+            return list(self._stored())
+
+    def _stored(self) -> Iterator[Ban]:
+        """The bans and labels of this process."""
+        return chain(self.engine.ban_table.bans(), self._labels.stored())
+
+    def _table_of(self, key: str) -> BanTable | LabelTable:
+        """The table that a record belongs in."""
+        return self._labels if key.startswith(LABELS) else self.engine.ban_table
 
     # ---- outages
 

@@ -62,6 +62,8 @@ GAUGES: dict[str, tuple[str, tuple[str, ...], Callable[[float, float], float]]] 
     "gobanfast_ruleset_generation": ("Number of rulesets put in force, the minimum over workers.", (), min),
     "gobanfast_bans": ("Bans in force, the maximum over workers.", (), max),
     "gobanfast_ban_table_fill": ("Used fraction of the ban table, the maximum over workers.", (), max),
+    "gobanfast_labels": ("Labels stored, the maximum over workers.", (), max),
+    "gobanfast_label_table_fill": ("Used fraction of the label table, the maximum over workers.", (), max),
     "gobanfast_tracker_fill": ("Used fraction of the trackers, the maximum over workers.", (), max),
     "gobanfast_store_up": ("Workers connected to the store.", (), float.__add__),
     "gobanfast_store_queue": ("Ban changes queued for the store.", (), float.__add__),
@@ -340,6 +342,8 @@ class Metrics:
         gauges["gobanfast_ruleset_generation"] = float(self.engine.generation)
         gauges["gobanfast_bans"] = float(len(table))
         gauges["gobanfast_ban_table_fill"] = len(table) / table.capacity
+        gauges["gobanfast_labels"] = len(table.labels)
+        gauges["gobanfast_label_table_fill"] = len(table.labels) / table.labels.capacity
         trackers = self.engine.snapshot.trackers
         if trackers is not None:
             gauges["gobanfast_tracker_fill"] = trackers.stats()["clients"] / trackers.capacity

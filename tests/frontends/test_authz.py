@@ -356,3 +356,39 @@ def test_short_token_is_refused():
     """A token that could be guessed is no token."""
     with pytest.raises(ValueError, match="shorter than 16"):
         service(token="short")  # noqa: S106
+
+
+def test_labels_are_put_listed_and_taken_off():
+    """JSON in, JSON out, behind the same token as bans; a session's key is one, too."""
+    app = DecisionService(Engine(Ruleset.from_text("rules: []")), token=TOKEN, trust=Trust(["10.0.0.0/8"]))
+
+    def call(path, **more):
+        return ask(app, path, headers={"authorization": f"Bearer {TOKEN}"}, **more)
+
+    session = "session:0123abcd:" + "5a" * 16
+    made = call("/labels", method="POST", body=b'{"key": "uid:42", "word": "vip", "duration": "1h", "reason": "paid"}')
+    other = call("/labels", method="POST", body=json.dumps({"key": session, "word": "revoked"}).encode())
+
+    assert (201, 201) == (made[0], other[0])
+    assert {"key": "uid:42", "word": "vip", "reason": "paid", "by": "manual"}.items() <= json.loads(made[2]).items()
+    assert {("uid:42", "vip"), (session, "revoked")} == {
+        (label["key"], label["word"]) for label in json.loads(call("/labels")[2])
+    }
+    assert [200, 404] == [call("/labels/vip/uid:42", method="DELETE")[0] for _ in range(2)]
+    assert [400, 400, 400, 405, 405] == [
+        call(path, method=method, body=body)[0]
+        for path, method, body in (
+            ("/labels", "POST", b'{"key": "uid:42"}'),
+            ("/labels", "POST", b'{"key": "uid:42", "word": "No Word"}'),
+            ("/labels", "POST", b"{"),
+            ("/labels/vip", "DELETE", b""),
+            ("/labels", "PUT", b""),
+        )
+    ]
+
+
+@pytest.mark.parametrize("given", [{}, {"authorization": "Bearer another token of 24."}])
+def test_labels_need_the_token(given):
+    """Without the right bearer token there are no labels to see."""
+    assert 401 == ask(service(token=TOKEN), "/labels", headers=given)[0]
+    assert 404 == ask(service(), "/labels", headers={"authorization": f"Bearer {TOKEN}"})[0]

@@ -87,7 +87,8 @@ static void *read_some(void *seed)
     for (uint32_t round = 0; round < 2 * ROUNDS; round++) {
         uint32_t i = 1 + draw(&state) % (STEADY - 1); /* AS 0 is none */
         gbf_addr address = gbf_addr_from4(UINT32_C(0x0A000000) + i);
-        if (!gbf_bans_find(table, &address, i % 5 == 0 ? i : 0, NULL, GBF_BAN_EPOCH + round, &ban)) {
+        const gbf_ban_who who = {&address, NULL, NULL, i % 5 == 0 ? i : 0};
+        if (!gbf_bans_find(table, &who, GBF_BAN_EPOCH + round, &ban)) {
             fprintf(stderr, "ban %u was not found\n", i);
             abort();
         }

@@ -60,6 +60,8 @@ cdef extern from "base/gbf_enums.h" nogil:
         GBF_TRACE_FROM_B3_MULTI
     const uint8_t GBF_BY_RULE
     const uint8_t GBF_BY_TRACKER
+    const uint8_t GBF_FEED_BAN
+    const uint8_t GBF_FEED_LABEL
 
 
 cdef extern from "base/gbf_base.h" nogil:

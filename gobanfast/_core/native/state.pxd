@@ -12,6 +12,10 @@ cdef extern from "state/gbf_bans.h" nogil:
     const uint32_t GBF_BAN_FINGERPRINT
     const uint32_t GBF_BAN_FINGERPRINT_AT4
     const uint32_t GBF_BAN_FINGERPRINT_AT6
+    const uint32_t GBF_BAN_UID
+    const uint32_t GBF_BAN_SESSION
+    const uint32_t GBF_BAN_UID_BYTES
+    const uint32_t GBF_BAN_UID_HASHED
     const uint64_t GBF_BAN_EPOCH
     const uint32_t GBF_BAN_EVERYONE
     const uint64_t GBF_BAN_FOREVER
@@ -79,14 +83,50 @@ cdef extern from "state/gbf_bans.h" nogil:
     int32_t gbf_bans_changes(const gbf_bans *t, uint64_t *cursor, gbf_ban_change *out, uint32_t limit)
     uint64_t gbf_bans_head(const gbf_bans *t)
     int gbf_bans_holds(const gbf_bans *t, uint64_t cursor)
+    gbf_ban_key gbf_ban_uid(const uint8_t *name, uint32_t nbytes, uint8_t number)
+    gbf_ban_key gbf_ban_session(uint64_t high, uint64_t low, uint32_t key_id)
     gbf_ban_key gbf_ban_prefix(gbf_addr address, uint32_t bits)
     gbf_ban_key gbf_ban_client(gbf_addr address, uint32_t bits6)
     gbf_ban_key gbf_ban_asn(uint32_t asn)
     gbf_ban_key gbf_ban_fingerprint(const uint64_t *fingerprint)
     gbf_ban_key gbf_ban_fingerprint_at(const uint64_t *fingerprint, gbf_addr address, uint32_t bits6)
-    int gbf_bans_find(const gbf_bans *t, const gbf_addr *address, uint32_t asn, const uint64_t *fingerprint,
-                      uint64_t now, gbf_ban *best)
+    ctypedef struct gbf_ban_who:
+        const gbf_addr *address
+        const uint64_t *fingerprint
+        const gbf_ban_key *uid
+        uint32_t asn
+    int gbf_bans_find(const gbf_bans *t, const gbf_ban_who *who, uint64_t now, gbf_ban *best)
     int gbf_bans_get(const gbf_bans *t, const gbf_ban_key *key, uint64_t now, gbf_ban *out)
+
+
+cdef extern from "state/gbf_labels.h" nogil:
+    const uint32_t GBF_LABELS_KEY
+    const uint32_t GBF_LABELS_WORDS
+    ctypedef struct gbf_labels_counts:
+        uint64_t added
+        uint64_t extended
+        uint64_t lifted
+        uint64_t ended
+        uint64_t refused
+        uint32_t active
+    ctypedef struct gbf_labels:
+        uint32_t capacity
+    ctypedef struct gbf_label_words:
+        uint16_t *number
+        uint32_t count
+    gbf_labels *gbf_labels_new(gbf_bans *bans, uint32_t capacity)
+    void gbf_labels_free(gbf_labels *l)
+    gbf_ban_outcome gbf_labels_put(gbf_labels *l, const gbf_ban *label, uint8_t maker, uint64_t now, gbf_ban *out)
+    int gbf_labels_lift(gbf_labels *l, const gbf_ban_key *key, uint16_t word, uint8_t maker, uint64_t now, gbf_ban *out)
+    int gbf_labels_get(gbf_labels *l, const gbf_ban_key *key, uint16_t word, uint64_t now, gbf_ban *out)
+    int gbf_labels_copy(gbf_labels *l, uint32_t *cursor, gbf_ban *out, uint32_t *count, uint64_t now)
+    int gbf_labels_texts(gbf_labels *l, uint32_t *cursor, uint8_t *used)
+    int gbf_labels_purge(gbf_labels *l, uint32_t *cursor, uint64_t now, uint32_t limit)
+    gbf_labels_counts gbf_labels_count(gbf_labels *l)
+    uint64_t gbf_labels_nbytes(gbf_labels *l)
+    uint64_t gbf_labels_present(const gbf_labels *l)
+    uint64_t gbf_labels_of(const gbf_labels *l, const gbf_ban_key *key, const gbf_label_words *words, uint64_t now)
+    uint64_t gbf_labels_find(const gbf_labels *l, const gbf_ban_who *who, const gbf_label_words *words, uint64_t now)
 
 
 cdef extern from "state/gbf_exempt.h" nogil:
@@ -227,6 +267,7 @@ cdef extern from "state/gbf_decide.h" nogil:
         const gbf_addr *address
         const uint64_t *fingerprint
         const uint64_t *shape
+        const gbf_ban_key *uid
         uint64_t name
         uint64_t host
         uint64_t now_ms

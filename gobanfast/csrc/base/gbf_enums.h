@@ -119,7 +119,9 @@ typedef enum { GBF_MAKER_LIST(GBF_ENUM_NUMBER) } gbf_maker;
 typedef enum { GBF_EVENT_LIST(GBF_ENUM_NUMBER) } gbf_event;
 
 /* What an event is about. */
-#define GBF_FEED_LIST(X) X(GBF_FEED_BAN, "ban")
+#define GBF_FEED_LIST(X)                                                                                               \
+    X(GBF_FEED_BAN, "ban")                                                                                             \
+    X(GBF_FEED_LABEL, "label")
 typedef enum { GBF_FEED_LIST(GBF_ENUM_NUMBER) } gbf_feed_kind;
 
 /* Where a trace context was read. */

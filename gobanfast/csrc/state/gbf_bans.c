@@ -89,8 +89,7 @@ static uint32_t find(const gbf_bans *t, const gbf_ban_key *key, uint64_t hash)
     }
 }
 
-/* Tells the feed, if anybody reads it. */
-static void tell(gbf_bans *t, int event, const gbf_ban *ban, uint8_t maker, uint64_t now)
+void gbf_bans_tell(gbf_bans *t, int what, int event, const gbf_ban *ban, uint8_t maker, uint64_t now)
 {
     if (!gbf_feed_records(&t->feed))
         return;
@@ -100,11 +99,17 @@ static void tell(gbf_bans *t, int event, const gbf_ban *ban, uint8_t maker, uint
         ban->key.word[2],
         ban->expires << 16 | (uint64_t)ban->key.kind << 8 | ban->by,
         ban->created << 16 | ban->count,
-        (uint64_t)ban->reason << 48 | (uint64_t)ban->rule << 32 | (uint64_t)maker << 16 | GBF_FEED_BAN << 8 |
+        (uint64_t)ban->reason << 48 | (uint64_t)ban->rule << 32 | (uint64_t)maker << 16 | (uint64_t)what << 8 |
             (uint64_t)event,
         now,
     };
     gbf_feed_add(&t->feed, word);
+}
+
+/* Tells the feed of a ban, if anybody reads it. */
+static void tell(gbf_bans *t, int event, const gbf_ban *ban, uint8_t maker, uint64_t now)
+{
+    gbf_bans_tell(t, GBF_FEED_BAN, event, ban, maker, now);
 }
 
 static gbf_ban_change change_of(const gbf_feed_change *change)

@@ -40,11 +40,14 @@
 #define GBF_BAN_FINGERPRINT 163
 #define GBF_BAN_FINGERPRINT_AT4 164 /* at an IPv4 client */
 #define GBF_BAN_FINGERPRINT_AT6 165 /* at an IPv6 /64; 166: /56; 167: /48 */
-#define GBF_BAN_KINDS 168
-#define GBF_BAN_EVERYONE 168 /* of no entry: what gbf_bans_find answers while the table is closed */
+#define GBF_BAN_UID 168
+#define GBF_BAN_SESSION 169 /* of labels only */
+#define GBF_BAN_KINDS 170
+#define GBF_BAN_EVERYONE 170 /* of no entry: what gbf_bans_find answers while the table is closed */
 
 typedef struct {
-    uint64_t word[3]; /* prefix: high, low, 0. AS: number, 0, 0. Fingerprint: high, low, then the client or 0 */
+    uint64_t word[3]; /* prefix: high, low, 0. AS: number, 0, 0. Fingerprint: high, low, then the client or 0. User:
+                       * see gbf_ban_uid. Session: hash, then the id of the key it was made with */
     uint32_t kind;
 } gbf_ban_key;
 
@@ -121,8 +124,10 @@ typedef struct {
 #define GBF_BANS_FINGERPRINT (UINT64_C(1) << 34)
 #define GBF_BANS_FINGERPRINT_AT4 (UINT64_C(1) << 35)
 #define GBF_BANS_FINGERPRINT_AT6 (UINT64_C(1) << 36) /* to 38, as the kinds */
-#define GBF_BANS_V6 (UINT64_C(1) << 39)              /* some lengths6 is not 0 */
-#define GBF_BANS_CLOSED (UINT64_C(1) << 40)          /* gbf_bans_close: everyone is kept out */
+#define GBF_BANS_UID (UINT64_C(1) << 39)
+#define GBF_BANS_SESSION (UINT64_C(1) << 40)
+#define GBF_BANS_V6 (UINT64_C(1) << 41)     /* some lengths6 is not 0 */
+#define GBF_BANS_CLOSED (UINT64_C(1) << 42) /* gbf_bans_close: everyone is kept out */
 
 /* NULL when there is no memory. `random`: ten words nobody can guess. `capacity`: 1 to 2^24 - 1 bans. */
 gbf_bans *gbf_bans_new(uint32_t capacity, const gbf_bans_policy *policy, const uint64_t random[10]);
@@ -163,7 +168,7 @@ uint32_t gbf_bans_purge(gbf_bans *t, uint64_t now, uint32_t limit, int *more);
 #define GBF_BANS_COPY 512
 int gbf_bans_copy(gbf_bans *t, uint32_t *cursor, gbf_ban *out, uint32_t *count, uint64_t now);
 /* Marks in `used` (65536 bytes) the texts that the next GBF_BANS_COPY entries name; the same way. The last call marks
- * those of the feed, too, which then ends at its last 16,384 changes. */
+ * those of the feed, too, which then ends at its last 16,384 changes. What labels name, gbf_labels_texts marks. */
 int gbf_bans_texts(gbf_bans *t, uint32_t *cursor, uint8_t *used);
 void gbf_bans_configure(gbf_bans *t, const gbf_bans_policy *policy);
 /* While closed, gbf_bans_find keeps out whoever has no ban of his own, too, whatever is known of the request. A flag beside
@@ -177,6 +182,8 @@ gbf_bans_counts gbf_bans_count(gbf_bans *t);
 /* The change feed: gbf_bans_follow starts it and returns the cursor of who has read everything; gbf_bans_changes is
  * gbf_feed_read. gbf_bans_restart: see gbf_feed_restart. */
 uint64_t gbf_bans_follow(gbf_bans *t);
+/* Adds a change of kind `what` (gbf_feed_kind), under the lock: for what is guarded by it, too. */
+void gbf_bans_tell(gbf_bans *t, int what, int event, const gbf_ban *ban, uint8_t maker, uint64_t now);
 void gbf_bans_restart(gbf_bans *t);
 int32_t gbf_bans_changes(const gbf_bans *t, uint64_t *cursor, gbf_ban_change *out, uint32_t limit);
 GBF_INLINE uint64_t gbf_bans_head(const gbf_bans *t)
@@ -223,17 +230,40 @@ GBF_INLINE gbf_ban_key gbf_ban_fingerprint_at(const uint64_t fingerprint[2], gbf
     return (gbf_ban_key){{fingerprint[0], fingerprint[1], client.high}, GBF_BAN_FINGERPRINT_AT6 + (64 - bits6) / 8};
 }
 
+/* Who is logged in, by the `nbytes` of a name. Up to GBF_BAN_UID_BYTES are the key itself, which can be shown again, with
+ * their number in its last byte; of a longer name, the caller gives the 16 bytes of a hash and the number is 255. */
+#define GBF_BAN_UID_BYTES 23u
+#define GBF_BAN_UID_HASHED 255u
+GBF_INLINE gbf_ban_key gbf_ban_uid(const uint8_t *name, uint32_t nbytes, uint8_t number)
+{
+    gbf_ban_key key = {{0, 0, 0}, GBF_BAN_UID};
+    uint8_t bytes[24] = {0};
+    memcpy(bytes, name, nbytes);
+    bytes[23] = number;
+    memcpy(key.word, bytes, sizeof bytes);
+    return key;
+}
+
+GBF_INLINE gbf_ban_key gbf_ban_session(uint64_t high, uint64_t low, uint32_t key_id)
+{
+    return (gbf_ban_key){{high, low, key_id}, GBF_BAN_SESSION};
+}
+
 /* ---- reading ---- */
 
 /* Multilinear, 64-bit words by 128-bit keys, the upper half (Dietzfelbinger 1996; Lemire and Kaser 2014): strongly universal,
  * so two keys share any given bits of it as often as chance has it, whoever chose them. */
-GBF_INLINE uint64_t gbf_bans_hash(const gbf_bans *t, const gbf_ban_key *key)
+GBF_INLINE uint64_t gbf_ban_key_hash(const gbf_u128 k[5], const gbf_ban_key *key)
 {
-    const gbf_u128 *k = t->keys;
     gbf_u128 sum = k[4] + k[0] * key->word[0] + k[1] * key->word[1] + k[3] * key->kind;
     if (key->kind >= GBF_BAN_FINGERPRINT_AT4)
         sum += k[2] * key->word[2];
     return (uint64_t)(sum >> 64);
+}
+
+GBF_INLINE uint64_t gbf_bans_hash(const gbf_bans *t, const gbf_ban_key *key)
+{
+    return gbf_ban_key_hash(t->keys, key);
 }
 
 GBF_INLINE uint64_t gbf_bans_place(const gbf_bans *t, uint64_t size, uint64_t hash)
@@ -326,70 +356,43 @@ static inline int gbf_bans_probe(const gbf_bans *t, const gbf_ban_key *key, uint
     }
 }
 
-/* Candidate keys of one request, hashed; bucket lines are being prefetched. */
-#define GBF_BANS_BATCH 8
+/* What is known of a request that bans and labels are kept by; NULL and 0 stand for what is not. */
 typedef struct {
-    gbf_ban_key key[GBF_BANS_BATCH];
-    uint64_t hash[GBF_BANS_BATCH];
-    uint32_t count;
-} gbf_bans_batch;
+    const gbf_addr *address;
+    const uint64_t *fingerprint;
+    const gbf_ban_key *uid;
+    uint32_t asn;
+} gbf_ban_who;
 
-/* Asks for all keys of the batch; the ban that lasts longest goes to *best, the first of equals. */
-static inline int gbf_bans_ask(const gbf_bans *t, gbf_bans_batch *batch, uint64_t now, gbf_ban *best, int found)
+/* Calls `take(to, key)` for every key of a request whose kind is `present` (bits as in gbf_bans.lengths4 and lengths6), the most
+ * specific first, but for sessions. An IPv4 address inside an IPv6 one (gbf_addr_embedded4) has keys, too. */
+typedef void (*gbf_ban_taker)(void *to, gbf_ban_key key);
+GBF_INLINE void gbf_ban_keys_each(uint64_t present, const _Atomic uint64_t lengths6[3], const gbf_ban_who *who,
+                                  gbf_ban_taker take, void *to)
 {
-    gbf_ban one;
-    for (uint32_t i = 0; i < batch->count; i++) {
-        if (gbf_bans_probe(t, &batch->key[i], batch->hash[i], now, &one) && (!found || one.expires > best->expires)) {
-            *best = one;
-            found = 1;
-        }
-    }
-    batch->count = 0;
-    return found;
-}
-
-GBF_INLINE int gbf_bans_add(const gbf_bans *t, gbf_bans_batch *batch, gbf_ban_key key, uint64_t now, gbf_ban *best,
-                            int found)
-{
-    if (GBF_UNLIKELY(batch->count == GBF_BANS_BATCH))
-        found = gbf_bans_ask(t, batch, now, best, found);
-    uint64_t hash = gbf_bans_hash(t, &key);
-    GBF_PREFETCH(&t->buckets[gbf_bans_place(t, atomic_load_explicit(&t->size, memory_order_relaxed), hash)]);
-    batch->key[batch->count] = key;
-    batch->hash[batch->count++] = hash;
-    return found;
-}
-
-static inline int gbf_bans_find_any(const gbf_bans *t, uint64_t present, const gbf_addr *address, uint32_t asn,
-                                    const uint64_t *fingerprint, uint64_t now, gbf_ban *best)
-{
-    gbf_bans_batch batch;
     gbf_addr address4 = {0, 0};
     uint32_t embedded;
-    int found = 0, is4 = 0;
-    batch.count = 0;
-    if (address != NULL) {
-        is4 = gbf_addr_is4(*address);
+    int is4 = 0;
+    if (who->address != NULL) {
+        is4 = gbf_addr_is4(*who->address);
         if (is4)
-            address4 = *address;
-        else if (gbf_addr_embedded4(*address, &embedded)) {
+            address4 = *who->address;
+        else if (gbf_addr_embedded4(*who->address, &embedded)) {
             is4 = 1;
             address4 = gbf_addr_from4(embedded);
         }
-        uint64_t at = fingerprint == NULL ? 0 : present / GBF_BANS_FINGERPRINT_AT4 & (is4 ? 1 : 14);
+        uint64_t at = who->fingerprint == NULL ? 0 : present / GBF_BANS_FINGERPRINT_AT4 & (is4 ? 1 : 14);
         for (; at != 0; at &= at - 1) { /* bit 0: IPv4 clients; 1, 2, 3: /64, /56, /48 */
             uint32_t bits6 = 72 - 8 * (uint32_t)__builtin_ctzll(at);
-            found = gbf_bans_add(t, &batch, gbf_ban_fingerprint_at(fingerprint, *address, at & 1 ? 64 : bits6), now,
-                                 best, found);
+            take(to, gbf_ban_fingerprint_at(who->fingerprint, *who->address, at & 1 ? 64 : bits6));
         }
-        if (present & GBF_BANS_V6 && !gbf_addr_is4(*address)) {
+        if (present & GBF_BANS_V6 && !gbf_addr_is4(*who->address)) {
             for (int word = 2; word >= 0; word--) {
-                uint64_t lengths = atomic_load_explicit(&t->lengths6[word], memory_order_relaxed);
+                uint64_t lengths = atomic_load_explicit(&lengths6[word], memory_order_relaxed);
                 while (lengths != 0) {
                     uint32_t bit = 63 - (uint32_t)__builtin_clzll(lengths), bits = 64 * (uint32_t)word + bit;
                     lengths ^= UINT64_C(1) << bit;
-                    found = gbf_bans_add(t, &batch, gbf_ban_prefix(gbf_addr_masked(*address, bits), bits), now, best,
-                                         found);
+                    take(to, gbf_ban_prefix(gbf_addr_masked(*who->address, bits), bits));
                 }
             }
         }
@@ -398,34 +401,84 @@ static inline int gbf_bans_find_any(const gbf_bans *t, uint64_t present, const g
             uint32_t bits = 63 - (uint32_t)__builtin_clzll(lengths);
             lengths ^= UINT64_C(1) << bits;
             uint64_t low = address4.low & ~((UINT64_C(1) << (32 - bits)) - 1);
-            found = gbf_bans_add(t, &batch, (gbf_ban_key){{0, low, 0}, GBF_BAN_IP4 + bits}, now, best, found);
+            take(to, (gbf_ban_key){{0, low, 0}, GBF_BAN_IP4 + bits});
         }
     }
-    if (fingerprint != NULL && present & GBF_BANS_FINGERPRINT)
-        found = gbf_bans_add(t, &batch, gbf_ban_fingerprint(fingerprint), now, best, found);
-    if (asn != 0 && present & GBF_BANS_ASN)
-        found = gbf_bans_add(t, &batch, gbf_ban_asn(asn), now, best, found);
-    found = gbf_bans_ask(t, &batch, now, best, found);
-    if (GBF_UNLIKELY(!found && present & GBF_BANS_CLOSED)) {
-        *best = (gbf_ban){.key.kind = GBF_BAN_EVERYONE, .expires = GBF_BAN_FOREVER};
-        found = 1;
+    if (who->uid != NULL && present & GBF_BANS_UID)
+        take(to, *who->uid);
+    if (who->fingerprint != NULL && present & GBF_BANS_FINGERPRINT)
+        take(to, gbf_ban_fingerprint(who->fingerprint));
+    if (who->asn != 0 && present & GBF_BANS_ASN)
+        take(to, gbf_ban_asn(who->asn));
+}
+
+/* Candidate keys of one request, hashed; bucket lines are being prefetched. */
+#define GBF_BANS_BATCH 8
+typedef struct {
+    const gbf_bans *table;
+    uint64_t now;
+    gbf_ban *best;
+    gbf_ban_key key[GBF_BANS_BATCH];
+    uint64_t hash[GBF_BANS_BATCH];
+    uint32_t count;
+    int found;
+} gbf_bans_batch;
+
+/* Asks for all keys of the batch; the ban that lasts longest goes to *best, the first of equals. */
+static inline void gbf_bans_ask(gbf_bans_batch *batch)
+{
+    gbf_ban one;
+    for (uint32_t i = 0; i < batch->count; i++) {
+        if (gbf_bans_probe(batch->table, &batch->key[i], batch->hash[i], batch->now, &one) &&
+            (!batch->found || one.expires > batch->best->expires)) {
+            *batch->best = one;
+            batch->found = 1;
+        }
     }
-    return found;
+    batch->count = 0;
+}
+
+GBF_INLINE void gbf_bans_take(void *to, gbf_ban_key key)
+{
+    gbf_bans_batch *batch = to;
+    const gbf_bans *t = batch->table;
+    if (GBF_UNLIKELY(batch->count == GBF_BANS_BATCH))
+        gbf_bans_ask(batch);
+    uint64_t hash = gbf_bans_hash(t, &key);
+    GBF_PREFETCH(&t->buckets[gbf_bans_place(t, atomic_load_explicit(&t->size, memory_order_relaxed), hash)]);
+    batch->key[batch->count] = key;
+    batch->hash[batch->count++] = hash;
+}
+
+static inline int gbf_bans_find_any(const gbf_bans *t, uint64_t present, const gbf_ban_who *who, uint64_t now,
+                                    gbf_ban *best)
+{
+    gbf_bans_batch batch;
+    batch.table = t;
+    batch.now = now;
+    batch.best = best;
+    batch.count = 0;
+    batch.found = 0;
+    gbf_ban_keys_each(present, t->lengths6, who, gbf_bans_take, &batch);
+    gbf_bans_ask(&batch);
+    if (GBF_UNLIKELY(!batch.found && present & GBF_BANS_CLOSED)) {
+        *best = (gbf_ban){.key.kind = GBF_BAN_EVERYONE, .expires = GBF_BAN_FOREVER};
+        return 1;
+    }
+    return batch.found;
 }
 
 /* 1 and the ban that keeps this request out at `now`, 0 and *best untouched when there is none. Of several it is the one
  * that lasts longest, so that *best says when all are over; of equals the most specific. NULL and 0 stand for what is
- * not known. An IPv4 address inside an IPv6 one (gbf_addr_embedded4) is asked about, too. At `now` 0 what is over and not
- * purged holds as well: who finds nothing then need not read the clock. While the table is closed and no ban of the request
- * is found, the answer is 1 and a ban of kind GBF_BAN_EVERYONE. Any thread, no lock.
- * Cost: nothing in force, one load; else a cache line for each kind of key and length of prefix in force. */
-GBF_INLINE int gbf_bans_find(const gbf_bans *t, const gbf_addr *address, uint32_t asn, const uint64_t *fingerprint,
-                             uint64_t now, gbf_ban *best)
+ * not known. At `now` 0 what is over and not purged holds as well: who finds nothing then need not read the clock. While
+ * the table is closed and no ban of the request is found, the answer is 1 and a ban of kind GBF_BAN_EVERYONE. Any thread, no
+ * lock. Cost: nothing in force, one load; else a cache line for each kind of key and length of prefix in force. */
+GBF_INLINE int gbf_bans_find(const gbf_bans *t, const gbf_ban_who *who, uint64_t now, gbf_ban *best)
 {
     uint64_t present = atomic_load_explicit(&t->lengths4, memory_order_acquire);
     if (present == 0)
         return 0;
-    return gbf_bans_find_any(t, present, address, asn, fingerprint, now, best);
+    return gbf_bans_find_any(t, present, who, now, best);
 }
 
 /* 1 and *out when exactly this key is banned. */

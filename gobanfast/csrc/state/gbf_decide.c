@@ -68,7 +68,8 @@ void gbf_decide_apply(const gbf_state *state, const gbf_decide_request *q, gbf_d
         say(a, GBF_CAUSE_RULE, GBF_ALLOW);
         return;
     }
-    if (gbf_bans_find(state->bans, q->address, q->asn, q->fingerprint, GBF_BAN_EPOCH + q->now_ms, &a->ban)) {
+    const gbf_ban_who who = {q->address, q->fingerprint, q->uid, q->asn};
+    if (gbf_bans_find(state->bans, &who, GBF_BAN_EPOCH + q->now_ms, &a->ban)) {
         say(a, a->ban.key.kind == GBF_BAN_EVERYONE ? GBF_CAUSE_OUTAGE : GBF_CAUSE_BAN, GBF_BAN);
         return;
     }

@@ -34,6 +34,7 @@ typedef struct {
     const gbf_addr *address;     /* NULL: not known, or not an address */
     const uint64_t *fingerprint; /* two words; NULL: not known */
     const uint64_t *shape;       /* two words, beside a fingerprint; NULL: not known; the score reads it */
+    const gbf_ban_key *uid;      /* NULL: nobody is known to be logged in */
     uint64_t name;               /* hash of the server name, if has_name */
     uint64_t host;               /* hash of the host whose scores it belongs to */
     uint64_t now_ms;             /* engine time */

@@ -53,7 +53,7 @@ def json_schema() -> dict[str, Any]:
     }
     one_or_more = definitions["TrustModel"]["properties"]["prefix"]
     properties["trust"] = {"anyOf": [*one_or_more["anyOf"], {"$ref": "#/$defs/TrustModel"}]}
-    for section in ("bans", "fingerprint"):
+    for section in ("bans", "fingerprint", "labels"):
         properties[section] = {"anyOf": [properties[section], {"type": "null"}]}
     schema = {"$schema": DIALECT, "title": "gobanfast rules, version 1", **root, "$defs": definitions}
     plain: dict[str, Any] = _plain(schema)

@@ -373,6 +373,7 @@ class RulesFile(RulesPart, SettingsModel):
             sections.bans, sections.trackers, sections.score, sections.fingerprint,
             TrustSettings(self.trust.chain, self.trust.host), sections.edge_headers, sections.feeds,
             None if self.trace is None else self.trace.settings(),
+            sections.labels,
         )  # fmt: skip
 
 

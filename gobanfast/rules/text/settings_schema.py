@@ -18,6 +18,7 @@ from gobanfast.rules.settings import (
     EdgeHeaderSettings,
     Escalation,
     FingerprintSettings,
+    LabelSettings,
     Limit,
     ScoreSettings,
     Settings,
@@ -29,6 +30,7 @@ from gobanfast.rules.text.fields import AsnRanges, Model, Prefixes, validator
 
 MAX_CLIENTS = 10_000_000
 MAX_BANS = 100_000_000
+MAX_LABELS = 4_000_000
 MAX_COUNT = 65_535  # what a tracker counts to: one more than its limit
 MAX_FINGERPRINTS = 1_024
 DEFAULT_BAN = 600.0
@@ -328,6 +330,15 @@ class EdgeHeadersModel(Model):
         return EdgeHeaderSettings(self.keep, self.append, self.strip)
 
 
+class LabelsModel(Model):
+    """Section `labels:`."""
+
+    capacity: Annotated[int, PlainValidator(integer("capacity", 1, MAX_LABELS))] = 100_000
+
+    def settings(self) -> LabelSettings:
+        return LabelSettings(self.capacity)
+
+
 class SettingsModel(Model):
     """The sections, as keys of the whole file."""
 
@@ -337,6 +348,7 @@ class SettingsModel(Model):
     fingerprint: Annotated[FingerprintModel, BeforeValidator(empty_as_defaults)] = FingerprintModel()
     edge_headers: Annotated[EdgeHeadersModel | None, BeforeValidator(empty_as_defaults)] = None
     feeds: Feeds = Field(default_factory=dict)
+    labels: Annotated[LabelsModel, BeforeValidator(empty_as_defaults)] = LabelsModel()
 
     def settings(self) -> Settings:
         return Settings(
@@ -346,6 +358,7 @@ class SettingsModel(Model):
             self.fingerprint.settings(),
             edge_headers=None if self.edge_headers is None else self.edge_headers.settings(),
             feeds=tuple(feed.settings(name) for name, feed in self.feeds.items()),
+            labels=self.labels.settings(),
         )
 
 
@@ -354,6 +367,6 @@ SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("trackers", "distinct_fingerprints"): DistinctModel, ("trackers", "request_rate"): RateModel,
     ("trackers", "surge"): SurgeModel, ("trackers", "exempt"): ExemptModel, ("score",): ScoreModel,
     ("score", "weights"): WeightsModel, ("fingerprint",): FingerprintModel,
-    ("edge_headers",): EdgeHeadersModel, ("feeds", "*"): FeedModel,
+    ("edge_headers",): EdgeHeadersModel, ("feeds", "*"): FeedModel, ("labels",): LabelsModel,
 }  # fmt: skip
 """Where a model is in the file, for hints about unknown keys."""
