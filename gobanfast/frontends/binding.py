@@ -17,6 +17,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from gobanfast.frontends.challenge import cookie_values
+
 Policy = Literal["require", "if-present", "flag", "ignore"]
 Answer = Literal["absent", "matches", "flagged", "differs"]
 Pairs: TypeAlias = "Iterable[tuple[bytes, bytes]] | Mapping[str, Any]"
@@ -29,12 +31,14 @@ CLAIM = "ctx"
 
 POLICIES = ("require", "if-present", "flag", "ignore")
 HEADERS = ("origin", "referer", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "user-agent")
-NAMES: dict[Any, str] = {form: name for name in HEADERS for form in (name, name.encode())}
-CGI_NAMES: dict[Any, str] = {"HTTP_" + name.upper().replace("-", "_"): name for name in HEADERS}
+HOLDERS = ("authorization", "cookie")  # of tokens
+NAMES: dict[Any, str] = {form: name for name in (*HEADERS, *HOLDERS) for form in (name, name.encode())}
+CGI_NAMES: dict[Any, str] = {"HTTP_" + name.upper().replace("-", "_"): name for name in (*HEADERS, *HOLDERS)}
 KEY_BYTES = 16
 MAC_BYTES = 16
 CLAIM_LIMIT = 128  # characters: a key id and four hashes are 92
 VALUE_LIMIT = 1024  # characters of a header's value that count
+HOLDER_LIMIT = 16384  # of one that holds a token
 OWN = ("same-origin", "same-site", "none")  # of Sec-Fetch-Site: no foreign page made the request
 LEGACY = {"origin": "origin", "referer": "referer", "ua_hash": "user_agent"}
 
@@ -204,11 +208,13 @@ def equal_legacy(claim: Mapping[Any, Any], found: Mapping[str, str | None]) -> d
             digits = bound.removeprefix("sha256:").lower()
             if not re.fullmatch(r"[0-9a-f]{32,64}", digits):
                 return None
-            agent = (found["whole_user_agent"] or "").encode("utf-8", "surrogatepass")
-            bound, now = digits, hashlib.sha256(agent).hexdigest()[: len(digits)]
+            agent = found["whole_user_agent"]
+            digest = hashlib.sha256((agent or "").encode("utf-8", "surrogatepass")).hexdigest()
+            bound, now = digits, None if agent is None else digest[: len(digits)]
         elif key == "referer":
             bound = referer_origin(bound)
-        equal[name] = hmac.compare_digest(bound.encode("utf-8", "replace"), (now or "").encode("utf-8", "replace"))
+        same = hmac.compare_digest(bound.encode("utf-8", "replace"), (now or "").encode("utf-8", "replace"))
+        equal[name] = same and now is not None
     return equal
 
 
@@ -238,16 +244,17 @@ def referer_origin(url: str) -> str:
     return f"{scheme}://{host}{'' if port == {'http': ':80', 'https': ':443'}[scheme] else port}"
 
 
-def sent_values(headers: Pairs) -> dict[str, str | None]:
-    """By name the value of each header that counts; lines of one name are joined, so that two are not one."""
-    found: dict[str, str | None] = dict.fromkeys(HEADERS)
+def sent_values(headers: Pairs, names: Sequence[str] = HEADERS, limit: int = VALUE_LIMIT) -> dict[str, str | None]:
+    """By name the value of each header that is asked for; lines of one name are joined, so that two are not one."""
+    found: dict[str, str | None] = dict.fromkeys(names)
     environ = isinstance(headers, Mapping) and "REQUEST_METHOD" in headers
     for name, value in headers.items() if isinstance(headers, Mapping) else headers:
         key = CGI_NAMES.get(name) if environ else NAMES.get(name.lower())
-        if key is not None:
+        if key in found:
             line = (value.decode("latin-1") if isinstance(value, bytes) else str(value)).strip(" \t")
             before = found[key]
-            found[key] = (line if before is None else f"{before}, {line}")[:VALUE_LIMIT]
+            comma = "; " if key == "cookie" else ", "  # HTTP/2 cuts cookies into crumbs
+            found[key] = (line if before is None else before + comma + line)[:limit]
     return found
 
 
@@ -283,3 +290,37 @@ def decode_jwt(
     if match.answer in {"absent", "differs"}:
         raise BindingError(match)
     return BoundToken(payload, match)
+
+
+class BoundRequests:
+    """Compares the JWT that a request carries with the request: one answer for any frontend, without exceptions.
+
+    Args:
+        binding: the Binding of the tokens.
+        key, algorithms, options: what PyJWT verifies tokens with.
+        cookie: name of the cookie that holds the token; None: `Authorization: Bearer`, which no EventSource can send.
+    """
+
+    def __init__(
+        self, binding: Binding, key: Any, *, algorithms: Sequence[str], cookie: str | None = None, **options: Any
+    ) -> None:
+        self._binding, self._key, self._cookie = binding, key, cookie
+        self._algorithms, self._options = list(algorithms), options
+
+    def __call__(self, headers: Pairs) -> Match:
+        """The Match; "absent" without a token, and with one that PyJWT refuses: that one says nothing about anybody."""
+        import jwt
+
+        held = sent_values(headers, HOLDERS, HOLDER_LIMIT)
+        if self._cookie is None:
+            scheme, _, token = (held["authorization"] or "").partition(" ")
+            tokens = [token.strip(" ")] if scheme.lower() == "bearer" else []
+        else:
+            tokens = list(cookie_values(held["cookie"] or "", self._cookie))
+        if len(tokens) != 1:
+            return Match("absent")
+        try:
+            payload = jwt.decode(tokens[0], self._key, algorithms=self._algorithms, **self._options)
+        except (jwt.InvalidTokenError, ValueError):
+            return Match("absent")
+        return self._binding.check(payload.get(CLAIM), headers)

@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gobanfast.frontends import binding as module
-from gobanfast.frontends.binding import CLAIM, FIELDS, Binding, BindingError, Match, decode_jwt, encode_jwt
+from gobanfast.frontends.binding import (
+    CLAIM,
+    FIELDS,
+    Binding,
+    BindingError,
+    BoundRequests,
+    Match,
+    decode_jwt,
+    encode_jwt,
+)  # fmt: skip
 from oracle import binding as oracle
 
 KEY, OTHER = b"a key of 16 bytes or more", b"another key, as long"
@@ -172,6 +181,9 @@ def test_the_older_form_is_read() -> None:
         assert Match("matches") == bound.check(claim, pairs(STREAM))
         other = BROWSER | {"user-agent": "x", "origin": "https://b.example"}
         assert Match("differs", ("origin",), ("user_agent",)) == bound.check(claim, pairs(other))
+    strict = Binding([KEY], **STRICT)
+    empty = {"origin": "", "referer": "", "ua_hash": hashlib.sha256(b"").hexdigest()}
+    assert FIELDS == strict.check(empty, []).differs
     for broken in ({"ua_hash": "sha256:abc"}, {"origin": 1}, {"ua_hash": "z" * 32}):
         assert Match("differs", ("claim",)) == bound.check(broken, pairs(BROWSER))
 
@@ -224,3 +236,31 @@ def test_a_jwt_is_bound() -> None:
     with pytest.raises(jwt.InvalidTokenError):
         decode_jwt(token, key, bound, pairs(STREAM), algorithms=["HS256"], audience="other")
     assert CLAIM in jwt.decode(token, key, algorithms=["HS256"])
+
+
+@pytest.mark.parametrize("cookie", [None, "token"])
+def test_the_token_of_a_request(cookie: str | None) -> None:
+    """Out of Authorization or a cookie; none, two, or one that is not valid is absent."""
+    pytest.importorskip("jwt", reason="the helper needs the extra jwt")
+    key, bound = "k" * 32, Binding([KEY])
+    ask = BoundRequests(bound, key, algorithms=["HS256"], cookie=cookie)
+    token = encode_jwt({"sub": "42"}, key, bound, pairs(BROWSER))
+    old = encode_jwt({"exp": 1}, key, bound, pairs(BROWSER))
+
+    def held(text: str) -> dict[str, str]:
+        return {"authorization": f"Bearer {text}"} if cookie is None else {"cookie": f"a=b; {cookie}={text}; c=d"}
+
+    assert "matches" == ask(pairs(STREAM | held(token))).answer
+    assert "matches" == ask({"REQUEST_METHOD": "GET"} | {f"HTTP_{k.upper()}": v for k, v in held(token).items()}).answer
+    assert ("differs", ("origin",)) == ask(pairs(STREAM | held(token) | {"origin": "https://evil.example"}))[:2]
+    for junk in (
+        {},
+        held(old),
+        held(token[:-2]),
+        held(""),
+        held("é\\"),
+        held("x" * 100_000),
+        {"authorization": "Basic x"},
+    ):
+        assert Match("absent") == ask(pairs(STREAM | junk))
+    assert Match("absent") == ask([*pairs(STREAM | held(token)), *pairs(held(token))])
