@@ -17,6 +17,7 @@ NAME = 256  # characters of a header's name
 DECIDED = (
     "action", "cause", "rule", "reason", "duration", "asn", "shadow", "logged", "ban", "expires", "score", "threshold",
     "coverage", "fingerprint", "shape", "share", "share_rule", "share_shadow", "preflight",
+    "record", "record_rule", "record_shadow", "sampling_probability", "trace_id", "span_id", "trace_flags",
 )  # fmt: skip
 """What was decided: names of attributes, and of members of a line."""
 

@@ -372,6 +372,21 @@ cdef class Decision:
         return None
 
     @property
+    def trace_id(self):
+        """That of `trace`, 32 hex digits; None without one."""
+        return None if self.trace is None else self.trace.trace_id
+
+    @property
+    def span_id(self):
+        """That of `trace`, 16 hex digits; None without one."""
+        return None if self.trace is None else self.trace.span_id
+
+    @property
+    def trace_flags(self):
+        """Those of `trace`, 2 hex digits; None without one."""
+        return None if self.trace is None else self.trace.trace_flags
+
+    @property
     def trace_link(self):
         """The TraceContext of a client that is not trusted, where `from_untrusted` is "link"; else None."""
         return None

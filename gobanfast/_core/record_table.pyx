@@ -41,7 +41,7 @@ cdef class RecordTable:
               str stranger not None="restart", edge=None, internal=None, bint traceresponse=False,
               bint server_timing=False):
         cdef RecordTable made
-        cdef uint32_t first = 0, then = 0
+        cdef uint32_t first = 0, then = 0, speaks
         if len(rows) != 8 * <Py_ssize_t>words * GBF_OUTCOMES or len(kinds) != len(classes):
             raise ValueError("record rules do not fit each other")
         if any([not 1 <= kind < len(enums.RECORDED) for kind in kinds]):
@@ -50,7 +50,7 @@ cdef class RecordTable:
             raise ValueError("a threshold is out of range")
         for name in propagators:
             if name == "tracecontext" or name.startswith("b3"):
-                speaks = GBF_TRACE_SPEAKS_W3C if name == "tracecontext" else GBF_TRACE_SPEAKS_B3  # which reads both
+                speaks = <uint32_t>(GBF_TRACE_SPEAKS_W3C if name == "tracecontext" else GBF_TRACE_SPEAKS_B3)  # which reads both
                 if first == 0:
                     first = speaks
                 elif first != speaks:

@@ -93,7 +93,9 @@ def check(
     columns = ["address", "action", "rule", "network", "reason"]
     if any(decision.share for decision in decisions):
         columns.append("share")
-    if any(decision.shadow or decision.share_shadow for decision in decisions):
+    if any(decision.record_rule for decision in decisions):
+        columns.append("record")
+    if any(decision.shadow or decision.share_shadow or decision.record_shadow for decision in decisions):
         columns.append("shadow")
     if any(decision.logged for decision in decisions):
         columns.append("logged")
@@ -109,7 +111,8 @@ def check(
                     network(decision.asn, networks),
                     decision.reason or "",
                     *([_shared(decision)] if "share" in columns else []),
-                    *([" ".join((*decision.shadow, *decision.share_shadow))] if "shadow" in columns else []),
+                    *([_recorded(decision)] if "record" in columns else []),
+                    *([" ".join(_watched(decision))] if "shadow" in columns else []),
                     *([" ".join(decision.logged)] if "logged" in columns else []),
                 ]
                 for decision in decisions
@@ -126,6 +129,18 @@ def _shared(decision: Decision) -> str:
     """What is shared, and by which rule."""
     by = "no rule" if decision.share_rule is None else decision.share_rule
     return "-" if decision.share is None else f"{decision.share} ({by})"
+
+
+def _recorded(decision: Decision) -> str:
+    """Whether the trace is kept, by which rule, and how likely that was."""
+    if decision.record_rule is None:
+        return "-"
+    likely = "" if decision.sampling_probability is None else f", {decision.sampling_probability:.4g}"
+    return f"{'kept' if decision.record else 'not kept'} ({decision.record_rule}{likely})"
+
+
+def _watched(decision: Decision) -> tuple[str, ...]:
+    return (*decision.shadow, *decision.share_shadow, *decision.record_shadow)
 
 
 def refuse_malformed(addresses: list[str]) -> None:

@@ -269,7 +269,8 @@ def not_asked(engine: Engine, store: str | None) -> list[str]:
 def unjudged(engine: Engine, said: Mapping[str, object], *decisions: Decision) -> list[str]:
     """Ids of the rules that require a signal that was not given, and matched none of `decisions`."""
     matched = {name for found in decisions for name in (
-        found.rule, *found.shadow, *found.logged, *found.share_matched, *found.share_shadow)}  # fmt: skip
+        found.rule, *found.shadow, *found.logged, *found.share_matched, *found.share_shadow,
+        *found.record_matched, *found.record_shadow)}  # fmt: skip
     rules = (rule for rule in engine.ruleset.rules if rule.mode != "off" and rule.id not in matched)
     return [rule.id for rule in rules if _lacking(rule, said)]
 
@@ -440,6 +441,13 @@ def members(decision: Decision, table: AsnTable) -> dict[str, object]:
         "preflight": decision.preflight,
         "varies": list(decision.varies),
     }
+    recording = {
+        "record": decision.record,
+        "record_rule": decision.record_rule,
+        "record_shadow": list(decision.record_shadow),
+        "sampling_probability": decision.sampling_probability,
+        "trace": None if decision.trace is None else decision.trace.traceparent,
+    }
     shares = any(rule.effect == "share" for rule in decision.compiled.rules)
     return {
         "address": decision.address,
@@ -453,4 +461,5 @@ def members(decision: Decision, table: AsnTable) -> dict[str, object]:
         "cause": decision.cause,
         "ban": decision.ban,
         **(sharing if shares else {}),
+        **(recording if decision.compiled.records is not None else {}),
     }

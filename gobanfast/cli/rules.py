@@ -251,6 +251,11 @@ def explain(
             "What pages of other origins may read is decided apart: refuse rules, then grant and withhold in this "
             "order; what a grant or withhold rule is about, and no rule grants, is withheld."
         )
+    if any(rule.effect == "record" for rule in ruleset.rules):
+        typer.echo(
+            "Which traces are kept is decided apart, by record rules in this order, when it is known what became of "
+            "the request."
+        )
 
 
 class Tool(StrEnum):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gobanfast._core.decision import record_rule_for
 from gobanfast._core.enums import RULE_DECISIONS, SHARED
 
 if TYPE_CHECKING:
@@ -52,6 +53,18 @@ class Budget:
             raise ValueError("a budget is judged on at least one request, some seconds and every n-th request")
 
 
+def kept_of(decision: Decision) -> str:
+    """How traces like this one are kept, in words; not whether this one is, which is drawn."""
+    rule = record_rule_for(decision, decision.outcome)
+    if rule is None:
+        return "by no rule"
+    if rule.rate is None:
+        return rule.action
+    if rule.rate.controller == "fixed":
+        return f"{rule.rate.probability:.4g}"
+    return f"{rule.rate.controller} ({rule.rate.name})"
+
+
 class Differences:
     """Counts of (old action, new action) over requests, and of what is shared, and for those that differ the rules,
     ASes and some examples.
@@ -64,6 +77,8 @@ class Differences:
         self.shares: Counter[tuple[str, str]] = Counter()  # what is shared, where a share rule of either is about it
         self.rules: Counter[tuple[str | None, str | None]] = Counter()  # whose answers differ: (old rule, new rule)
         self.share_rules: Counter[tuple[str | None, str | None]] = Counter()
+        self.records: Counter[tuple[str, str]] = Counter()  # how traces are kept, where that differs
+        self.record_rules: Counter[tuple[str | None, str | None]] = Counter()
         self.networks: Counter[int | None] = Counter()
         self.newly: Counter[str] = Counter()  # what requests get that they did not
         self.differing = 0  # requests with another action, or of which something else is shared
@@ -77,6 +92,10 @@ class Differences:
         shared, shares = old.share or "none", new.share or "none"
         if old.share or new.share:
             self.shares[shared, shares] += requests
+        kept, keeps = kept_of(old), kept_of(new)
+        if kept != keeps:
+            self.records[kept, keeps] += requests
+            self.record_rules[old.record_rule, new.record_rule] += requests
         if before == after and shared == shares:
             self.moved += requests * ((old.rule, old.share_rule) != (new.rule, new.share_rule))
             return
@@ -133,6 +152,10 @@ class Differences:
             "share_rules": [
                 {"old": old, "new": new, "requests": n} for (old, new), n in self.share_rules.most_common(50)
             ],
+            "records": [{"old": old, "new": new, "requests": n} for (old, new), n in self.records.most_common(50)],
+            "record_rules": [
+                {"old": old, "new": new, "requests": n} for (old, new), n in self.record_rules.most_common(50)
+            ],
             "networks": [
                 {"asn": "other" if asn == _OTHER else asn, "requests": n} for asn, n in self.networks.most_common(50)
             ],
@@ -146,11 +169,13 @@ class Differences:
         yield f"{self.differing} of {compared} requests differ ({part:.1%})"
         if self.moved:
             yield f"{self.moved} have the same action by another rule"
-        for what, matrix in (("", self.matrix), ("share ", self.shares)):
+        for what, matrix in (("", self.matrix), ("share ", self.shares), ("record ", self.records)):
             for (old, new), count in matrix.most_common():
                 if old != new:
                     yield f"  {what}{old} -> {new}: {count}"
-        for what, rules in (("rule", self.rules), ("share rule", self.share_rules)):
+        for what, rules in (
+            ("rule", self.rules), ("share rule", self.share_rules), ("record rule", self.record_rules),
+        ):  # fmt: skip
             for (before, after), count in rules.most_common(10):
                 yield f"  {what} {before or '-'} -> {after or '-'}: {count}"
         for asn, count in self.networks.most_common(5):

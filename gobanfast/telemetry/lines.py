@@ -126,7 +126,7 @@ def members(
 
     signals = signals_of(decision, entry.headers, hidden, short, room, hello_bytes, cut)
     reason, request_id = short("reason", decision.reason), short("request", entry.request_id)
-    listed = {name: getattr(decision, name) for name in ("shadow", "logged", "share_shadow")}
+    listed = {name: getattr(decision, name) for name in ("shadow", "logged", "share_shadow", "record_shadow")}
     for name, found in listed.items():
         if len(found) > ids:
             cut[name] = len(found)

@@ -44,6 +44,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "gobanfast_decisions": ("Decisions by action and cause.", ("action", "cause")),
     "gobanfast_rule_decisions": ("Decisions by rule; for shadow and log rules, requests that match.", ("rule", "mode")),
     "gobanfast_share": ("Answers to pages of other origins by what was shared, and the rule.", ("share", "rule")),
+    "gobanfast_record": ("Requests by the action of the record rule that decided on their trace.", ("action", "rule")),
     "gobanfast_foreign_headers": ("Header lines access-control-* of applications that share rules replaced.", ()),
     "gobanfast_ban_changes": ("Changes of the ban table.", ("change",)),
     "gobanfast_reloads": ("Reloads of the rules files, by result.", ("result",)),
@@ -90,6 +91,7 @@ class MeasuredEngine(Protocol):
     def decided(self) -> dict[tuple[str, str], int]: ...
     def hits(self) -> dict[str, int]: ...
     def shared(self) -> dict[tuple[str, str | None], int]: ...
+    def recorded(self) -> dict[tuple[str, str], int]: ...
     def status(self) -> dict[str, Any]: ...
 
 
@@ -172,7 +174,12 @@ class Metrics:
                 self._count(self._asns, asn if asn in self._asns or len(self._asns) < ASNS else "other")
         if decision.share == "withheld" and decision.origin is not None and not decision.own_page:
             self.withheld.note(decision.origin)
-        for mode, rules in (("shadow", decision.shadow), ("log", decision.logged), ("shadow", decision.share_shadow)):
+        for mode, rules in (
+            ("shadow", decision.shadow),
+            ("log", decision.logged),
+            ("shadow", decision.share_shadow),
+            ("shadow", decision.record_shadow),
+        ):
             for rule in rules:
                 with self._lock:
                     self._count(self._own, SEPARATOR.join(("gobanfast_rule_decisions", rule, mode)))
@@ -324,6 +331,10 @@ class Metrics:
         for place, ((share, by), value) in enumerate(shared):
             shown = (by or "") if place < RULES else "other"
             self._count(counts, SEPARATOR.join(("gobanfast_share", share, shown)), value)
+        recorded = sorted(self.engine.recorded().items(), key=lambda item: -item[1])
+        for place, ((action, rule), value) in enumerate(recorded):
+            shown = rule if place < RULES else "other"
+            self._count(counts, SEPARATOR.join(("gobanfast_record", action, shown)), value)
         self._count(counts, "gobanfast_foreign_headers", sum(guard.foreign_headers for guard in self._guards))
         stats = self.engine.ban_table.stats()
         for change in ("added", "extended", "lifted", "ended", "refused", "evicted"):

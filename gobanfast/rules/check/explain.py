@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gobanfast._core.name_text import normalize_name
 from gobanfast.headers import HTTP_VERSIONS, normalize_headers
 from gobanfast.rules.check.because import SHOWN_CHARS, VERSION_NAMES, because, network, place
+from gobanfast.rules.check.explain_record import record_parts
 from gobanfast.rules.check.explain_share import share_parts
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def _parts(decision: Decision) -> Iterator[tuple[str, str]]:
         yield "logged by", place(by_id[name]) + ("" if weigh is None else f"; adds {weigh:g} to the score")
     if any(rule.effect == "share" for rule in by_id.values()):
         yield from share_parts(decision, by_id)
+    if decision.compiled.records is not None:
+        yield from record_parts(decision, by_id)
 
 
 def _shown(address: str | None) -> str | None:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from gobanfast._core.decision import resources_of
 from gobanfast.rules.check.because import ANNOUNCED, because, place, quoted
+from gobanfast.rules.compile.record import headers_of
 from gobanfast.rules.compile.request import text_of
-from gobanfast.rules.compile.share import BY_FETCH_SITE, BY_ORIGIN, OWNED, about
+from gobanfast.rules.compile.share import BY_FETCH_SITE, BY_ORIGIN, OWNED, about, allowed_for_traces
 from gobanfast.wire.fetch import cors_check, get, needs_preflight, preflight_check
 
 if TYPE_CHECKING:
     from gobanfast._core.decision import Decision
-    from gobanfast.rules.rule import Rule
+    from gobanfast.rules.rule import Grant, Rule
 
 ALWAYS = ("GET", "HEAD", "POST")
 """Methods that need no listing."""
@@ -30,6 +31,8 @@ def share_parts(decision: Decision, by_id: Mapping[str, Rule]) -> Iterator[tuple
             yield "because", text
     if decision.ungranted is not None:
         yield "preflight", _ungranted(decision, matched[0])
+    if matched and matched[0].grant is not None and (names := _for_traces(decision, matched[0].grant)):
+        yield "traces", f"the grant allows {', '.join(names)}, because record rules may keep a trace"
     if len(matched) > 1:
         yield "without it", place(matched[1])
     for rule in owners:
@@ -76,13 +79,22 @@ def _ungranted(decision: Decision, rule: Rule) -> str:
         listed = ", ".join((*ALWAYS, *(name for name in grant.methods if name not in ALWAYS)))
         return f"method {quoted(text_of(method or b''))} is not granted; methods are {listed}"
     asked, _ = plan.signal("access-control-request-headers", decision.headers, None, None, decision.http)
-    granted = {name.lower() for name in grant.headers}
+    for_traces = _for_traces(decision, grant)
+    granted = {name.lower() for name in (*grant.headers, *for_traces)}
     for name in text_of(asked or b"").split(","):
         text = name.strip(" \t")
         if text.lower() not in granted and ("*" not in granted or text.lower() == "authorization"):
-            listed = ", ".join(grant.headers) or "none"
+            listed = ", ".join((*grant.headers, *for_traces)) or "none"
             return f"header {quoted(text)} is not granted; headers are {listed}"
     return f"headers {quoted(text_of(asked or b''))} are no list as browsers send it: sorted, in lower case, each once"
+
+
+def _for_traces(decision: Decision, grant: Grant) -> list[str]:
+    """Headers that the grant allows because a trace of the request may be kept."""
+    records = decision.compiled.records
+    if records is None:
+        return []
+    return allowed_for_traces(grant, headers_of(decision.compiled.rules, records.propagators))
 
 
 def _printable(value: bytes) -> str:

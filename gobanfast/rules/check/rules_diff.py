@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from gobanfast._values import duration_text
-from gobanfast.rules.rule import Conditions, Grant, HeaderTest, NameList, PrefixList, Rule
+from gobanfast.rules.rule import Conditions, Grant, HeaderTest, NameList, PrefixList, Rate, Rule
 
 if TYPE_CHECKING:
     from gobanfast.rules.ruleset import Ruleset
@@ -80,6 +80,7 @@ def _of_rule(old: Rule, new: Rule) -> Iterator[str]:
         yield f"{name} {was} -> {now}"
     yield from _of_conditions("", old.when, new.when)
     yield from _of_grants(old.grant, new.grant)
+    yield from _of_rates(old.rate, new.rate)
 
 
 def _of_conditions(place: str, old: Conditions, new: Conditions) -> Iterator[str]:
@@ -102,6 +103,19 @@ def _of_grants(old: Grant | None, new: Grant | None) -> Iterator[str]:
             yield from _of_lists(field.name, was, now)
         elif was != now:
             yield f"{field.name} {_granted(was)} -> {_granted(now)}"
+
+
+def _of_rates(old: Rate | None, new: Rate | None) -> Iterator[str]:
+    """The same of rates."""
+    if old is None or new is None:
+        return
+    for field in fields(Rate):
+        was, now = getattr(old, field.name), getattr(new, field.name)
+        if was != now:
+            shown = (
+                "none" if value is None else f"{value:g}" if isinstance(value, float) else value for value in (was, now)
+            )
+            yield f"{'class' if field.name == 'name' else field.name} {' -> '.join(shown)}"
 
 
 def _granted(value: bool | int | None) -> str:

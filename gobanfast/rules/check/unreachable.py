@@ -19,7 +19,7 @@ MOST_PAIRS = 4_000_000  # of rules whose other signals are compared
 _ON_ADDRESS = {"prefix", "prefix_file", "outside", "outside_file", "asn", "asn_name"}  # these are in the overlay
 _ANY_OF = {
     "sni", "ja4", "ja4_prefix", "alpn", "ech", "method", "sni_host", "origin", "host", "fetch_site", "fetch_mode",
-    "fetch_dest",
+    "fetch_dest", "outcome",
 }  # fmt: skip  # more values match more
 _FIRST = {
     "allow": ("allowed", "contradictory-allow"),
@@ -50,7 +50,10 @@ def unreachable(rules: Sequence[Rule], overlay: Overlay, *, starter: bool) -> It
             for before in range(bit)
             if wins[before]
             and rules[before].effect == rule.effect
-            and (not rules[before].when.on_signals or (pairs <= MOST_PAIRS and covers(rules[before].when, rule.when)))
+            and (
+                not (rules[before].when.on_signals or rules[before].when.outcome)
+                or (pairs <= MOST_PAIRS and covers(rules[before].when, rule.when))
+            )
             and not (
                 rules[before].when.negated and rules[before].action in PERMISSIVE and rule.action not in PERMISSIVE
             )

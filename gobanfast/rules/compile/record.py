@@ -78,11 +78,16 @@ def controller_of(rate: Rate) -> Controller:
 
 def trace_headers(rules: Iterable[Rule], trace: TraceSettings | None) -> tuple[str, ...]:
     """Names of the request headers that every grant allows, because a trace of the request may be kept."""
+    return headers_of(rules, (TraceSettings() if trace is None else trace).propagators)
+
+
+def headers_of(rules: Iterable[Rule], propagators: Sequence[str]) -> tuple[str, ...]:
+    """The same by the propagators."""
     if not any(rule.effect == "record" and rule.mode == "enforce" and rule.action != "never" for rule in rules):
         return ()
     from gobanfast._core.trace_carriers import names_of
 
-    return names_of((TraceSettings() if trace is None else trace).propagators)
+    return names_of(propagators)
 
 
 def _may_be(rule: Rule, outcome: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from gobanfast.rules.text.conditions import SetModel
-from gobanfast.rules.text.schema import GRANTED, NO_REQUEST, RulesFile
+from gobanfast.rules.text.schema import GRANTED, NO_REQUEST, RATED, RulesFile
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -28,19 +28,25 @@ def json_schema() -> dict[str, Any]:
         definitions.pop(name, None)
     definitions["When"]["minProperties"] = definitions["Not"]["minProperties"] = 1
     definitions["Not"]["properties"]["header"]["maxProperties"] = 1
-    for model in ("RuleModel", "ShareRuleModel"):
+    definitions["RecordWhen"]["minProperties"] = 1
+    for model, when in (("RuleModel", "When"), ("ShareRuleModel", "When"), ("RecordRuleModel", "RecordWhen")):
         definitions[model]["properties"]["when"] = {
-            "anyOf": [{"const": "any"}, {"$ref": "#/$defs/When"}],
+            "anyOf": [{"const": "any"}, {"$ref": f"#/$defs/{when}"}],
             "description": "the conditions, all of which must hold; any: always",
         }
     share = definitions["ShareRuleModel"]
     given = sorted(name for name in share["properties"] if name in GRANTED)
     share["if"] = {"properties": {"action": {"const": "grant"}}}
     share["else"] = {"properties": dict.fromkeys(given, False)}
+    record = definitions["RecordRuleModel"]
+    rated = [name for name in record["properties"] if name in (*RATED, "class")]
+    record["if"] = {"properties": {"action": {"const": "rate"}}}
+    record["then"] = {"required": ["class"]}
+    record["else"] = {"properties": dict.fromkeys(rated, False)}
     case = definitions["CaseModel"]
     said = [name for name in case["properties"] if name not in NO_REQUEST]
     case["allOf"] = [
-        {"anyOf": [{"required": ["expect"]}, {"required": ["share"]}]},
+        {"anyOf": [{"required": ["expect"]}, {"required": ["share"]}, {"required": ["record"]}]},
         {"anyOf": [{"required": [name]} for name in said]},
     ]
     root = definitions.pop("RulesFile")

@@ -24,6 +24,8 @@ _MEANT = {
     "matches": "regex",
     "cors": "share", "allow_origins": "origin", "allowed_origins": "origin", "expose_headers": "expose",
     "exposed_headers": "expose", "allowed_methods": "methods", "allowed_headers": "headers",
+    "sampling": "record", "traces": "trace", "tracing": "trace", "sample_rate": "probability", "ratio": "probability",
+    "param": "probability", "name": "class", "rate_class": "class",
 }  # fmt: skip
 _HEADERS = ("user-agent", "user_agent", "referer", "accept", "accept-language", "cookie")
 _FORMS = {  # of keys that other products have, and no key here stands for
@@ -46,7 +48,15 @@ _SHARED = {  # the same of share rules
     "allow": "grant", "accept": "grant", "permit": "grant", "share": "grant", "deny": "withhold", "ban": "refuse",
     "block": "refuse", "drop": "refuse", "reject": "refuse", "forbid": "refuse",
 }  # fmt: skip
+_RECORDED = {  # and of record rules
+    "keep": "always", "sample": "rate", "on": "always", "all": "always", "drop": "never", "ignore": "never",
+    "off": "never", "none": "never", "deny": "never", "probability": "rate", "ratio": "rate", "sampled": "rate",
+}  # fmt: skip
 _ELSEWHERE = {  # values that belong under another key
+    ("rules", "action", "always"): "rules with the action always belong under record:",
+    ("rules", "action", "never"): "rules with the action never belong under record:",
+    ("rules", "action", "rate"): "rules with the action rate belong under record:",
+    ("record", "action", "log"): "rules with the action log belong under rules:; to keep a trace write always",
     ("rules", "action", "grant"): "rules with the action grant belong under share:",
     ("rules", "action", "withhold"): "rules with the action withhold belong under share:",
     ("rules", "action", "refuse"): "rules with the action refuse belong under share:; to keep a client out write ban",
@@ -82,7 +92,7 @@ def problem(root: Node, source: str, error: ErrorDetails, models: Models, above:
         value, expected = error["input"], error["ctx"]["expected"]
         choices = [choice.strip("'") for choice in expected.replace(" or ", ", ").split(", ")]
         text, names = str(value).lower(), [step for step in path if isinstance(step, str)]
-        near = (_SHARED if names[0] == "share" else _VALUES).get(text)
+        near = {"share": _SHARED, "record": _RECORDED}.get(names[0], _VALUES).get(text)
         near = near if near in choices else _near(str(value), choices)
         message = f"{path[-1]} is {quoted(value)}, not {expected}"
         elsewhere = _ELSEWHERE.get((names[0], names[-1], text))
@@ -110,7 +120,9 @@ def _hint_for_key(path: tuple[int | str, ...], models: Models) -> str:
         return (
             f"'{key}' has no negation: what satisfies it is looked up, not asked; write a rule for it before this one"
         )
-    if where in (("rules",), ("share",)) and key in models["rules", "when"].model_fields:
+    if key == "outcome" and "when" in where:
+        return "only a rule under record: knows what became of the request, and it has no negation"
+    if where in (("rules",), ("share",), ("record",)) and key in models["record", "when"].model_fields:
         return f"'{key}' belongs under when:"
     if where == ("share",) and _MEANT.get(key) == "origin":
         return "write origin: under when:"
