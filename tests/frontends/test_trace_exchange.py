@@ -108,9 +108,11 @@ def asgi(guard: Any, peer: str = "10.0.0.1", path: str = "/x", kind: str = "http
 
 
 def wsgi(guard: Any, peer: str = "10.0.0.1", path: str = "/x", **headers: str) -> list[Any]:
-    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "SCRIPT_NAME": "", "REMOTE_ADDR": peer,
-               "wsgi.url_scheme": "http", "SERVER_PROTOCOL": "HTTP/1.1", "HTTP_HOST": "x", "HTTP_X_FORWARDED_FOR": "10.1.1.1",
-               **{f"HTTP_{name.upper()}": value for name, value in headers.items()}}  # fmt: skip
+    environ = {
+        "REQUEST_METHOD": "GET", "PATH_INFO": path, "SCRIPT_NAME": "", "REMOTE_ADDR": peer, "wsgi.url_scheme": "http",
+        "SERVER_PROTOCOL": "HTTP/1.1", "HTTP_HOST": "x", "HTTP_X_FORWARDED_FOR": "10.1.1.1",
+        **{f"HTTP_{name.upper()}": value for name, value in headers.items()},
+    }  # fmt: skip
     sent: list[Any] = []
     body = guard(environ, lambda status, headers, exc=None: sent.append((status, headers)))
     try:
