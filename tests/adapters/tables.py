@@ -267,7 +267,10 @@ def sse_parse(stream: bytes) -> dict[str, Any]:
 
 
 def sse_encode(fields: dict[str, Any]) -> bytes:
-    """The bytes of one event; ValueError where the fields would break a stream."""
+    """The bytes of one event; ValueError where the fields would break a stream, or are of other types."""
     from gobanfast.sse import encode
 
-    return encode(**fields)
+    try:
+        return encode(**fields)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
