@@ -1,8 +1,8 @@
 """Services of a chain, each a process: `front`, an ASGI application behind nginx; `orders`, a gRPC server that writes
 to Kafka; `consumer`, which reads it.
 
-What each saw goes to the file CHAIN_LOG, a line of JSON each with the order's name. CHAIN_ORDERS and CHAIN_MIDDLE are
-the ports of the gRPC server and of the service in Go, CHAIN_PAGE the file with the page.
+What each saw goes to the file CHAIN_LOG, a line of JSON each with the order's name. CHAIN_ORDERS, CHAIN_MIDDLE and
+CHAIN_ZIPKIN are the ports of the gRPC server and of the services in Go, CHAIN_PAGE the file with the page.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ trust: {prefix: [127.0.0.1/32]}
 share:
 - {id: rebind, when: {not: {host: ["**.localhost:*", "127.0.0.1:*"]}}, action: refuse}
 - id: apps
-  when: {path: [/order/*, /middle/*], origin: "http://www.app.localhost:*"}
+  when: {path: /order/*, origin: "http://www.app.localhost:*"}
   action: grant
 - {id: closed, when: {path: /closed/*, origin: "http://www.app.localhost:*"}, action: grant, trace_headers: false}
 record:
-- {id: orders, when: {path: [/order/*, /middle/*]}, action: rate, class: orders, probability: 1%}
-trace: {propagators: [tracecontext, baggage], from_untrusted: continue}
+- {id: orders, when: {path: [/order/*, /middle/*, /zipkin/*]}, action: rate, class: orders, probability: 1%}
+trace: {propagators: [tracecontext, baggage, b3], from_untrusted: continue}
 """
 
 
@@ -47,7 +47,7 @@ def note(service, order, **facts):
 
 
 async def answer(path, body):
-    """(media type, body): `/order/NAME` asks the gRPC server, `/middle/NAME` the one in Go, which asks here."""
+    """(media type, body): `/order/NAME` asks the gRPC server, others a service in Go, which asks for that here."""
     _, kind, name = path.split("/")
     if kind == "page":
         return b"text/html", Path(os.environ["CHAIN_PAGE"]).read_bytes()
@@ -64,10 +64,10 @@ async def answer(path, body):
         return b"text/plain", b""
     import httpx
 
-    sent = trace.inject({"x-order": name}, baggage=True)
-    note("middle", name, sent=sent)
+    sent = trace.inject({}, baggage=True, propagators=("b3multi",) if kind == "zipkin" else trace.INJECTED)
+    note(kind, name, sent=sent)
     async with httpx.AsyncClient(timeout=WAIT) as client:
-        found = await client.get(f"http://127.0.0.1:{os.environ['CHAIN_MIDDLE']}/order/{name}", headers=sent)
+        found = await client.get(f"http://127.0.0.1:{os.environ[f'CHAIN_{kind.upper()}']}/order/{name}", headers=sent)
     return b"application/json", found.content
 
 

@@ -1,5 +1,5 @@
 """A trace from a browser's page through nginx, an ASGI application, gRPC and Kafka to a consumer; and with a service in
-Go, traced by OpenTelemetry's SDK, in the middle."""
+Go in the middle, traced by OpenTelemetry's SDK, or by Zipkin's."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import time
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -48,10 +49,10 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
 class Chain:
-    """The running services: nginx's port, and what they noted."""
+    """The running services: nginx's port, those of the front and the services in Go, and what they noted."""
 
-    def __init__(self, port, log, middle):
-        self.port, self.log, self.middle = port, log, middle
+    def __init__(self, port, log, front, ports):
+        self.port, self.log, self.front, self.ports = port, log, front, ports
 
     def lines(self, order):
         """What was noted of an order, by service; a service that saw it twice has the last."""
@@ -77,9 +78,9 @@ def chain(tmp_path_factory):
     log, page = folder / "log", folder / "page.html"
     log.touch()
     page.write_text(PAGE)
-    front, orders, consumer, middle = (free_port() for _ in range(4))
+    front, orders, consumer, middle, zipkin = (free_port() for _ in range(5))
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"LOG": log, "PAGE": page, "ORDERS": orders, "MIDDLE": middle}.items():
+        for name, value in {"LOG": log, "PAGE": page, "ORDERS": orders, "MIDDLE": middle, "ZIPKIN": zipkin}.items():
             patch.setenv(f"CHAIN_{name}", str(value))
         lab = str(HERE / "chain_lab.py")
         with (
@@ -88,13 +89,15 @@ def chain(tmp_path_factory):
             spawned(*python("-m", "uvicorn", "e2e.chain_lab:front", "--port", f"{front}"), port=front),
             own_nginx(folder / "nginx", NGINX, front) as port,
         ):
-            yield Chain(port, log, (middle, front))
+            yield Chain(port, log, front, {"middle": middle, "zipkin": zipkin})
 
 
-def holds(notes, trace_id, tracestate):
+def holds(notes, trace_id, tracestate, sampled=True):
     """One trace id from the gRPC server on, each span below what was sent, none twice; and the consumer's links."""
     seen = {service: notes[service]["seen"] for service in ("front", "orders", "consumer")}
-    assert {(trace_id, True, tracestate)} == {(it["trace_id"], it["sampled"], it["tracestate"]) for it in seen.values()}
+    assert {(trace_id, sampled, tracestate)} == {
+        (it["trace_id"], it["sampled"], it["tracestate"]) for it in seen.values()
+    }
     (metadata,) = notes["orders"]["metadata"]
     assert metadata[36:52] == seen["orders"]["parent_id"]
     sent = notes["orders"]["sent"]["traceparent"]
@@ -104,7 +107,8 @@ def holds(notes, trace_id, tracestate):
     batch = notes["batch"]
     assert [trace_id, sent[36:52]] in batch["links"]
     assert trace_id != batch["seen"]["trace_id"]
-    assert (None, True) == (batch["seen"]["parent_id"], batch["seen"]["sampled"])
+    assert batch["seen"]["parent_id"] is None
+    assert batch["seen"]["sampled"] or not sampled  # another of its messages may be
 
 
 @pytest.mark.parametrize("browser", BROWSERS)
@@ -131,32 +135,33 @@ def test_from_a_page(chain, tmp_path, browser):
     holds(notes, trace_id, "page=1")
 
 
-@pytest.fixture
-def middle(chain, tmp_path):
-    """The service in Go, built from Debian's packages, between two requests to the front."""
+@contextmanager
+def service_in_go(chain, folder, name, package):
+    """A service built from Debian's packages, between two requests to the front."""
     go, sources = shutil.which("go"), Path("/usr/share/gocode")
-    if go is None or not (sources / "src/go.opentelemetry.io/otel/sdk/trace").is_dir():
-        pytest.skip("go or /usr/share/gocode/src/go.opentelemetry.io/otel is not there")
-    port, front = chain.middle
+    if go is None or not (sources / "src" / package).is_dir():
+        pytest.skip(f"go or {sources}/src/{package} is not there")
+    port = chain.ports[name]
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "GO111MODULE": "off", "GOPATH": sources, "GOCACHE": tmp_path / "cache", "GOFLAGS": "",
-            "ADDRESS": f"127.0.0.1:{port}", "NEXT": f"http://127.0.0.1:{front}",
+        for key, value in {
+            "GO111MODULE": "off", "GOPATH": sources, "GOCACHE": chain.log.parent / "cache", "GOFLAGS": "",
+            "ADDRESS": f"127.0.0.1:{port}", "NEXT": f"http://127.0.0.1:{chain.front}",
         }.items():  # fmt: skip
-            patch.setenv(name, str(value))
-        built = tmp_path / "middle"
-        made = subprocess.run([go, "build", "-o", str(built), str(HERE / "chain_middle.go")], capture_output=True,
+            patch.setenv(key, str(value))
+        built = folder / name
+        made = subprocess.run([go, "build", "-o", str(built), str(HERE / f"chain_{name}.go")], capture_output=True,
                               text=True, timeout=120, check=False)  # fmt: skip
         assert 0 == made.returncode, made.stderr
         with spawned(str(built), port=port):
             yield
 
 
-def test_go_in_the_middle(chain, middle):
-    """OpenTelemetry's Go SDK takes our context with its tracestate and baggage, and we take its. (The value of baggage
-    has nothing to decode, because 1.1 does not.)"""
+def test_opentelemetry_for_go_in_the_middle(chain, tmp_path):
+    """It takes our context with its tracestate and baggage, and we take its. (The value of baggage has nothing to
+    decode, because 1.1 does not.)"""
     sent = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "tracestate": "a=1,b=2", "baggage": "user=ann"}
-    status, _, body = get(chain.port, "/middle/go", **sent)
+    with service_in_go(chain, tmp_path, "middle", "go.opentelemetry.io/otel/sdk/trace"):
+        status, _, body = get(chain.port, "/middle/go", **sent)
     assert 200 == status, body
     go = json.loads(body)
     notes = chain.wait("go", "middle", "front", "orders", "consumer", "batch")
@@ -168,3 +173,22 @@ def test_go_in_the_middle(chain, middle):
     assert go["span_id"] == notes["front"]["seen"]["parent_id"]
     assert [["user", "ann", []]] == notes["front"]["seen"]["baggage"]
     holds(notes, TRACE, "a=1,b=2")
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_zipkin_for_go_in_the_middle(chain, tmp_path, sampled):
+    """It speaks B3 in several headers: trace id, parents and decision go through it; it has no tracestate to keep."""
+    order = f"zipkin-{sampled}"
+    sent = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-0{sampled:d}", "tracestate": "a=1"}
+    with service_in_go(chain, tmp_path, "zipkin", "github.com/openzipkin/zipkin-go"):
+        status, _, body = get(chain.port, f"/zipkin/{order}", **sent)
+    assert 200 == status, body
+    go = json.loads(body)
+    notes = chain.wait(order, "zipkin", "front", "orders", "consumer", "batch")
+
+    own = notes["zipkin"]
+    assert (TRACE, "b7ad6b7169203331") == (own["seen"]["trace_id"], own["seen"]["parent_id"])
+    assert {"x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled"} == own["sent"].keys()
+    assert (TRACE, own["sent"]["x-b3-spanid"], sampled) == (go["trace_id"], go["parent_id"], go["sampled"])
+    assert go["span_id"] == notes["front"]["seen"]["parent_id"]
+    holds(notes, TRACE, "", sampled)
