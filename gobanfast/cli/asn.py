@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, cast
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from gobanfast._errors import GobanError
-from gobanfast.cli.common import App, load_asn, output, table
+from gobanfast.cli.common import App, AsJson, Asn, load_asn, output, table
 
 if TYPE_CHECKING:
     from gobanfast.asn import Reading
@@ -53,6 +54,62 @@ def build(
     reading = cast("Reading | None", made.reading)
     if reading is not None and reading.without_asn:
         typer.echo(f"{reading.without_asn:,} of {reading.rows:,} rows have no AS (0, empty, or a set of several)")
+
+
+@app.command()
+def lookup(
+    what: Annotated[str, typer.Argument(metavar="ADDRESS|AS", help="An address, or an AS number like AS15169.")],
+    asn: Asn = None,
+    online: Annotated[
+        bool, typer.Option("--online", help="Ask RIPEstat, RDAP and Team Cymru where the table says nothing.")
+    ] = False,
+    cache: Annotated[
+        str | None, typer.Option("--cache", metavar="URI", help="With --online: sqlite:PATH or redis://, for a day.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say who announces an address, or who holds an AS; status 1 if nobody is known.
+
+    Online the /24 or /48 of the address leaves this machine, never the address itself.
+    """
+    from gobanfast.enrich.asn import AsnLookup, key_of
+
+    try:
+        key = key_of(what)
+    except ValueError as error:
+        if not _is_address(what):
+            raise typer.BadParameter(str(error)) from None
+        key = ""  # private: a table may know it, nobody else
+    known = load_asn(asn)
+    number = int(key[2:]) if key.startswith("AS") else known.lookup(what)
+    members: dict[str, object] = {}
+    if number is not None and (not key.startswith("AS") or known.name(number) is not None):
+        members = {"asn": number, "org": known.name(number), "country": None, "prefix": None, "source": known.source}
+    if online and key and (not members or not members["org"]):
+        from dataclasses import asdict
+
+        asked = AsnLookup(cache=cache, timeout=5.0)
+        try:
+            answer = asked.lookup(what)
+        finally:
+            asked.close()
+        members = {} if answer is None else asdict(answer)
+    if as_json:
+        typer.echo(json.dumps(members))
+    elif members:
+        rows = [(name, str(value)) for name, value in members.items() if value is not None]
+        output().print(table("", ["what", what], rows))
+    if not members:
+        if not as_json:
+            hint = "" if online else "; --online asks RIPEstat, RDAP and Team Cymru"
+            typer.echo(f"{what}: nobody is known{hint}", err=True)
+        raise typer.Exit(1)
+
+
+def _is_address(text: str) -> bool:
+    from gobanfast._core.address import parse_address
+
+    return parse_address(text) is not None
 
 
 @app.command()

@@ -144,12 +144,14 @@ def _follow(
         sent = {"user-agent": AGENT, "accept": "*/*", "accept-encoding": "gzip", **headers}
         if _origin(url) == first:
             sent |= secret
-        connection = _connect(url, limits, call, deadline, resolver, context)
-        try:
+        with contextlib.ExitStack() as closing:
+            connection = closing.enter_context(
+                contextlib.closing(_connect(url, limits, call, deadline, resolver, context))
+            )
             parts = urlsplit(url)
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             connection.request(method, target, body=body, headers=sent)
-            response = connection.getresponse()
+            response = closing.enter_context(connection.getresponse())
             if response.status in {301, 302, 303, 307, 308} and method == "GET":
                 place = response.getheader("location")
                 if not place:
@@ -157,8 +159,6 @@ def _follow(
                 url = urljoin(url, place)
                 continue
             return _read(url, response, limits, call, deadline)
-        finally:
-            connection.close()
     raise DownloadError(f"{shown(url)}: more than {REDIRECTS} redirects")
 
 

@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import json
 import logging
-import os
 import ssl
 import subprocess
 import sys
@@ -15,8 +14,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from gobanfast import Engine, RuleError, Ruleset
+from gobanfast.cli.app import app
 from gobanfast.enrich.download import DownloadError, Limits, download, gunzip, is_global
 from gobanfast.enrich.feeds import FeedRefresher, due, refresh, status_of, update
 from gobanfast.reload.watch import Watcher
@@ -575,10 +576,7 @@ def test_a_feed_that_fails_is_logged_and_counted(source, tmp_path, caplog):
 
 
 def run(*words, **environ):
-    command = [sys.executable, "-m", "gobanfast", "feeds", *map(str, words)]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **environ}
-    )
+    return CliRunner().invoke(app, ["feeds", *map(str, words)], env=environ)
 
 
 def test_the_commands(source, tmp_path):
@@ -586,7 +584,7 @@ def test_the_commands(source, tmp_path):
     source.put("/list", LIST)
     path = rules(tmp_path, source)
     checked = run("check", path)
-    assert (checked.returncode, checked.stdout) == (0, "bad: new: 100 entries\n")
+    assert (checked.exit_code, checked.stdout) == (0, "bad: new: 100 entries\n")
     assert not entries_path(tmp_path / FOLDER, "bad", "prefix").exists()
     assert run("update", path, "bad").stdout == "bad: new: 100 entries\n"
     assert run("update", path).stdout == "bad: same: 100 entries\n"
@@ -594,11 +592,11 @@ def test_the_commands(source, tmp_path):
     assert "100" in run("list", path).stdout
     source.put("/list", b"192.0.2.1\n")
     failed = run("update", path)
-    assert (failed.returncode, "shrank from 100 to 1" in failed.stderr) == (1, True)
+    assert (failed.exit_code, "shrank from 100 to 1" in failed.stderr) == (1, True)
     assert run("update", path, "--force").stdout == "bad: new: 1 entry\n"
-    assert run("update", path, "no").returncode == 2
+    assert run("update", path, "no").exit_code == 2
     elsewhere = tmp_path / "elsewhere"
-    assert run("update", path, GOBANFAST_FEEDS=str(elsewhere)).returncode == 0
+    assert run("update", path, GOBANFAST_FEEDS=str(elsewhere)).exit_code == 0
     assert (elsewhere / "bad.netset").is_file()
 
 
