@@ -759,7 +759,7 @@ cdef class SignalDecision(Decision):
     @property
     def trace(self):
         if self._trace is None and self._compiled.records is not None:
-            self._trace = goes_on(&self._record, self._state, self._baggage)
+            self._trace = goes_on(self._compiled.records, &self._record, self._state, self._baggage)
         return self._trace
 
     @property

@@ -16,6 +16,7 @@ cdef class RecordTable:
     cdef readonly tuple propagators
     cdef uint32_t first, then        # GBF_TRACE_SPEAKS_*: what is read first, and what where that says nothing
     cdef bint baggage
+    cdef uint32_t writes             # what goes out
     cdef readonly uint32_t stranger  # gbf_stranger
     cdef readonly object edge        # PrefixSet of peers whose contexts are their own; None: none
     cdef readonly object internal    # hosts that get baggage, an OriginSet of hosts; None: none
@@ -35,7 +36,7 @@ cdef TraceContext came_with(const gbf_record *record, str state, bytes baggage)
 
 # Our own under it, or of a new trace; ids that are drawn for it are in the record from then on. None: the system has no
 # random bytes.
-cdef TraceContext goes_on(gbf_record *record, str state, bytes baggage)
+cdef TraceContext goes_on(RecordTable table, gbf_record *record, str state, bytes baggage)
 
 # Draws the trace id that a decision needs; without random bytes there is none.
 cdef int draw_id(gbf_record *record) noexcept

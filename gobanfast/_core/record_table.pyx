@@ -16,7 +16,7 @@ from gobanfast._core.trace_context cimport (
 )
 
 from gobanfast._core import enums
-from gobanfast._core.trace_carriers import PROPAGATORS, names_of
+from gobanfast._core.trace_carriers import PROPAGATORS, names_of, spoken_by
 
 
 @cython.final
@@ -61,7 +61,7 @@ cdef class RecordTable:
         made._kinds, made._rows, made.words, made.classes = kinds, rows, words, classes
         made.thresholds, made.fixed, made.by_outcome = thresholds, frozenset(fixed), by_outcome
         made.propagators, made.first, made.then = propagators, first, then
-        made.baggage = "baggage" in propagators
+        made.baggage, made.writes = "baggage" in propagators, spoken_by(propagators)
         made.stranger, made.edge, made.internal = <uint32_t>enums.STRANGERS.index(stranger), edge, internal
         made.traceresponse, made.server_timing = traceresponse, server_timing
         return made
@@ -98,7 +98,7 @@ cdef int draw_id(gbf_record *record) noexcept:
     return 0
 
 
-cdef TraceContext goes_on(gbf_record *record, str state, bytes baggage):
+cdef TraceContext goes_on(RecordTable table, gbf_record *record, str state, bytes baggage):
     cdef gbf_trace trace
     cdef TraceContext made
     try:
@@ -114,6 +114,7 @@ cdef TraceContext goes_on(gbf_record *record, str state, bytes baggage):
     trace = record.trace
     trace.flags = gbf_record_flags(record)
     made = context_of(&trace, GBF_TRACE_NOTHING, state or "", baggage or b"")
+    made._speaks, made._internal = table.writes, table.internal
     return made if record.kind == GBF_RECORDED_NONE else with_threshold(made, record.after)
 
 

@@ -10,6 +10,7 @@ EXTRACTED: tuple[str, ...]
 INJECTED: tuple[str, ...]
 FIELDS: tuple[str, ...]
 
+def spoken_by(propagators: Iterable[str]) -> int: ...
 def names_of(propagators: Iterable[str]) -> tuple[str, ...]: ...
 def extract(
     carrier: Any,
@@ -21,7 +22,8 @@ def inject(
     carrier: _C,
     context: TraceContext | None = None,
     *,
-    propagators: Iterable[str] = ...,
+    propagators: Iterable[str] | None = None,
     baggage: bool = False,
+    host: str | None = None,
     setter: Callable[[_C, str, str], None] | None = None,
 ) -> _C: ...

@@ -44,14 +44,12 @@ FIELDS = tuple([intern(name) for name in (
 cdef tuple NAMES = FIELDS
 cdef tuple NAMES_BYTES = tuple([name.encode() for name in FIELDS])
 cdef tuple NAMES_CGI = tuple([intern("HTTP_" + name.upper().replace("-", "_")) for name in FIELDS])
-cdef tuple SPEAKS = PROPAGATORS, EXTRACTS = EXTRACTED, INJECTS = INJECTED
+cdef tuple SPEAKS = PROPAGATORS, EXTRACTS = EXTRACTED
 
 
 cdef uint32_t spoken(object propagators) except 0:
     """GBF_TRACE_SPEAKS_* of names."""
     cdef uint32_t speaks = 0
-    if propagators is INJECTS:
-        return GBF_TRACE_SPEAKS_W3C | GBF_TRACE_SPEAKS_BAGGAGE
     if propagators is EXTRACTS:
         return GBF_TRACE_SPEAKS_W3C | GBF_TRACE_SPEAKS_BAGGAGE | GBF_TRACE_SPEAKS_B3
     if isinstance(propagators, str):
@@ -76,6 +74,11 @@ cdef uint32_t fields_of(uint32_t speaks) noexcept:
         fields |= (1 << GBF_TRACE_B3 | 1 << GBF_TRACE_B3_TRACE | 1 << GBF_TRACE_B3_SPAN | 1 << GBF_TRACE_B3_PARENT
                    | 1 << GBF_TRACE_B3_SAMPLED | 1 << GBF_TRACE_B3_FLAGS)
     return fields
+
+
+def spoken_by(propagators):
+    """The same as a number."""
+    return spoken(propagators)
 
 
 def names_of(propagators):
@@ -241,7 +244,7 @@ cdef int put_multi(Writer *writer, const gbf_trace *trace, const uint8_t *span_i
     return 0
 
 
-def inject(carrier, TraceContext context=None, *, propagators=INJECTED, bint baggage=False, setter=None):
+def inject(carrier, TraceContext context=None, *, propagators=None, bint baggage=False, str host=None, setter=None):
     """The carrier with the headers that pass a trace context on; each call makes a new parent span id.
 
     A list or mapping is changed in place, a tuple comes back as another one. Names and values are bytes where those are
@@ -249,13 +252,15 @@ def inject(carrier, TraceContext context=None, *, propagators=INJECTED, bint bag
 
     Args:
         context: None takes `current()`.
-        propagators: what to write, of `PROPAGATORS`.
+        propagators: what to write, of `PROPAGATORS`. None: those of the rules (`trace:`) that the context came by, else
+            `INJECTED`.
         baggage: send it along, too. Only to hosts of one's own: it tells what one knows about a user.
+        host: to whom, a name: baggage goes to those that the rules list as `trace: {internal: ...}`.
         setter: `setter(carrier, name, value)` puts a header, in lower case, into a carrier of another type.
     Raises:
         TypeError, ValueError: misuse. OSError: the system gives no random bytes.
     """
-    cdef uint32_t speaks = spoken(propagators)
+    cdef uint32_t speaks
     cdef uint8_t span_id[8]
     cdef uint8_t text[GBF_B3_BYTES]
     cdef gbf_trace trace
@@ -263,7 +268,15 @@ def inject(carrier, TraceContext context=None, *, propagators=INJECTED, bint bag
     if context is None:
         context = current_context()
         if context is None:
+            if propagators is not None:
+                spoken(propagators)  # mistakes are told whatever is current
             return carrier
+    if propagators is not None:
+        speaks = spoken(propagators)
+    else:
+        speaks = context._speaks or GBF_TRACE_SPEAKS_W3C | GBF_TRACE_SPEAKS_BAGGAGE
+    if host is not None and context._internal is not None and host in context._internal:
+        baggage = True
     target = list(carrier) if isinstance(carrier, tuple) and setter is None else carrier
     memset(&writer, 0, sizeof(writer))
     writer.carrier, writer.setter = <PyObject *>target, NULL if setter is None else <PyObject *>setter

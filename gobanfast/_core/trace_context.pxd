@@ -10,6 +10,8 @@ cdef class TraceContext:
     cdef gbf_trace_source _source
     cdef bint _dropped
     cdef str _state          # the list as one line
+    cdef uint32_t _speaks    # GBF_TRACE_SPEAKS_*: what `inject` writes when nothing else is asked for; 0: the usual
+    cdef object _internal    # what contains the hosts that get baggage; None: nothing
     cdef bytes _baggage      # well-formed members as one line, percent-coded
     cdef str _trace_id       # the texts are made when asked for; None before
     cdef str _span_id

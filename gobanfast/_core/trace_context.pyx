@@ -305,7 +305,7 @@ cdef class TraceContext:
         parse_state(self._state, &state)
         line = (<const char *>out)[:gbf_tracestate_write(
             &state, <const uint8_t *>name, <uint32_t>name_bytes, <const uint8_t *>text, <uint32_t>text_bytes, out)]
-        return context_of(&self._trace, self._source, line.decode("ascii"), self._baggage)
+        return like(context_of(&self._trace, self._source, line.decode("ascii"), self._baggage), self)
 
     def with_threshold(self, threshold, /):
         """The same with another sampling threshold: `th` of the `ot` member, 0 to 2**56 - 1; None erases it.
@@ -326,7 +326,7 @@ cdef class TraceContext:
             ValueError: a key is no token, or it is too much.
         """
         line = baggage_line(baggage)
-        return context_of(&self._trace, self._source, self._state, line)
+        return like(context_of(&self._trace, self._source, self._state, line), self)
 
     def state(self, str key not None):
         """The value of a tracestate key, or None."""
@@ -461,6 +461,12 @@ cdef TraceContext context_of(const gbf_trace *trace, gbf_trace_source source, st
     return context
 
 
+cdef inline TraceContext like(TraceContext made, TraceContext before):
+    """The same, sent as the one that it was made of."""
+    made._speaks, made._internal = before._speaks, before._internal
+    return made
+
+
 cdef uint8_t given_flags(object sampled, bint random, bint debug) except 255:
     if sampled is not None and not isinstance(sampled, bool):
         raise TypeError(f"sampled={sampled!r:.80} is not True, False or None")
@@ -501,7 +507,7 @@ cdef TraceContext own_context(TraceContext parent, uint8_t flags):
     draw_span_id(trace.span_id)
     if parent is None:
         return context_of(&trace, GBF_TRACE_NOTHING, "", b"")
-    return context_of(&trace, GBF_TRACE_NOTHING, parent._state, parent._baggage)
+    return like(context_of(&trace, GBF_TRACE_NOTHING, parent._state, parent._baggage), parent)
 
 
 cdef TraceContext with_threshold(TraceContext context, uint64_t threshold):
@@ -517,7 +523,8 @@ cdef TraceContext with_threshold(TraceContext context, uint64_t threshold):
         return context
     nbytes = gbf_sampling_member_write(text, nbytes, threshold, value)
     nbytes = gbf_tracestate_write(&state, <const uint8_t *>b"ot", 2, value, nbytes, out)
-    return context_of(&context._trace, context._source, (<const char *>out)[:nbytes].decode("ascii"), context._baggage)
+    line = (<const char *>out)[:nbytes].decode("ascii")
+    return like(context_of(&context._trace, context._source, line, context._baggage), context)
 
 
 def restore(bytes ids not None, str tracestate not None, bytes baggage not None, /):

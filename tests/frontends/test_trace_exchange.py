@@ -299,3 +299,19 @@ def test_the_controllers_start_with_the_first_request_that_has_one() -> None:
         assert made.rate_control.controllers is control  # type: ignore[attr-defined]
     finally:
         control.stop()
+
+
+def test_what_goes_out_is_what_the_rules_say() -> None:
+    """Propagators of the rules, and baggage for hosts of one's own; a context made of it is sent alike."""
+    text = RULES.replace("trace: {}", 'trace: {propagators: [b3, baggage], internal: ["**.internal", cart]}')
+    sent: list[dict[str, str]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        sent.append(trace.inject({}, host="db.eu.internal"))
+        sent.append(trace.inject({}, trace.current().child().with_state("a", "1"), host="cart"))  # type: ignore[union-attr]
+        sent.append(trace.inject({}, host="elsewhere.example"))
+        sent.append(trace.inject({}, propagators=("tracecontext",)))
+
+    asgi(Asgi(app, engine(text)), b3=f"{TRACE}-{SPAN}-1", baggage="k=v")
+    assert [{"b3", "baggage"}, {"b3", "baggage"}, {"b3"}, {"traceparent"}] == [set(each) for each in sent]
+    assert {TRACE} == {each["b3"][:32] for each in sent[:3]}
