@@ -62,6 +62,7 @@ EXTENSIONS = {
     "headers": ["gbf_cpu", "gbf_headers", "gbf_headers_build", "gbf_trace", *XXH3],
     "label_table": ["gbf_addr", "gbf_bans", "gbf_labels"],
     "log_lines": ["gbf_cpu", "gbf_intern", "gbf_log", "gbf_log_avx2", *XXH3],
+    "limits": ["gbf_limit", *XXH3],
     "log_queue": [],
     "name_table": [*BLOCK, *NAME, "gbf_name_build", "gbf_name_dfa"],
     "name_text": [*BLOCK, *NAME, "gbf_arrow"],

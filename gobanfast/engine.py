@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from gobanfast._core.decision import Decision
 from gobanfast._core.engine_core import EngineCore, EngineState
@@ -60,6 +60,16 @@ class Swap:
         from gobanfast.rules.check.rules_diff import changes
 
         return tuple(changes(self.before.ruleset, self.snapshot.ruleset))
+
+
+class LimitCount(NamedTuple):
+    """Where a key stands with a limit: whether one more is let in, how many are left, and seconds until one is, and
+    until all are."""
+
+    admitted: bool
+    left: int
+    wait: float
+    reset: float
 
 
 class Engine(EngineCore):
@@ -185,6 +195,30 @@ class Engine(EngineCore):
         watcher.on_close.append(refresher.close)
         refresher.start()
         return watcher
+
+    def count(
+        self, name: str, *, key: str | bytes, ok: bool | None = None, cost: int = 1, now: float | None = None
+    ) -> LimitCount:
+        """Where `key` stands with the limit `name` of the rules, whose `key` is `given`, after what became of it.
+
+        Args:
+            key: what to count by, such as a user and the client together: a user alone lets anybody lock others out.
+            ok: False: it failed, which counts; True: it succeeded, which forgets its failures; None: only look.
+            cost: how many a failure counts for.
+            now: engine seconds, for replay; None reads the engine's clock.
+        Raises:
+            ValueError: the rules have no limit of this name, or it counts requests by itself.
+        """
+        limits = self.snapshot.limits
+        if limits is None:
+            raise ValueError(f"limit {name!r} is not in the rules, which have none")
+        place = limits.place(name)
+        if limits.key(place) != "given":
+            raise ValueError(f"limit {name!r} counts by {limits.key(place)}; write key: given in the rules")
+        step = "look" if ok is None else "clear" if ok else "count"
+        text = key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key
+        admitted, _, left, wait, reset = limits.given(place, text, step, cost, self.seconds(now))
+        return LimitCount(admitted if ok is None else left > 0, left, reset if ok is False and not left else wait, reset)
 
     def status(self) -> dict[str, Any]:
         """What is in force, and whether it is what the files say, as JSON values."""

@@ -35,8 +35,10 @@ cdef class SendWrapper:
             if self._exchange._timed:
                 self._exchange.note_start(message["status"], () if headers is None else headers)
             dressed["headers"] = self._exchange.headers_for(() if headers is None else headers)
-            if self._watched or self._exchange._owned:
+            if self._watched or self._exchange._owned or self._exchange._counts:
                 self._exchange._sent = 101 if kind == "websocket.accept" else message["status"]
+                if self._exchange._counts:
+                    self._exchange.count_answer(self._exchange._sent)
             message = dressed
         elif same(kind, "websocket.send"):
             self._exchange.events += 1
@@ -104,6 +106,7 @@ cdef class AsgiMiddleware:
             scope["gobanfast.client"] = scope["gobanfast.origin"] = exchange.client
         if exchange.decision is not None:
             scope["gobanfast"] = exchange.decision
+            scope["gobanfast.exchange"] = exchange
         watched = exchange if guard.finishers or exchange._owned or exchange._state is not None else None
         if response is not None:
             return watched, self._send_response(scope, receive, send, response)

@@ -42,7 +42,7 @@ cdef class CompiledRules:
         leaf_asn, leaf_class: uint32 each, one item a leaf; AS 0 means none is known.
         vectors: uint64, len(rules) // 64 + 1 words a class; class 0 is "no address", class 1 "not an address".
         enforced, shadow, logged: uint64 masks of as many words: rules that may win, would win, are only noted.
-        actions: uint8 a rule: its index in ACTIONS, never that of "limit"; 0 for rules of other effects.
+        actions: uint8 a rule: its index in ACTIONS, that of "limit" never enforced; 0 for rules of other effects.
         resources: flags of the bits behind those of the rules, see `rules.compile.share`.
         grants: what share rules grant, one each; None: nothing.
         records: RecordTable of the record rules; None when there are none, and no section `trace:`.

@@ -52,8 +52,10 @@ cdef class Decision:
     cdef uint8_t _vouched         # 1: the score has learned it since
     cdef float _score, _threshold, _coverage  # NaN: none
     cdef StoredBan _ban           # that decided, or was made
+    cdef object _limit            # LimitState: what limits said; None: none is about it
 
     cdef tuple ids(self, const uint64_t *mask, uint32_t first, uint32_t before)
+    cdef object tripped(self)
 
 
 cdef class SignalDecision(Decision):

@@ -5,6 +5,7 @@ from gobanfast._core.compiled_rules import CompiledRules
 from gobanfast._core.headers import HeaderPairs
 from gobanfast._core.trace_context import TraceContext
 from gobanfast.rules import Rule
+from gobanfast._core.limits import LimitState
 
 @final
 class StoredBan:
@@ -52,6 +53,8 @@ class Decision:
     def rule(self) -> str | None: ...
     @property
     def reason(self) -> str | None: ...
+    @property
+    def limit(self) -> LimitState | None: ...
     @property
     def ban(self) -> str | None: ...
     @property

@@ -126,7 +126,7 @@ cdef class Decision:
 
     @property
     def action(self):
-        """What to do: "allow", "challenge" or "ban"."""
+        """What to do: "allow", "challenge", "limit" (429: come again later) or "ban"."""
         return ACTIONS[self._action]
 
     @property
@@ -141,7 +141,7 @@ cdef class Decision:
         if self._cause == GBF_CAUSE_RULE:
             return self._compiled.rules[self._rule].id
         if self._cause == GBF_CAUSE_TRACKER:
-            return TRIPS[self._trip]
+            return self.tripped()
         return self._ban.rule or None if self._cause == GBF_CAUSE_BAN else None
 
     @property
@@ -154,10 +154,20 @@ cdef class Decision:
         if self._cause == GBF_CAUSE_BAN:
             return self._ban.reason
         if self._cause == GBF_CAUSE_TRACKER:
-            return TRIPS[self._trip]
+            return self.tripped()
         if self._cause == GBF_CAUSE_OUTAGE:
             return "store outage"
         return "score" if self._cause == GBF_CAUSE_SCORE else REASONS[self._unparsable]
+
+    cdef object tripped(self):
+        """Name of the tracker that decided."""
+        return self._limit.id if self._limit is not None and self._limit.over else TRIPS[self._trip]
+
+    @property
+    def limit(self):
+        """The LimitState of the limits that are about this request: of the one that decided, or else of the one with
+        least left; None when none is."""
+        return self._limit
 
     @property
     def ban(self):
@@ -274,7 +284,8 @@ cdef class Decision:
     @property
     def shadow(self):
         """Ids of the shadow rules that would each have won, were they enforced; in decision order."""
-        return self.ids(self._compiled._rules.shadow, 0, min(self._rule, self._compiled._rules.ends[GBF_ADMIT]))
+        found = self.ids(self._compiled._rules.shadow, 0, min(self._rule, self._compiled._rules.ends[GBF_ADMIT]))
+        return found if self._limit is None else found + self._limit.shadow
 
     @property
     def logged(self):

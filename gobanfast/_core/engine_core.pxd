@@ -7,6 +7,7 @@ from gobanfast._core.compiled_rules cimport CompiledRules
 from gobanfast._core.sampling cimport RateClasses
 from gobanfast._core.scorer cimport Scorer
 from gobanfast._core.client_hello cimport ClientHello
+from gobanfast._core.limits cimport Limits, LimitTable
 from gobanfast._core.trackers cimport Exemption, Trackers
 from gobanfast._core.native.address cimport gbf_addr
 from gobanfast._core.native.base cimport GBF_ACTIONS, GBF_CAUSES
@@ -22,10 +23,12 @@ cdef class EngineState:
     cdef readonly BanTable bans
     cdef readonly Trackers trackers    # None: off
     cdef readonly Scorer scorer        # None: off
+    cdef readonly Limits limits        # None: the rules have none
     cdef readonly EdgeHeaders edge     # request headers that only trusted peers may say; None: off
     cdef readonly RateClasses rates    # thresholds of the rate classes; None: record rules have none
     cdef object trusted                # what contains the addresses that the rules trust
     cdef uint32_t *classes             # number in `rates` of each record rule's class; NULL: there are none
+    cdef LimitTable counts             # of limits; None: no rules had any
     cdef Exemption exemption
     cdef gbf_state state
     cdef bytes stores                  # stored_key of each rule
@@ -62,6 +65,8 @@ cdef class EngineCore:
     cdef Decision decide_request(self, EngineState snapshot, str address, Request *request, object now, bint peek)
     cdef int apply_state(self, EngineState snapshot, Decision d, const gbf_addr *address, str sni, object tls,
                          object now, bint peek) except -1
+    cdef int hold_limits(self, EngineState snapshot, Decision d, const gbf_decide_request *request,
+                         bint peek) except -1
     cdef int ban_tripped(self, EngineState snapshot, Decision d, const gbf_decide_request *request) except -1
     cdef int ban_matched(self, EngineState snapshot, Decision d, const gbf_decide_request *request) except -1
     cdef int store(self, EngineState snapshot, Decision d, const gbf_ban_key *key, object duration, str reason,

@@ -16,12 +16,14 @@ from gobanfast._core.record_table cimport RecordTable, draw_id
 from gobanfast._core.sampling cimport RateClasses
 from gobanfast._core.scorer cimport Scorer
 from gobanfast._core.client_hello cimport ClientHello
+from gobanfast._core.limits cimport LimitState, LimitTable, Limits
 from gobanfast._core.trackers cimport Exemption, Trackers
 from gobanfast._core.native.address cimport gbf_addr, gbf_addr_client, gbf_addr_parse
 from gobanfast._core.native.base cimport (
     GBF_NONE, GBF_ADMIT, GBF_BAN, GBF_CAUSE_BAN, GBF_CAUSE_OUTAGE, GBF_CAUSE_RULE, GBF_RECORD, GBF_SHARE,
-    GBF_RECORDED_NONE, GBF_RECORDED_RATE, GBF_SHARED_NONE, GBF_TRACE_NOTHING, GBF_ACTIONS, GBF_ALLOW, GBF_TRIP_UNSURE, GBF_UNPARSABLE_NONE,
-    GBF_BY_RULE, GBF_BY_TRACKER,
+    GBF_RECORDED_NONE, GBF_RECORDED_RATE, GBF_SHARED_NONE, GBF_TRACE_NOTHING, GBF_ACTIONS, GBF_ALLOW,
+    GBF_TRIP_UNSURE, GBF_UNPARSABLE_NONE,
+    GBF_BY_RULE, GBF_BY_TRACKER, GBF_CAUSE_TRACKER,
 )
 from gobanfast._core.native.hash cimport gbf_xxh3_64
 from gobanfast._core.native.name cimport gbf_name, gbf_name_fold_scalar, gbf_name_read
@@ -29,12 +31,15 @@ from gobanfast._core.native.rules cimport gbf_rules, gbf_rules_next
 from gobanfast._core.native.state cimport (
     GBF_BAN_EPOCH, GBF_BAN_EVERYONE, GBF_BAN_REFUSED, gbf_ban, gbf_ban_client, gbf_ban_fingerprint,
     gbf_ban_fingerprint_at, gbf_ban_key,
-    gbf_ban_who, gbf_bans_find, gbf_decide_answer, gbf_decide_apply, gbf_decide_idle, gbf_decide_request,
+    gbf_ban_who, gbf_bans_find, gbf_exempt_covers, gbf_decide_answer, gbf_decide_apply, gbf_decide_idle,
+    gbf_decide_request,
     gbf_decide_uses_fingerprint, gbf_decide_vouch, gbf_rates_threshold, gbf_record_decide, gbf_record_needs_id,
 )
 from gobanfast._core.native.tls cimport GBF_HELLO_OK
 
 from gobanfast._core import enums
+from gobanfast._core.shared_file import shared_limits
+from gobanfast._errors import GobanError
 
 cdef extern from *:
     """
@@ -95,6 +100,11 @@ cdef class EngineState:
             made.scorer = before.scorer if same else Scorer(settings.score, key=seed)
         made.exemption = (Exemption() if settings.trackers is None else
                           Exemption(settings.trackers.exempt_asn, settings.trackers.exempt_prefix))
+        if any([rule.limit is not None for rule in compiled.rules]):
+            made.counts = limit_table(settings.limit_table, ruleset, before, seed)
+            made.limits = Limits(compiled.rules, made.counts)
+        elif before is not None:
+            made.counts = before.counts  # rules with limits may come back
         edge = settings.edge_headers
         if edge is not None:
             made.edge = EdgeHeaders(edge.keep, len(edge.append) != 0, edge.strip)
@@ -120,7 +130,7 @@ cdef class EngineState:
         made.state.exempt = &made.exemption.exempt
         made.state.ipv6_bits = <uint32_t>client
         made.state.print_bans = any([kind > 1 for kind in made.stores])
-        made.timed = settings.trackers is not None or settings.score is not None
+        made.timed = settings.trackers is not None or settings.score is not None or made.limits is not None
         if made.trackers is not None:
             made.state.tracker = &made.trackers.tracker
             for trip, name in enumerate(enums.LIMITS):
@@ -166,7 +176,8 @@ cdef class EngineState:
     cdef int wanted(self, bint headers_known) noexcept:
         """What rules and live state want of a scan (Wanted)."""
         cdef int wanted = SLOTS
-        if headers_known and gbf_decide_uses_fingerprint(&self.state):
+        if headers_known and (gbf_decide_uses_fingerprint(&self.state) or
+                              (self.limits is not None and self.limits.by_fingerprint)):
             wanted = FINGERPRINT if self.state.score == NULL else SHAPE
         if self.compiled.requests is not None and self.compiled.requests.asks > wanted:
             wanted = self.compiled.requests.asks
@@ -197,6 +208,21 @@ cdef class EngineState:
             total += self.weighs[rule]
             rule = gbf_rules_next(rules, d._vector, rules.logged, rule + 1)
         return total
+
+
+cdef LimitTable limit_table(settings, ruleset, EngineState before, bytes seed):
+    """Where the limits of a snapshot count: on where those of the snapshot before it did, as far as that fits."""
+    if before is not None and before.counts is not None and before.counts.capacity == settings.capacity:
+        return before.counts
+    path = None if seed is not None or not settings.share else shared_limits(getattr(ruleset, "source", None))
+    if path is not None:
+        try:
+            return LimitTable(path, capacity=settings.capacity)
+        except (OSError, GobanError) as error:
+            from logging import getLogger
+
+            getLogger("gobanfast.rules").warning("limits count in this process alone: %s", error)
+    return LimitTable(None, capacity=settings.capacity, seed=seed)
 
 
 def stored_key(rule):
@@ -425,6 +451,24 @@ cdef class EngineCore:
         self._learned_clients[who] = seconds
         return True
 
+    def seconds(self, now=None, /):
+        """Engine seconds: `now`, or those of its clock."""
+        return self.time_of(now) / 1000.0
+
+    def pardon(self, Decision decision not None, /, *, now=None):
+        """Forgets what the tracker counted that challenged this request: its client has solved a fresh challenge.
+
+        Args:
+            now: engine seconds, for replay; None reads the engine's clock.
+        """
+        cdef EngineState snapshot = self.snapshot
+        if decision._cause != GBF_CAUSE_TRACKER:
+            return
+        if decision._limit is not None and (<LimitState>decision._limit).over:
+            (<LimitState>decision._limit).limits.pardon(decision, self.time_of(now) / 1000.0)
+        elif snapshot.trackers is not None and decision._leaf != GBF_NONE:
+            snapshot.trackers.forget(decision.address)
+
     cdef bint may_learn(self, tuple who, double seconds) except -1:
         last = self._learned_clients.get(who)
         if last is not None and seconds < last + TEACH_SECONDS:
@@ -447,7 +491,7 @@ cdef class EngineCore:
         if request.scanned == NULL:
             request.wanted = snapshot.wanted(request.headers != <PyObject *>None)
         d = decide_leaf(compiled, leaf, address, request)
-        if not gbf_decide_idle(&snapshot.state) or (snapshot.any_stored and d._rule != GBF_NONE and
+        if not gbf_decide_idle(&snapshot.state) or snapshot.limits is not None or (snapshot.any_stored and d._rule != GBF_NONE and
                                                     snapshot.stores[d._rule]):
             self.apply_state(snapshot, d, &parsed if leaf != GBF_NONE else NULL, <str>request.sni,
                              <object>request.tls, now, peek)
@@ -523,6 +567,9 @@ cdef class EngineCore:
         gbf_decide_apply(&snapshot.state, &request, &said)
         d._cause, d._action, d._trip = said.cause, said.action, said.trip
         d._score, d._threshold, d._coverage = said.score, said.threshold, said.coverage
+        if snapshot.limits is not None and d._action != GBF_BAN and not (
+                d._cause == GBF_CAUSE_RULE and d._action == GBF_ALLOW):
+            self.hold_limits(snapshot, d, &request, peek)
         if said.cause == GBF_CAUSE_BAN:
             d._ban = stored_ban(snapshot.bans, &said.ban)
         elif not peek:
@@ -530,6 +577,33 @@ cdef class EngineCore:
                 self.ban_tripped(snapshot, d, &request)
             elif said.cause == GBF_CAUSE_RULE and snapshot.stores[d._rule]:
                 self.ban_matched(snapshot, d, &request)
+        return 0
+
+    cdef int hold_limits(self, EngineState snapshot, Decision d, const gbf_decide_request *request,
+                         bint peek) except -1:
+        """Holds the request against the limits; whoever is over one that is harder than what was decided gets that."""
+        cdef gbf_addr client
+        cdef gbf_ban_key key
+        cdef uint32_t bits
+        cdef int action
+        if request.address != NULL:
+            if gbf_exempt_covers(snapshot.state.exempt, request.address[0], request.asn):
+                return 0
+            client = gbf_addr_client(request.address[0], snapshot.state.ipv6_bits, &bits)
+        headers = (<SignalDecision>d)._headers if type(d) is SignalDecision else None
+        action = snapshot.limits.hold(d, &client if request.address != NULL else NULL, request.fingerprint, request.asn,
+                                      headers, request.now_ms, peek)
+        if action <= d._action:
+            if d._limit is not None:
+                (<LimitState>d._limit).over = False  # what decided is as hard
+            return 0
+        d._cause, d._action = GBF_CAUSE_TRACKER, <uint8_t>action
+        if action == GBF_BAN and not peek and request.address != NULL:
+            rule = (<LimitState>d._limit).rule_of(snapshot.compiled.rules)
+            key = gbf_ban_client(request.address[0], snapshot.state.ipv6_bits)
+            if rule.limit.key == "fingerprint" and request.fingerprint != NULL:
+                key = gbf_ban_fingerprint(request.fingerprint)
+            self.store(snapshot, d, &key, rule.duration, rule.reason or rule.id, rule.id, GBF_BY_TRACKER, request.now_ms)
         return 0
 
     cdef uint64_t time_of(self, object now) except? 0:

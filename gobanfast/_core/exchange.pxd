@@ -30,6 +30,7 @@ cdef class GuardCore:
     cdef bint _skips                    # whether nobody is to be told of plain allows
     cdef public object tracer           # makes what is current of a decision, where others make the spans; None: itself
     cdef bint _controls                 # whether rate classes are controlled already
+    cdef bint _tells_limits             # whether responses that are let in say what is left of limits
     cdef bint _binds                    # whether a challenge is bound to the fingerprint
 
 
@@ -55,6 +56,7 @@ cdef class Exchange:
     cdef uint32_t _class
     cdef uint64_t _began_at             # CLOCK_MONOTONIC, ns
     cdef readonly uint64_t events       # messages that a stream or WebSocket has sent
+    cdef bint _counts                   # limits wait for the answer's status
     cdef int _sent                      # status of the response that was begun; 0: none was
     cdef readonly object path, mount, http, mode, decision, client
     cdef readonly str request_id
@@ -79,6 +81,8 @@ cdef class Exchange:
     cdef int settle(self) except -1
     cdef int enter_trace(self) except -1
     cdef int note_start(self, int status, object headers) except -1
+    cdef int say_limits(self, Decision d, object response) except -1
+    cdef int count_answer(self, int status) except -1
     cdef int count_foreign(self, Py_ssize_t foreign) except -1
     cdef int share_out(self, SignalDecision d) except -1
     cdef bint opens_socket(self) except -1

@@ -3,6 +3,7 @@ from typing import Any, Literal, Self, final, overload
 
 from gobanfast._core.decision import Decision
 from gobanfast._core.headers import HeaderPairs
+from gobanfast.engine import LimitCount
 from gobanfast.frontends.http.guard import HttpGuard
 from gobanfast.frontends.http.refusal import HttpResponse
 from gobanfast.frontends.tls import Handshake
@@ -28,6 +29,7 @@ class GuardCore:
         finishers: tuple[Callable[[Exchange], object], ...],
         logs: Literal["none", "some", "all"],
         binds: bool,
+        tells_limits: bool = False,
         skips: bool = False,
     ) -> Self: ...
     @property
@@ -77,6 +79,10 @@ class Exchange:
     def judged(self, outcome: Literal["passed", "refused"], /) -> None: ...
     def failure(self) -> HttpResponse | None: ...
     def finish(self, status: int = 0, /) -> None: ...
+    def answer(self, status: int, /) -> None: ...
+    def count(
+        self, name: str, *, key: str | bytes, ok: bool | None = None, cost: int = 1
+    ) -> LimitCount: ...
     def retarget(self, method: str | None, path: str, /) -> None: ...
     def set_cookies(self, cookies: Sequence[tuple[bytes, bytes]] | None, /) -> None: ...
     @property

@@ -23,6 +23,7 @@ from gobanfast._core.headers cimport (
 )
 from gobanfast._core.made cimport bare, only_whole
 from gobanfast._core.client_hello cimport ClientHello
+from gobanfast._core.limits cimport LimitState
 from gobanfast._core.native.base cimport (
     GBF_ADMIT, GBF_OUTCOME_PASSED, GBF_OUTCOME_REFUSED, GBF_RECORDED_RATE, GBF_SHARE, GBF_SHARED_GRANTED,
     GBF_SHARED_REFUSED,
@@ -120,12 +121,13 @@ cdef class GuardCore:
         finishers: called with an exchange whose response is over.
         logs: which decisions a log makes lines of: "none", "some" (no plain allows) or "all".
         binds: whether a challenge is bound to the client's fingerprint.
+        tells_limits: whether responses that are let in say what is left of limits.
         skips: whether nobody is to be told of plain allows.
     """
 
     @classmethod
     def _make(cls, engine not None, *, RequestIds ids not None, own_trust, tuple names, bint has_observers,
-              tuple finishers not None, str logs not None, bint binds, bint skips=False):
+              tuple finishers not None, str logs not None, bint binds, bint tells_limits=False, bint skips=False):
         cdef GuardCore guard
         decide = engine.decide
         own = isinstance(engine, EngineCore) and type(engine).decide is EngineCore.decide
@@ -133,6 +135,7 @@ cdef class GuardCore:
         guard.engine, guard._decide, guard._core = engine, decide, engine if own else None
         guard._ids, guard.own_trust, guard.names = ids, own_trust, names
         guard.has_observers, guard.finishers, guard._binds = has_observers, finishers, binds
+        guard._tells_limits = tells_limits
         guard._logs, guard._logs_allows, guard._skips = logs != "none", logs == "all", skips
         return guard
 
@@ -218,6 +221,26 @@ cdef class Exchange:
         (<list?>response.headers)[:] = self.headers_for(response.headers)
         return response
 
+    def answer(self, int status, /):
+        """Says that the application's response begins, with this status: limits on answers count it. Adapters call it;
+        `finish` does for those that do not."""
+        if self._counts:
+            self.count_answer(status)
+
+    def count(self, str name not None, *, key, ok=None, int cost=1):
+        """Where a key stands with the limit `name` of the rules, whose key is `given`: see Engine.count."""
+        return self._guard.engine.count(name, key=key, ok=ok, cost=cost)
+
+    cdef int count_answer(self, int status) except -1:
+        cdef LimitState state = (<Decision>self.decision)._limit
+        cdef EngineCore core = self._guard._core
+        self._counts = False
+        if core is None and isinstance(self._guard.engine, EngineCore):
+            core = self._guard.engine
+        if core is not None:
+            state.limits.answered(self.decision, status, core.time_of(None) / 1000.0)
+        return 0
+
     def finish(self, int status=0, /):
         """Notes that the response is over; later calls do nothing.
 
@@ -228,6 +251,8 @@ cdef class Exchange:
             self.status = status or self._sent or 500
             if self._timed and self.status >= 500:  # it ended before it began
                 self.note_start(self.status, ())
+            if self._counts:
+                self.count_answer(self.status)
             for finish in self._guard.finishers:
                 try:
                     finish(self)
@@ -445,7 +470,20 @@ cdef class Exchange:
             response = (<object>guard).misdirected(self)
         if self._state is not None:
             self.settle()
+        if isinstance(decision, Decision) and (<Decision>decision)._limit is not None:
+            self.say_limits(<Decision>decision, response)
         return response
+
+    cdef int say_limits(self, Decision d, object response) except -1:
+        """Notes what the response says of limits, and whether they wait for its status."""
+        cdef LimitState state = d._limit
+        self._counts = state.keys != NULL and not state.over and self._about is None and (response is None or same(self.mode, "observe"))
+        told = self._guard._tells_limits and not state.over and state.place != 0xFFFFFFFF
+        if told:
+            self._cookies = (self._cookies or []) + (<object>self._guard).limit_fields(d)
+        if (told or state.over) and self._fields is not None:
+            self._fields = (<object>self._guard).expose_limits(self._fields)
+        return 0
 
     cdef bint open(self, object trust, bint trusted, HeaderPlan plan, bint needed, int wanted, gbf_headers *scanned,
                    HeaderWalk *walk) except -1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import re
@@ -31,6 +32,23 @@ def shared_path(name: str, directory: str | os.PathLike[str] | None = None) -> s
     host = blake2b(where, digest_size=6).hexdigest()
     folder = "/dev/shm" if directory is None else os.fspath(directory)  # noqa: S108 - a file of others is refused
     return os.path.join(folder, f"gobanfast-{os.geteuid()}-{name}-{host}")
+
+
+_engines: dict[str, int] = {}  # how many engines of this process count by a path
+
+
+def shared_limits(source: str | None, directory: str | os.PathLike[str] | None = None) -> str | None:
+    """Path of the file in which the limits of rules from the file `source` count, None for rules from no file.
+
+    Workers of a service load the same file and count together. Each further engine that a process makes of it counts by
+    itself: the first of one worker with the first of the others.
+    """
+    if source is None or not os.path.isfile(source):
+        return None
+    name = blake2b(os.fsencode(os.path.realpath(source)), digest_size=8).hexdigest()
+    number = _engines.get(name, 0)
+    _engines[name] = number + 1
+    return shared_path(f"limits-{name}-{number}", directory)
 
 
 def open_file(path: str, header: bytes, nbytes: int) -> tuple[mmap.mmap, tuple[int, int]]:
@@ -107,3 +125,44 @@ def _started(pid: int) -> int | None:
         return None
     except (OSError, IndexError, ValueError):
         return -1
+
+
+def join_file(path: str, header: bytes, nbytes: int) -> tuple[mmap.mmap, int]:
+    """(map, descriptor) of the file at `path`, which those who use it share as long as one of them does.
+
+    Whoever comes when nobody else has it open gets it empty, so that nothing of an earlier run counts: a shared lock on
+    the descriptor says that it is in use, and the kernel lets go of it when a process is killed. Raises as `open_file`.
+    """
+    for _ in range(100):
+        mapped, identity = open_file(path, header, nbytes)
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                fcntl.flock(file, fcntl.LOCK_SH)
+            else:
+                if any(mapped[len(header) : 2 * len(header)]):  # where whoever uses one begins to write
+                    mapped[len(header) :] = bytes(nbytes - len(header))
+                fcntl.flock(file, fcntl.LOCK_SH)
+            found = os.stat(path, follow_symlinks=False)
+            if (found.st_dev, found.st_ino) == identity:  # it was not taken away meanwhile
+                return mapped, file
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
+        mapped.close()
+    raise GobanError(f"{path}: taken away again and again")
+
+
+def leave_file(path: str, file: int) -> None:
+    """Takes the file away if nobody else uses it; the descriptor stays open, and the map as it is."""
+    with suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        found = os.stat(path, follow_symlinks=False)
+        mine = os.fstat(file)
+        if (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino):
+            os.unlink(path)

@@ -25,8 +25,10 @@ cdef class StartResponse:
         if self._exchange._timed:
             self._exchange.note_start(int(status[:3]), headers)
         headers = self._exchange.texts_for(headers)
-        if self._exchange._guard.finishers or self._exchange._owned:
+        if self._exchange._guard.finishers or self._exchange._owned or self._exchange._counts:
             self._exchange._sent = int(status[:3])
+            if self._exchange._counts:
+                self._exchange.count_answer(self._exchange._sent)
         if exc_info is None:
             return self._start_response(status, headers)
         return self._start_response(status, headers, exc_info)
@@ -85,6 +87,7 @@ cdef class WsgiMiddleware:
             environ["gobanfast.client"] = environ["gobanfast.origin"] = exchange.client
         if exchange.decision is not None:
             environ["gobanfast.decision"] = exchange.decision
+            environ["gobanfast.exchange"] = exchange
         if response is not None:
             return self._send_response(environ, start_response, exchange, response)
         if exchange._edge is not None:

@@ -20,6 +20,7 @@ from multidict import CIMultiDict
 from gobanfast._core.exchange import Exchange, names_websocket
 from gobanfast.frontends.http.guard import HttpGuard, Mode
 from gobanfast.frontends.http.layers import TracerLook, tracers
+from gobanfast.frontends.http.rate_limits import When
 from gobanfast.frontends.tls import handshake_of
 from gobanfast.wire.target import read_target
 
@@ -50,6 +51,8 @@ def setup(
     mount: str | None = None,
     contact: str | None = None,
     show_reason: bool = False,
+    rate_limit_headers: When = "refused",
+    old_rate_limit_headers: bool = False,
     log: DecisionLog | str | None = None,
     metrics: Metrics | None = None,
     on_decision: Callable[[Decision, str], object] | None = None,
@@ -70,6 +73,8 @@ def setup(
         mount=mount,
         contact=contact,
         show_reason=show_reason,
+        rate_limit_headers=rate_limit_headers,
+        old_rate_limit_headers=old_rate_limit_headers,
         log=log,
         metrics=metrics,
         on_decision=on_decision,

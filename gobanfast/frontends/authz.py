@@ -37,6 +37,7 @@ import hmac
 import json
 import logging
 import secrets
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -72,7 +73,7 @@ TARGETS = {name.encode(): name for name in ("x-forwarded-uri", "x-original-uri")
 METHODS = {name.encode(): name for name in ("x-forwarded-method", "x-original-method")}
 SOCKET = "sec-websocket-version"
 SOCKETS = {SOCKET.encode(): SOCKET}
-TOLD: frozenset[ResponseKind] = frozenset({"banned", "challenge"})  # refusals that say what decided
+TOLD: frozenset[ResponseKind] = frozenset({"banned", "challenge", "limited"})  # refusals that say what decided
 LISTED = ("key", "reason", "rule", "created", "expires", "count", "by")
 LABEL = ("key", "word", "reason", "created", "expires", "by")
 
@@ -197,6 +198,8 @@ class DecisionService:
         if kind in TOLD:
             decision = exchange.decision
             facts["expires"] = decision.expires
+            if kind == "limited" and decision.limit is not None:
+                facts["expires"] = time.time() + decision.limit.wait
             if self.guard.show_reason:
                 facts |= {"cause": decision.cause, "reason": decision.reason and decision.reason[:512]}
         text = base64.urlsafe_b64encode(json.dumps(facts, separators=(",", ":")).encode()).decode()

@@ -6,7 +6,8 @@ into a cookie and loads the page anew; that request goes through and takes a pas
 
 Both signatures cover whom they are for (`bind`): a pass or a solution shown by another client is worth nothing.
 A solution may be shown again within five minutes by the client it was made for, which gains it another pass; a pass
-holds until it expires or its key is removed. Neither lifts a ban. Programs are not asked to work: they get a problem
+holds until it expires or its key is removed. Neither lifts a ban or a limit: a tracker that challenges wants a solution
+that was not shown before. Programs are not asked to work: they get a problem
 document.
 """
 
@@ -30,6 +31,7 @@ PASS, WORK = "gobanfast-pass", "gobanfast-work"  # names of the two cookies
 TASK_SECONDS = 300
 KEY_BYTES = 16
 COOKIES_LIMIT = 16384  # bytes of a Cookie header that are looked at
+SPENT_LIMIT = 10_000
 TRIES = 4  # cookies of one name that are looked at
 NUMBER_LIMIT = 12  # digits of a solution: signature and number fit one block of SHA-256
 
@@ -72,6 +74,7 @@ class Challenge:
             raise ValueError(f"challenge bind {bind!r} is not one of client, fingerprint, client_fingerprint")
         self.difficulty, self.seconds, self.bind = difficulty, seconds, bind
         self._clock = clock
+        self._spent: dict[str, float] = {}  # task -> when it ends
 
     def __repr__(self) -> str:
         """Says nothing of the keys, which are secret."""
@@ -91,6 +94,25 @@ class Challenge:
         if any(self._is_solution(value, holder) for value in cookie_values(cookies, WORK)):
             return "solved"
         return None
+
+    def spend(self, cookies: str, address: str | None, fingerprint: str | None) -> bool:
+        """Whether a Cookie header holds a solution of this client that was not spent before; now it is.
+
+        What a tracker asks: a pass, and a solution shown again, would lift a limit for all that comes with them. Each
+        process remembers by itself, up to 10,000 solutions; while that is full, none is good.
+        """
+        if WORK not in cookies:
+            return False
+        holder, now = self._holder(address, fingerprint), self._clock()
+        for value in cookie_values(cookies, WORK):
+            task = value.partition(".")[0]
+            if task in self._spent or not self._is_solution(value, holder):
+                continue
+            if len(self._spent) >= SPENT_LIMIT:
+                self._spent = {other: until for other, until in self._spent.copy().items() if until > now}
+            if len(self._spent) < SPENT_LIMIT:
+                return self._spent.setdefault(task, now + TASK_SECONDS) == now + TASK_SECONDS
+        return False
 
     def cookies(self, address: str | None, fingerprint: str | None, *, secure: bool) -> list[tuple[bytes, bytes]]:
         """Response headers that give this client a pass, and take its solution back."""

@@ -41,6 +41,7 @@ NAME = "gobanfast.frontends.django.GobanfastMiddleware"
 OF_RULES = ("asn", "last_good", "store", "watch")
 OPTIONS = {
     *OF_RULES, "rules", "engine", "trust", "routes", "challenge", "names", "mount", "contact", "show_reason", "log",
+    "rate_limit_headers", "old_rate_limit_headers",
     "metrics", "on_decision", "on_error",
 }  # fmt: skip
 
@@ -145,6 +146,7 @@ class GobanfastMiddleware:
         request.gobanfast_client = request.gobanfast_origin = exchange.client
         if exchange.decision is not None:
             request.gobanfast = exchange.decision
+            request.gobanfast_exchange = exchange
         headers = exchange.request_headers(environ)
         if headers is not None:
             request.META = headers
@@ -175,6 +177,7 @@ class GobanfastMiddleware:
             exchange.leave()
 
     def _dress(self, exchange: Exchange, response: Any) -> Any:
+        exchange.answer(response.status_code)
         before = list(response.headers.items())
         pairs = exchange.response_headers(before, text=True, status=response.status_code)
         if exchange.is_owned:  # some are gone, or other ones

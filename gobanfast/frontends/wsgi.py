@@ -26,6 +26,7 @@ from gobanfast._core.wsgi import WsgiMiddleware
 from gobanfast.frontends.http.guard import HttpGuard, Mode
 from gobanfast.frontends.http.heads import wsgi_head
 from gobanfast.frontends.http.layers import TracerLook, tracers
+from gobanfast.frontends.http.rate_limits import When
 from gobanfast.frontends.http.refusal import HttpResponse
 from gobanfast.frontends.tls import Handshake, handshake_of
 
@@ -64,6 +65,8 @@ class Gobanfast:
         mount: str | None = None,
         contact: str | None = None,
         show_reason: bool = False,
+        rate_limit_headers: When = "refused",
+        old_rate_limit_headers: bool = False,
         log: DecisionLog | str | None = None,
         metrics: Metrics | None = None,
         on_decision: Callable[[Decision, str], object] | None = None,
@@ -79,6 +82,8 @@ class Gobanfast:
             mount=mount,
             contact=contact,
             show_reason=show_reason,
+            rate_limit_headers=rate_limit_headers,
+            old_rate_limit_headers=old_rate_limit_headers,
             log=log,
             metrics=metrics,
             on_decision=on_decision,

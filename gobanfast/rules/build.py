@@ -93,6 +93,8 @@ def facts(rules: tuple[Rule, ...], unparsable: Unparsable, settings: Settings, t
             said += [rule.effect, repr(rule.grant)]
         if rule.effect == "record":
             said += [repr(rule.rate), repr(rule.when.outcome)]
+        if rule.limit is not None:
+            said.append(repr(rule.limit))
         digest.update(repr(tuple(said)).encode())
     return digest.digest()
 

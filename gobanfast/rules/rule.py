@@ -12,7 +12,9 @@ Effect = Literal["admit", "share", "record", "resource"]
 Action = Literal["allow", "challenge", "ban", "log"]
 ShareAction = Literal["grant", "withhold", "refuse"]
 RecordAction = Literal["always", "never", "rate"]
-AnyAction = Literal["allow", "challenge", "ban", "log", "grant", "withhold", "refuse", "always", "never", "rate"]
+AnyAction = Literal[
+    "allow", "challenge", "limit", "ban", "log", "grant", "withhold", "refuse", "always", "never", "rate"
+]  # fmt: skip
 Outcome = Literal["admitted", "passed", "withheld", "challenged", "limited", "refused", "banned"]
 ControllerName = Literal["fixed", "sla", "target", "boost_on_error"]
 Mode = Literal["enforce", "shadow", "off"]
@@ -290,6 +292,25 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimit:
+    """An entry of `limits:`: `limit` requests within `window` seconds from the first on, or with `burst` a bucket that
+    holds so many and fills at this rate.
+
+    `key` is client, fingerprint, asn, given (by the application), header:NAME or cookie:NAME. With `on_status`, ranges
+    of statuses, answers are counted in place of requests; one of `clear_on` forgets them.
+    """
+
+    limit: int
+    window: float
+    burst: int = 0
+    cost: int = 1
+    key: str = "client"
+    action: Literal["challenge", "limit", "ban"] = "limit"
+    on_status: tuple[tuple[int, int], ...] = ()
+    clear_on: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One rule of a ruleset. `duration` is in seconds, None lasts as long as the rule stands; `key` is what is banned
     for so long; `weigh` what a match adds to the score of a request."""
@@ -309,6 +330,7 @@ class Rule:
     effect: Effect = "admit"
     grant: Grant | None = None
     rate: Rate | None = None
+    limit: RateLimit | None = None
 
     @property
     def order(self) -> tuple[int, bool, int]:

@@ -39,7 +39,7 @@ class Limit:
 
     window: float
     limit: int
-    action: Literal["ban", "challenge"]
+    action: Literal["ban", "challenge", "limit"]
     duration: float | None
 
 
@@ -53,7 +53,7 @@ class Surge:
     over: int
     baseline: float
     min_requests: int
-    action: Literal["ban", "challenge"]
+    action: Literal["ban", "challenge", "limit"]
     duration: float | None
 
 
@@ -183,6 +183,14 @@ class LabelSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitTableSettings:
+    """Section `limit_table:`. `share`: whether processes that load the same rules file count together."""
+
+    capacity: int = 65_536
+    share: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All sections; None where the file leaves one out that is off by default."""
 
@@ -195,3 +203,4 @@ class Settings:
     feeds: tuple[FeedSettings, ...] = ()
     trace: TraceSettings | None = None
     labels: LabelSettings = LabelSettings()
+    limit_table: LimitTableSettings = LimitTableSettings()

@@ -48,7 +48,7 @@ def test_a_section_called_cors() -> None:
         Ruleset.from_text(RULE.replace("share:", "cors:"))
 
     assert "did you mean 'share'?" in str(caught.value)
-    assert "write a list under rules:, share: or record:" in str(caught.value)
+    assert "write a list under rules:, share:, limits: or record:" in str(caught.value)
 
 
 @pytest.mark.parametrize("action", ["grant", "withhold", "refuse"])

@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 cdef extern from "base/gbf_enums.h" nogil:
     const uint32_t GBF_NONE
     const uint8_t GBF_ALLOW
+    const uint8_t GBF_CHALLENGE
     const uint8_t GBF_BAN
     const uint8_t GBF_CAUSE_NONE
     const uint8_t GBF_CAUSE_RULE

@@ -368,3 +368,41 @@ cdef extern from "state/gbf_latency.h" nogil:
     void gbf_latency_merge(gbf_latency_counts *sum, const void *other)
     uint64_t gbf_latency_count(const gbf_latency_counts *sum)
     double gbf_latency_percentile(const gbf_latency_counts *sum, uint32_t percent)
+
+
+cdef extern from "state/gbf_limit.h" nogil:
+    const uint32_t GBF_LIMIT_MAX_COUNT
+    const uint32_t GBF_LIMIT_MAX_MS
+    ctypedef struct gbf_limit:
+        uint64_t salt
+        uint64_t interval
+        uint32_t limit
+        uint32_t window_ms
+    ctypedef struct gbf_limit_key:
+        uint64_t first
+        uint64_t second
+    ctypedef struct gbf_limit_answer:
+        uint32_t admitted
+        uint32_t tracked
+        uint32_t left
+        uint32_t wait_ms
+        uint32_t reset_ms
+    ctypedef enum gbf_limit_step:
+        GBF_LIMIT_LOOK
+        GBF_LIMIT_TAKE
+        GBF_LIMIT_COUNT
+        GBF_LIMIT_GIVE
+        GBF_LIMIT_CLEAR
+    ctypedef struct gbf_limit_header:
+        uint64_t evicted
+        uint64_t untracked
+    ctypedef struct gbf_limits:
+        gbf_limit_header *header
+        uint64_t count
+        uint64_t *key
+    uint64_t gbf_limits_nbytes(uint32_t capacity)
+    void gbf_limits_open(gbf_limits *t, void *memory, uint32_t capacity, uint64_t seed)
+    gbf_status gbf_limit_set(gbf_limit *out, uint64_t name, uint32_t limit, uint32_t window_ms, uint32_t burst,
+                             gbf_fault *fault)
+    void gbf_limit_do(gbf_limits *t, const gbf_limit *limit, gbf_limit_key key, gbf_limit_step step, uint32_t cost,
+                      uint64_t now_ms, gbf_limit_answer *out)

@@ -14,8 +14,8 @@
 /* "No match" of every table. Never a stored value. */
 #define GBF_NONE UINT32_C(0xFFFFFFFF)
 
-/* What becomes of a request, ascending by hardness: numbers are compared. `limit` is an action of trackers, no rule has
- * it; `log` is an action of rules that decide nothing, no decision has it. */
+/* What becomes of a request, ascending by hardness: numbers are compared. `limit` is an action of trackers, a rule that has
+ * it says whom a limit is about and decides nothing; `log` is an action of rules that decide nothing, no decision has it. */
 #define GBF_ACTION_LIST(X)                                                                                             \
     X(GBF_ALLOW, "allow")                                                                                              \
     X(GBF_CHALLENGE, "challenge")                                                                                      \

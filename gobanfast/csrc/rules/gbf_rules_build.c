@@ -47,8 +47,8 @@ static gbf_status check_actions(const uint8_t *actions, uint64_t count, uint32_t
         if (actions[i] != 0)
             return gbf_refuse(fault, bad, "rule has an action that it cannot have", i);
     for (uint64_t i = 0; i < admit; i++)
-        if (actions[i] > GBF_ACTION_LOG || actions[i] == GBF_LIMIT ||
-            (actions[i] == GBF_ACTION_LOG && enforced[i >> 6] >> (i & 63) & 1))
+        if (actions[i] > GBF_ACTION_LOG ||
+            ((actions[i] == GBF_ACTION_LOG || actions[i] == GBF_LIMIT) && enforced[i >> 6] >> (i & 63) & 1))
             return gbf_refuse(fault, bad, "rule has an action that it cannot have", i);
     return GBF_OK;
 }

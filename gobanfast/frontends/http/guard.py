@@ -11,6 +11,7 @@ from gobanfast._core.enums import LIMITS
 from gobanfast._core.exchange import Exchange, GuardCore
 from gobanfast.frontends.challenge import Challenge
 from gobanfast.frontends.http.cors import preflight_response, refusal
+from gobanfast.frontends.http.rate_limits import WHEN, When, exposed, limit_fields, wait_of
 from gobanfast.frontends.http.refusal import HttpResponse, Kind, Refused, denial_response
 from gobanfast.frontends.trust import REQUEST_IDS, Trust, as_trust, trust_from_rules
 from gobanfast.wire.hosts import agreement
@@ -52,6 +53,9 @@ class HttpGuard(GuardCore):
             host.
         contact: whom refused people may ask, a mail address or URL.
         show_reason: whether they are told what decided and the rule's reason, which are written for operators.
+        rate_limit_headers: on which responses clients are told where they stand with the limits that are about a
+            request (RateLimit, RateLimit-Policy): "refused" (429), "all" or "never".
+        old_rate_limit_headers: X-RateLimit-Limit, -Remaining and -Reset beside them.
         log: where decisions are written, with the request id: a DecisionLog or the URI of one.
         metrics: counts what the engine does not: bans by AS, matches of shadow and log rules.
         on_decision: called with the decision and the request id before the application is; one that has a method
@@ -71,6 +75,8 @@ class HttpGuard(GuardCore):
     metrics: Metrics | None
     on_decision: Callable[[Decision, str], object] | None
     on_error: Literal["refuse", "allow"]
+    rate_limit_headers: When
+    old_rate_limit_headers: bool
     _on_exchange: Callable[[Exchange], object] | None
 
     def __new__(
@@ -84,6 +90,8 @@ class HttpGuard(GuardCore):
         mount: str | None = None,
         contact: str | None = None,
         show_reason: bool = False,
+        rate_limit_headers: When = "refused",
+        old_rate_limit_headers: bool = False,
         log: DecisionLog | str | None = None,
         metrics: Metrics | None = None,
         on_decision: Callable[[Decision, str], object] | None = None,
@@ -98,6 +106,8 @@ class HttpGuard(GuardCore):
             raise ValueError(f"challenge {given} is not a Challenge, 'refuse' or 'allow'; write Challenge([key])")
         if on_error not in ("refuse", "allow"):
             raise ValueError(f"on_error={on_error!r} is not one of refuse, allow")
+        if rate_limit_headers not in WHEN:
+            raise ValueError(f"rate_limit_headers={rate_limit_headers!r} is not one of {', '.join(WHEN)}")
         mount = "" if mount is None else checked_mount(mount)
         for path, mode in (routes or {}).items():
             if not path.startswith("/") or mode not in MODES:
@@ -117,11 +127,13 @@ class HttpGuard(GuardCore):
             finishers=tuple(observer.finish for observer in observers if hasattr(observer, "finish")),
             logs="none" if log is None else "all" if getattr(log, "samples_allow", True) else "some",
             binds=isinstance(challenge, Challenge) and challenge.bind != "client",
+            tells_limits=rate_limit_headers == "all",
             skips=log is not None and len(observers) == 1 and not getattr(log, "samples_allow", True),
         )
         self.challenge, self.mount = challenge, mount
         self.contact, self.show_reason = contact, show_reason
         self.log, self.metrics, self.on_decision, self.on_error = log, metrics, on_decision, on_error
+        self.rate_limit_headers, self.old_rate_limit_headers = rate_limit_headers, old_rate_limit_headers
         self._on_exchange = getattr(on_decision, "on_exchange", None)
         attach = getattr(metrics, "attach", None)
         if attach is not None:
@@ -195,6 +207,8 @@ class HttpGuard(GuardCore):
         response: HttpResponse | None = None
         if decision.action == "ban":
             response = self.denial(exchange, "banned")
+        elif decision.action == "limit":
+            response = self.limited(exchange)
         elif self.challenge != "allow":
             outcome = self._judge(exchange)
             if outcome is not None:
@@ -203,10 +217,29 @@ class HttpGuard(GuardCore):
                 outcome = "challenged"
                 response = self.task(decision.address, self._fingerprint(decision), exchange.request_id)
             elif outcome is None:
-                outcome, response = "refused", self.denial(exchange, "challenge")
+                limited = decision.cause == "tracker" and isinstance(self.challenge, Challenge)
+                response = self.limited(exchange) if limited else self.denial(exchange, "challenge")
+                outcome = "refused"
         if self.has_observers:
             self.notify(exchange, None if exchange.mode == "observe" else outcome)
         return response
+
+    def limited(self, exchange: Exchange) -> HttpResponse:
+        """The 429 for a client that is over a limit."""
+        decision = exchange.decision
+        wait = wait_of(decision, self.engine.snapshot.settings)
+        response = self.denial_of("limited", exchange.request_id, exchange.accept, decision, wait=wait)
+        if self.rate_limit_headers != "never" and decision.limit is not None:
+            response.headers.extend(limit_fields(decision.limit, old=self.old_rate_limit_headers))
+        return response
+
+    def limit_fields(self, decision: Decision) -> list[tuple[bytes, bytes]]:
+        """What a response that is let in says of the limits that are about it."""
+        return limit_fields(decision.limit, old=self.old_rate_limit_headers)
+
+    def expose_limits(self, fields: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[bytes, bytes], ...]:
+        """The fields of a grant, of a response that says something of limits."""
+        return exposed(fields, self.old_rate_limit_headers)
 
     def share(self, exchange: Exchange) -> HttpResponse | None:
         """The response for a page of another origin that is not let in, or to its preflight; observers are notified."""
@@ -226,7 +259,12 @@ class HttpGuard(GuardCore):
             return None
         decision = exchange.decision
         address, fingerprint = decision.address, self._fingerprint(decision)
-        shown = self.challenge.check(exchange.cookies, address, fingerprint)
+        if decision.cause == "tracker":
+            shown = "solved" if self.challenge.spend(exchange.cookies, address, fingerprint) else None
+            if shown is not None:
+                self.engine.pardon(decision)
+        else:
+            shown = self.challenge.check(exchange.cookies, address, fingerprint)
         if shown == "solved":
             self.engine.vouch(decision)  # what was only new to the score becomes usual
             exchange.set_cookies(self.challenge.cookies(address, fingerprint, secure=exchange.is_secure))
@@ -273,7 +311,13 @@ class HttpGuard(GuardCore):
         return self.denial_of(kind, exchange.request_id, exchange.accept, decision)
 
     def denial_of(
-        self, kind: Kind, request_id: str, accept: str, decision: Decision | Refused | None = None
+        self,
+        kind: Kind,
+        request_id: str,
+        accept: str,
+        decision: Decision | Refused | None = None,
+        *,
+        wait: int | None = None,
     ) -> HttpResponse:
         """The same of a decision that may have been made elsewhere."""
         return denial_response(
@@ -284,6 +328,7 @@ class HttpGuard(GuardCore):
             contact=self.contact,
             show_reason=self.show_reason,
             checks=isinstance(self.challenge, Challenge),
+            wait=wait,
         )
 
     def failed(self, exchange: Exchange, error: Exception) -> HttpResponse | None:

@@ -18,20 +18,22 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 if TYPE_CHECKING:
     from gobanfast import Decision
 
-Kind = Literal["banned", "challenge", "unavailable", "misdirected", "cross-origin"]
+Kind = Literal["banned", "challenge", "limited", "unavailable", "misdirected", "cross-origin"]
 ResponseKind = Kind | Literal["task"]
 Form = Literal["html", "problem", "json"]
 
 STATUS: dict[Kind, int] = {
-    "banned": 403, "challenge": 403, "unavailable": 503, "misdirected": 421, "cross-origin": 403,
+    "banned": 403, "challenge": 403, "limited": 429, "unavailable": 503, "misdirected": 421, "cross-origin": 403,
 }  # fmt: skip
 TITLES: dict[Kind, str] = {
     "banned": "Access denied",
     "challenge": "This request needs a check",
+    "limited": "Too many requests",
     "unavailable": "This request could not be checked",
     "misdirected": "This host is not served here",
     "cross-origin": "Pages of this origin are not let in",
 }
+TYPES: dict[Kind, str] = {"limited": "https://iana.org/assignments/http-problem-types#quota-exceeded"}
 OFFERS: tuple[tuple[Form, str], ...] = (  # in order of preference among equals
     ("problem", "application/problem+json"),
     ("json", "application/json"),
@@ -73,6 +75,7 @@ def denial_response(
     contact: str | None = None,
     show_reason: bool = False,
     checks: bool = True,
+    wait: int | None = None,
 ) -> HttpResponse:
     """The answer for a client that is not let in, in the form its Accept header likes best.
 
@@ -81,6 +84,7 @@ def denial_response(
         contact: whom to ask, a mail address or URL.
         show_reason: whether it is told what decided, and the rule's reason.
         checks: whether clients are given a check; where none is, a challenge is a refusal and called so.
+        wait: seconds until it may come again; None: until a ban ends, if one is known to.
     """
     facts: dict[str, Any] = {"request_id": request_id}
     if decision is not None and show_reason:
@@ -89,14 +93,15 @@ def denial_response(
             facts["reason"] = decision.reason
     if contact:
         facts["contact"] = contact
-    wait = retry_after(decision)
+    if wait is None:
+        wait = retry_after(decision)
     if wait is not None:
         facts["retry_after"] = wait
     title = TITLES["banned" if kind == "challenge" and not checks else kind]
     form = preferred(accept[:ACCEPT_LIMIT])
     if form == "html":
         return html_response(STATUS[kind], wait, page(title, details(facts)))._replace(kind=kind)
-    document = {"type": f"urn:gobanfast:{kind}", "title": title, "status": STATUS[kind]} | facts
+    document = {"type": TYPES.get(kind, f"urn:gobanfast:{kind}"), "title": title, "status": STATUS[kind]} | facts
     return whole(STATUS[kind], MEDIA_TYPES[form], wait, json.dumps(document).encode())._replace(kind=kind)
 
 

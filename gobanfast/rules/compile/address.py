@@ -139,8 +139,8 @@ def overlay(rules: Sequence[Rule], asn: AsnTable) -> Overlay:
         leaf_asn=(leaves >> np.uint64(32)).astype(np.uint32),
         leaf_class=leaves.astype(np.uint32),
         vectors=np.concatenate([without, distinct]).reshape(-1),
-        enforced=_mask([rule.mode == "enforce" and rule.action != "log" for rule in rules], words),
-        shadow=_mask([rule.mode == "shadow" for rule in rules], words),
+        enforced=_mask([rule.mode == "enforce" and rule.action not in ("log", "limit") for rule in rules], words),
+        shadow=_mask([rule.mode == "shadow" and rule.action != "limit" for rule in rules], words),
         logged=_mask([rule.mode == "enforce" and rule.action == "log" for rule in rules], words),
         actions=np.array([ACTIONS.index(rule.action) if rule.effect == "admit" else 0 for rule in rules], np.uint8),
     )

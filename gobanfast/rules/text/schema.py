@@ -29,7 +29,7 @@ from gobanfast.rules.rule import (
     ShareAction,
     Unparsable,
 )
-from gobanfast.rules.settings import FeedSettings, Settings, TraceSettings, TrustSettings
+from gobanfast.rules.settings import FeedSettings, LimitTableSettings, Settings, TraceSettings, TrustSettings
 from gobanfast.rules.sources import Inputs
 from gobanfast.rules.text.conditions import (
     Not,
@@ -57,6 +57,7 @@ from gobanfast.rules.text.fields import (
 from gobanfast.rules.text.grant_checks import grant_entry_problems
 from gobanfast.rules.text.includes import Document
 from gobanfast.rules.text.legacy import LegacyRuleModel
+from gobanfast.rules.text.limits_schema import LimitModel, LimitTableModel, LimitTableSection
 from gobanfast.rules.text.problems import problem
 from gobanfast.rules.text.record_fields import (
     Cap,
@@ -355,6 +356,7 @@ class RulesPart(Model):
     rules: list[RuleModel] = Field(default_factory=list)
     share: list[ShareRuleModel] = Field(default_factory=list)
     record: list[RecordRuleModel] = Field(default_factory=list)
+    limits: list[LimitModel] = Field(default_factory=list)
     ban_rules: list[LegacyRuleModel] = Field(default_factory=list)
     tests: list[CaseModel] = Field(default_factory=list)
 
@@ -366,6 +368,7 @@ class RulesFile(RulesPart, SettingsModel):
     trust: Annotated[TrustModel, BeforeValidator(trust_shorthand)] = Field(default_factory=TrustModel)
     names: CertificateNames = Field(default_factory=list)
     trace: Annotated[TraceModel | None, BeforeValidator(empty_as_defaults)] = None
+    limit_table: LimitTableSection = LimitTableModel()
 
     def settings(self) -> Settings:
         sections = super().settings()
@@ -374,12 +377,15 @@ class RulesFile(RulesPart, SettingsModel):
             TrustSettings(self.trust.chain, self.trust.host), sections.edge_headers, sections.feeds,
             None if self.trace is None else self.trace.settings(),
             sections.labels,
+            LimitTableSettings(self.limit_table.capacity, self.limit_table.share),
         )  # fmt: skip
 
 
 _MODELS: dict[tuple[str, ...], type[BaseModel]] = {
     (): RulesPart, ("rules",): RuleModel, ("rules", "when"): When, ("ban_rules",): LegacyRuleModel,
     ("rules", "when", "not"): Not, ("share",): ShareRuleModel, ("share", "when"): When, ("share", "when", "not"): Not,
+    ("limits",): LimitModel, ("limits", "when"): When, ("limits", "when", "not"): Not,
+    ("limits", "when", "header"): HeaderModel, ("limits", "when", "path"): PathModel, ("limit_table",): LimitTableModel,
     ("share", "when", "header"): HeaderModel, ("share", "when", "path"): PathModel,
     ("tests",): CaseModel, ("rules", "when", "header"): HeaderModel, ("rules", "when", "path"): PathModel,
     ("record",): RecordRuleModel, ("record", "when"): RecordWhen, ("record", "when", "not"): Not,
@@ -510,6 +516,7 @@ def _read(document: Document, context: ValidationContext, found: Checked, is_roo
     rules = [text.rule(source, *root.place(("rules", index)), found.names) for index, text in enumerate(part.rules)]
     rules += [text.rule(source, *root.place(("share", index)), found.names) for index, text in enumerate(part.share)]
     rules += [text.rule(source, *root.place(("record", index)), found.names) for index, text in enumerate(part.record)]
+    rules += [text.rule(source, *root.place(("limits", index)), found.names) for index, text in enumerate(part.limits)]
     legacy = sum(rule.id.startswith("ban_rules[") for rule in found.rules)  # earlier files count on
     for index, entry in enumerate(part.ban_rules):
         rules.append(entry.rule(source, *root.place(("ban_rules", index)), legacy + index))
@@ -523,11 +530,11 @@ def _across(documents: list[Document]) -> list[Problem]:
     root, source = documents[0].root, documents[0].source
     if (
         isinstance(root.value, dict)
-        and not {"rules", "share", "record", "trace", "ban_rules", "include"} & root.value.keys()
+        and not {"rules", "share", "record", "limits", "trace", "ban_rules", "include"} & root.value.keys()
     ):
         problems.append(
             Problem(
-                source, root.line, root.column, "the file has no rules", "write a list under rules:, share: or record:"
+                source, root.line, root.column, "the file has no rules", "write a list under rules:, share:, limits: or record:"
             )
         )
 
@@ -582,7 +589,7 @@ def _grants(documents: list[Document]) -> Iterator[Problem]:
 
 def _rule_entries(root: Node) -> Iterator[tuple[str, int, dict[str, Any]]]:
     """Section, index and entry of every rule."""
-    for section in ("rules", "share", "record"):
+    for section in ("rules", "share", "record", "limits"):
         for index, entry in _entries(root, section):
             yield section, index, entry
 

@@ -155,7 +155,7 @@ def empty_as_defaults(value: Any) -> Any:
 
 Window = Annotated[float, PlainValidator(seconds("window", 1, 3600))]
 BanSeconds = Annotated[float | None, PlainValidator(seconds("for", 1, 366 * 86400))]
-Action = Literal["ban", "challenge"]
+Action = Literal["ban", "challenge", "limit"]
 
 
 class EscalateModel(Model):
@@ -179,15 +179,15 @@ class BansModel(Model):
 
 
 class ActionModel(Model):
-    """What every tracker says it does. A ban without `for` lasts ten minutes."""
+    """What every tracker says it does: a limit answers 429. A ban without `for` lasts ten minutes."""
 
     action: Action = "challenge"
     lasts: BanSeconds = Field(default=None, alias="for")
 
     @model_validator(mode="after")
     def duration_needs_ban(self) -> Self:
-        if self.action == "challenge" and self.lasts is not None:
-            raise model_error("'for' on action 'challenge'; only a ban lasts, remove it")
+        if self.action != "ban" and self.lasts is not None:
+            raise model_error(f"'for' on action '{self.action}'; only a ban lasts, remove it")
         return self
 
     @property
