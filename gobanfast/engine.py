@@ -218,7 +218,9 @@ class Engine(EngineCore):
         step = "look" if ok is None else "clear" if ok else "count"
         text = key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key
         admitted, _, left, wait, reset = limits.given(place, text, step, cost, self.seconds(now))
-        return LimitCount(admitted if ok is None else left > 0, left, reset if ok is False and not left else wait, reset)
+        return LimitCount(
+            admitted if ok is None else left > 0, left, reset if ok is False and not left else wait, reset
+        )
 
     def status(self) -> dict[str, Any]:
         """What is in force, and whether it is what the files say, as JSON values."""

@@ -3,9 +3,9 @@ from typing import Any, Literal, final
 from gobanfast._core.client_hello import ClientHello
 from gobanfast._core.compiled_rules import CompiledRules
 from gobanfast._core.headers import HeaderPairs
+from gobanfast._core.limits import LimitState
 from gobanfast._core.trace_context import TraceContext
 from gobanfast.rules import Rule
-from gobanfast._core.limits import LimitState
 
 @final
 class StoredBan:
@@ -46,7 +46,7 @@ class Decision:
     @property
     def shape(self) -> str | None: ...
     @property
-    def action(self) -> Literal["allow", "challenge", "ban"]: ...
+    def action(self) -> Literal["allow", "challenge", "limit", "ban"]: ...
     @property
     def cause(self) -> Literal["none", "rule", "unparsable", "ban", "tracker", "score", "outage"]: ...
     @property

@@ -10,8 +10,8 @@ from gobanfast._core.compiled_rules import CompiledRules
 from gobanfast._core.decision import Decision
 from gobanfast._core.edge_headers import EdgeHeaders
 from gobanfast._core.headers import HeaderPairs
-from gobanfast._core.sampling import RateClasses
 from gobanfast._core.limits import Limits
+from gobanfast._core.sampling import RateClasses
 from gobanfast._core.scorer import Scorer
 from gobanfast._core.trackers import Trackers
 from gobanfast.engine import Swap

@@ -603,7 +603,8 @@ cdef class EngineCore:
             key = gbf_ban_client(request.address[0], snapshot.state.ipv6_bits)
             if rule.limit.key == "fingerprint" and request.fingerprint != NULL:
                 key = gbf_ban_fingerprint(request.fingerprint)
-            self.store(snapshot, d, &key, rule.duration, rule.reason or rule.id, rule.id, GBF_BY_TRACKER, request.now_ms)
+            self.store(snapshot, d, &key, rule.duration, rule.reason or rule.id, rule.id, GBF_BY_TRACKER,
+                       request.now_ms)
         return 0
 
     cdef uint64_t time_of(self, object now) except? 0:

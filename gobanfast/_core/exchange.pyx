@@ -477,7 +477,8 @@ cdef class Exchange:
     cdef int say_limits(self, Decision d, object response) except -1:
         """Notes what the response says of limits, and whether they wait for its status."""
         cdef LimitState state = d._limit
-        self._counts = state.keys != NULL and not state.over and self._about is None and (response is None or same(self.mode, "observe"))
+        cdef bint goes_on = response is None or same(self.mode, "observe")
+        self._counts = state.keys != NULL and not state.over and self._about is None and goes_on
         told = self._guard._tells_limits and not state.over and state.place != 0xFFFFFFFF
         if told:
             self._cookies = (self._cookies or []) + (<object>self._guard).limit_fields(d)

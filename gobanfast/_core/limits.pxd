@@ -59,7 +59,7 @@ cdef class LimitState:
     cdef uint64_t matched_bits   # limits that are about this request
     cdef uint64_t shadow_bits    # shadow limits that it is over
     cdef uint32_t place          # the one that decided, or has least left
-    cdef gbf_limit_answer answer # of it
+    cdef gbf_limit_answer answer  # of it
     cdef gbf_limit_key *keys     # of limits on answers; NULL: there is none
 
     cdef int keep(self, uint32_t place, gbf_limit_key key) except -1

@@ -1,10 +1,10 @@
 from collections.abc import Sequence
 from os import PathLike
-from typing import Any, Literal, Never, final
+from typing import Any, Literal, Never, TypeAlias, final
 
 from gobanfast._core.decision import Decision
 
-Step = Literal["look", "take", "count", "give", "clear"]
+Step: TypeAlias = Literal["look", "take", "count", "give", "clear"]
 
 @final
 class LimitTable:

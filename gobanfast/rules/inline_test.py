@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gobanfast._core.decision import Decision
     from gobanfast._core.engine_core import EngineCore
 
-Expected = Literal["allow", "challenge", "limit", "ban"]
+Expected = Literal["allow", "challenge", "ban"]
 Shared = Literal["granted", "withheld", "refused", "none"]
 Recorded = Literal["always", "never", "rate", "none"]
 SIGNALS = ("sni", "ja4", "headers", "method", "path", "mount", "scheme")

@@ -127,7 +127,13 @@ def test_keys_without_room_are_let_in_and_told():
 
 @pytest.mark.parametrize(
     ("limit", "window", "burst", "why"),
-    [(0, 60, 0, "limit"), (10**9 + 1, 60, 0, "limit"), (5, 0, 0, "window"), (5, 86401, 0, "window"), (5, 60, 6, "burst")],
+    [
+        (0, 60, 0, "limit"),
+        (10**9 + 1, 60, 0, "limit"),
+        (5, 0, 0, "window"),
+        (5, 86401, 0, "window"),
+        (5, 60, 6, "burst"),
+    ],
 )
 def test_limits_out_of_range_are_refused(limit, window, burst, why):
     with pytest.raises(ValueError, match=why):

@@ -16,6 +16,7 @@ import tenacity
 
 from test_http_servers import WAIT, free_port, spawned
 
+CURL = which("curl") or ""
 LOGIN = """
 limits:
 - {id: login, when: {path: /login, method: POST}, limit: 5, window: 15m, on_status: [401, 403], clear_on: [2xx, 3xx]}
@@ -50,14 +51,14 @@ def gunicorn(workers):
     return [part.format(workers=workers) for part in GUNICORN]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 def test_fifty_over_eight_workers_is_fifty(tmp_path):
     """Eight workers load the rules each for itself, and let in together what the limit says."""
     rules = "limits: [{id: all, when: any, limit: 50, window: 1h}]"
     with served(tmp_path, rules, WSGI, *gunicorn(8)) as url:
 
         def ask(_):
-            connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)  # eight workers may still be starting
+            # eight workers may still be starting
+            connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
             try:
                 connection.request("GET", "/")
                 return connection.getresponse().status
@@ -70,12 +71,12 @@ def test_fifty_over_eight_workers_is_fifty(tmp_path):
     assert (50, 150) == (statuses.count(200), statuses.count(429))
 
 
-@pytest.mark.skipif(which("curl") is None, reason="needs curl")
+@pytest.mark.skipif(not CURL, reason="needs curl")
 def test_a_429_as_curl_sees_it(tmp_path):
     rules = "limits: [{id: all, when: any, limit: 1, window: 1h}]"
     with served(tmp_path, rules, WSGI, *gunicorn(1)) as url:
-        subprocess.run(["curl", "-s", url], check=True, capture_output=True)
-        said = subprocess.run(["curl", "-si", url], check=True, capture_output=True, text=True).stdout
+        subprocess.run([CURL, "-s", url], check=True, capture_output=True)
+        said = subprocess.run([CURL, "-si", url], check=True, capture_output=True, text=True).stdout
 
     head, _, body = said.partition("\n\n" if "\r" not in said else "\r\n\r\n")
     lines = head.lower().splitlines()

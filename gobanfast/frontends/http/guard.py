@@ -235,7 +235,7 @@ class HttpGuard(GuardCore):
 
     def limit_fields(self, decision: Decision) -> list[tuple[bytes, bytes]]:
         """What a response that is let in says of the limits that are about it."""
-        return limit_fields(decision.limit, old=self.old_rate_limit_headers)
+        return [] if decision.limit is None else limit_fields(decision.limit, old=self.old_rate_limit_headers)
 
     def expose_limits(self, fields: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[bytes, bytes], ...]:
         """The fields of a grant, of a response that says something of limits."""
@@ -260,7 +260,7 @@ class HttpGuard(GuardCore):
         decision = exchange.decision
         address, fingerprint = decision.address, self._fingerprint(decision)
         if decision.cause == "tracker":
-            shown = "solved" if self.challenge.spend(exchange.cookies, address, fingerprint) else None
+            shown: Outcome | None = "solved" if self.challenge.spend(exchange.cookies, address, fingerprint) else None
             if shown is not None:
                 self.engine.pardon(decision)
         else:

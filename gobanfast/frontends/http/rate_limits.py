@@ -64,7 +64,7 @@ def wait_of(decision: Decision, settings: Settings) -> int:
     else:
         found = getattr(settings.trackers, decision.rule or "", None)
         wait = found.window if isinstance(found, Limit) else found.baseline / 10 if isinstance(found, Surge) else 60.0
-    return max(1, math.ceil(wait + wait * JITTER * random()))  # noqa: S311 - spreads load, keeps no secret
+    return max(1, math.ceil(wait + wait * JITTER * random()))
 
 
 def exposed(fields: tuple[tuple[bytes, bytes], ...], old: bool) -> tuple[tuple[bytes, bytes], ...]:
@@ -72,11 +72,9 @@ def exposed(fields: tuple[tuple[bytes, bytes], ...], old: bool) -> tuple[tuple[b
     names = b", ".join(FIELDS + (OLD_FIELDS if old else ()))
     made, found = [], False
     for name, value in fields:
-        if name == b"access-control-expose-headers":
-            found = True
-            if value != b"*":
-                value = b"%s, %s" % (value, names)
-        made.append((name, value))
+        exposes = name == b"access-control-expose-headers"
+        found = found or exposes
+        made.append((name, b"%s, %s" % (value, names) if exposes and value != b"*" else value))
     if not found:
         made.append((b"access-control-expose-headers", names))
     return tuple(made)

@@ -19,7 +19,7 @@ def lint(
     documents: Sequence[Document], rules: Sequence[Rule], overlay: Overlay, *, starter: bool, scored: bool
 ) -> list[Problem]:  # fmt: skip
     """Warnings about loaded rules; `rules` and `overlay` share their order. `scored`: there is a section `score`."""
-    found = [*_legacy_traps(documents), *spelling(documents), *wide(rules, overlay)]
+    found = [*_legacy_traps(documents), *spelling(documents), *wide(rules, overlay), *_loose_limits(rules)]
     if starter:
         found += _starter(rules)
     if not scored:
@@ -41,6 +41,17 @@ def _legacy_traps(documents: Sequence[Document]) -> list[Problem]:
                 hint = "write asn: under rules: to say so"
                 found.append(_warning(document.source, *place, "asn-prefix", message, hint))
     return found
+
+
+def _loose_limits(rules: Sequence[Rule]) -> Iterator[Problem]:
+    for rule in rules:
+        kind = "" if rule.limit is None else rule.limit.key.partition(":")[0]
+        if rule.limit is not None and kind in ("header", "cookie"):
+            message = f"limit '{rule.id}' counts by {rule.limit.key}, and a client that sends another one counts anew"
+            hint = "have the application check it, or add a limit with key: client"
+            others = (other.limit for other in rules if other.limit is not None and other is not rule)
+            if not any(other.key in ("client", "asn") for other in others):
+                yield _warning(rule.source, rule.line, rule.column, "loose-limit", message, hint)
 
 
 def _starter(rules: Sequence[Rule]) -> list[Problem]:

@@ -534,7 +534,11 @@ def _across(documents: list[Document]) -> list[Problem]:
     ):
         problems.append(
             Problem(
-                source, root.line, root.column, "the file has no rules", "write a list under rules:, share:, limits: or record:"
+                source,
+                root.line,
+                root.column,
+                "the file has no rules",
+                "write a list under rules:, share:, limits: or record:",
             )
         )
 
