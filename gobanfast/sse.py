@@ -22,7 +22,7 @@ HEADERS = (
     (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
 )
-"""Response headers of a stream, as ASGI has them: never stored, never compressed on the way, not buffered by nginx.
+"""Response headers of a stream, as ASGI has them: not stored, not transformed, not held back by nginx.
 `connection` is not among them: HTTP/2 and 3 forbid it, and HTTP/1.1 keeps connections anyway."""
 
 TEXT_HEADERS = tuple((name.decode(), value.decode()) for name, value in HEADERS)
