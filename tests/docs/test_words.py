@@ -10,7 +10,6 @@ ROOT = Path(__file__).parents[2]
 GIVEN_UP = {  # by the word that is used now; see "Words" in CONTRIBUTING.md
     "fingerprint": r"print_of|gbf_headers_print|GBF_PRINT_BYTES|_has_print|enum Print",
     "fraction, Tally, max_changed": r"WIDE_SHARE|class Share\b|Budget\(share=|Metrics\([^)\n]*\bshare=",
-    "leaf": r"gbf_record|decide_record|\.records\(|def records",
     "connection table": r"SignalTable|gbf_signals|signal_table",
     "sketch": r"gbf_counts",
     "Arrow columns": r"gbf_strings",
