@@ -18,7 +18,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # What pip, setuptools and Cython print is kept for when they fail; of a success only compiler warnings are shown.
 quietly = @mkdir -p build && { $(1) >build/$(@F)$(VENV).log 2>&1 || { cat build/$(@F)$(VENV).log; exit 1; }; } \
   && { grep -A3 'warning: ' build/$(@F)$(VENV).log || true; }
-CSRC := $(wildcard gobanfast/csrc/*/*.c)
+CSRC := $(filter-out gobanfast/csrc/bpf/%,$(wildcard gobanfast/csrc/*/*.c))
+BPF := gobanfast/csrc/bpf/gbf_xdp.bpf.c
 HEADERS := $(wildcard gobanfast/csrc/*/*.h)
 GLUE := $(wildcard gobanfast/_core/*.pyx gobanfast/_core/*.pxd gobanfast/_core/native/*.pxd)
 STUBS := $(wildcard gobanfast/_core/*.pyi)
@@ -29,7 +30,7 @@ RACERS := $(wildcard tests/race/*.c)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: demo test test-ft lint format bench fuzz race wheel clean help
+.PHONY: demo test test-ft lint format bench fuzz race bpf wheel clean help
 
 help:
 	@echo 'make demo    decide the bundled access log, then live requests, with the bundled rules'
@@ -40,6 +41,7 @@ help:
 	@echo 'make bench   run the benchmarks, record them; ARGS="prefix --rounds 3"; GOBANFAST_DATA=DIR adds real tables'
 	@echo 'make fuzz    libFuzzer + ASan + UBSan on the C kernels (clang), FUZZ_SECONDS=30 for each target'
 	@echo 'make race    threads that read and write live state, under TSan (clang)'
+	@echo 'make bpf     compile the XDP program into the object that is shipped (clang)'
 	@echo 'make wheel   sdist and checked wheels into wheels/dist; ARGS="--only cp311 --targets manylinux_x86_64"'
 	@echo 'make clean   remove all that make made, .venv included'
 	@echo 'PYTHON=python3.13 works with that interpreter, in .venv-3.13; CC=clang chooses the compiler'
@@ -132,7 +134,7 @@ C_COMPILERS := $(shell command -v gcc 2>/dev/null) $(FUZZ_CC)
 format: $(VENV)/.group-lint
 	-$(BIN)/ruff check --quiet --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(CSRC) $(HEADERS) $(FUZZERS) $(FUZZ_HEADERS) $(RACERS)
+	$(BIN)/clang-format -i $(CSRC) $(BPF) $(HEADERS) $(FUZZERS) $(FUZZ_HEADERS) $(RACERS)
 
 lint: export PATH := $(CURDIR)/$(BIN):$(PATH)
 lint: $(READY) $(VENV)/.group-test $(VENV)/.group-lint
@@ -144,7 +146,7 @@ lint: $(READY) $(VENV)/.group-test $(VENV)/.group-lint
 	  --allowlist tests/stubtest-allowlist.txt $(subst /,.,$(STUBS:.pyi=))
 	lint-imports --no-cache
 	cython-lint gobanfast
-	clang-format --dry-run -Werror $(CSRC) $(HEADERS) $(FUZZERS) $(FUZZ_HEADERS) $(RACERS)
+	clang-format --dry-run -Werror $(CSRC) $(BPF) $(HEADERS) $(FUZZERS) $(FUZZ_HEADERS) $(RACERS)
 	@for compiler in $(C_COMPILERS); do for source in $(CSRC); do \
 	  echo "$$compiler $$source"; $$compiler $(C_WARNINGS) -c $$source -o /dev/null || exit 1; done; done
 	@[ -n '$(FUZZ_CC)' ] || echo 'lint: SKIPPED: C warnings of clang (no clang on PATH)'
@@ -183,6 +185,19 @@ race: $(RACERS:tests/race/%.c=build/race/%)
 else
 race:
 	@echo 'race: needs clang with TSan; nothing was run (Debian: apt-get install clang-14 libclang-rt-14-dev; or set FUZZ_CC)'; exit 1
+endif
+
+# The object is in the tree and in every wheel and sdist, because users have no clang. It says what source it was built of;
+# tests/frontends/test_kernel_object.py compares, and builds it again where the same clang is.
+BPF_OBJECT := gobanfast/frontends/kernel/gbf_xdp.bpf.o
+BPF_FLAGS := -target bpfel -mcpu=v3 -O2 -Wall -Wextra -Werror
+
+ifneq ($(FUZZ_CC),)
+bpf:
+	$(FUZZ_CC) $(BPF_FLAGS) -DGBF_SOURCE='"'"$$(b2sum <$(BPF) | cut -c-64) $$($(FUZZ_CC) -dumpversion)"'"' -c $(BPF) -o $(BPF_OBJECT)
+else
+bpf:
+	@echo 'bpf: needs clang; nothing was compiled (Debian: apt-get install clang-14; or set FUZZ_CC)'; exit 1
 endif
 
 clean:

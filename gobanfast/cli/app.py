@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from gobanfast import __version__
 from gobanfast._errors import GobanError
-from gobanfast.cli import asn, bans, bench, check, cors, doctor, explain, feeds, hello, init, labels, rules, scan, serve
+from gobanfast.cli import asn, bans, bench, check, cors, doctor, explain, feeds, hello, init, kernel, labels, rules, scan, serve
 from gobanfast.cli.common import App, PlainHelp
 
 EXIT_CODES = (
@@ -75,5 +75,6 @@ app.command("doctor", epilog=EXIT_CODES)(doctor.doctor)
 app.add_typer(rules.app, name="rules")
 app.add_typer(asn.app, name="asn")
 app.add_typer(bans.app, name="bans")
+app.add_typer(kernel.app, name="kernel")
 app.add_typer(feeds.app, name="feeds")
 app.add_typer(labels.app, name="labels")

@@ -41,9 +41,13 @@ def list_bans(
     begins: Annotated[str, typer.Option("--begins", metavar="TEXT", help="Only keys that begin with this.")] = "",
     rule: Annotated[str | None, typer.Option("--rule", metavar="ID", help="Only bans that this rule made.")] = None,
     asn: Asn = None,
+    pins: Annotated[
+        Path, typer.Option("--pins", metavar="DIR", help="XDP drop set that says what the kernel matched.")
+    ] = Path("/sys/fs/bpf/gobanfast"),
     as_json: AsJson = False,
 ) -> None:
     """Show the bans in force, the latest last; status 0 also when there is none."""
+    from gobanfast.frontends.kernel.report import kernel_hits
     from gobanfast.stores import encode_ban
 
     with opened(store) as bans:
@@ -54,6 +58,7 @@ def list_bans(
             typer.echo(encode_ban(ban))
         return
     networks = load_asn(asn)
+    hits = kernel_hits((ban.key for ban in found), pins)
     columns = {
         "key": [ban.key for ban in found],
         "ends": ["never" if ban.expires is None else moment(ban.expires, ahead=True) for ban in found],
@@ -61,6 +66,7 @@ def list_bans(
         "reason": ["" if ban.reason == (ban.rule or ban.by) else ban.reason for ban in found],
         "network": [network_of(ban.key, networks) for ban in found],
         "times": [str(ban.count) for ban in found],
+        "kernel": [f"{hits[ban.key]:,}" if ban.key in hits else "" for ban in found],
         "made": [moment(ban.created) for ban in found],
     }
     names = [name for name, cells in columns.items() if any(cells)]  # no empty column: a reason that is the rule's name

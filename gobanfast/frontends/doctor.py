@@ -513,10 +513,7 @@ def consult(url: str, token: str, *, timeout: float = 10.0) -> list[Finding]:
     Raises:
         OSError: nobody answers there, or not with a report.
     """
-    scheme, separator, rest = url.partition("://")
-    host, _, path = rest.partition("/")
-    if separator and not path and "?" not in host:
-        url = f"{scheme}://{host}{PATH}"
+    url = report_url(url)
     report = fetch(url, token, timeout, {})
     forged = fetch(url, token, timeout, {"X-Forwarded-For": FORGED, "Forwarded": f"for={FORGED}"})
     found = [Finding(**finding) for finding in report["findings"]]
@@ -530,6 +527,20 @@ def consult(url: str, token: str, *, timeout: float = 10.0) -> list[Finding]:
             )
         )
     return ranked(found)
+
+
+def consulted(url: str, token: str, *, timeout: float = 10.0) -> dict[str, int]:
+    """What the Doctor at `url` has counted: "requests", and "believed", those that came from trusted proxies. Raises
+    OSError as `consult` does."""
+    counts = fetch(report_url(url), token, timeout, {})["counts"]
+    return {str(name): int(count) for name, count in counts.items()}
+
+
+def report_url(url: str) -> str:
+    """`url`, with the Doctor's usual path where it has none."""
+    scheme, separator, rest = url.partition("://")
+    host, _, path = rest.partition("/")
+    return f"{scheme}://{host}{PATH}" if separator and not path and "?" not in host else url
 
 
 def fetch(url: str, token: str, timeout: float, headers: Mapping[str, str]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ SURFACE: dict[str, set[str]] = {
         "lookup",
         "nbytes",
         "offset",
+        "packed",
         "purge",
         "put",
         "saturated",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import random
 import re
+import struct
 from itertools import pairwise
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from gobanfast import Ban, BanTable
+from gobanfast._core.enums import MAKERS
 from gobanfast.bans import client_key
 from gobanfast.rules.settings import Escalation
 from oracle import bans as oracle
@@ -466,3 +468,26 @@ def test_order_of_expiry_is_kept_by_purge() -> None:
     for before, now in pairwise(range(0, 5_500, 500)):
         assert sum(before < end <= now for end in ends) == bans.purge(now=now / 1000)
         assert sum(now < end for end in ends) == len(bans)
+
+
+def test_packed_is_all_bans_in_columns() -> None:
+    """`packed` has every ban of an address or prefix with its bits, end and maker; others as they are."""
+    table = BanTable(capacity=100, clock=lambda: 0.0, offset=1000.0)
+    made = {
+        "192.0.2.7": ("00000000000000000000ffffc0000207", 128, 1010.0, "manual"),
+        "192.0.2.0/24": ("00000000000000000000ffffc0000200", 120, float("inf"), "rule"),
+        "2001:db8::1": ("20010db8000000000000000000000001", 128, 1020.5, "tracker"),
+        "2001:db8::/64": ("20010db8000000000000000000000000", 64, 1030.0, "import"),
+    }
+    for key, (_, _, end, by) in made.items():
+        table.put(Ban(key, "", None, 1000.0, None if end == float("inf") else end, 1, by))
+    table.ban("AS64500", duration=5)
+    table.ban(f"gh2:{7:032x}", duration=5)
+    addresses, bits, ends, makers, others = table.packed()
+    rows = {
+        (addresses[16 * i : 16 * i + 16].hex(), bits[i], struct.unpack_from("<d", ends, 8 * i)[0], MAKERS[makers[i]])
+        for i in range(len(bits))
+    }
+    assert set(made.values()) == rows
+    assert {"AS64500", f"gh2:{7:032x}"} == {ban.key for ban in others}
+    assert bytes([120]) == table.packed(now=2000.0)[1]  # the one for good
