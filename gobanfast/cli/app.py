@@ -11,7 +11,23 @@ from typer.core import TyperGroup
 
 from gobanfast import __version__
 from gobanfast._errors import GobanError
-from gobanfast.cli import asn, bans, bench, check, cors, doctor, explain, feeds, hello, init, kernel, labels, rules, scan, serve
+from gobanfast.cli import (
+    asn,
+    bans,
+    bench,
+    check,
+    cors,
+    doctor,
+    explain,
+    feeds,
+    hello,
+    init,
+    kernel,
+    labels,
+    rules,
+    scan,
+    serve,
+)
 from gobanfast.cli.common import App, PlainHelp
 
 EXIT_CODES = (
