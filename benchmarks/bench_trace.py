@@ -1,4 +1,8 @@
-"""Trace context propagation beside OpenTelemetry's propagators: the same carriers, fresh ones; and a line of a log."""
+"""Trace context propagation beside OpenTelemetry's propagators: the same carriers, fresh ones; and a line of a log.
+
+A request of a browser that is not sampled, fresh as well, goes through the middlewares that say so: ours with record
+rules alone, Starlette's own and contrib's. What each adds is the difference to the bare application of its group.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,20 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from benchmarks.bench_headers import BROWSER
+from benchmarks.bench_http import application, scope_of, step
 from benchmarks.cases import Case, Data, Kind, few, timed
 
 SUITE = "trace"
 CAPTION = "Trace context: ns median (times the no-op call)"
 COUNT = 20_000
+REQUESTS = 2000
+RULES = """
+version: 1
+trace: {propagators: [tracecontext, baggage], from_untrusted: continue}
+record:
+  - {id: rest, when: any, action: rate, class: rest, probability: 0%}
+"""
 STATE = "ot=th:fd70a4;rv:6e6d1a75832a2f,gbf=h:3"
 NAMES = (
     "host", "user-agent", "accept", "accept-language", "accept-encoding", "referer", "cookie", "sec-fetch-dest",
@@ -49,6 +62,37 @@ def b3(draw: random.Random) -> dict[str, str]:
 
 def trace_id(draw: random.Random) -> int:
     return draw.getrandbits(128)
+
+
+def middlewares() -> Iterator[tuple[str, Kind, Any]]:
+    """(name, kind, application) of what says that a request is not sampled."""
+    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+    from starlette.middleware.opentelemetry import OpenTelemetryMiddleware as Starlette
+
+    from gobanfast import Engine, Ruleset
+    from gobanfast.frontends.asgi import Gobanfast
+
+    provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(0)))
+    yield "bare", "yardstick", application
+    yield "gobanfast, record rules alone", "ours", Gobanfast(application, Engine(Ruleset.from_text(RULES)))
+    yield "Starlette OpenTelemetryMiddleware", "peer", Starlette(application, tracer_provider=provider)
+    yield "contrib OpenTelemetryMiddleware", "peer", OpenTelemetryMiddleware(application, tracer_provider=provider)
+
+
+def requests(traced: bool) -> Iterator[list[dict[str, Any]]]:
+    """Fresh requests, with a context that is not sampled or without one."""
+    draw = random.Random(7)
+
+    def make(number: int) -> dict[str, Any]:
+        found = scope_of(number, None, BROWSER)
+        if traced:
+            parent = f"00-{draw.getrandbits(127) + 1:032x}-{draw.getrandbits(63) + 1:016x}-00"
+            found["headers"].append((b"traceparent", parent.encode()))
+        return found
+
+    return few(make, REQUESTS)
 
 
 def text(draw: random.Random) -> str:
@@ -149,6 +193,9 @@ def cases(data: Data) -> Iterator[Case]:
         ],
         ("ids of a record of logging", record, [("gobanfast filter", "ours", TraceFilter().filter)]),
     ]
+    for group, traced in (("request, not sampled", False), ("request, not sampled, with a traceparent", True)):
+        for name, kind, app in middlewares():
+            yield Case(SUITE, group, name, kind, REQUESTS, partial(requests, traced), partial(step, app))
     for group, make, subjects in groups:
         yield Case(SUITE, group, "no-op call", "yardstick", COUNT, partial(carriers, text), partial(each, noop))
         for name, kind, call in subjects:

@@ -752,7 +752,9 @@ cdef class Exchange:
         self._timed = False
         for pair in headers:
             name, value = pair[0], pair[1]
-            if len(name) == 12 and name.lower() in ("content-type", b"content-type"):
+            if len(value) < 17 or len(name) != 12:
+                continue
+            if name.lower() in ("content-type", b"content-type"):
                 if value[:17].lower() in ("text/event-stream", b"text/event-stream"):
                     return 0
         gbf_latency_note(self._state.rates.classes, self._class, gbf_now_ns() - self._began_at, status >= 500,
