@@ -13,6 +13,7 @@ from gobanfast._core.address import parse_address, parse_prefix
 from gobanfast._core.asn_table import AsnRows
 from gobanfast._errors import FormatError, Problem, RuleError
 from gobanfast.asn import columns as of_columns
+from gobanfast.asn import other_forms
 
 GZIP_MAGIC = b"\x1f\x8b"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -67,6 +68,8 @@ class Layout:
 def scan_rows(rows: AsnRows, path: str | os.PathLike[str], columns: str | None = None) -> list[Problem]:
     """Problems of the rows of `path`; the good rows are added to `rows`. `columns` says what the columns hold."""
     text, source = read_text(path), os.fspath(path)
+    if columns is None:
+        text = other_forms.plain_table(text)
     layout = detect(text, source) if columns is None else of_columns.layout_of(columns, first_row(text, source), source)
     problems: list[Problem] = []
     if layout.length >= 0:
@@ -76,7 +79,7 @@ def scan_rows(rows: AsnRows, path: str | os.PathLike[str], columns: str | None =
 
 def scan_names(rows: AsnRows, path: str | os.PathLike[str]) -> list[Problem]:
     """Problems of the rows `asn,name` of `path`; the good names are added to `rows`."""
-    text = read_text(path)
+    text = other_forms.plain_names(read_text(path))
     source = os.fspath(path)
     head = first_row(text, source)
     if number_like(head.fields[0]):

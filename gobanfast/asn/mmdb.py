@@ -26,6 +26,7 @@ METADATA_MOST = 128 * 1024  # the format's bound on the metadata at the end of t
 DATA_SEPARATOR = 16  # zero bytes between search tree and data section
 NUMBER_FIELDS = ("autonomous_system_number", "asn", "as_number")
 NAME_FIELDS = ("autonomous_system_organization", "as_name", "name", "org", "as_organization")
+GROUPS = ("asn", "as", "autonomous_system", "organization", "org", "network")  # of fields that belong together
 HIGHEST_ASN = 0xFFFFFFFE
 
 
@@ -114,15 +115,41 @@ def origin(record: object, fields: Counter[str]) -> tuple[int, str]:
         return 0, ""
     inner = record.get("traits")
     values = {**record, **inner} if isinstance(inner, Mapping) else record
+    values = {**nested(values), **{name: value for name, value in values.items() if not isinstance(value, Mapping)}}
     number: object = next((values[name] for name in NUMBER_FIELDS if name in values), None)
     if number is None:
-        fields.update(map(str, values))
+        fields.update(_names(record))
         return 0, ""
     if isinstance(number, str):
         digits = number.upper().removeprefix("AS")
         number = int(digits) if digits.isdecimal() and len(digits) <= 10 else 0
     name = next((values[name] for name in NAME_FIELDS if isinstance(values.get(name), str)), "")
     return (number, name) if type(number) is int and 0 < number <= HIGHEST_ASN else (0, "")
+
+
+def _names(record: Mapping[str, Any]) -> list[str]:
+    """The fields of a record, as a.b where they are one step deeper."""
+    found = []
+    for name, value in record.items():
+        found += [f"{name}.{inner}" for inner in value] if isinstance(value, Mapping) else [str(name)]
+    return found
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, object]:
+    """Number and name that a record has one step deeper: `asn: {asn, name}`, `organization: {name}`, `as: {...}`."""
+    found: dict[str, object] = {}
+    for group in GROUPS:
+        inside = values.get(group)
+        if not isinstance(inside, Mapping):
+            continue
+        for name, value in inside.items():
+            if isinstance(value, Mapping):
+                continue
+            if str(name) in NUMBER_FIELDS or str(name) in {"number", "id"}:
+                found.setdefault("asn", value)
+            elif str(name) in NAME_FIELDS or str(name) == "organization":
+                found.setdefault("name", value)
+    return found
 
 
 def check_tree(data: bytes, metadata: Metadata, source: str) -> None:
