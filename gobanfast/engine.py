@@ -124,8 +124,8 @@ class Engine(EngineCore):
 
         Args:
             path: rules in YAML, or compiled.
-            asn: origin AS of every address, or the file it is in (MMDB, CSV, compiled); None takes the starter table of
-                well-known networks.
+            asn: origin AS of every address, or the file it is in (MMDB, CSV, compiled); None takes the file that
+                GOBANFAST_ASN names, else geoip.asn.mmdb beside `path`, else the starter table of well-known networks.
             last_good: where the compiled rules are kept. While they are those of `path` they are loaded in place of
                 compiling it; when `path` is broken they are in force instead, `status()` says so, and the log.
             store: where bans outlive the process and meet those of other workers, or its URI: see `gobanfast.stores`.
@@ -136,7 +136,7 @@ class Engine(EngineCore):
         from gobanfast.asn.source import AsnSource
         from gobanfast.reload.loader import load_or_last_good
 
-        ruleset, problems = load_or_last_good(path, networks=AsnSource(asn), last_good=last_good)
+        ruleset, problems = load_or_last_good(path, networks=AsnSource(asn, rules=path), last_good=last_good)
         engine = cls(ruleset)
         engine._boot_problems = problems
         if store is not None:
@@ -236,6 +236,7 @@ class Engine(EngineCore):
             "problems": list(problems),
             "reload": None if watcher is None else watcher.status(),
             "store": None if self.sync is None else self.sync.health(),
+            "asn": _networks(snapshot.ruleset),
             "feeds": self._feed_status(),
         }
 
@@ -425,6 +426,13 @@ class Engine(EngineCore):
             raise TypeError(f"explain takes a Decision; write engine.explain(engine.peek({decision!r:.60}))")
 
         return explain(decision)
+
+
+def _networks(ruleset: Ruleset) -> str:
+    """The AS table that rules were compiled over: "starter", or the file it was read from."""
+    from gobanfast.asn import AsnTable
+
+    return "starter" if ruleset.made_over == AsnTable.starter().content_hash else ruleset.asn.source
 
 
 def _log() -> Logger:

@@ -1,9 +1,13 @@
-"""AS table of a loader: given as an object, or the content of a file that is read again when its digest changes."""
+"""AS table of a loader: given as an object, or the content of a file that is read again when its digest changes.
+
+Without either it is the file that GOBANFAST_ASN names, else `geoip.asn.mmdb` beside the rules file, else the starter
+table.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Protocol
 
 from gobanfast.asn import AsnTable, read
@@ -17,10 +21,29 @@ class Inputs(Protocol):
     def add(self, path: str, /) -> object: ...
 
 
-class AsnSource:
-    """The AS table that rules are compiled over: the one given, or what a file has, read again when it changes."""
+BESIDE = "geoip.asn.mmdb"
 
-    def __init__(self, source: AsnTable | str | os.PathLike[str] | None) -> None:
+
+def default_path(rules: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> str | None:
+    """The file of the AS table where none is given; None: the starter table."""
+    if named := environ.get("GOBANFAST_ASN"):
+        return os.path.abspath(named)
+    beside = os.path.join(os.path.dirname(os.path.abspath(rules)), BESIDE)
+    return beside if os.path.isfile(beside) else None
+
+
+class AsnSource:
+    """The AS table that rules are compiled over: the one given, or what a file has, read again when it changes.
+
+    Args:
+        source: the table, or its file; None: see `default_path`, of the rules file `rules`.
+    """
+
+    def __init__(
+        self, source: AsnTable | str | os.PathLike[str] | None, *, rules: str | os.PathLike[str] | None = None
+    ) -> None:
+        if source is None and rules is not None:
+            source = default_path(rules)
         self._digest: str | None = None
         self._table: AsnTable | None = None
         self.path: str | None = None

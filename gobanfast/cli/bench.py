@@ -47,7 +47,7 @@ def bench(
     rules require. Indicative only: one process, no pinning, whatever else the machine does. `make bench` in the source
     tree measures with care, beside other libraries, and says how.
     """
-    networks = load_asn(asn)
+    networks = load_asn(asn, rules)
     with as_file(files("gobanfast") / "demo" / "rules.yaml") as demo:
         engine = load_engine(rules or demo, networks)
     request = partial(engine.decide, sni=NAME, headers=HEADERS, method="GET", path="/")

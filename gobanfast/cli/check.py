@@ -70,7 +70,7 @@ def check(
         raise typer.BadParameter(f"--{option} needs --rules: no condition uses it")
     if rules is None and store != os.environ.get("GOBANFAST_STORE"):
         raise typer.BadParameter("--store needs --rules: a rule may allow what is banned")
-    networks = load_asn(asn)
+    networks = load_asn(asn, rules)
     if rules is None:
         found = [(address, networks.lookup(address)) for address in addresses]
         if as_json:

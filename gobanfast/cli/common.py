@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,7 +44,8 @@ Asn = Annotated[
         "-a",
         exists=True,
         dir_okay=False,
-        help="Origin AS of addresses: table.gbf, .mmdb, CSV, pfx2as (also .gz). Without it: the bundled starter table.",
+        help="Origin AS of addresses: table.gbf, .mmdb, CSV, pfx2as (also .gz). Without it: what "
+        "GOBANFAST_ASN names, else geoip.asn.mmdb beside the rules, else the bundled starter table.",
     ),
 ]
 Sni = Annotated[str | None, typer.Option("--sni", metavar="NAME", help="Server name of the request.")]
@@ -201,10 +203,14 @@ def write_new(path: Path, text: str, *, force: bool) -> None:
         raise GobanError(f"{path} exists; --force writes over it") from None
 
 
-def load_asn(path: Path | None) -> AsnTable:
-    """The AS table in `path`; the starter table without one."""
+def load_asn(path: Path | None, rules: Path | None = None) -> AsnTable:
+    """The AS table in `path`; without one what an engine takes for the rules file `rules`."""
     from gobanfast.asn import AsnTable, read
+    from gobanfast.asn.source import default_path
 
+    if path is None:
+        named = default_path(rules if rules is not None else os.curdir)
+        path = None if named is None else Path(named)
     return AsnTable.starter() if path is None else read(path)
 
 

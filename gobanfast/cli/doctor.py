@@ -52,7 +52,7 @@ def doctor(
             named = Trust(trust) if trust else None
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
-        engine = load_engine(rules, load_asn(asn))
+        engine = load_engine(rules, load_asn(asn, rules))
         found += examine(engine, trust=named, asn_file=asn, challenge=challenge, shared=shared, workers=workers)
     if url is not None:
         known = {finding.code for finding in found}

@@ -74,7 +74,7 @@ def explain(
     said = request_signals(sni, ja4, header, method, path, mount, origin=origin, host=host, scheme=scheme)
     if address is not None and log is None and id is None:
         refuse_malformed([address])
-        networks = load_asn(asn)
+        networks = load_asn(asn, rules)
         engine = load_engine(rules, networks)
         if store is not None:
             ask_store(engine, store)
@@ -103,7 +103,7 @@ def logged(rules: Path, asn: Path | None, log: Path, wanted: str, rules_dir: Pat
     with ExitStack() as stack:
         ((name, stream),) = log_streams([log], stack)
         line = find_line(unpacked_lines(stream, name), wanted, name)
-    networks = load_asn(asn)
+    networks = load_asn(asn, rules)
     engine = load_engine(rules, networks)
     if engine.ruleset.content_hash != line["ruleset"] and rules_dir is not None:
         engine = _kept(rules_dir, networks, line["ruleset"]) or engine

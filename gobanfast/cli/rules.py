@@ -62,19 +62,23 @@ def lint(
     as_json: AsJson = False,
 ) -> None:
     """Print every error and warning as file:line:column; status 1 if there is any, 2 if a file cannot be read."""
+    from gobanfast.asn.source import default_path
     from gobanfast.rules import Ruleset
     from gobanfast.rules.check.lint_full import findings
+    from gobanfast.rules.ruleset_file import is_stored
 
-    networks = None if asn is None else load_asn(asn)  # None: the starter table, and a warning where rules require ASes
+    starter = asn is None and default_path(files[0]) is None  # then there is a warning where rules require ASes
+    networks = None if starter else load_asn(asn, files[0])
     errors = warnings = 0
     found: list[dict[str, Any]] = []
     for file in files:
         try:
-            ruleset = Ruleset.load(file, asn=None if asn is None else networks)  # as an engine loads it
+            own = asn is None and is_stored(file)
+            ruleset = Ruleset.load(file, asn=None if own else networks)  # as an engine loads it
         except RuleError as error:
             problems = list(error.problems)
         else:
-            problems = [*findings(ruleset, starter=asn is None, fraction=wide / 100), *ruleset.failures()]
+            problems = [*findings(ruleset, starter=starter, fraction=wide / 100), *ruleset.failures()]
             if not problems and not as_json:
                 typer.echo(f"{file}: {counted(len(ruleset.rules), 'rule')}, nothing to say")
         for problem in problems:
@@ -96,7 +100,7 @@ def lint(
 @app.command("test")
 def run_tests(files: Files, asn: Asn = None) -> None:
     """Run the inline tests; status 1 if one fails."""
-    networks = load_asn(asn)
+    networks = load_asn(asn, files[0])
     failed = 0
     for file in files:
         ruleset = _load(file, networks)
@@ -118,7 +122,7 @@ def write_compiled(
     """Write the compiled ruleset, which loads in milliseconds and needs no other file; inline tests must pass."""
     from gobanfast.reload.compile_now import run_tests
 
-    ruleset = run_tests(_load(file, load_asn(asn)))
+    ruleset = run_tests(_load(file, load_asn(asn, file)))
     ruleset.save(out)
     size = out.stat().st_size
     typer.echo(f"{out}: {counted(len(ruleset.rules), 'rule')}, {size:,} bytes, hash {ruleset.content_hash}")
@@ -158,7 +162,7 @@ def diff(
         raise typer.BadParameter("--budget is about decisions; give it a --log")
     if replay and not logs:
         raise typer.BadParameter("--replay is about the lines of a log; give it a --log")
-    networks = load_asn(asn)
+    networks = load_asn(asn, new)
     before, after = _load(old, networks), _load(new, networks)
     found = list(changes(before, after))
     report: dict[str, Any] = {"changes": [asdict(change) for change in found]}
@@ -227,7 +231,7 @@ def explain(
     from gobanfast._values import duration_text
     from gobanfast.engine import Engine
 
-    ruleset = _load(file, load_asn(asn))
+    ruleset = _load(file, load_asn(asn, file))
     if address is not None or sni is not None:
         engine = Engine(ruleset)
         typer.echo(engine.explain(engine.peek(address, sni=sni)))

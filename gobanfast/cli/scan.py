@@ -92,7 +92,7 @@ def scan(
     client_addr, source_ip, src_ip, request.client_ip, request.remote_ip, client.ip, source.ip (nginx-json: remote_addr,
     address). A CSV column is found by the same names, or by an address in the first line.
     """
-    networks = load_asn(asn)
+    networks = load_asn(asn, rules)
     engine = load_engine(rules, networks)
     if follow:
         follow_log(engine, logs, layout=layout.value, field=field, mount=mount, store=store)

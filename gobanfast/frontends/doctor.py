@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from gobanfast.asn.source import default_path
 from gobanfast.frontends.authz import TOKEN_BYTES, answer_json, plain
 from gobanfast.frontends.http.guard import ADDRESS_START, challengers
 from gobanfast.frontends.http.layers import CORS, middleware, tracers
@@ -79,7 +80,7 @@ def examine(
 
     Args:
         trust: as given to the frontend; None: that of the rules.
-        asn_file: where the AS data comes from; None: the starter table.
+        asn_file: where the AS data comes from; None: as for `Engine.load`.
         challenge: whether a Challenge is configured.
         shared: whether a store shares bans between processes.
         workers: processes that serve; None: as the environment says.
@@ -115,6 +116,8 @@ def examine(
                 "mend the file; gobanfast rules lint says what is wrong with it",
             )
         )
+    if asn_file is None and (named := default_path(engine.ruleset.source)) is not None:
+        asn_file = Path(named)
     found += examine_asn(asn_file, now())
     if environ.get("FORWARDED_ALLOW_IPS", "").strip() == "*":
         found.append(

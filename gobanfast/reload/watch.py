@@ -42,7 +42,7 @@ class Watcher:
     Args:
         engine: gets the new rules.
         path: the rules file.
-        asn: what rules are compiled against, or the file it is in, which is followed too; None: the starter table.
+        asn: what rules are compiled against, or the file it is in, which is followed too; None: as for `Engine.load`.
         last_good: file for the compiled ruleset in force, see `Engine.load`.
         budget: puts every change on trial first.
         interval: seconds between looks at the files, besides what the watchfiles package (extra `watch`) notices.
@@ -58,7 +58,8 @@ class Watcher:
         self.stale_since: float | None = None  # unix seconds
         self.report: dict[str, Any] | None = None  # of the last trial
         self.on_close: list[Callable[[], object]] = []  # what ends with the watch
-        self._engine, self._networks, self._last_good, self._budget = engine, AsnSource(asn), last_good, budget
+        self._engine, self._networks = engine, AsnSource(asn, rules=path)
+        self._last_good, self._budget = last_good, budget
         self._interval = interval
         self._inputs = Inputs()
         inputs = engine.ruleset.inputs
