@@ -263,11 +263,12 @@ def explain(
 
 
 class Tool(StrEnum):
-    """The tools that `--from` takes; the names are those of `rules.importers.IMPORTERS`."""
+    """The tools that `--from` takes; the names are those of `rules.importers.TOOLS`."""
 
     STARLETTE = "starlette"
     DJANGO_CORS = "django-cors"
     MCP = "mcp"
+    JAEGER = "jaeger"
 
 
 @app.command("import")
@@ -277,12 +278,14 @@ def import_settings(
     ],
     tool: Annotated[Tool, typer.Option("--from", help="Whose options they are.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", dir_okay=False, help="Output file; else stdout.")] = None,
+    service: Annotated[str, typer.Option(help="Whose strategies, of a file of Jaeger.")] = "",
     force: Force = False,
 ) -> None:
-    """Write the rules that the cross-origin settings of another tool stand for; warnings say what was wrong there.
+    """Write the rules that the settings of another tool stand for; warnings say what was wrong there.
 
     starlette: the keyword options of CORSMiddleware, FastAPI's too. django-cors: the settings of django-cors-headers; a
-    settings module is read, not run. mcp: TransportSecuritySettings of the MCP SDK.
+    settings module is read, not run. mcp: TransportSecuritySettings of the MCP SDK. jaeger: sampling strategies,
+    for one --service.
     """
     from gobanfast.rules.importers import import_rules
 
@@ -290,7 +293,7 @@ def import_settings(
         settings = file.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise GobanError(f"{file} is not UTF-8: byte {error.start}") from None
-    text, warnings = import_rules(tool.value, settings, str(file))
+    text, warnings = import_rules(tool.value, settings, str(file), service=service)
     if out is None:
         typer.echo(text, nl=False)
     else:

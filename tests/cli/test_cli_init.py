@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gobanfast.rules.importers import IMPORTERS
+from gobanfast.rules.importers import TOOLS
 from gobanfast.rules.presets import preset_text, presets
 
 pytest.importorskip("typer", reason="the command line needs the extra cli")
@@ -77,4 +77,4 @@ def test_import_writes_rules_and_says_what_was_wrong(tmp_path: Path) -> None:
 
 def test_every_importer_has_a_name_on_the_command_line() -> None:
     """And every name an importer."""
-    assert list(IMPORTERS) == [tool.value for tool in Tool]
+    assert list(TOOLS) == [tool.value for tool in Tool]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gobanfast.rules.importers import IMPORTERS
+from gobanfast.rules.importers import TOOLS
 from gobanfast.rules.presets import preset_text, presets
 
 PAGE = (Path(__file__).parents[2] / "docs" / "presets.md").read_text()
@@ -20,7 +20,7 @@ def test_every_preset_and_tool_is_on_the_page() -> None:
     row = re.compile(r"^\| `([a-z][a-z-]*)` \| (.*) \|$", re.MULTILINE)
 
     assert presets() == dict(row.findall(first))
-    assert list(IMPORTERS) == [name for name, _ in row.findall(second)]
+    assert list(TOOLS) == [name for name, _ in row.findall(second)]
 
 
 def test_commands_print_what_the_page_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,9 +91,12 @@ class _Reader:
             if name and name in named:
                 self.report((*place, "service"), f"service '{name}' is listed twice", "merge its strategies")
             named.add(name)
+            told = len(self.warnings)
             theirs = self.classes(own, place)
             if name == service:
                 found = theirs
+            else:
+                del self.warnings[told:]
         if found is not None:  # its last class stands for the rest, so that of the default counts no more
             taken = {item.name for item in found}
             classes = [*found[:-1], *(item for item in classes[:-1] if item.name not in taken), found[-1]]
