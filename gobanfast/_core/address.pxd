@@ -10,7 +10,7 @@ cdef extern from *:
     /* Characters of an ASCII str, borrowed; 0 for one with others, and for None, which Cython lets pass for a str. */
     static inline int gbf_ascii(PyObject *text, const char **start, size_t *n)
     {
-        if (text == Py_None || !PyUnicode_IS_COMPACT_ASCII(text))
+        if (text == Py_None || !PyUnicode_IS_ASCII(text))
             return 0;
         *start = (const char *)PyUnicode_1BYTE_DATA(text);
         *n = (size_t)PyUnicode_GET_LENGTH(text);

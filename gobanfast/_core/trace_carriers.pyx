@@ -18,7 +18,6 @@ from gobanfast._core.trace_context cimport (
     TraceContext, current_context, draw_span_id, draw_trace_id, received_context,
 )
 
-from collections.abc import Mapping, MutableMapping
 from sys import intern
 
 
@@ -125,9 +124,14 @@ cdef bint is_environ(object carrier) except -1:
     return "wsgi.version" in carrier
 
 
+cdef bint is_written(object carrier) except -1:
+    """Whether it takes names and values as a mapping does; several headers' classes are no MutableMapping."""
+    return hasattr(carrier, "items") and hasattr(carrier, "__setitem__") and hasattr(carrier, "__delitem__")
+
+
 cdef object not_a_carrier(object carrier):
-    return TypeError(f"carrier is {type(carrier).__name__}, not a list or tuple of (name, value), nor a mapping; "
-                     "give a getter or setter for others")
+    return TypeError(f"carrier is {type(carrier).__name__}, not a list or tuple of (name, value), nor has it items() as "
+                     "a mapping; give a getter or setter for others")
 
 
 cdef object pair(object item):
@@ -140,8 +144,8 @@ def extract(carrier, propagators=EXTRACTED, *, getter=None):
     """The trace context that a carrier brings, or None. traceparent counts before b3, b3 before x-b3-*.
 
     Args:
-        carrier: list or tuple of (name, value), str or bytes; a mapping; a WSGI environ; anything with a getter. None,
-            which client libraries have for a message without headers, brings none.
+        carrier: list or tuple of (name, value), str or bytes; a mapping, or what else has `items()`; a WSGI environ;
+            anything with a getter. None, which client libraries have for a message without headers, brings none.
         propagators: what to read, of `PROPAGATORS`.
         getter: `getter(carrier, name)` is an iterable of the values of a header, whose name is in lower case.
     Raises:
@@ -166,7 +170,7 @@ def extract(carrier, propagators=EXTRACTED, *, getter=None):
             field = field_of(pair(item)[0], False)
             if field != GBF_TRACE_NO_FIELD:
                 take(&headers, field, item[1], held)
-    elif isinstance(carrier, dict) or isinstance(carrier, Mapping):
+    elif isinstance(carrier, dict) or hasattr(carrier, "items"):
         cgi = is_environ(carrier)
         for name, value in carrier.items():
             field = field_of(name, cgi)
@@ -194,12 +198,14 @@ cdef int prepare(Writer *writer, uint32_t fields) except -1:
     carrier = <object>writer.carrier
     if writer.mapping:
         writer.cgi = is_environ(carrier)
-        for name in carrier:
+        names = carrier if isinstance(carrier, dict) else [item[0] for item in carrier.items()]
+        for name in names:
             writer.name_bytes = writer.value_bytes = isinstance(name, bytes)
             stale |= is_one_of(name, fields, writer.cgi)
         if stale:
-            for name in [name for name in carrier if is_one_of(name, fields, writer.cgi)]:
-                del carrier[name]
+            for name in [name for name in names if is_one_of(name, fields, writer.cgi)]:
+                if name in carrier:  # one without case has it no more, under whatever case
+                    del carrier[name]
         return 0
     for item in carrier:
         writer.name_bytes, writer.value_bytes = isinstance(pair(item)[0], bytes), isinstance(item[1], bytes)
@@ -282,7 +288,7 @@ def inject(carrier, TraceContext context=None, *, propagators=None, bint baggage
     writer.carrier, writer.setter = <PyObject *>target, NULL if setter is None else <PyObject *>setter
     if setter is None:
         writer.mapping = not isinstance(target, list)
-        if writer.mapping and not isinstance(target, dict) and not isinstance(target, MutableMapping):
+        if writer.mapping and not isinstance(target, dict) and not is_written(target):
             raise not_a_carrier(carrier)
         prepare(&writer, fields_of(speaks))
     trace = context._trace

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import UserDict
+from contextlib import suppress
+from http.client import HTTPMessage
+from importlib import import_module
 from types import MappingProxyType
 from typing import Any, NamedTuple
+from wsgiref.headers import Headers as WsgiHeaders
 
 import pytest
 
@@ -141,6 +145,52 @@ def test_environ_has_no_other_names() -> None:
     found = extract({**environ, "HTTP_B3": B3})
     assert found is not None
     assert "b3" == found.source
+
+
+class Name(str):
+    """As multidict has names, aiohttp's headers: no plain str."""
+
+    __slots__ = ()
+
+
+def header_classes() -> dict[str, Any]:
+    """Classes of headers of libraries, those that are here; each with two headers of its own."""
+    own = [("accept", "*/*"), ("x-own", "1")]
+    found: dict[str, Any] = {"mapping of other strings": {Name(name): Name(value) for name, value in own}}
+    message = HTTPMessage()
+    found["http.client"], found["wsgiref"] = message, WsgiHeaders(list(own))
+    for name, value in own:
+        message[name] = value
+    for module, name in [
+        ("httpx", "Headers"), ("multidict", "CIMultiDict"), ("starlette.datastructures", "MutableHeaders"),
+        ("werkzeug.datastructures", "Headers"),
+    ]:  # fmt: skip
+        with suppress(ImportError):
+            found[module] = getattr(import_module(module), name)(dict(own))
+    return found
+
+
+@pytest.mark.parametrize("library", header_classes())
+def test_headers_of_libraries(library: str) -> None:
+    """Their classes are carriers as they are; what is there twice counts as absent, and is replaced, in any case."""
+    carrier = header_classes()[library]
+    assert extract(carrier) is None
+    assert carrier is inject(carrier, CONTEXT, baggage=True)
+    first = extract(carrier)
+    assert first is not None
+    assert (CONTEXT.trace_id, "ot=th:8", CONTEXT.baggage) == (first.trace_id, first.tracestate, first.baggage)
+    inject(carrier, CONTEXT)
+    second = extract(carrier)
+    assert second is not None
+    assert (CONTEXT.trace_id, ()) == (second.trace_id, second.baggage)
+    assert first.span_id != second.span_id
+    assert ["accept", "traceparent", "tracestate", "x-own"] == sorted(name.lower() for name, _ in carrier.items())
+    add = getattr(carrier, "add_header", None) or getattr(carrier, "add", None) or getattr(carrier, "append", None)
+    if add is not None:
+        add("TraceParent", PARENT)
+        assert extract(carrier) is None
+        inject(carrier, CONTEXT)
+        assert 4 == len(list(carrier.items()))
 
 
 @pytest.mark.parametrize("name", ["TRACEPARENT", "TraceParent", b"TraceParent"])
