@@ -38,7 +38,7 @@ def test_the_fastapi_example() -> None:
     pytest.importorskip("fastapi")
     client_of = pytest.importorskip("fastapi.testclient").TestClient
     names: dict[str, Any] = {"__name__": "streams_fastapi"}
-    exec(block("streams_fastapi.py"), names)  # noqa: S102
+    exec(block("from fastapi import"), names)  # noqa: S102
     client = client_of(names["app"])
 
     for last, first in (("", 0), ("2", 2), ("²", 0), ("9" * 5000, 0), ("-1", 0)):
