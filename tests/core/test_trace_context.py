@@ -336,6 +336,29 @@ def test_hostile_baggage_is_cut(text: str) -> None:
     assert context is None or len(context.baggage) <= 180
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tracestate", ",".join(f"k{i}=v" for i in range(10_000))), ("tracestate", "," * 1_000_000),
+        ("baggage", "a=1," * 250_000), ("baggage", "a=" + "x" * 1_000_000),
+    ],
+    ids=["members", "commas", "baggage members", "baggage value"],
+)  # fmt: skip
+def test_hostile_headers_of_a_request(name: str, text: str) -> None:
+    """A decision, whose trace is that of the caller; what is too much of the lists is not in it."""
+    from gobanfast import Engine, Ruleset
+
+    rules = "{version: 1, trace: {from_untrusted: continue}, record: [{id: a, when: any, action: always}]}"
+    headers = [(b"traceparent", PARENT.encode()), (name.encode(), text.encode())]
+    decision = Engine(Ruleset.from_text(rules)).decide("192.0.2.1", headers=headers, method="GET", path="/")
+
+    assert decision.trace is not None
+    assert (True, TRACE, "", "a") == (
+        decision.record, decision.trace.trace_id, decision.trace.tracestate, decision.record_rule,
+    )  # fmt: skip
+    assert len(decision.trace.baggage) <= 180
+
+
 BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: TraceContext("0" * 32, SPAN), ValueError, "trace_id '0{32}' is not 32 lower-case hex digits, or is"),
     (lambda: TraceContext(TRACE.upper(), SPAN), ValueError, "trace_id .* is not 32 lower-case hex digits"),

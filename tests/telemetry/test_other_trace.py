@@ -231,3 +231,38 @@ def test_a_state_that_level_2_does_not_have() -> None:
 
     assert context is not None
     assert (f"{5:032x}", "") == (context.trace_id, context.tracestate)
+
+
+def test_one_trace_under_wsgi() -> None:
+    """Contrib's WSGI middleware inside ours: the same, with the rules' trust and decision."""
+    contrib_wsgi = pytest.importorskip("opentelemetry.instrumentation.wsgi")
+    from gobanfast.frontends import wsgi
+
+    memory, seen = InMemorySpanExporter(), {}
+    provider = TracerProvider(**PLUGS, shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+
+    def page(environ: Any, start_response: Any) -> list[bytes]:
+        seen.update(current=trace.current(), decision=environ["gobanfast.decision"])
+        start_response("200 OK", [("content-type", "text/plain")])
+        return [b"ok"]
+
+    inner = contrib_wsgi.OpenTelemetryMiddleware(page, tracer_provider=provider)
+    app = wsgi.Gobanfast(inner, Engine(Ruleset.from_text(RULES)))
+    for client, continued in ((STRANGER, False), (TRUSTED, True)):
+        memory.clear()
+        environ = {
+            "REQUEST_METHOD": "GET", "PATH_INFO": "/kept", "SCRIPT_NAME": "", "QUERY_STRING": "", "SERVER_NAME": "test",
+            "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "wsgi.url_scheme": "http", "wsgi.input": None,
+            "wsgi.errors": None, "REMOTE_ADDR": client, "HTTP_HOST": "test", "HTTP_TRACEPARENT": PARENT[1].decode(),
+        }  # fmt: skip
+        body = app(environ, lambda status, headers, error=None: None)
+        assert [b"ok"] == list(body)
+        body.close()  # type: ignore[attr-defined]
+        (span,) = memory.get_finished_spans()
+
+        assert continued == (TRACE == f"{span.context.trace_id:032x}")
+        assert seen["decision"].trace is seen["current"]
+        assert f"{span.context.span_id:016x}" == seen["current"].span_id
+        assert ("kept", client) == (span.attributes["gobanfast.record.rule"], span.attributes["client.address"])
+    assert trace.current() is None
