@@ -59,9 +59,11 @@ async def _with_heartbeats(events: AsyncIterable[bytes], every: float) -> AsyncI
                 return
             yield made
     finally:
-        if item is not None and not item.done():
+        if item is not None:
             item.cancel()
             await asyncio.wait({item})
+            if not item.cancelled():
+                item.exception()  # what ends with the stream is nobody's to handle
         close = getattr(source, "aclose", None)
         if close is not None:
             await close()

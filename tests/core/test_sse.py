@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
@@ -175,6 +176,29 @@ def test_an_error_of_the_source_is_the_streams() -> None:
 
     with pytest.raises(RuntimeError, match="mine"):
         asyncio.run(run())
+
+
+def test_an_error_while_a_stream_is_closed_is_not_told() -> None:
+    """No "exception was never retrieved" of the event loop, and the source is closed."""
+    told: list[object] = []
+
+    async def events() -> AsyncIterator[bytes]:
+        yield b"1"
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise RuntimeError("on the way out") from None
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        stream = with_heartbeats(events(), 0.01)
+        assert [b"1", sse.HEARTBEAT] == [await anext(stream), await anext(stream)]
+        await stream.aclose()  # type: ignore[attr-defined]
+        gc.collect()
+
+    asyncio.run(run())
+
+    assert [] == told
 
 
 def test_heartbeats_need_a_time() -> None:
