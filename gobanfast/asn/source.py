@@ -1,7 +1,7 @@
 """AS table of a loader: given as an object, or the content of a file that is read again when its digest changes.
 
 Without either it is the file that GOBANFAST_ASN names, else `geoip.asn.mmdb` beside the rules file, else the starter
-table.
+table. What was learned online (`gobanfast.enrich.learned`), in a file of the folder of feeds, is joined to it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Container, Mapping
 from typing import Protocol
 
 from gobanfast.asn import AsnTable, read
+from gobanfast.asn.folder import LEARNED, folder_path
 
 
 class Inputs(Protocol):
@@ -44,6 +45,8 @@ class AsnSource:
     ) -> None:
         if source is None and rules is not None:
             source = default_path(rules)
+        self._learned = None if rules is None else os.path.join(folder_path(rules), LEARNED)
+        self._joined: tuple[object, str, AsnTable] | None = None  # of which table, and what was learned
         self._digest: str | None = None
         self._table: AsnTable | None = None
         self.path: str | None = None
@@ -59,7 +62,19 @@ class AsnSource:
             if self._table is None or inputs.files[self.path] != self._digest:
                 self._table = read(self.path)
                 self._digest = inputs.files[self.path]
-        return self._table
+        if self._learned is None or not os.path.isfile(self._learned):
+            return self._table
+        inputs.add(self._learned)
+        return self._with_learned(inputs.files[self._learned] or "")
+
+    def _with_learned(self, digest: str) -> AsnTable:
+        """The table and what was learned; made anew when one of them is another."""
+        from gobanfast.asn.learned import joined, read_learned
+
+        base = self._table or AsnTable.starter()
+        if self._joined is None or self._joined[:2] != (base, digest):
+            self._joined = base, digest, joined(base, read_learned(self._learned or ""))
+        return self._joined[2]
 
     @property
     def nbytes(self) -> int:
@@ -70,6 +85,14 @@ class AsnSource:
 
     def made(self, files: Container[str], made_over: str) -> bool:
         """Whether a ruleset of these unchanged files, compiled over the table with this hash, has this table."""
+        learned = self._learned is not None and os.path.isfile(self._learned)
+        if learned and self._learned not in files:
+            return False
         if self.path is not None:
             return self.path in files
-        return made_over == (self._table or AsnTable.starter()).content_hash
+        base = self._table or AsnTable.starter()
+        if learned:
+            from gobanfast.asn.learned import joined, read_learned
+
+            base = joined(base, read_learned(self._learned or ""))
+        return made_over == base.content_hash

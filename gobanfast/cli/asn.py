@@ -106,6 +106,26 @@ def lookup(
         raise typer.Exit(1)
 
 
+@app.command()
+def learned(
+    rules: Annotated[Path, typer.Argument(metavar="RULES", exists=True, dir_okay=False, help="Rules of the service.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what was learned online for a rules file."""
+    from gobanfast.asn.folder import LEARNED, folder_of
+    from gobanfast.asn.learned import read_learned
+
+    found = read_learned(folder_of(rules) / LEARNED)
+    if as_json:
+        for prefix, (number, name) in found.items():
+            typer.echo(json.dumps({"prefix": prefix, "asn": number, "org": name or None}))
+        return
+    if found:
+        rows = [(prefix, f"AS{number}", name) for prefix, (number, name) in found.items()]
+        output().print(table("", ["prefix", "asn", "network"], rows))
+    typer.echo(f"{len(found):,} learned", err=True)
+
+
 def _is_address(text: str) -> bool:
     from gobanfast._core.address import parse_address
 

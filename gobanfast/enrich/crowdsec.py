@@ -22,6 +22,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlencode, urlsplit
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("gobanfast.crowdsec")
 
 RULE = "crowdsec"  # `rule` of the bans made by decisions
+OF_LABEL = "crowdsec: "  # the beginning of the reason of labels
+WORDS = ("captcha", "throttle")  # types of decisions that are labels
 ORIGIN = "gobanfast"  # origin of the decisions that we push
 SCOPES = "ip,range,as,country"
 STREAM_BYTES = 512 << 20
@@ -82,7 +85,9 @@ class CrowdSec:
         key: of `cscli bouncers add`.
         url: of the LAPI, which may be this host or another, http: or https:.
         every: seconds between looks at the stream.
-        captcha: what a captcha decision is: "ignore", or "ban". A ban decision of the same key comes first.
+        captcha: what a captcha decision is: a "label" `captcha` on the key, which a rule `{when: {label: captcha},
+            action: challenge}` answers, a "ban", or nothing: "ignore". A ban of the same key comes first. A throttle
+            decision is the label `throttle`.
         on_outage: as for `gobanfast.stores.attach`. "local": bans known here go on until they end; "open": bans of
             decisions are lifted until the LAPI answers; "closed": everyone is banned whom no rule allows.
         machine, password: of `cscli machines add`; with them our own bans are pushed as alerts.
@@ -92,7 +97,7 @@ class CrowdSec:
 
     def __init__(
         self, engine: Engine, *, key: str, url: str = "http://127.0.0.1:8080", every: float = 5.0,
-        captcha: Literal["ignore", "ban"] = "ignore", on_outage: OnOutage = "local", machine: str | None = None,
+        captcha: Literal["label", "ban", "ignore"] = "label", on_outage: OnOutage = "local", machine: str | None = None,
         password: str | None = None, metrics: bool = True,
     ) -> None:  # fmt: skip
         parts = urlsplit(url)
@@ -104,8 +109,8 @@ class CrowdSec:
             raise ValueError("key is not that of a bouncer; cscli bouncers add gobanfast prints one")
         if on_outage not in {"local", "open", "closed"}:
             raise ValueError(f"on_outage={on_outage!r} is not one of local, open, closed")
-        if captcha not in {"ignore", "ban"}:
-            raise ValueError(f"captcha={captcha!r} is not one of ignore, ban")
+        if captcha not in {"label", "ban", "ignore"}:
+            raise ValueError(f"captcha={captcha!r} is not one of label, ban, ignore")
         if (machine is None) != (password is None):
             raise ValueError("machine and password go together; cscli machines add prints both")
         self._engine, self._key, self._url = engine, key, url.rstrip("/")
@@ -228,7 +233,8 @@ class CrowdSec:
             self._decisions, self._of_key = {}, {}
         ours = None
         if start:  # those of an earlier run, or of another worker that followed before
-            ours = {ban.key for ban in self._engine.ban_table.bans() if ban.rule == RULE} | set(before)
+            stored = chain(self._engine.ban_table.bans(), self._engine.label_table.stored())
+            ours = {ban.key for ban in stored if _is_ours(ban)} | set(before)
         touched: dict[str, None] = {}
         reasons: dict[str, str] = {}
         for count, (change, decision) in enumerate(changes):
@@ -249,7 +255,9 @@ class CrowdSec:
             if decision.get("simulated"):
                 self.counts["simulated"] += 1
                 return
-            if kind != "ban" and not (kind == "captcha" and self._captcha == "ban"):
+            if kind == "captcha":
+                kind = {"label": kind, "ban": "ban", "ignore": "ignored captcha"}[self._captcha]
+            if kind != "ban" and kind not in WORDS:
                 self._pass_over(f"type {kind[:40]}")
                 return
             seconds = seconds_of(str(decision["duration"]))
@@ -260,6 +268,8 @@ class CrowdSec:
             return
         if key is None:
             return
+        if kind != "ban":
+            key = f"label:{kind}:{key}"
         if seconds <= 0:
             self._forget(number, touched)
             return
@@ -314,27 +324,33 @@ class CrowdSec:
         touched[key] = None
 
     def _settle(self, key: str, now: float, reason: str) -> None:
-        """Makes the ban of a key what its decisions say."""
-        table = self._engine.ban_table
+        """Makes the ban or the label of a key what its decisions say."""
+        is_label = key.startswith("label:")
+        table = self._engine.label_table if is_label else self._engine.ban_table
         numbers = self._of_key.get(key, ())
         ends = max((self._decisions[number][1] for number in numbers), default=0.0)
         there = table.get(key)
         if ends > now:
-            if there is not None and there.rule == RULE and there.expires is not None and there.expires > ends + 1:
+            if there is not None and _is_ours(there) and there.expires is not None and there.expires > ends + 1:
                 table.unban(key, maker="import")  # a longer decision ended
-            elif there is not None and there.rule != RULE:
+            elif there is not None and not _is_ours(there):
                 if there.expires is None or there.expires >= ends:
                     return
                 self._displaced[key] = there
                 table.unban(key, maker="import")
-            made = Ban(key, reason, RULE, now, ends, 1, "import")
+            made = Ban(
+                key, OF_LABEL + reason if is_label else reason, None if is_label else RULE, now, ends, 1, "import"
+            )
             if not table.put(made, maker="import"):
                 self.counts["no_room"] += 1
-                self._tell("full", "the ban table is full; raise bans: capacity")
+                self._tell("full", "the table is full; raise bans: or labels: capacity")
             return
         displaced = self._displaced.pop(key, None)
-        if there is not None and (there.rule == RULE or self._was_pushed(there)):
-            self._engine.unban(key)
+        if there is not None and (_is_ours(there) or self._was_pushed(there)):
+            if is_label:
+                table.unban(key, maker="import")
+            else:
+                self._engine.unban(key)
             if displaced is not None and (displaced.expires is None or displaced.expires > now):
                 table.put(displaced, maker="import")
 
@@ -506,6 +522,11 @@ class CrowdSec:
                 raise GobanError("the LAPI gave no token")
             self._token, self._token_ends = token, now + 1800.0
         return self._token
+
+
+def _is_ours(ban: Ban) -> bool:
+    """Whether a decision made a ban or a label, of which only the reason says it."""
+    return ban.rule == RULE or ban.reason.startswith(OF_LABEL)
 
 
 def alert_of(ban: Ban, now: float) -> dict[str, Any] | None:

@@ -75,8 +75,11 @@ def child(job: dict[str, Any]) -> None:
     problems: list[dict[str, Any]] = []
     message: str | None = None
     try:
-        table = job["asn"] if job["table"] is None else AsnTable.load(job["table"])
-        compile_now(job["rules"], AsnSource(table), inputs).save(job["out"])
+        if job["table"] is None:
+            networks = AsnSource(job["asn"], rules=job["rules"])
+        else:
+            networks = AsnSource(AsnTable.load(job["table"]))
+        compile_now(job["rules"], networks, inputs).save(job["out"])
     except RuleError as error:
         problems = [asdict(problem) for problem in error.problems]
     except (GobanError, OSError, ValueError, MemoryError) as error:

@@ -131,6 +131,10 @@ class Watcher:
             "report": self.report,
         }
 
+    def follow(self, path: str | os.PathLike[str]) -> None:
+        """Follows one more file, which is an input from the next compile on."""
+        self._inputs.files.setdefault(os.path.abspath(path), None)
+
     # ---- one change
 
     def check(self) -> bool:

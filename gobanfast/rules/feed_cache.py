@@ -7,22 +7,16 @@ list file. The folder is `.gobanfast-feeds` beside the rules file, or what GOBAN
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gobanfast._values import parse_asn
+from gobanfast.asn.folder import FOLDER, folder_of
 
-FOLDER = ".gobanfast-feeds"
+__all__ = ["FOLDER", "SUFFIXES", "entries_path", "folder_of", "read_asns", "read_risks", "read_state", "state_path"]
+
 SUFFIXES = {"prefix": "netset", "asn": "asns", "risk": "csv", "name": "names", "table": "gbf"}
 """Ending of the file of entries, by kind of feed."""
-
-
-def folder_of(rules: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> Path:
-    """The folder of the feeds of a rules file."""
-    named = environ.get("GOBANFAST_FEEDS")
-    return Path(named) if named else Path(os.path.abspath(rules)).parent / FOLDER
 
 
 def entries_path(folder: Path, name: str, kind: str) -> Path:

@@ -163,12 +163,12 @@ def test_what_cannot_be_enforced_is_counted_and_told_once(lapi, caplog):
     """Captchas, countries, other scopes, simulated, wide and unreadable decisions ban nobody."""
     client = lapi.client()
     bad = [
-        decision(1, "198.51.100.1", type="captcha"), decision(2, "NL", scope="Country"),
+        decision(1, "198.51.100.1", type="log"), decision(2, "NL", scope="Country"),
         decision(3, "bob", scope="username"), decision(4, "198.51.100.4", simulated=True),
         decision(5, "0.0.0.0/0", scope="Range"), decision(6, "192.0.2.7"), decision(7, "what"),
         decision(8, "198.51.100.8", "soon"), decision("x", "198.51.100.9"), None, 5, {}, {"id": 10},
         decision(11, "0", scope="AS"), decision(12, "10.0.0.0/8", scope="Range"),
-        decision(13, "1.2.3.4/99", scope="Range"), decision(14, "198.51.100.10", type="throttle"),
+        decision(13, "1.2.3.4/99", scope="Range"), decision(14, "198.51.100.10", type="slow"),
     ]  # fmt: skip
     lapi.tell(*bad, decision(99, "198.51.100.99"), deleted=[None, {}, 5, decision(12345, "1.2.3.4")])
     with caplog.at_level(logging.WARNING, "gobanfast.crowdsec"):
@@ -182,9 +182,32 @@ def test_what_cannot_be_enforced_is_counted_and_told_once(lapi, caplog):
     assert sum("country" in line for line in caplog.text.splitlines()) == 1
 
 
-def test_captchas_as_bans_by_option(lapi):
-    """captcha="ban" takes them for bans; anything else is no option."""
+def test_captchas_and_throttles_are_labels(lapi):
+    """A captcha decision is a label on the key, beside a ban of it, and each ends alone."""
+    client = lapi.client()
+    lapi.tell(
+        decision(1, "198.51.100.1", type="captcha"), decision(2, "198.51.100.2", type="captcha"),
+        decision(3, "198.51.100.2"), decision(4, "198.51.100.0/28", type="throttle", scope="Range"),
+    )  # fmt: skip
+    client.look()
+    assert {(label.key, label.word) for label in lapi.engine.labels()} == {
+        ("198.51.100.1", "captcha"), ("198.51.100.2", "captcha"), ("198.51.100.0/28", "throttle"),
+    }  # fmt: skip
+    assert lapi.bans() == {"198.51.100.2": "crowdsec"}
+    lapi.tell(deleted=[decision(3, "198.51.100.2"), decision(1, "198.51.100.1", type="captcha")])
+    client.look()
+    assert lapi.bans() == {}
+    assert {label.key for label in lapi.engine.labels()} == {"198.51.100.2", "198.51.100.0/28"}
+    lapi.tell()
+    lapi.client().look()  # another start: the LAPI knows of none any more
+    assert list(lapi.engine.labels()) == []
+
+
+def test_captchas_by_option(lapi):
+    """captcha="ban" takes them for bans, "ignore" for nothing; anything else is no option."""
     lapi.tell(decision(1, "198.51.100.1", type="captcha"))
+    lapi.client(captcha="ignore").look()
+    assert (lapi.bans(), list(lapi.engine.labels())) == ({}, [])
     lapi.client(captcha="ban").look()
 
     assert lapi.bans() == {"198.51.100.1": "crowdsec"}
