@@ -130,8 +130,8 @@ cdef bint is_written(object carrier) except -1:
 
 
 cdef object not_a_carrier(object carrier):
-    return TypeError(f"carrier is {type(carrier).__name__}, not a list or tuple of (name, value), nor has it items() as "
-                     "a mapping; give a getter or setter for others")
+    return TypeError(f"carrier is {type(carrier).__name__}, not a list or tuple of (name, value), nor has it items() "
+                     "as a mapping; give a getter or setter for others")
 
 
 cdef object pair(object item):
