@@ -92,7 +92,7 @@ def parse_ot(str text not None):
 
 
 def ot_keeps(str text not None, trace_id, /):
-    """Whether the `th` of such a value keeps a trace: by its `rv`, else by the id. None: it has no `th` that can be read."""
+    """Whether the `th` of such a value keeps a trace: by its `rv`, else by the id. None: no `th` that can be read."""
     cdef uint64_t threshold, random
     cdef const char *at
     cdef size_t nbytes
