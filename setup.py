@@ -53,6 +53,7 @@ EXTENSIONS = {
     "columns": [*BLOCK, *NAME, "gbf_columns"],
     "compiled_rules": [*BLOCK, *LPM, "gbf_rules_build", "gbf_trie"],
     "connection_table": [*BLOCK, *NAME, "gbf_connection"],
+    "crowd": ["gbf_addr"],
     "decision": ["gbf_cpu", "gbf_headers", "gbf_headers_build", *XXH3],
     "edge_headers": [],
     "engine_core": ["gbf_addr", "gbf_decide", "gbf_score", "gbf_tracker", "gbf_window", *BLOCK, *NAME],

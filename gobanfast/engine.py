@@ -11,6 +11,8 @@ from gobanfast._core.engine_core import EngineCore, EngineState
 from gobanfast._dataclass import dataclass
 from gobanfast._errors import GobanError
 from gobanfast.bans import DEFAULT_DURATION, ban_key, label_key, label_word, too_wide
+from gobanfast.rules.rule import PrefixList
+from gobanfast.spared import Spared
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from gobanfast.asn import AsnTable
     from gobanfast.bans import Ban, Label
     from gobanfast.batch.columns import Columns
+    from gobanfast.ladder import Climber, Step
     from gobanfast.reload.decision_diff import Budget
     from gobanfast.reload.watch import Watcher
     from gobanfast.rules import Ruleset
@@ -91,7 +94,7 @@ class Engine(EngineCore):
         old or new, never a mixture.
     """
 
-    __slots__ = ("_boot_problems", "rate_control", "sync", "watcher")
+    __slots__ = ("__weakref__", "_boot_problems", "_climber", "rate_control", "sync", "watcher")
 
     ruleset = EngineCore.ruleset
 
@@ -99,6 +102,7 @@ class Engine(EngineCore):
     sync: Sync | None
     rate_control: object
     _boot_problems: tuple[str, ...]
+    _climber: Climber | None
 
     def __new__(
         cls, ruleset: Ruleset | None = None, *_: object, clock: Callable[[], float] | None = None,
@@ -108,6 +112,8 @@ class Engine(EngineCore):
         engine = super().__new__(cls, given.compiled, given.settings, clock, seed, given)
         engine.watcher = engine.sync = engine.rate_control = None
         engine._boot_problems = ()
+        engine._climber = None
+        engine.snapshot.keep_spared(_spared(given))
         return engine
 
     def __init__(
@@ -157,6 +163,7 @@ class Engine(EngineCore):
             ValueError, MemoryError, OverflowError: live state that the settings ask for cannot be made.
         """
         before, now = self._swap(_ready(ruleset).compiled, ruleset.settings, ruleset)
+        now.keep_spared(_spared(ruleset))
         _warn_of_capacity(ruleset, self.ban_table.capacity)
         if self.on_swap:
             swap = Swap(before, now)
@@ -337,7 +344,7 @@ class Engine(EngineCore):
 
     def ban(
         self, key: Key, *, duration: str | float | timedelta | None = DEFAULT_DURATION, reason: str = "",
-        wide: bool = False, now: float | None = None,
+        wide: bool = False, force: bool = False, now: float | None = None,
     ) -> Ban:  # fmt: skip
         """Bans `key`, and returns the ban as it now stands.
 
@@ -349,21 +356,57 @@ class Engine(EngineCore):
                 shortened.
             wide: True takes a key that keeps out more than clients, too: see `gobanfast.bans.too_wide`. Proxies are
                 those of the ruleset's `trust:`.
+            force: True bans this host itself, too: its addresses and gateway, who is logged in to it from elsewhere,
+                proxies, and what `bans: protect:` names.
         Raises:
-            ValueError: a key or duration that is none; a wide key. TypeError: a key that is no text, as an AS number
-                alone.
+            ValueError: a key or duration that is none; a wide key, or one's own. TypeError: a key that is no text, as
+                an AS number alone.
             GobanError: the table is full and has no room for this ban: policy `on_full` is "refuse", or it is "evict"
                 and all others last longer. Counted as `refused` in `ban_table.stats()`.
         """
         text = _key_text(key)
         if not wide and (problem := too_wide(ban_key(text), trusted=self.ruleset.trust)) is not None:
             raise ValueError(f"{problem}; if that is meant, say wide=True")
+        if not force and (problem := self.spares(text)) is not None:
+            raise ValueError(f"{problem}; if that is meant, say force=True")
         seconds = _seconds(duration)
         made = self.ban_table.ban(text, duration=seconds, reason=reason, now=now)
         if made is None:
             full = f"the table is full with {len(self.ban_table)} bans"
             raise GobanError(f"{key} is not banned: {full}; raise bans: capacity, or lift some")
         return made
+
+    def spares(self, key: Key) -> str | None:
+        """Why a ban of this key would keep out this host itself, or who runs it; None: it would not.
+
+        Cost: milliseconds, for reading the addresses of this host and asking who is logged in.
+        """
+        bans = self.ruleset.settings.bans
+        return Spared(bans.protect, PrefixList(b"", b"")).why(ban_key(_key_text(key)))
+
+    def others_in(self, prefix: str, banned: Iterable[str] = (), *, now: float | None = None) -> int | None:
+        """How many clients of a prefix were let in within the last hour, without those that `banned` lists; None:
+        nobody knows. Counted where `bans: ladder:` is on, by this process.
+
+        Of a prefix within a /24, or an IPv6 /48, all of that are counted.
+        """
+        crowd = self.snapshot.crowd
+        return None if crowd is None else crowd.count(prefix, banned, now=self.seconds(now))
+
+    def climb(self, *, now: float | None = None) -> list[Step]:
+        """Lets bans of clients grow into those of networks, as `bans: ladder:` says; what became of each that was due.
+        A thread does so after each ban that a decision makes."""
+        return self._follower().climb(self.seconds(now))
+
+    def _climb(self, now: float) -> None:
+        self._follower().wake(now)
+
+    def _follower(self) -> Climber:
+        if self._climber is None:
+            from gobanfast.ladder import Climber
+
+            self._climber = Climber(self)
+        return self._climber
 
     def unban(self, key: Key, *, now: float | None = None) -> Ban | None:
         """The ban of exactly this key, now lifted; None when there was none.
@@ -483,3 +526,7 @@ def _ready(ruleset: object) -> Ruleset:
         raise TypeError(f"an Engine comes from Engine(ruleset) or Engine.load(path), not from {ruleset!r:.100}")
     _ = ruleset._trusted  # here and not beside a request: a compiled file's may be damaged
     return ruleset
+
+
+def _spared(ruleset: Ruleset) -> Spared:
+    return Spared(ruleset.settings.bans.protect, ruleset.trust)

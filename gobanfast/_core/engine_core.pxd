@@ -7,6 +7,7 @@ from gobanfast._core.compiled_rules cimport CompiledRules
 from gobanfast._core.sampling cimport RateClasses
 from gobanfast._core.scorer cimport Scorer
 from gobanfast._core.client_hello cimport ClientHello
+from gobanfast._core.crowd cimport Crowd
 from gobanfast._core.limits cimport Limits, LimitTable
 from gobanfast._core.trackers cimport Exemption, Trackers
 from gobanfast._core.native.address cimport gbf_addr
@@ -28,6 +29,8 @@ cdef class EngineState:
     cdef readonly RateClasses rates    # thresholds of the rate classes; None: record rules have none
     cdef object trusted                # what contains the addresses that the rules trust
     cdef uint32_t *classes             # number in `rates` of each record rule's class; NULL: there are none
+    cdef readonly Crowd crowd          # clients let in lately by network; None: bans do not grow
+    cdef object spared                 # says whom no decision may ban; None: nobody
     cdef LimitTable counts             # of limits; None: no rules had any
     cdef Exemption exemption
     cdef gbf_state state

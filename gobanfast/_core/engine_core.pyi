@@ -7,6 +7,7 @@ from typing_extensions import Buffer
 from gobanfast._core.ban_table import BanTable
 from gobanfast._core.client_hello import ClientHello
 from gobanfast._core.compiled_rules import CompiledRules
+from gobanfast._core.crowd import Crowd
 from gobanfast._core.decision import Decision
 from gobanfast._core.edge_headers import EdgeHeaders
 from gobanfast._core.headers import HeaderPairs
@@ -40,6 +41,9 @@ class EngineState:
     def compiled(self) -> CompiledRules: ...
     @property
     def limits(self) -> Limits | None: ...
+    @property
+    def crowd(self) -> Crowd | None: ...
+    def keep_spared(self, spared: Callable[[str, str], bool], /) -> None: ...
     @property
     def settings(self) -> Settings: ...
     @property

@@ -16,14 +16,15 @@ from gobanfast._core.record_table cimport RecordTable, draw_id
 from gobanfast._core.sampling cimport RateClasses
 from gobanfast._core.scorer cimport Scorer
 from gobanfast._core.client_hello cimport ClientHello
+from gobanfast._core.crowd cimport Crowd
 from gobanfast._core.limits cimport LimitState, LimitTable, Limits
-from gobanfast._core.trackers cimport Exemption, Trackers
+from gobanfast._core.trackers cimport Exemption, Trackers, tracked_client
 from gobanfast._core.native.address cimport gbf_addr, gbf_addr_client, gbf_addr_parse
 from gobanfast._core.native.base cimport (
     GBF_NONE, GBF_ADMIT, GBF_BAN, GBF_CAUSE_BAN, GBF_CAUSE_OUTAGE, GBF_CAUSE_RULE, GBF_RECORD, GBF_SHARE,
     GBF_RECORDED_NONE, GBF_RECORDED_RATE, GBF_SHARED_NONE, GBF_TRACE_NOTHING, GBF_ACTIONS, GBF_ALLOW,
     GBF_TRIP_UNSURE, GBF_UNPARSABLE_NONE,
-    GBF_BY_RULE, GBF_BY_TRACKER, GBF_CAUSE_TRACKER,
+    GBF_BY_RULE, GBF_BY_TRACKER, GBF_CAUSE_NONE, GBF_CAUSE_TRACKER,
 )
 from gobanfast._core.native.hash cimport gbf_xxh3_64
 from gobanfast._core.native.name cimport gbf_name, gbf_name_fold_scalar, gbf_name_read
@@ -31,7 +32,7 @@ from gobanfast._core.native.rules cimport gbf_rules, gbf_rules_next
 from gobanfast._core.native.state cimport (
     GBF_BAN_EPOCH, GBF_BAN_EVERYONE, GBF_BAN_REFUSED, gbf_ban, gbf_ban_client, gbf_ban_fingerprint,
     gbf_ban_fingerprint_at, gbf_ban_key,
-    gbf_ban_who, gbf_bans_find, gbf_exempt_covers, gbf_decide_answer, gbf_decide_apply, gbf_decide_idle,
+    gbf_ban_who, gbf_bans_find, gbf_crowd_note, gbf_exempt_covers, gbf_decide_answer, gbf_decide_apply, gbf_decide_idle,
     gbf_decide_request,
     gbf_decide_uses_fingerprint, gbf_decide_vouch, gbf_rates_threshold, gbf_record_decide, gbf_record_needs_id,
 )
@@ -130,7 +131,10 @@ cdef class EngineState:
         made.state.exempt = &made.exemption.exempt
         made.state.ipv6_bits = <uint32_t>client
         made.state.print_bans = any([kind > 1 for kind in made.stores])
-        made.timed = settings.trackers is not None or settings.score is not None or made.limits is not None
+        if settings.bans.ladder is not None:
+            made.crowd = before.crowd if before is not None and before.crowd is not None else Crowd(seed=seed)
+        made.timed = (settings.trackers is not None or settings.score is not None or made.limits is not None or
+                      made.crowd is not None)
         if made.trackers is not None:
             made.state.tracker = &made.trackers.tracker
             for trip, name in enumerate(enums.LIMITS):
@@ -142,6 +146,10 @@ cdef class EngineState:
             made.state.score = made.scorer.score
             made.state.score_enforced = settings.score.mode == "enforce"
         return made
+
+    def keep_spared(self, spared, /):
+        """Has `spared(address, rule)` asked before a decision bans a client: True spares it."""
+        self.spared = spared
 
     def keep_trust(self, trust not None, /):
         """The trust of this snapshot: `trust`, unless another thread was first with one; see `trust_from_rules`."""
@@ -491,8 +499,8 @@ cdef class EngineCore:
         if request.scanned == NULL:
             request.wanted = snapshot.wanted(request.headers != <PyObject *>None)
         d = decide_leaf(compiled, leaf, address, request)
-        if not gbf_decide_idle(&snapshot.state) or snapshot.limits is not None or (snapshot.any_stored and d._rule != GBF_NONE and
-                                                    snapshot.stores[d._rule]):
+        if not gbf_decide_idle(&snapshot.state) or snapshot.timed or (snapshot.any_stored and d._rule != GBF_NONE and
+                                                                     snapshot.stores[d._rule]):
             self.apply_state(snapshot, d, &parsed if leaf != GBF_NONE else NULL, <str>request.sni,
                              <object>request.tls, now, peek)
         if compiled.records is not None:
@@ -573,6 +581,9 @@ cdef class EngineCore:
         if said.cause == GBF_CAUSE_BAN:
             d._ban = stored_ban(snapshot.bans, &said.ban)
         elif not peek:
+            if snapshot.crowd is not None and d._cause == GBF_CAUSE_NONE and address != NULL:
+                gbf_crowd_note(snapshot.crowd.crowd, tracked_client(address[0], snapshot.state.ipv6_bits),
+                               request.now_ms)
             if said.trip_ban:
                 self.ban_tripped(snapshot, d, &request)
             elif said.cause == GBF_CAUSE_RULE and snapshot.stores[d._rule]:
@@ -640,10 +651,17 @@ cdef class EngineCore:
     cdef int store(self, EngineState snapshot, Decision d, const gbf_ban_key *key, object duration, str reason,
                    str rule, uint8_t by, uint64_t now_ms) except -1:
         cdef gbf_ban made
+        if snapshot.spared is not None and d.address is not None and snapshot.spared(d.address, rule):
+            return 0
         if snapshot.bans.make(key, duration, reason, rule, by, GBF_BAN_EPOCH + now_ms, &made) == GBF_BAN_REFUSED:
             return 0
         d._ban = stored_ban(snapshot.bans, &made)
+        if snapshot.crowd is not None:
+            self._climb(now_ms / 1000.0)
         return 0
+
+    def _climb(self, double now):
+        """What an Engine does after a ban, where bans of addresses may grow into those of networks."""
 
     def leaves(self, addresses, out, /, *, bint others_absent=False):
         """Leaf index of each address into `out`; `decision(index)` says what a leaf means.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from ipaddress import ip_network
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 BATCH = 20_000
 WIDE = "Take what covers more than clients, too: over a /8 (IPv6: /11), private, loopback and the like."
+FORCE = "Ban this host itself, too: its addresses and gateway, and who is logged in to it from elsewhere."
+TOP_NETWORKS = {4: 24, 6: 48}
 
 app = App(help="List, add, lift, import and export the bans in a store.", no_args_is_help=True)
 
@@ -84,10 +88,13 @@ def add(
     ] = "1h",
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Reason, shown with the ban.")] = "",
     wide: Annotated[bool, typer.Option("--wide", help=WIDE)] = False,
+    force: Annotated[bool, typer.Option("--force", help=FORCE)] = False,
 ) -> None:
     """Ban keys. A longer ban of the same key stays."""
     from gobanfast._values import parse_duration
     from gobanfast.bans import Ban, too_wide
+    from gobanfast.rules.rule import PrefixList
+    from gobanfast.spared import Spared
 
     try:
         seconds = parse_duration(duration)
@@ -96,6 +103,9 @@ def add(
     asked = canonical(keys)
     if refused := [problem for key in asked if not wide and (problem := too_wide(key)) is not None]:
         raise typer.BadParameter("\n".join([*refused, "if that is meant, say --wide"]))
+    guard = Spared(None, PrefixList(b"", b""))
+    if refused := [problem for key in asked if not force and (problem := guard.why(key)) is not None]:
+        raise typer.BadParameter("\n".join([*refused, "if that is meant, say --force"]))
     now = time.time()
     expires = None if seconds is None else now + seconds
     with opened(store, create=True) as bans:
@@ -189,6 +199,37 @@ def export(
             written = write_bans(found, file, form, now=time.time())
         part.replace(to)
     typer.echo(f"{to}: {counted(written, 'ban')}", err=True)
+
+
+@app.command("top")
+def top(
+    store: Uri,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Lines of each table.")] = 10,
+    asn: Asn = None,
+) -> None:
+    """Show what fills the table of bans: by maker, and by network (/24, IPv6 /48)."""
+    with opened(store) as bans:
+        found = list(bans.scan())
+    networks = load_asn(asn)
+    makers = Counter(f"{ban.by} {ban.rule}" if ban.rule else ban.by for ban in found)
+    places = Counter(network for ban in found if (network := network_around(ban.key)) is not None)
+    for title, counts in (("by maker", makers), ("by network", places)):
+        rows = [
+            (name, f"{number:,}", f"{number / len(found):.1%}", network_of(name, networks) if counts is places else "")
+            for name, number in counts.most_common(count)
+        ]
+        if rows:
+            output().print(table(title, [title.removeprefix("by "), "bans", "of all", "AS"], rows))
+    typer.echo(counted(len(found), "ban"), err=True)
+
+
+def network_around(key: str) -> str | None:
+    """The /24, or IPv6 /48, that a banned address or prefix lies in; itself where it is wider; None for other keys."""
+    if key.startswith(("AS", "gh2:", "uid:")):
+        return None
+    found = ip_network(key)
+    bits = min(TOP_NETWORKS[found.version], found.prefixlen)
+    return str(found.supernet(new_prefix=bits))
 
 
 @app.command("undo")

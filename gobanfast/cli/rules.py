@@ -269,6 +269,8 @@ class Tool(StrEnum):
     DJANGO_CORS = "django-cors"
     MCP = "mcp"
     JAEGER = "jaeger"
+    SLOWAPI = "slowapi"
+    DRF = "drf"
 
 
 @app.command("import")
@@ -285,7 +287,8 @@ def import_settings(
 
     starlette: the keyword options of CORSMiddleware, FastAPI's too. django-cors: the settings of django-cors-headers; a
     settings module is read, not run. mcp: TransportSecuritySettings of the MCP SDK. jaeger: sampling strategies,
-    for one --service.
+    for one --service. slowapi: default_limits, application_limits and routes (path: "5/minute"). drf:
+    DEFAULT_THROTTLE_RATES.
     """
     from gobanfast.rules.importers import import_rules
 

@@ -24,13 +24,27 @@ class Escalation:
 
 
 @dataclass(frozen=True, slots=True)
+class Ladder:
+    """How bans of clients grow: (prefix length, clients banned below it from which on it is banned itself), by family,
+    ascending in evidence; for `duration` seconds, where at most `collateral` clients were let in lately."""
+
+    ipv4: tuple[tuple[int, int], ...] = ((24, 16),)
+    ipv6: tuple[tuple[int, int], ...] = ((48, 16),)
+    duration: float = 3600.0
+    collateral: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class BanSettings:
-    """Section `bans:`. `ipv6_client` is the length of the prefix that counts as one IPv6 client."""
+    """Section `bans:`. `ipv6_client` is the length of the prefix that counts as one IPv6 client; `protect` are prefixes
+    none of which is banned without force."""
 
     capacity: int = 1_000_000
     on_full: Literal["refuse", "evict"] = "refuse"
     escalate: Escalation | None = None
     ipv6_client: Literal[64, 56, 48] = 64
+    ladder: Ladder | None = None
+    protect: PrefixList | None = None
 
 
 @dataclass(frozen=True, slots=True)

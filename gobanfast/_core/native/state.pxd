@@ -406,3 +406,12 @@ cdef extern from "state/gbf_limit.h" nogil:
                              gbf_fault *fault)
     void gbf_limit_do(gbf_limits *t, const gbf_limit *limit, gbf_limit_key key, gbf_limit_step step, uint32_t cost,
                       uint64_t now_ms, gbf_limit_answer *out)
+
+
+cdef extern from "state/gbf_crowd.h" nogil:
+    ctypedef struct gbf_crowd:
+        uint64_t key
+    void gbf_crowd_note(gbf_crowd *c, gbf_addr client, uint64_t now_ms)
+    const uint32_t GBF_CROWD_UNKNOWN
+    uint32_t gbf_crowd_count(const gbf_crowd *c, uint64_t network, uint32_t bits, const gbf_addr *others,
+                             uint32_t count, uint64_t now_ms)

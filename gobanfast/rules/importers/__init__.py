@@ -1,4 +1,5 @@
-"""Import of other tools' settings as rules: Starlette, django-cors-headers and the MCP SDK (cross-origin), Jaeger.
+"""Import of other tools' settings as rules: of Starlette, django-cors-headers and the MCP SDK (cross-origin), of Jaeger
+(sampling), of slowapi and Django REST framework (limits).
 
 The rules give what the settings gave, less what was surely not meant; each such hole is closed, and named in a warning.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gobanfast._errors import GobanError, Problem, RuleError
-from gobanfast.rules.importers import django_cors, jaeger, mcp, starlette
+from gobanfast.rules.importers import django_cors, jaeger, limit_texts, mcp, starlette
 from gobanfast.rules.importers.notes import Notes
 from gobanfast.rules.importers.options import read_options
 
@@ -16,6 +17,8 @@ IMPORTERS: dict[str, Callable[[dict[str, object], Notes], str]] = {
     "starlette": starlette.rules,
     "django-cors": django_cors.rules,
     "mcp": mcp.rules,
+    "slowapi": limit_texts.slowapi,
+    "drf": limit_texts.drf,
 }
 """By the name of the tool: the rules file that its options stand for."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, model_validator
@@ -19,6 +20,7 @@ from gobanfast.rules.settings import (
     Escalation,
     FingerprintSettings,
     LabelSettings,
+    Ladder,
     Limit,
     ScoreSettings,
     Settings,
@@ -165,6 +167,43 @@ class EscalateModel(Model):
     memory: Annotated[float, PlainValidator(seconds("memory", 1, 366 * 86400))] = 86400.0
 
 
+def ladder_steps(family: str, shortest: int, longest: int) -> Callable[[Any], tuple[tuple[int, int], ...]]:
+    """Validator of a mapping of prefix lengths to clients, from the longest prefix on."""
+
+    def parse(value: Any) -> tuple[tuple[int, int], ...]:
+        example = f"write {family}: {{{longest}: 16}}"
+        if not isinstance(value, dict) or not value:
+            raise ValueError(f"{family} {_quoted(value)} is not a mapping of prefix lengths to clients; {example}")
+        found = {}
+        for key, count in value.items():  # keys of a mapping are text
+            bits = int(key) if re.fullmatch(r"[0-9]{1,3}", str(key)) else -1
+            if not shortest <= bits <= longest:
+                raise ValueError(f"{family} prefix length {str(key)[:20]} is not {shortest} to {longest}; {example}")
+            if not isinstance(count, int) or isinstance(count, bool) or not 2 <= count <= 4096:
+                raise ValueError(f"{family} clients of a /{bits} {_quoted(count)} is not 2 to 4096; {example}")
+            found[bits] = count
+        steps = tuple(sorted(found.items(), reverse=True))
+        for (longer, fewer), (shorter, more) in pairwise(steps):
+            if more <= fewer:
+                raise ValueError(f"{family} asks for {fewer} clients of a /{longer} and {more} of a /{shorter}; "
+                                 "ask for more of the shorter one")  # fmt: skip
+        return steps
+
+    return validator(parse)
+
+
+class LadderModel(Model):
+    """`bans: ladder:`, how bans of clients grow into those of networks."""
+
+    ipv4: Annotated[tuple[tuple[int, int], ...], PlainValidator(ladder_steps("ipv4", 16, 24))] = ((24, 16),)
+    ipv6: Annotated[tuple[tuple[int, int], ...], PlainValidator(ladder_steps("ipv6", 29, 48))] = ((48, 16),)
+    lasts: Annotated[float, PlainValidator(seconds("for", 1, 366 * 86400))] = Field(default=3600.0, alias="for")
+    collateral: Annotated[int, PlainValidator(integer("collateral", 0, 1000))] = 3
+
+    def settings(self) -> Ladder:
+        return Ladder(self.ipv4, self.ipv6, self.lasts, self.collateral)
+
+
 class BansModel(Model):
     """Section `bans:`."""
 
@@ -172,10 +211,15 @@ class BansModel(Model):
     on_full: Literal["refuse", "evict"] = "refuse"
     escalate: Annotated[EscalateModel | None, BeforeValidator(empty_as_defaults)] = None
     ipv6_client: Literal[64, 56, 48] = 64
+    ladder: Annotated[LadderModel | None, BeforeValidator(empty_as_defaults)] = None
+    protect: Prefixes = Field(default_factory=list, description="whom nothing bans without force, such as monitoring")
 
     def settings(self) -> BanSettings:
         steps = None if self.escalate is None else Escalation(**dict(self.escalate))
-        return BanSettings(self.capacity, self.on_full, steps, self.ipv6_client)
+        addresses = b"".join(address for address, _ in self.protect)
+        protect = PrefixList(addresses, bytes(bits for _, bits in self.protect)) if self.protect else None
+        ladder = None if self.ladder is None else self.ladder.settings()
+        return BanSettings(self.capacity, self.on_full, steps, self.ipv6_client, ladder, protect)
 
 
 class ActionModel(Model):
@@ -363,7 +407,8 @@ class SettingsModel(Model):
 
 
 SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
-    ("bans",): BansModel, ("bans", "escalate"): EscalateModel, ("trackers",): TrackersModel,
+    ("bans",): BansModel, ("bans", "escalate"): EscalateModel, ("bans", "ladder"): LadderModel,
+    ("trackers",): TrackersModel,
     ("trackers", "distinct_fingerprints"): DistinctModel, ("trackers", "request_rate"): RateModel,
     ("trackers", "surge"): SurgeModel, ("trackers", "exempt"): ExemptModel, ("score",): ScoreModel,
     ("score", "weights"): WeightsModel, ("fingerprint",): FingerprintModel,
