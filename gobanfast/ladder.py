@@ -13,9 +13,11 @@ import threading
 import time
 import weakref
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from gobanfast.bans import too_wide
+from gobanfast._core.address import format_address
+from gobanfast._core.enums import MAKERS
+from gobanfast.bans import ban_key, too_wide
 
 if TYPE_CHECKING:
     from gobanfast.bans import Ban
@@ -43,6 +45,32 @@ class Step(NamedTuple):
     others: int | None
 
 
+class _Columns:
+    """The bans of a table that are evidence, in columns."""
+
+    def __init__(self, engine: Engine, now: float) -> None:
+        import numpy as np
+
+        self.packed, lengths, _, makers, _ = engine.ban_table.packed(now=now)
+        self.lengths = np.frombuffer(lengths, np.uint8)
+        self._words = np.frombuffer(self.packed, ">u8").reshape(-1, 2).astype(np.uint64)
+        self._counts = np.isin(np.frombuffer(makers, np.uint8), [MAKERS.index(maker) for maker in EVIDENCE])
+        self._four = (self._words[:, 0] == 0) & (self._words[:, 1] >> np.uint64(32) == 0xFFFF) & (self.lengths >= 96)
+
+    def networks(self, is4: bool, bits: int) -> tuple[Any, Any]:
+        """(rows, number of the network of each) of the bans of longer prefixes of a family."""
+        import numpy as np
+
+        rows = np.flatnonzero(self._counts & (self._four == is4) & (self.lengths > bits + 96 * is4))
+        if is4:
+            return rows, (self._words[rows, 1] & np.uint64(0xFFFFFFFF)) >> np.uint64(32 - bits)
+        return rows, self._words[rows, 0] >> np.uint64(64 - bits)
+
+
+def _network(is4: bool, bits: int, number: int) -> Network:
+    return IPv4Network((number << (32 - bits), bits)) if is4 else IPv6Network((number << (128 - bits), bits))
+
+
 class Climber:
     """Follows the bans of an engine and lets them grow, by the ladder in its rules.
 
@@ -57,6 +85,8 @@ class Climber:
         # network -> clients banned in it: key -> (when the ban ends, the rule that made it)
         self._networks: dict[Network, dict[str, tuple[float, str | None]]] = {}
         self._total = 0  # clients in all of them
+        # (IPv4, prefix length) -> networks and how many bans of each were only counted
+        self._before: dict[tuple[bool, int], tuple[Any, Any]] = {}
 
     def wake(self, now: float) -> None:
         """Has a thread climb; decisions go on meanwhile."""
@@ -91,19 +121,70 @@ class Climber:
         if changes is None:  # from the start, or too far behind
             self._networks.clear()
             self._total = 0
-            for ban in table.bans(now=now):
-                touched |= self._note(ladder, ban)
+            touched |= self._fold(engine, ladder, now)
         for change in changes or ():
             if change.event in ("add", "extend"):
                 touched |= self._note(ladder, change.ban)
             else:
                 self._forget(ladder, change.ban)
         steps = []
+        columns: _Columns | None = None
+        for network in tuple(touched):
+            if self._uncounted(network):
+                columns = columns or _Columns(engine, now)
+                self._complete(engine, ladder, network, now, columns)
         for network, needed in sorted(touched.items(), key=lambda item: item[0].prefixlen):  # the widest first
             step = self._judge(engine, ladder, network, needed, now)
             if step is not None:
                 steps.append(step)
         return steps
+
+    def _fold(self, engine: Engine, ladder: Ladder, now: float) -> dict[Network, int]:
+        """Counts the bans of the table by network, in columns; the networks that have enough."""
+        import numpy as np
+
+        bans = _Columns(engine, now)
+        touched: dict[Network, int] = {}
+        self._before.clear()
+        for is4, steps in ((True, ladder.ipv4), (False, ladder.ipv6)):
+            for bits, needed in steps:
+                nets, counts = np.unique(bans.networks(is4, bits)[1], return_counts=True)
+                self._before[is4, bits] = nets, counts
+                touched |= {_network(is4, bits, int(net)): needed for net in nets[counts >= needed]}
+        for network in touched:
+            self._complete(engine, ladder, network, now, bans)
+        return touched
+
+    def _uncounted(self, network: Network, *, forget: bool = False) -> int:
+        """How many bans of a network were only counted so far."""
+        found = self._before.get((network.version == 4, network.prefixlen))
+        if found is None:
+            return 0
+        nets, counts = found
+        number = int(network.network_address) >> ((32 if network.version == 4 else 128) - network.prefixlen)
+        at = int(nets.searchsorted(number))
+        if at == len(nets) or int(nets[at]) != number:
+            return 0
+        count = int(counts[at])
+        if forget:
+            counts[at] = 0
+        return count
+
+    def _complete(self, engine: Engine, ladder: Ladder, network: Network, now: float, bans: _Columns) -> None:
+        """Takes in one by one the bans of a network that were only counted."""
+        if not self._uncounted(network, forget=True):
+            return
+        number = int(network.network_address) >> ((32 if network.version == 4 else 128) - network.prefixlen)
+        rows, nets = bans.networks(network.version == 4, network.prefixlen)
+        for row in rows[nets == number]:
+            self._load(engine, ladder, bans.packed[16 * row : 16 * row + 16], int(bans.lengths[row]), now)
+
+    def _load(self, engine: Engine, ladder: Ladder, packed: bytes, bits: int, now: float) -> None:
+        text = format_address(packed)
+        key = ban_key(text if bits == 128 else f"{text}/{bits - 96 if '.' in text else bits}")
+        ban = engine.ban_table.get(key, now=now)
+        if ban is not None:
+            self._note(ladder, ban)
 
     def _scopes(self, ladder: Ladder, key: str) -> list[tuple[Network, int]]:
         """(network, clients it needs) for each step above a banned client."""
@@ -125,7 +206,7 @@ class Climber:
                 del clients[next(iter(clients))]
                 self._total -= 1
             clients[ban.key] = (float("inf") if ban.expires is None else ban.expires, ban.rule)
-            if len(clients) >= needed:
+            if len(clients) + self._uncounted(network) >= needed:
                 touched[network] = needed
         return touched
 

@@ -201,3 +201,19 @@ def test_evidence_is_bounded(engine, monkeypatch):
     assert sum(map(len, follower._networks.values())) == follower._total <= 40
     attack(engine, *(f"45.71.1.{i}" for i in range(16)))
     assert ["45.71.1.0/24"] == [step.network for step in engine.climb()]
+
+
+def test_bans_that_were_there_before_count(engine):
+    """Those of a store: what is enough climbs at once, what is not yet climbs with the next one."""
+    table = engine.ban_table
+    for i in range(16):
+        table.ban(f"45.66.7.{i}", duration=3600.0, rule="old", by="tracker")
+    for i in range(15):
+        table.ban(f"45.66.8.{i}", duration=3600.0, rule="old", by="tracker")
+    for i in range(3):
+        table.ban(f"2a01:4f8:0:{i}::/64", duration=3600.0, rule="old", by="tracker")
+
+    assert ["45.66.7.0/24"] == [step.network for step in engine.climb()]
+    attack(engine, "45.66.8.99", "2a01:4f8:0:9::1")
+    assert {("45.66.8.0/24", 16), ("2a01:4f8::/48", 4)} == {(step.network, step.clients) for step in engine.climb()}
+    assert ["2a01:4f8::/48", "45.66.7.0/24", "45.66.8.0/24"] == keys(engine)
