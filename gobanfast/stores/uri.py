@@ -42,6 +42,9 @@ def open_store(uri: str, *, create: bool = True) -> Store:
 
         return RedisStore(uri)
     shown = uri.rpartition("@")[2]  # a password is in front of it
+    if "sentinel" in scheme or "cluster" in scheme:
+        what = f"store {shown!r} is of Redis {'Sentinel' if 'sentinel' in scheme else 'Cluster'}, which is not asked"
+        raise ValueError(f"{what}; write redis://host:port/db of one server, by a name that follows the primary")
     raise ValueError(
         f"store {shown!r} is not a store address; write memory:, sqlite:PATH, redis://host:port/db or unix://PATH"
     )

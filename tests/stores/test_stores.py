@@ -419,3 +419,13 @@ def test_breaker_takes_300_ms_over_the_usual_as_failure():
         breaker.success(0.5)
 
     assert "closed" == breaker.state
+
+
+@pytest.mark.parametrize(
+    "uri", ["redis+sentinel://user:secret@host/main", "sentinel://host/main", "rediscluster://host"]
+)
+def test_sentinel_and_cluster_addresses_are_refused_with_what_to_write(uri):
+    """Neither is asked; the error says what stands in their place, without the password."""
+    with pytest.raises(ValueError, match=r"write redis://host:port/db of one server") as caught:
+        open_store(uri)
+    assert "secret" not in str(caught.value)
