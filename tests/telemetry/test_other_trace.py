@@ -220,6 +220,32 @@ def test_nobody_else_makes_spans() -> None:
     assert None is service.ours.guard.tracer
 
 
+def test_layers_that_cannot_be_looked_at(caplog: pytest.LogCaptureFixture) -> None:
+    """The request is answered, the decision's trace is current, and it is said once."""
+
+    class Odd:
+        def __init__(self, app: Any) -> None:
+            self._call = app
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "user_middleware":
+                raise RuntimeError("not that one")
+            raise AttributeError(name)
+
+        async def __call__(self, *arguments: Any) -> None:
+            await self._call(*arguments)
+
+    service = Service(lambda app, _: Odd(app))
+    for _ in range(2):
+        service.ask("/kept")
+        assert service.seen["current"] is service.seen["decision"].trace
+
+    assert None is service.ours.guard.tracer
+    assert 1 == [record.message for record in caplog.records].count(
+        "middleware inside the application could not be looked at"
+    )
+
+
 def test_a_state_that_level_2_does_not_have() -> None:
     """Theirs takes it; the context goes without it."""
     found = otel.TraceState()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from gobanfast.telemetry.other_trace import OtherTrace, current_span
 if TYPE_CHECKING:
     from gobanfast import Decision
     from gobanfast.frontends.http.guard import HttpGuard
+
+logger = logging.getLogger("gobanfast.http")
 
 CORS = ("starlette.middleware.cors.", "corsheaders.middleware.", "flask_cors.")
 TRACERS = ("starlette.middleware.opentelemetry.", "opentelemetry.instrumentation.")
@@ -85,7 +88,12 @@ class TracerLook:
 
     def __call__(self, decision: Decision) -> Any:
         """What is current in this request."""
-        if self._find() or current_span() is not None:
+        try:
+            found = bool(self._find()) or current_span() is not None
+        except Exception:  # of an object that is not what it looks like: a request does not fail by it
+            logger.warning("middleware inside the application could not be looked at", exc_info=True)
+            found, self._left = False, 0
+        if found:
             self._guard.tracer = OtherTrace
             return OtherTrace(decision)
         self._left -= 1
