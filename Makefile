@@ -30,7 +30,7 @@ RACERS := $(wildcard tests/race/*.c)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: demo test test-ft lint format bench fuzz race bpf wheel clean help
+.PHONY: demo test test-ft spark lint format bench fuzz race bpf wheel clean help
 
 help:
 	@echo 'make demo    decide the bundled access log, then live requests, with the bundled rules'
@@ -105,6 +105,10 @@ demo: $(READY)
 
 test: $(READY) $(VENV)/.group-test
 	$(BIN)/python -m pytest $(ARGS)
+
+# Spark in a session of its own: 500 MB of wheel, a JRE, and a minute to start. 180 s are its budget.
+spark: $(READY) $(VENV)/.group-test $(VENV)/.group-spark
+	GOBANFAST_SPARK=1 timeout 180 $(BIN)/python -m pytest tests/spark $(ARGS)
 
 # pyre2, which the rules import, and this rival of ours both are module re2
 build/rivals: $(VENV)/.group-bench

@@ -45,6 +45,7 @@ SET = ["gbf_set_avx512", "gbf_set_build", "gbf_set_scalar", "gbf_set_v2"]
 EXTENSIONS = {
     "address": LPM,
     "allowed_headers": ["gbf_acrh"],
+    "arrow_data": ["gbf_arrow"],
     "asgi": [],
     "asn_table": [*PREFIX, "gbf_asn", "gbf_asn_build", "gbf_asn_csv"],
     "ban_table": ["gbf_addr", "gbf_bans", "gbf_labels"],

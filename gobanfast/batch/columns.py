@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gobanfast._core import enums
+from gobanfast._core import arrow_data, enums
 from gobanfast.batch.request_columns import HASHES, Distinct, Requests, as_text, both, checked_text, distinct, numbered
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gobanfast._core.compiled_rules import CompiledRules
     from gobanfast._core.decision import Decision
     from gobanfast._core.engine_core import EngineCore
+    from gobanfast.batch.arrow import ArrowTable
 
 ACTIONS, CAUSES, SHARED, NO_RULE = enums.DECISIONS, enums.CAUSES, enums.SHARED, enums.NONE
 
@@ -79,6 +80,28 @@ class Columns:
         counts = np.bincount(self.share, minlength=len(SHARED))
         return dict(zip(SHARED[1:], counts[1:].tolist(), strict=True))
 
+    def arrow(self) -> ArrowTable:
+        """These columns as an Arrow table: action, rule, cause and share by dictionary, null where there is none.
+
+        Zero copy: it borrows the arrays, which must not be written to.
+        """
+        from gobanfast.batch.arrow import ArrowTable, decision_columns
+
+        columns = decision_columns(
+            self.action, self.rule, self.asn, self.cause, self.score, self.share, self.share_rule, self.compiled
+        )
+        return ArrowTable(columns, len(self))
+
+    def __arrow_c_schema__(self) -> object:
+        return self.arrow().__arrow_c_schema__()
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
+        """The Arrow PyCapsule interface: `pyarrow.record_batch(columns)`, `polars.DataFrame(columns)`."""
+        return self.arrow().__arrow_c_array__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.arrow().__arrow_c_stream__()
+
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {action}" for action, count in self.actions().items())
         return f"<Columns of {len(self)} rows: {counts}>"
@@ -101,7 +124,7 @@ def decide_columns(
     if headers is not None and not isinstance(headers, Mapping):
         raise TypeError(f"headers is a {type(headers).__name__}, not a mapping of header names to columns")
     rows = count_rows(addresses)
-    leaves = core_columns.address_leaves(compiled, addresses, rows)
+    leaves = _leaves(compiled, addresses, rows)
     given: dict[str, Any] = {":method": method, ":path": path, ":fingerprint": fingerprint, ":shape": shape}
     given |= {name: column for name, column in (("origin", origin), ("host", host)) if column is not None}
     for name, column in (headers or {}).items():
@@ -114,6 +137,9 @@ def decide_columns(
     shares = any(rule.effect == "share" for rule in compiled.rules)
     columns = []
     named = sni is not None and core_columns.asks_names(compiled)
+    if named and isinstance(sni, np.ndarray) is False and (coded := arrow_data.coded(sni, rows)) is not None:
+        sni = [None if text is None else text.decode("utf-8", "replace") for text in coded[1]]
+        sni = np.array([*sni, None], object)[np.frombuffer(coded[0], np.uint32)].tolist()
     paired = compiled.requests is not None and ":names" in compiled.requests.names
     names: Distinct | None = None
     if (paired or shares) and sni is not None:  # it is read twice, and a stream can be read once
@@ -141,6 +167,18 @@ def decide_columns(
     found = _made(compiled, answers, sharing, rows)
     preflights = np.flatnonzero(asked.preflights()).tolist()
     return _with_preflights(found, preflights, asked, addresses, names, told) if preflights else found
+
+
+def _leaves(compiled: CompiledRules, addresses: Any, rows: int) -> bytes:
+    """Leaf of each address; of a dictionary each address is looked up once."""
+    from gobanfast._core import columns as core_columns
+
+    found = None if isinstance(addresses, (np.ndarray, list, bytes)) else arrow_data.coded(addresses, rows)
+    if found is None:
+        return core_columns.address_leaves(compiled, addresses, rows)
+    texts = [b"" if text is None else text for text in found[1]]
+    leaves = core_columns.address_leaves(compiled, [text.decode("latin-1") for text in texts], len(texts))
+    return np.frombuffer(leaves, np.uint32)[np.frombuffer(found[0], np.uint32)].tobytes()
 
 
 def _made(

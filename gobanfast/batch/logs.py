@@ -35,13 +35,14 @@ class Chunk:
 
     An address is any text: nothing has been parsed, but a port is gone, and of a list the client is left. It is ""
     where the line names none, and then `faults` says why, by line number; a "" without a fault is a CSV header.
-    `requests`, where asked for, are what lines say of the request and its time.
+    `requests`, where asked for, are what lines say of the request and its time, and `lines` the lines as they are.
     """
 
     first: int
     addresses: list[str]
     faults: dict[int, str]
     requests: list[Request] | None = None
+    lines: list[str] | None = None
 
 
 class LogFile:
@@ -104,7 +105,7 @@ class LogFile:
                     parser = self._begin(samples)
                 addresses, faults = _empty(lines) if self.found is None else self.found.extract(lines)
                 requests = None if parser is None else [parser(line) for line in lines]
-                yield Chunk(first, addresses, {first + index: why for index, why in faults.items()}, requests)
+                yield Chunk(first, addresses, {first + index: why for index, why in faults.items()}, requests, lines)
                 first += len(lines)
         except DamagedError as error:
             yield Chunk(first, [""], {first: str(error)})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gobanfast._core import arrow_data
 from gobanfast._core.headers import PartialHeaders
 from gobanfast._core.name_text import normalize_name
 from gobanfast.rules.compile.request import headers_of
@@ -317,7 +318,8 @@ def distinct(name: str, column: Any, rows: int) -> Distinct:
         codes, prints = core_columns.fingerprint_column(column, rows)
         values = [None, None, *(prints[at : at + 16] for at in range(32, len(prints), 16))]
     else:
-        codes, values = core_columns.text_column(column, rows)
+        found = None if isinstance(column, (np.ndarray, list, tuple)) else arrow_data.coded(column, rows)
+        codes, values = core_columns.text_column(column, rows) if found is None else found
     return np.frombuffer(codes, np.uint32), values
 
 

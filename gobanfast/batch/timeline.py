@@ -23,6 +23,7 @@ class Row(NamedTuple):
     address: str
     request: Request
     fault: str | None
+    text: str = ""  # the line
 
 
 class Timeline:
@@ -65,6 +66,7 @@ class Timeline:
         latest = before = float("-inf")
         for chunk in log:
             requests = chunk.requests or [NOTHING] * len(chunk.addresses)
+            texts = chunk.lines or [""] * len(chunk.addresses)
             for index, (address, request) in enumerate(zip(chunk.addresses, requests, strict=True)):
                 line = chunk.first + index
                 fault = chunk.faults.get(line)
@@ -79,7 +81,7 @@ class Timeline:
                     if self.untimed == self.lines == PATIENCE:
                         raise self._timeless()
                 latest = max(latest, before)
-                yield latest, Row(before, self._numbered, log.name, line, address, request, fault)
+                yield latest, Row(before, self._numbered, log.name, line, address, request, fault, texts[index])
 
     def _timeless(self) -> LogError:
         names = ", ".join(log.name for log in self._logs)

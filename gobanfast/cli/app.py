@@ -13,6 +13,7 @@ from gobanfast import __version__
 from gobanfast._errors import GobanError
 from gobanfast.cli import (
     asn,
+    backtest,
     bans,
     bench,
     check,
@@ -83,6 +84,7 @@ app.command("init", epilog=EXIT_CODES)(init.init)
 app.command("check")(check.check)
 app.command("explain")(explain.explain)
 app.command("scan", epilog=EXIT_CODES)(scan.scan)
+app.command("backtest", epilog=EXIT_CODES)(backtest.backtest)
 app.command("bench")(bench.bench)
 app.command("hello", epilog=EXIT_CODES)(hello.hello)
 app.command("serve", epilog=EXIT_CODES)(serve.serve)

@@ -102,16 +102,30 @@ cdef extern from "base/gbf_cpu.h" nogil:
 cdef extern from "base/gbf_arrow.h" nogil:
     ctypedef struct ArrowSchema "struct ArrowSchema":
         const char *format
+        const char *name
+        int64_t flags
+        int64_t n_children
+        ArrowSchema **children
+        ArrowSchema *dictionary
         void (*release)(ArrowSchema *) noexcept
+        void *private_data
     ctypedef struct ArrowArray "struct ArrowArray":
         int64_t length
+        int64_t null_count
         int64_t offset
+        int64_t n_buffers
+        int64_t n_children
         const void **buffers
+        ArrowArray **children
+        ArrowArray *dictionary
         void (*release)(ArrowArray *) noexcept
+        void *private_data
     ctypedef struct ArrowArrayStream "struct ArrowArrayStream":
         int (*get_schema)(ArrowArrayStream *, ArrowSchema *) noexcept
         int (*get_next)(ArrowArrayStream *, ArrowArray *) noexcept
         const char *(*get_last_error)(ArrowArrayStream *) noexcept
+        void (*release)(ArrowArrayStream *) noexcept
+        void *private_data
     ctypedef enum gbf_string_form:
         GBF_ARROW_NONE
         GBF_ARROW_BYTES
