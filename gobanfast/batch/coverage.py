@@ -51,6 +51,11 @@ class Coverage:
         """Counts `lines` of the log `source` that say what `request` does; None: only an address."""
         self.hold(source, None if request is None else request.held, lines)
 
+    @property
+    def counts(self) -> Counter[tuple[str, frozenset[str]]]:
+        """Lines by log and the signals they hold."""
+        return self._lines
+
     def hold(self, source: str, held: frozenset[str] | None, lines: int = 1) -> None:
         """The same of lines that hold these signals."""
         self._lines[source, frozenset() if held is None else held & self._asked] += lines

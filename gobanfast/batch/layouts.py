@@ -11,18 +11,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gobanfast.batch import json_lines
+from gobanfast.batch.log_format import compiled_format, is_format
 from gobanfast.batch.unpack import LogError
 
 if TYPE_CHECKING:
     from gobanfast._core.prefix_set import PrefixSet
 
 FORMATS = ("auto", "combined", "nginx-json", "jsonl", "csv")
+"""Layouts by name; in place of one a log_format text of nginx or a LogFormat of Apache may be given."""
 
 #: Keys tried in order for the client address; CSV headers are compared with them without regard to case.
 #: A dot steps into a nested object where the key as a whole is absent.
 ADDRESS_KEYS = (
     *("remote_addr", "client_ip", "remote_ip", "clientip", "ip", "address", "ClientIP", "ClientHost", "client_addr"),
     *("source_ip", "src_ip", "request.client_ip", "request.remote_ip", "client.ip", "source.ip"),
+    *("downstream_remote_address", "httpRequest.remoteIp", "httpRequest.clientIp", "properties.clientIp", "clientIp"),
 )
 NGINX_KEYS = ("remote_addr", "address")  # access log, status log
 
@@ -73,6 +76,8 @@ def found(samples: Sequence[str], name: str, layout: str, field: str | None, tru
         layout = told_by(samples)
     index = keys = cell = None
     match layout:
+        case text if is_format(text):
+            where, extract = "by the format", _by_format(text, name)
         case "combined":
             index = _place(samples) if field is None else _number(name, field)
             where, extract = f"field {index + 1}", _combined(index)
@@ -156,6 +161,20 @@ def _json(keys: Sequence[str]) -> Extract:
                 return value
             raise ValueError(f"key {key!r} holds {quoted(value)}, not an address")
         raise ValueError(f"no key {keys[0]!r}" if len(keys) == 1 else "no key that is known to hold an address")
+
+    return _each(one)
+
+
+def _by_format(text: str, name: str) -> Extract:
+    read = compiled_format(text)
+    if not read.has_address:
+        raise LogError(f"{name}: the format {quoted(text)} has no client address; $remote_addr or %h is one")
+
+    def one(line: str) -> str:
+        said = read(line)
+        if said is None:
+            raise ValueError(f"not of the format given: {quoted(line)}")
+        return said["address"]
 
     return _each(one)
 

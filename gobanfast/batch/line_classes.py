@@ -224,6 +224,10 @@ class Meanings:
     def _named(self, name: str, value: str, encoding: str) -> Hashable:
         return None if value in {"", "-"} else self._part(name, value_bytes(name, value, encoding))
 
+    def exact(self, name: str, value: bytes) -> Hashable:
+        """The meaning of the value of a header, of ":method" or ":path", as requests have it."""
+        return self._part(name, value)
+
     def _part(self, name: str, value: bytes) -> Hashable:
         table = self._table
         if table is None or len(value) > PLAIN_BYTES or name in self._together or _CONTROL.search(value) is not None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from gobanfast._core.headers import PartialHeaders
 from gobanfast.batch import json_lines
 from gobanfast.batch.layouts import cells, delimiter_of
+from gobanfast.batch.log_format import compiled_format, is_format
 from gobanfast.wire.target import read_target
 
 KNOWN = ("user-agent", "referer", "host")
@@ -38,14 +39,16 @@ NOTHING = Request()
 # Keys tried in order, for JSON and for the header line of CSV: in lower case, without "-", "_" and parentheses.
 _KEYS: dict[str, tuple[str, ...]] = {
     "user-agent": ("httpuseragent", "useragent", "agent", "requestuseragent", "useragent.original",
-                   "httprequest.useragent", "clientrequestuseragent"),
+                   "httprequest.useragent", "clientrequestuseragent", "properties.useragent"),
     "referer": ("httpreferer", "referer", "httpreferrer", "referrer", "requestreferer", "httprequest.referer",
                 "clientrequestreferer"),
-    "host": ("httphost", "requesthost", "request.host", "clientrequesthost"),
+    "host": ("httphost", "requesthost", "request.host", "clientrequesthost", "authority", "url.domain"),
     ":method": ("requestmethod", "method", "request.method", "req.method", "httprequest.requestmethod",
-                "http.request.method", "clientrequestmethod"),
+                "http.request.method", "clientrequestmethod", "httpmethod", "httprequest.httpmethod",
+                "properties.httpmethod"),
     ":path": ("requesturi", "uri", "path", "url", "request.uri", "request.url", "req.url", "requestpath",
-              "url.original", "httprequest.requesturl", "clientrequesturi", "clientrequestpath"),
+              "url.original", "httprequest.requesturl", "clientrequesturi", "clientrequestpath", "httprequest.uri",
+              "properties.requesturi", "url.path"),
 }  # fmt: skip
 _LINE = ("request", "requestline")  # "GET /a HTTP/1.1"
 _HEADERS = ("request.headers", "req.headers", "headers", "requestheaders")  # an object that holds all of them
@@ -57,6 +60,7 @@ _AFTER = rf"(?: \S+ \S+(?: {_QUOTED} {_QUOTED})?)?"  # status and length, refere
 _FIELDS = re.compile(rf"{_QUOTED}{_AFTER}", re.DOTALL)
 _LOOSE = re.compile(rf'"(\S+ .*? HTTP/\d+(?:\.\d+)?)"{_AFTER}', re.DOTALL)  # quotes inside that nobody escaped
 _BEGIN = re.compile(r'[\])] "| - "')  # of the request, after the time (uvicorn: after the client)
+_BALANCED = re.compile(rf'"([A-Z]{{3,16}} (?:[^"\\]|\\.)*)"(?: {_QUOTED})?', re.DOTALL)
 _VERSION = re.compile(r"HTTP/\d+(?:\.\d+)?", re.ASCII)
 _BARE = re.compile(r"[A-Z]{3,16} (?:/|https?://)\S*")  # without a version: HTTP/0.9, and formats that leave it out
 _ESCAPE = re.compile(r"""\\(x[0-9A-Fa-f]{2}|[\\"'ntrbvf])""")
@@ -143,9 +147,27 @@ def make_parser(samples: Sequence[str], layout: str, asked: Iterable[str] = (), 
         asked: names of the headers that rules require: of a line that keeps all headers, these are read.
         timed: whether times are read.
     """
+    if is_format(layout):
+        return _by_format(layout)
     if layout == "combined":
         return lambda line: combined(line, timed)
     return columns(samples) if layout == "csv" else lambda line: member(line, asked)
+
+
+def _by_format(text: str) -> LineParser:
+    read = compiled_format(text)
+    held = frozenset(name for name in read.names if name in {"user-agent", "referer", "host"} or name in OWN)
+    held |= OWN if "request" in read.names else frozenset()
+
+    def one(line: str) -> Request:
+        said = read(line)
+        if said is None:
+            return NOTHING
+        values = {name: unescaped(said[name]) or "-" for name in held if name in said}
+        time = next((at for name in ("time",) if (at := seconds_of(said.get(name, ""))) is not None), None)
+        return request_of(unescaped(said["request"]) if "request" in said else None, values, held, time, "latin-1")
+
+    return one
 
 
 def combined(line: str, timed: bool = True) -> Request:
@@ -155,7 +177,7 @@ def combined(line: str, timed: bool = True) -> Request:
     if start < 2:
         begin = _BEGIN.search(line)
         if begin is None:
-            return Request(time=at)
+            return _asked_in(line, at)
         start = begin.end() - 1
     found = _FIELDS.match(line, start)
     if found is None or not _after_it(line, found):
@@ -167,6 +189,17 @@ def combined(line: str, timed: bool = True) -> Request:
         return request_of(unescaped(request), {}, OWN, at, "latin-1")
     values = {"referer": unescaped(referer), "user-agent": unescaped(agent)}
     return request_of(unescaped(request), values, _ALL_COMBINED, at, "latin-1")
+
+
+def _asked_in(line: str, at: float | None) -> Request:
+    """The request in a line of a load balancer (HAProxy, AWS): the first quoted text, after which the user agent may
+    be."""
+    found = _BALANCED.search(line)
+    if found is None:
+        return Request(time=at)
+    request, agent = found.groups()
+    values = {} if agent is None else {"user-agent": unescaped(agent)}
+    return request_of(unescaped(request), values, OWN | frozenset(values), at, "latin-1")
 
 
 def _after_it(line: str, found: re.Match[str]) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from gobanfast.batch.layouts import ADDRESS_KEYS, EMPTY, FORMATS, SAMPLE_LINES, Extracted, Found, found
 from gobanfast.batch.line_blocks import BlockReader, LineBlock, line_blocks, pieces_of, whole_lines
 from gobanfast.batch.log_fields import NOTHING, LineParser, Request, make_parser
-from gobanfast.batch.unpack import DamagedError, LogError, unpacked
+from gobanfast.batch.unpack import DamagedError, LogError, unpacked, unwrapped
 
 if TYPE_CHECKING:
     from gobanfast._core.prefix_set import PrefixSet
@@ -148,40 +148,47 @@ class LogFile:
         return make_parser(samples, self.found.layout, self._asked, timed=self._times) if self._requests else None
 
 
+def no_address(lines: list[str]) -> Extracted:
+    """No line has an address: of a log whose lines were read elsewhere."""
+    return _empty(lines)
+
+
 def _raised(error: Exception) -> Iterator[tuple[bytes, int]]:
     raise error
     yield  # type: ignore[unreachable]
 
 
 def _plain(stream: BufferedReader, name: str) -> Callable[[int], bytes]:
-    """`read1` of the text, unpacked, UTF-16 as UTF-8."""
+    """`read1` of the text: unpacked, UTF-16 as UTF-8, and without what a container runtime put around lines."""
     read = unpacked(stream, name)
-    if read == stream.read1:
-        coding, first = _wide(stream.peek(200)[:200]), b""
-    else:
-        first = read(BLOCK_BYTES)
-        coding = _wide(first[:200])
+    plain = read == stream.read1
+    start = stream.peek(200)[:200] if plain else read(BLOCK_BYTES)
+    coding = _wide(start[:200])
+    if not plain:
+        read = _again(read, start)
     if coding is not None:
         decoder = codecs.getincrementaldecoder(coding)("replace")
 
-        def recoded(nbytes: int) -> bytes:
-            nonlocal first
+        def recoded(nbytes: int, read: Callable[[int], bytes] = read) -> bytes:
             while True:
-                piece, first = first or read(nbytes), b""
+                piece = read(nbytes)
                 text = decoder.decode(piece, final=not piece)
                 if text or not piece:
                     return text.encode("utf-8", "surrogatepass")
 
         return recoded
-    if not first:
-        return read
+    return unwrapped(read, start)
 
-    def rest(nbytes: int) -> bytes:
-        nonlocal first
-        piece, first = first or read(nbytes), b""
-        return piece
 
-    return rest
+def _again(read: Callable[[int], bytes], piece: bytes) -> Callable[[int], bytes]:
+    """`read` that gives a piece first."""
+
+    def first(nbytes: int) -> bytes:
+        nonlocal piece
+        found, piece = piece or read(nbytes), b""
+        return found
+
+    return first
 
 
 def _wide(block: bytes) -> str | None:

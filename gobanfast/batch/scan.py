@@ -23,6 +23,7 @@ from gobanfast.batch.timeline import Row, Timeline
 
 if TYPE_CHECKING:
     from gobanfast._core.decision import Decision
+    from gobanfast._core.engine_core import EngineCore
     from gobanfast.batch.line_blocks import LineBlock
     from gobanfast.engine import Engine
 
@@ -104,6 +105,18 @@ def outcome(decision: Decision) -> Outcome:
 Answer = tuple[Outcome, frozenset[str] | None]  # and the signals that the line holds
 
 
+class ScanState(NamedTuple):
+    """Counts of a scan that can be sent from process to process."""
+
+    lines: Counter[Outcome]
+    pairs: Counter[tuple[str, Outcome]]
+    held: Counter[tuple[str, frozenset[str]]]
+    bad: int
+    faults: list[Fault]
+    clients_exact: bool
+    seconds_deciding: float
+
+
 class Scan:
     """Running counts over the lines of logs, as an engine decides them.
 
@@ -123,7 +136,7 @@ class Scan:
         pairs of client and answer.
     """
 
-    def __init__(self, engine: Engine, *, out: TextIO | None = None, mount: str = "") -> None:
+    def __init__(self, engine: Engine | EngineCore, *, out: TextIO | None = None, mount: str = "") -> None:
         self.bad = 0
         self.faults: list[Fault] = []  # the first FAULTS_KEPT
         self.clients_exact = True  # False: the rarest clients were dropped on the way
@@ -255,6 +268,25 @@ class Scan:
             if answer != MALFORMED:
                 address = log.extract(block.line(row))[0]
                 self._out.write(self._line(address, classes.answers[answer][0], source, block.first + row))
+
+    def state(self) -> ScanState:
+        """What was counted, for another process."""
+        return ScanState(
+            self._lines, self._pairs, self._coverage.counts, self.bad, self.faults, self.clients_exact,
+            self.seconds_deciding,
+        )  # fmt: skip
+
+    def absorb(self, other: ScanState) -> None:
+        """Adds what a scan of other logs by the same rules counted."""
+        self._lines.update(other.lines)
+        self._pairs.update(other.pairs)
+        for (source, held), lines in other.held.items():
+            self._coverage.hold(source, held, lines)
+        self.bad += other.bad
+        self.faults += other.faults[: FAULTS_KEPT - len(self.faults)]
+        self.clients_exact &= other.clients_exact
+        self.seconds_deciding += other.seconds_deciding
+        self._bound()
 
     def replay(self, logs: Iterable[LogFile], progress: Callable[[], None] = lambda: None) -> None:
         """None, after every line of all `logs` is decided in order of time, with bans, trackers and score.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import bz2
 import gzip
 import importlib
+import json
 import lzma
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -24,6 +26,7 @@ AHEAD = 4  # pieces that wait for whoever reads them
 DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
 Read = Callable[[int], bytes]
+_CRI = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d) (?:stdout|stderr) ([FP]) ")
 
 
 class LogError(GobanError):
@@ -78,6 +81,49 @@ def _zstd(name: str) -> Any:
         raise LogError(
             f"{name}: it is packed by zstd; install gobanfast[zstd], or give the output of zstd -dc, and - for stdin"
         ) from None
+
+
+def unwrapped(read: Read, start: bytes) -> Read:
+    """`read` of the lines that a container runtime wrapped: Docker's JSON, or the format of CRI (Kubernetes); a file
+    that begins otherwise is read as it is."""
+    docker = start.startswith((b'{"log":"', b'{"log": "'))
+    inner = _docker if docker else _cri if _CRI.match(start) is not None else None
+    if inner is None:
+        return read
+    rest, open_line = b"", b""
+
+    def lines(nbytes: int) -> bytes:
+        nonlocal rest, open_line
+        while True:
+            piece = read(nbytes)
+            *whole, rest = (rest + piece).split(b"\n") if piece else [rest, b""]
+            found = []
+            for line in whole:
+                text = inner(line) if line else b""
+                open_line += text
+                if text.endswith(b"\n") or not line:
+                    found.append(open_line)
+                    open_line = b""
+            if found or not piece:
+                last, open_line = (b"", open_line) if piece else (open_line, b"")
+                return b"".join([*found, last])
+
+    return lines
+
+
+def _docker(line: bytes) -> bytes:
+    try:
+        text = json.loads(line)["log"]
+    except (ValueError, LookupError, TypeError):
+        return line + b"\n"
+    return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else line + b"\n"
+
+
+def _cri(line: bytes) -> bytes:
+    found = _CRI.match(line)
+    if found is None:
+        return line + b"\n"
+    return line[found.end() :] + (b"\n" if found[1] == b"F" else b"")
 
 
 def ahead(read: Read) -> Iterator[bytes]:

@@ -9,11 +9,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from enum import StrEnum
 from errno import EISDIR
 from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, cast
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -94,19 +93,43 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON in place of tab
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class Layout(StrEnum):
-    """The log formats `--format` takes; the names are those of `batch.logs.FORMATS`."""
+class Layout(str):
+    """A log format that `--format` takes: one of `batch.layouts.FORMATS`, or the text of a format."""
 
-    AUTO = "auto"
-    COMBINED = "combined"
-    NGINX_JSON = "nginx-json"
-    JSONL = "jsonl"
-    CSV = "csv"
+    __slots__ = ()
+    AUTO: ClassVar[Layout]
+
+    @property
+    def value(self) -> str:
+        return str(self)
+
+
+Layout.AUTO = Layout("auto")
+
+
+def layout_of(text: str) -> Layout:
+    """The format that `--format` names."""
+    from gobanfast.batch.layouts import FORMATS
+    from gobanfast.batch.log_format import is_format
+
+    if text not in FORMATS and not is_format(text):
+        names = ", ".join(map(repr, FORMATS))
+        raise typer.BadParameter(
+            f"{text!r} is not one of {names}, nor the text of a log_format ($remote_addr ...) or LogFormat (%h ...)"
+        )
+    return Layout(text)
 
 
 Format = Annotated[
     Layout,
-    typer.Option("--format", "-f", help="Log format; auto detects it from the first hundred lines."),
+    typer.Option(
+        "--format",
+        "-f",
+        parser=layout_of,
+        metavar="FORMAT",
+        help="auto (told by the first hundred lines), combined, nginx-json, jsonl, csv, or the text of a "
+        "log_format of nginx or a LogFormat of Apache.",
+    ),
 ]
 Field = Annotated[
     str | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +17,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from gobanfast.batch.coverage import required_headers
 from gobanfast.batch.logs import LogError, LogFile
+from gobanfast.batch.parallel import ScannedFile, scan_files
 from gobanfast.batch.scan import Reason, Scan, moment
 from gobanfast.cli.common import (
     AsJson,
@@ -69,6 +70,9 @@ def scan(
         bool,
         typer.Option("--replay", help="Also apply bans, trackers and score, all lines at the times in the log."),
     ] = False,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Processes for several files; without it one a core.")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="Rows of the network and client tables.")] = 5,
     fail_on: Annotated[FailOn | None, typer.Option(help="Status 1 when a line gets this action.")] = None,
     as_json: AsJson = False,
@@ -89,8 +93,9 @@ def scan(
     counted and shown, never fatal. A port after the address is no part of it; of a list (X-Forwarded-For) the last
     address outside the rules' trust: counts, because the first ones are what the client wrote. In JSON logs the address
     is the first of these keys: remote_addr, client_ip, remote_ip, clientip, ip, address, ClientIP, ClientHost,
-    client_addr, source_ip, src_ip, request.client_ip, request.remote_ip, client.ip, source.ip (nginx-json: remote_addr,
-    address). A CSV column is found by the same names, or by an address in the first line.
+    client_addr, source_ip, src_ip, request.client_ip, request.remote_ip, client.ip, source.ip,
+    downstream_remote_address, httpRequest.remoteIp, httpRequest.clientIp, properties.clientIp, clientIp (nginx-json:
+    remote_addr, address). A CSV column is found by the same names, or by an address in the first line.
     """
     networks = load_asn(asn, rules)
     engine = load_engine(rules, networks)
@@ -100,12 +105,13 @@ def scan(
         engine = Engine(engine.ruleset, clock=lambda: 0.0)
     start = perf_counter()
     interrupted = False
-    opened: list[LogFile] = []
+    opened: list[LogFile | ScannedFile] = []
     with ExitStack() as stack:
         sink = None if out is None else stack.enter_context(out.open("w", encoding="ascii"))
         scanned = Scan(engine, out=sink, mount=mount)
         advance = stack.enter_context(_progress(logs))
-        for name, stream in log_streams(logs, stack):
+        parallel = len(logs) > 1 and out is None and not replay and jobs != 1 and all(path.is_file() for path in logs)
+        for name, stream in [] if parallel else log_streams(logs, stack):
             opened.append(
                 LogFile(
                     stream, name, layout=layout.value, field=field, requests=scanned.asks_requests, times=replay,
@@ -113,10 +119,16 @@ def scan(
                 )
             )  # fmt: skip
         try:
-            if replay:
-                scanned.replay(opened, lambda: advance(sum(log.consumed for log in opened)))
+            if parallel:
+                opened += scan_files(
+                    engine.ruleset, logs, scanned, jobs=jobs, layout=layout.value, field=field, mount=mount,
+                    progress=lambda _: advance(-1),
+                )  # fmt: skip
+            elif replay:
+                files = [log for log in opened if isinstance(log, LogFile)]
+                scanned.replay(files, lambda: advance(sum(log.consumed for log in files)))
             else:
-                for log in opened:
+                for log in [log for log in opened if isinstance(log, LogFile)]:
                     scanned.read(log, lambda log=log: advance(log.consumed))  # type: ignore[misc]
                     advance(-1)
         except KeyboardInterrupt:  # what was read until then is shown, and --out has whole lines
@@ -157,7 +169,12 @@ def _progress(logs: list[Path]) -> Iterator[Callable[[int], None]]:
 
 
 def _print(
-    scanned: Scan, networks: AsnTable, top: int, seconds: float, opened: list[LogFile], interrupted: bool
+    scanned: Scan,
+    networks: AsnTable,
+    top: int,
+    seconds: float,
+    opened: Sequence[LogFile | ScannedFile],
+    interrupted: bool,
 ) -> None:
     console = output()
     total = scanned.decided
@@ -263,7 +280,7 @@ def _decider(key: Reason) -> str:
     return "(no rule matched)" if key.cause == "none" else f"(no rule matched; {key.cause})"
 
 
-def _caveats(scanned: Scan, opened: list[LogFile], interrupted: bool) -> Iterator[str]:
+def _caveats(scanned: Scan, opened: Sequence[LogFile | ScannedFile], interrupted: bool) -> Iterator[str]:
     """Sentences on how far the counts are to be taken for the truth."""
     elsewhere = [
         f"{log.name}: {log.found.layout}, {log.found.where}"
@@ -327,7 +344,12 @@ def _meaning(scanned: Scan) -> str:
 
 
 def _members(
-    scanned: Scan, networks: AsnTable, top: int, seconds: float, opened: list[LogFile], interrupted: bool
+    scanned: Scan,
+    networks: AsnTable,
+    top: int,
+    seconds: float,
+    opened: Sequence[LogFile | ScannedFile],
+    interrupted: bool,
 ) -> dict[str, object]:
     """The summary as JSON members."""
     found: dict[str, object] = {

@@ -144,6 +144,25 @@ def test_sql_functions(engine: Engine) -> None:
     assert 0 == pa.RecordBatchReader.from_stream(empty).read_all().num_rows
 
 
+def test_functions_remember_values_and_not_for_ever(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch after batch the answers are those of all rows at once, also when the memory of values begins anew."""
+    from gobanfast.batch.engines import row_classes
+
+    monkeypatch.setattr(row_classes, "MOST_VALUES", 40)
+    rows = row_classes.RowClasses(engine, asking.SIGNALS[:5], "")
+    for turn in range(12):
+        table = [
+            [f"203.0.{turn % 5 + 111}.{n % 9}" if n % 7 else None for n in range(50)], [None] * 50,
+            [("curl", "x", None)[n % 3] for n in range(50)], ["GET"] * 50,
+            [f"/{n % (turn + 1)}{'.php' * (n % 4 == 0)}" for n in range(50)],
+        ]  # fmt: skip
+        columns = [pa.chunked_array([pa.array(column, pa.string()).slice(turn)]) for column in table]
+        numbers = rows.numbers(tuple(columns))
+        expected = asking.decided(engine, dict(zip(rows.names, columns, strict=True)))
+        for name in ("action", "rule", "asn"):
+            assert getattr(expected, name).tolist() == getattr(rows, name)[numbers].tolist()
+
+
 def test_polars_lookups(engine: Engine) -> None:
     """Numbers and names of networks; an empty frame; a column that is not there."""
     pl = pytest.importorskip("polars")

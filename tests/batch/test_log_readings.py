@@ -437,3 +437,58 @@ def test_a_mount_is_taken_away(tmp_path: Path, target: str, action: str) -> None
         .stdout
     )
     assert action == json.loads(shown)["action"]
+
+
+BALANCED = {
+    "haproxy": "Feb  6 12:14:14 lb haproxy[9]: 203.0.113.9:33317 [06/Feb/2026:12:14:14.655] http-in st/s1 10/0/30/69/109 200 "  # noqa: E501
+    '2750 - - ---- 1/1/1/1/0 0/0 {1wt.eu} {} "GET /.env?x HTTP/1.1"',
+    "alb": "h2 2026-07-02T22:23:00.186641Z app/lb/50dc 203.0.113.9:48160 10.0.0.66:9000 0.0 0.0 0.0 200 200 5 257 "
+    '"GET https://a.example:443/.env?x HTTP/2.0" "sqlmap/1" ECDHE TLSv1.2 arn:aws "Root=1-58" "-" "-" 1',
+    "caddy": '{"level":"info","request":{"remote_ip":"203.0.113.9","method":"GET","host":"a","uri":"/.env?x",'
+    '"headers":{"User-Agent":["sqlmap/1"]}},"status":200}',
+    "traefik": '{"ClientAddr":"203.0.113.9:5","ClientHost":"203.0.113.9","RequestMethod":"GET","RequestPath":"/.env",'
+    '"request_User-Agent":"sqlmap/1"}',
+    "envoy": '{"downstream_remote_address":"203.0.113.9:4711","method":"GET","path":"/.env","user_agent":"sqlmap/1"}',
+    "kong": '{"client_ip":"203.0.113.9","request":{"method":"GET","uri":"/.env","headers":{"user-agent":"sqlmap/1"}}}',
+    "ecs": '{"source":{"ip":"203.0.113.9"},"url":{"original":"/.env"},"http":{"request":{"method":"GET"}},'
+    '"user_agent":{"original":"sqlmap/1"}}',
+    "gcp": '{"httpRequest":{"remoteIp":"203.0.113.9","requestMethod":"GET","requestUrl":"https://a/.env","userAgent":"sqlmap"}}',
+    "azure": '{"properties":{"clientIp":"203.0.113.9","httpMethod":"GET","requestUri":"/.env","userAgent":"sqlmap"}}',
+    "waf": '{"httpRequest":{"clientIp":"203.0.113.9","httpMethod":"GET","uri":"/.env"}}',
+    "uvicorn": 'INFO:     203.0.113.9:50000 - "GET /.env HTTP/1.1" 200 OK',
+    "docker": json.dumps({"log": combined("/.env"), "stream": "stdout", "time": "2026-11-02T00:00:05Z"}),
+    "cri": "2026-11-02T00:00:05.123456789Z stdout P 203.0.113.9 - - [x]\n"
+    '2026-11-02T00:00:05.123456789Z stdout F  "GET /.env HTTP/1.1" 200 5',
+}
+
+
+@pytest.mark.parametrize("server", BALANCED)
+def test_lines_of_servers(tmp_path: Path, server: str) -> None:
+    """Address and path of a line, as each server writes it; the user agent, where it has one."""
+    line = BALANCED[server] + "\n"
+
+    assert {"ban": 1} == summary(tmp_path, line, NET)["actions"]
+    assert {"ban": 2} == summary(tmp_path, line * 2, ENV)["actions"]
+    if "sqlmap" in line:
+        assert {"ban": 1} == summary(tmp_path, line, TOOL)["actions"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('$http_x_real [$time_local] "$request" $status "$http_user_agent" $remote_addr', 'x [t] "GET /.env HTTP/1.1" 200 "sqlmap \\"x" 203.0.113.9'),  # noqa: E501
+        ("$remote_addr|$request_method|$request_uri|$http_user_agent", "203.0.113.9|GET|/.env?a|sqlmap"),
+        ('%{X}i %h %l %u %t \\"%r\\" %>s %b \\"%{Referer}i\\" \\"%{User-Agent}i\\"', 'a 203.0.113.9 - - [t z] "GET /.env HTTP/1.1" 200 5 "-" "sqlmap"'),  # noqa: E501
+    ],
+)  # fmt: skip
+def test_text_of_a_format(tmp_path: Path, text: str, line: str) -> None:
+    """A log_format of nginx and a LogFormat of Apache say where things are."""
+    lines = f"{line}\n{line}\nanother\n"
+
+    for rule in (NET, ENV, TOOL):
+        found = json.loads(scan(tmp_path, lines, rule, "--format", text, "--json").stdout)
+        assert ({"ban": 2}, 1) == (found["actions"], found["bad"])
+    assert "has no client address" in scan(tmp_path, line, NET, "--format", "$request", status=2).stderr
+    assert "nor the text of a log_format" in scan(tmp_path, line, NET, "--format", "xml", status=2).stderr.replace(
+        "\n", " "
+    )

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 from gobanfast.batch.logs import ADDRESS_KEYS, FORMATS
 from gobanfast.cli.app import app
-from gobanfast.cli.common import Layout
+from gobanfast.cli.common import layout_of
 from gobanfast.demo import make_log
 
 DEMO = Path(gobanfast.__file__).parent / "demo"
@@ -96,9 +96,23 @@ def test_formats_and_field(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text('{"a": {"b": "198.51.100.9"}, "ip": "192.0.2.2"}\n')
 
-    assert FORMATS == tuple(layout.value for layout in Layout)
+    assert FORMATS == tuple(layout_of(name).value for name in FORMATS)
     assert {"ban": 1} == json.loads(scan(str(log), "--format", "jsonl", "--field", "a.b", "--json").stdout)["actions"]
     assert {"allow": 1} == json.loads(scan(str(log), "--json").stdout)["actions"]
+
+
+def test_several_files_are_read_by_processes(tmp_path: Path) -> None:
+    """Files over all cores count as one after the other; a file that cannot be read is one error."""
+    (other := tmp_path / "b.log").write_text("192.0.2.1\n\n198.51.100.9\nx\n")
+
+    found = [json.loads(scan(LOG, str(other), "--json", "--jobs", jobs).stdout) for jobs in ("2", "1")]
+    for counts in found:
+        counts.pop("seconds")
+        counts["networks"].sort(key=str)
+        counts["clients"].sort(key=str)
+    assert found[0] == found[1]
+    (tmp_path / "c.log").write_text("name,code\nx,1\n")
+    assert "no column looks like" in scan(LOG, str(tmp_path / "c.log"), "--jobs", "2", status=2).stderr
 
 
 def test_help_names_every_key_and_status() -> None:

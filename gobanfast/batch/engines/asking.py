@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gobanfast._core.enums import DECISIONS
 from gobanfast.batch.arrow import ArrowColumn, as_name_column, asn_column, numbers, rule_column, texts
 from gobanfast.batch.columns import Columns, decide_columns
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 SIGNALS = ("ip", "sni", "user_agent", "method", "path", "host", "referer")
 """The columns that functions take, in this order; other columns of a mapping are headers by name, `_` is `-`."""
 
+_ACTIONS = texts("", DECISIONS)
 _OWN = ("sni", "ja4", "method", "path", "host", "origin", "scheme")
 
 
@@ -38,7 +42,12 @@ def decided(engine: EngineCore, columns: Mapping[str, Any], *, mount: str = "") 
 
 def action(made: Columns) -> ArrowColumn:
     """What was decided."""
-    return ArrowColumn(numbers("action", made.action, None, texts("", DECISIONS)))
+    return action_column(made.action)
+
+
+def action_column(actions: NDArray[np.uint8]) -> ArrowColumn:
+    """Actions by their numbers."""
+    return ArrowColumn(numbers("action", actions, None, _ACTIONS))
 
 
 def rule(made: Columns) -> ArrowColumn:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from threading import local
 from typing import TYPE_CHECKING, Any
 
-from gobanfast.batch.arrow import ArrowColumn, ArrowStream, ArrowTable
+from gobanfast.batch.arrow import ArrowColumn, ArrowStream, ArrowTable, asn_column, rule_column
 from gobanfast.batch.engines import asking
+from gobanfast.batch.engines.row_classes import RowClasses
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -37,20 +39,31 @@ def register(
     """
     import pyarrow as pa
 
-    def given(columns: tuple[Any, ...]) -> Any:
-        return asking.decided(engine, dict(zip(asking.SIGNALS, columns, strict=False)), mount=mount)
+    threads = local()  # DuckDB calls from all of its threads
+
+    def asked(columns: tuple[Any, ...]) -> tuple[RowClasses, Any]:
+        names = asking.SIGNALS[: len(columns)]
+        if not hasattr(threads, "rows"):
+            threads.rows = {}
+        rows: RowClasses | None = threads.rows.get(names)
+        if rows is None:
+            rows = threads.rows[names] = RowClasses(engine, names, mount)
+        return rows, rows.numbers(columns)
 
     def plain(column: ArrowColumn) -> Any:
         return pa.chunked_array([pa.array(column)])
 
     def action(*columns: Any) -> Any:
-        return plain(asking.action(given(columns)))
+        rows, numbered = asked(columns)
+        return plain(asking.action_column(rows.action[numbered]))
 
     def rule(*columns: Any) -> Any:
-        return plain(asking.rule(given(columns)))
+        rows, numbered = asked(columns)
+        return plain(ArrowColumn(rule_column("rule", rows.rule[numbered], engine.compiled)))
 
     def asn_of(ip: Any) -> Any:
-        return plain(asking.asn(asking.decided(engine, {"ip": ip})))
+        rows, numbered = asked((ip,))
+        return plain(ArrowColumn(asn_column("asn", rows.asn[numbered])))
 
     def as_name(ip: Any) -> Any:
         return plain(asking.as_name(asking.decided(engine, {"ip": ip}), asn))  # type: ignore[arg-type]
