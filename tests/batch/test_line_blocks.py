@@ -98,7 +98,7 @@ AGENTS = [
     "a\tb",
     '] \\"',
 ]
-REFERERS = ["-", "", "https://a.example/", 'x" y', "\\n"]
+FROM_PAGES = ["-", "", "https://a.example/", 'x" y', "\\n"]
 
 requests = st.builds(str.format, st.sampled_from(LINES), st.sampled_from(TARGETS))
 combined = st.builds(
@@ -108,7 +108,7 @@ combined = st.builds(
     st.sampled_from(ADDRESSES),
     requests,
     st.sampled_from(["200 5", "200 -", "-", "200 5 7", "200\xa0 5", ""]),
-    st.sampled_from(REFERERS),
+    st.sampled_from(FROM_PAGES),
     st.sampled_from(AGENTS),
     st.sampled_from(
         [
