@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gobanfast._core.decision import Decision
+    from gobanfast._core.live_table import LiveTable
 
 Headers = Sequence[Sequence[bytes]] | Mapping[str, Any]
 
@@ -18,6 +19,7 @@ DECIDED = (
     "action", "cause", "rule", "reason", "duration", "asn", "shadow", "logged", "ban", "expires", "score", "threshold",
     "coverage", "fingerprint", "shape", "share", "share_rule", "share_shadow", "preflight",
     "record", "record_rule", "record_shadow", "sampling_probability", "trace_id", "span_id", "trace_flags",
+    "labels", "session",
 )  # fmt: skip
 """What was decided: names of attributes, and of members of a line."""
 
@@ -71,22 +73,27 @@ def signals_of(
         found["hello"] = None if message is None else base64.b64encode(message).decode()
         found["path"] = short("path", decision.path)
         found["mount"] = short("mount", getattr(decision, "mount", None) or None)
-        found["headers"] = None if headers is None else header_pairs(headers, short, room, cut)
+        live = getattr(decision.compiled, "live", None) if hasattr(decision, "compiled") else None
+        found["headers"] = None if headers is None else header_pairs(headers, short, room, cut, live)
         found["environ"] = getattr(decision, "environ", isinstance(headers, Mapping))
     return found
 
 
 def header_pairs(
-    headers: Headers, short: Callable[[str, str | None], str | None], room: int, cut: dict[str, int]
-) -> list[tuple[str, str]]:
-    """Names and values as text, a character for each byte, while there is room."""
+    headers: Headers, short: Callable[[str, str | None], str | None], room: int, cut: dict[str, int],
+    live: LiveTable | None = None,
+) -> list[tuple[str, str]]:  # fmt: skip
+    """Names and values as text, a character for each byte, while there is room; `live` says where a session is."""
+    secret = SECRET if live is None else SECRET.union(name.lower() for name in live.varies)
     pairs: list[tuple[str, str]] = []
     given: Iterable[Sequence[Any]] = environ_pairs(headers) if isinstance(headers, Mapping) else headers
     for pair in given:
         if len(pair[0]) > NAME:
             cut["header name"] = len(pair[0])
         name, value = [text if isinstance(text, str) else text.decode("latin-1") for text in (pair[0][:NAME], pair[1])]
-        shown = "***" if name.lower() in SECRET else short(f"header {name.lower()}", value) or ""
+        if live is not None and live.queries and name.lower() == "referer":
+            value = value.partition("?")[0] + "?***" * ("?" in value)
+        shown = "***" if name.lower() in secret else short(f"header {name.lower()}", value) or ""
         room -= len(name) + len(shown) + 8
         if room < 0:
             cut["headers"] = cut.get("headers", 0) + 1

@@ -8,6 +8,8 @@ import re
 MAX_ASN = 0xFFFFFFFF  # RFC 6793
 MAX_DURATION = 100 * 366 * 86400.0
 
+SECRET_BYTES = 16, 4096
+
 _UNITS = {
     "ns": 1e-9,
     "us": 1e-6,
@@ -107,3 +109,28 @@ def pair(item: object, index: int) -> tuple[str, int]:
         return text, operator.index(value)
     except TypeError:
         raise TypeError(f"item {index}: value {value!r:.80} is not a whole number") from None
+
+
+def read_secret(place: str) -> bytes:
+    """The secret that is at `env:NAME` or `file:PATH`, blanks around it cut off.
+
+    Raises:
+        ValueError: there is none, or it has less than 16 or more than 4,096 bytes. The secret is never in the message.
+    """
+    import os
+
+    kind, _, name = place.partition(":")
+    if kind == "env":
+        text = os.environb.get(name.encode())
+        if text is None:
+            raise ValueError(f"{place} is not set; set the variable {name} to 32 random characters")
+    else:
+        try:
+            with open(name, "rb") as file:
+                text = file.read(SECRET_BYTES[1] + 1)
+        except OSError as error:
+            raise ValueError(f"{place} cannot be read: {error.strerror}; write 32 random characters there") from None
+    text = text.strip()
+    if not SECRET_BYTES[0] <= len(text) <= SECRET_BYTES[1]:
+        raise ValueError(f"{place} has {len(text)} bytes; a secret has {SECRET_BYTES[0]} to {SECRET_BYTES[1]}")
+    return text

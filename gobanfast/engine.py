@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gobanfast.reload.watch import Watcher
     from gobanfast.rules import Ruleset
     from gobanfast.rules.check.rules_diff import Change
+    from gobanfast.rules.settings import Settings
     from gobanfast.stores import Store, Sync
 
     Key = str | IPv4Address | IPv6Address | IPv4Network | IPv6Network
@@ -160,8 +161,11 @@ class Engine(EngineCore):
 
         Raises:
             FormatError: the prefixes under `trust:` of a compiled file are damaged.
-            ValueError, MemoryError, OverflowError: live state that the settings ask for cannot be made.
+            ValueError, MemoryError, OverflowError: live state that the settings ask for cannot be made; a key of
+                `session:` is not where it is said to be, or there is none beside a store.
         """
+        if self.sync is not None:
+            check_session_keys(_ready(ruleset).settings)
         before, now = self._swap(_ready(ruleset).compiled, ruleset.settings, ruleset)
         now.keep_spared(_spared(ruleset))
         _warn_of_capacity(ruleset, self.ban_table.capacity)
@@ -457,6 +461,26 @@ class Engine(EngineCore):
         """The labels in force, in no order."""
         return self.label_table.labels(now=now)
 
+    def session_key(self, value: str | bytes) -> str:
+        """The key of the session with this value, as the cookie, header or query has it: a hash under the first of the
+        `session: keys`. The value itself is kept nowhere.
+
+        Raises:
+            ValueError: the rules have no `session:`, or the value is empty or longer than 4,096 bytes.
+        """
+        return self.snapshot.session_key(value)
+
+    def revoke_session(
+        self, value: str | bytes, *, duration: str | float | timedelta | None = "7d", reason: str = "",
+        now: float | None = None,
+    ) -> Label:  # fmt: skip
+        """Puts the label `revoked` on the session with this value, in every process and host that shares the store.
+
+        It is no ban: rules decide what a revoked session may do, such as to reach the login page. Let `duration` be as
+        long as a session can last.
+        """
+        return self.label(self.session_key(value), "revoked", duration=duration, reason=reason, now=now)
+
     def __repr__(self) -> str:
         now = self.snapshot
         return f"<Engine generation {now.generation} of {now.ruleset!r}, {len(self.ban_table)} bans>"
@@ -476,6 +500,15 @@ def _networks(ruleset: Ruleset) -> str:
     from gobanfast.asn import AsnTable
 
     return "starter" if ruleset.made_over == AsnTable.starter().content_hash else ruleset.asn.source
+
+
+def check_session_keys(settings: Settings) -> None:
+    """Raises ValueError for sessions that are hashed under a key of this process alone, beside a store."""
+    if settings.session is not None and settings.session.sources and not settings.session.keys:
+        raise ValueError(
+            "session: has no keys, so what a store says of a session is about one of this process only; "
+            "write keys: [env:GOBANFAST_SESSION_KEY]"
+        )
 
 
 def _log() -> Logger:

@@ -100,6 +100,7 @@ cdef class AsgiMiddleware:
             scheme,
             self._handshake() if same(scheme, "https") or same(scheme, "wss") else None, mode,
         )
+        exchange._query = scope_get(scope, "query_string")
         response = exchange.start()
         scope["gobanfast.request_id"] = exchange.request_id
         if exchange.client is not None:

@@ -7,6 +7,7 @@ from gobanfast._core.block import Block
 from gobanfast._core.connection_table import ConnectionTable
 from gobanfast._core.grant import CompiledGrant
 from gobanfast._core.headers import HeaderPlan
+from gobanfast._core.live_table import LiveTable
 from gobanfast._core.record_table import RecordTable
 from gobanfast._core.request_table import RequestTable
 from gobanfast.asn import AsnTable
@@ -38,6 +39,7 @@ class CompiledRules:
         resources: bytes = b"",
         grants: tuple[CompiledGrant | None, ...] = (),
         records: RecordTable | None = None,
+        live: LiveTable | None = None,
         kernel: str | None = None,
     ) -> Self: ...
     @classmethod
@@ -52,12 +54,15 @@ class CompiledRules:
         resources: bytes = b"",
         grants: tuple[CompiledGrant | None, ...] = (),
         records: RecordTable | None = None,
+        live: LiveTable | None = None,
         verify: bool = True,
         kernel: str | None = None,
     ) -> Self: ...
     def blocks(self) -> dict[str, Block]: ...
     @property
     def records(self) -> RecordTable | None: ...
+    @property
+    def live(self) -> LiveTable | None: ...
     @property
     def grants(self) -> tuple[CompiledGrant | None, ...]: ...
     @property

@@ -8,6 +8,7 @@ from gobanfast._core.address cimport pick_kernel
 from gobanfast._core.block cimport Block, raise_for, tagged
 from gobanfast._core.headers cimport HeaderPlan
 from gobanfast._core.made cimport only_whole
+from gobanfast._core.live_table cimport LiveTable
 from gobanfast._core.record_table cimport RecordTable
 from gobanfast._core.request_table cimport RequestTable
 from gobanfast._core.connection_table cimport ConnectionTable
@@ -46,6 +47,7 @@ cdef class CompiledRules:
         resources: flags of the bits behind those of the rules, see `rules.compile.share`.
         grants: what share rules grant, one each; None: nothing.
         records: RecordTable of the record rules; None when there are none, and no section `trace:`.
+        live: LiveTable of the rules that ask for labels or a session; None when no rule does.
     Raises:
         ValueError: arrays that do not fit each other.
     Cost: one sweep over the ranges, about 0.1 us each.
@@ -55,7 +57,7 @@ cdef class CompiledRules:
     def _make(rules, *, str unparsable not None, starts4, leaves4, starts6, leaves6, leaf_asn, leaf_class,
               vectors, enforced, shadow, logged, actions, ConnectionTable signals=None, RequestTable requests=None,
               HeaderPlan plan=None, bytes resources not None=b"", tuple grants not None=(),
-              RecordTable records=None, kernel=None):
+              RecordTable records=None, LiveTable live=None, kernel=None):
         cdef gbf_rules_source source
         cdef gbf_fault fault
         cdef void *data = NULL
@@ -108,12 +110,12 @@ cdef class CompiledRules:
             free(ranges6)
             free(leaves)
         return compiled_of(Block.adopt(data), rules, unparsable, signals, requests, plan, resources, grants, records,
-                           False, kernel)
+                           live, False, kernel)
 
     @classmethod
     def of_blocks(cls, rules, blocks, *, str unparsable not None, RequestTable requests=None, HeaderPlan plan=None,
-                  bytes resources not None=b"", tuple grants not None=(), RecordTable records=None, bint verify=True,
-                  kernel=None):
+                  bytes resources not None=b"", tuple grants not None=(), RecordTable records=None, LiveTable live=None,
+                  bint verify=True, kernel=None):
         """The rules whose `blocks` these are; the other arguments are as for the constructor.
 
         Every index is checked, with `verify` the content hashes too. Raises FormatError for blocks that are damaged or
@@ -126,8 +128,8 @@ cdef class CompiledRules:
             signals = ConnectionTable.of_blocks(blocks, verify=verify)
         elif any([rule.when.on_connection for rule in rules]):
             raise FormatError(block.path, 0, "rules require signals, and there are none")
-        return compiled_of(block, rules, unparsable, signals, requests, plan, resources, grants, records, verify,
-                           kernel)
+        return compiled_of(block, rules, unparsable, signals, requests, plan, resources, grants, records, live,
+                           verify, kernel)
 
     def blocks(self):
         """Dict of the blocks that `of_blocks` takes, by tag."""
@@ -186,7 +188,7 @@ cdef int ends_of(tuple rules, bytes resources, uint32_t *ends) except -1:
 
 
 cdef CompiledRules compiled_of(Block block, tuple rules, str unparsable, ConnectionTable signals, RequestTable requests,
-                               HeaderPlan plan, bytes resources, tuple grants, RecordTable records, bint verify,
+                               HeaderPlan plan, bytes resources, tuple grants, RecordTable records, LiveTable live, bint verify,
                                object kernel):
     cdef uint32_t ends[GBF_EFFECTS]
     cdef gbf_rules opened
@@ -213,6 +215,8 @@ cdef CompiledRules compiled_of(Block block, tuple rules, str unparsable, Connect
         raise ValueError("records do not fit the rules")
     if records is not None and records.words != opened.words:
         raise ValueError(f"records with {records.words} words a row do not fit rules with {opened.words}")
+    if live is not None and live.words != opened.words:
+        raise ValueError(f"live table with {live.words} words a row does not fit rules with {opened.words}")
     if signals is not None and signals.words != opened.words:
         raise FormatError(block.path, 0, "signals do not fit the rules")
     if requests is not None and requests.words != opened.words:
@@ -225,6 +229,7 @@ cdef CompiledRules compiled_of(Block block, tuple rules, str unparsable, Connect
     compiled._rules, compiled._block, compiled.rules, compiled.unparsable = opened, block, rules, policy
     compiled.signals, compiled.requests, compiled.plan = signals, requests, plan
     compiled._effects, compiled.grants, compiled.records = actions + resources, grants, records
+    compiled.live = live
     compiled._share_actions = <const uint8_t *><const char *>compiled._effects
     compiled._resource_flags = compiled._share_actions + len(actions)
     return compiled

@@ -3,12 +3,26 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from gobanfast._core.ban_table cimport BanTable
 from gobanfast._core.compiled_rules cimport CompiledRules
+from gobanfast._core.native.address cimport gbf_addr
 from gobanfast._core.native.http cimport gbf_headers, gbf_trace_headers
-from gobanfast._core.native.state cimport gbf_ban, gbf_record
+from gobanfast._core.native.state cimport gbf_ban, gbf_ban_key, gbf_label_words, gbf_labels, gbf_record
 from gobanfast._core.trace_context cimport TraceContext
 
 cdef enum:
     INLINE_WORDS = 2  # up to 127 rules, a decision needs no memory besides itself
+
+
+# What live state knows of a request, and what says who is behind it; all borrowed, None where nobody says.
+cdef struct Live:
+    const gbf_labels *labels         # NULL: no key carries a label, or no rule asks
+    const gbf_label_words *words     # those that the rules name
+    const gbf_addr *address          # NULL: not known
+    uint64_t now                     # table time, where there are labels
+    PyObject *reader                 # SessionReader: where a session is
+    PyObject *session                # str or bytes in place of what the reader finds; "": there is none
+    PyObject *query                  # str or bytes, as it was sent
+    PyObject *uid                    # str: who is logged in
+    uint32_t uid_slot                # of the header in which this peer may say so, or GBF_HEADER_NO_SLOT
 
 
 # Signals of one request, all borrowed; None where nobody knows one.
@@ -27,6 +41,7 @@ cdef struct Request:
     bint edge              # whether the peer is one whose trace contexts are its own
     gbf_headers *scanned   # headers, method, path and mount, by the plan of the rules that decide; NULL: to be scanned
     int wanted             # Wanted: of the scan
+    const Live *live       # NULL: nobody knows
 
 
 cdef class StoredBan:
@@ -75,6 +90,12 @@ cdef class SignalDecision(Decision):
     cdef uint64_t _shape[2]
     cdef object _kept             # copy of the headers for who reads them later: pairs or a dict; None: there is none
     cdef Py_ssize_t _kept_bytes   # of memory that they keep alive
+    cdef str _uid                 # who is logged in; None: nobody is known to be
+    cdef gbf_ban_key _user        # the key of that
+    cdef int _session             # SessionState; unknown where no rule asks
+    cdef gbf_ban_key _session_key  # of its first value under the first secret, where it is present
+    cdef bint _keyed              # whether there is one
+    cdef uint64_t _carried        # the words that any key of it carries, bits of LiveTable.labels
     cdef gbf_record _record       # nothing where the rules have no records
     cdef str _state               # tracestate that came; None: none
     cdef bytes _baggage           # the same of baggage
@@ -84,6 +105,8 @@ cdef class SignalDecision(Decision):
 
     cdef int and_connection(self, str sni, object tls) except -1
     cdef int and_request(self, const Request *request, bint given) except -1
+    cdef int note_user(self, const Live *live, const gbf_headers *scanned) except -1
+    cdef int and_live(self, const Request *request, const gbf_headers *scanned) except -1
     cdef int and_rows(self, uint64_t *vector, uint64_t *scratch, gbf_headers *scanned) except -1
     cdef int and_announced(self, uint64_t *vector, uint64_t *scratch, gbf_headers *scanned) except -1
     cdef uint32_t share_rule_index(self) noexcept

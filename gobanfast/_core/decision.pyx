@@ -8,15 +8,19 @@ from libc.math cimport NAN
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from gobanfast._core.ban_table cimport BanTable
+from gobanfast._core.ban_table cimport BanTable, key_text, uid_of
 from gobanfast._core.headers cimport (
     FINGERPRINT, SHAPE, SLOTS, HeaderWalk, scan_headers, set_authority, set_target, slot_bytes,
 )
+from gobanfast._core.live_table cimport LiveTable
 from gobanfast._core.made cimport only_whole
 from gobanfast._core.request_table cimport RequestTable
 from gobanfast._core.grant cimport CompiledGrant
 from gobanfast._core.record_table cimport RecordTable, came_with, goes_on, read_baggage, read_record
-from gobanfast._core.compiled_rules cimport ANYBODY, OWNED, CompiledRules
+from gobanfast._core.compiled_rules cimport ANYBODY, BY_SESSION, OWNED, CompiledRules
+from gobanfast._core.session_reader cimport (
+    SESSION_ABSENT, SESSION_MALFORMED, SESSION_PRESENT, SESSION_UNKNOWN, Session, SessionReader,
+)
 from gobanfast._core.connection_table cimport ConnectionTable
 from gobanfast._core.client_hello cimport ClientHello
 from gobanfast._core.native.base cimport (
@@ -24,25 +28,28 @@ from gobanfast._core.native.base cimport (
     GBF_CAUSE_UNPARSABLE, GBF_ADMIT, GBF_ALLOW, GBF_BAN, GBF_LIMIT, GBF_OK, GBF_OUTCOME_ADMITTED, GBF_OUTCOME_BANNED,
     GBF_OUTCOME_CHALLENGED, GBF_OUTCOME_LIMITED, GBF_OUTCOME_REFUSED, GBF_OUTCOME_WITHHELD, GBF_RECORD, GBF_RESOURCE,
     GBF_SHARE, GBF_SHARED_GRANTED, GBF_SHARED_NONE, GBF_SHARED_REFUSED, GBF_SHARED_WITHHELD, GBF_STRANGER_CONTINUE,
-    GBF_STRANGER_LINK, GBF_TRACE_NOTHING, GBF_UNPARSABLE_ADDRESS, GBF_UNPARSABLE_NONE,
+    GBF_STRANGER_LINK, GBF_TRACE_NOTHING, GBF_UNPARSABLE_ADDRESS, GBF_UNPARSABLE_NONE, GBF_UNPARSABLE_SESSION,
 )
 from gobanfast._core.native.http cimport (
-    GBF_HEADERS_BAD_METHOD, GBF_HEADERS_FINE, GBF_HEADERS_SHAPED, GBF_HEADERS_UNKNOWN, GBF_HEADER_METHOD,
+    GBF_HEADER_NO_SLOT, GBF_HEADERS_BAD_METHOD, GBF_HEADERS_FINE, GBF_HEADERS_SHAPED, GBF_HEADERS_UNKNOWN, GBF_HEADER_METHOD,
     GBF_HEADER_ORIGIN, GBF_HEADER_REQUEST_HEADERS, GBF_HEADER_REQUEST_METHOD, gbf_header_is_method, gbf_header_tally,
     gbf_header_own_page, gbf_header_text, gbf_headers, gbf_headers_free, gbf_headers_fingerprint,
-    gbf_trace_headers, gbf_trace_start,
+    GBF_SESSION_VALUES, gbf_trace_headers, gbf_trace_start,
 )
 from gobanfast._core.native.rules cimport (
     GBF_CLASS_ABSENT, GBF_CLASS_MALFORMED, gbf_bits_and, gbf_rules, gbf_rules_first, gbf_rules_next, gbf_rules_vector,
 )
 from gobanfast._core.native.state cimport (
-    GBF_SAMPLING_UNKNOWN, gbf_ban, gbf_record_start, gbf_sampling_probability,
+    GBF_BANS_SESSION, GBF_SAMPLING_UNKNOWN, gbf_ban, gbf_ban_who, gbf_labels_find, gbf_labels_of, gbf_labels_present,
+    gbf_record_start, gbf_sampling_probability,
 )
 from gobanfast._core.trace_context cimport TraceContext
 
 from gobanfast._core import enums
+from gobanfast._core.session_reader import STATES as SESSION_STATES
 
 cdef tuple ACTIONS = enums.ACTIONS, CAUSES = enums.CAUSES, TRIPS = enums.TRIPS
+cdef tuple STATES = SESSION_STATES
 cdef tuple SHARED = enums.SHARED, OUTCOMES = enums.OUTCOMES
 cdef tuple VARIES = ((), ("Origin",), ("Sec-Fetch-Site",), ("Origin", "Sec-Fetch-Site"))  # by flags of a resource
 cdef tuple REASONS = tuple([f"malformed-{signal}" if signal else None for signal in enums.UNPARSABLE])
@@ -72,7 +79,7 @@ cdef int start_request(Request *request) noexcept:
     request.sni = request.tls = request.headers = request.method = request.path = request.http = request.mount = none
     request.scheme = request.host = none
     request.scanned, request.trace, request.trusted, request.edge = NULL, NULL, NULL, False
-    request.wanted = SLOTS
+    request.wanted, request.live = SLOTS, NULL
     return 0
 
 
@@ -80,7 +87,8 @@ cdef Decision decide_leaf(CompiledRules compiled, uint32_t leaf, str address, co
     cdef PyObject *none = <PyObject *>None
     cdef bint given = request.headers != none or request.method != none or request.path != none
     cdef bint wide = (compiled.signals is not None or compiled.requests is not None or request.sni != none or
-                      request.tls != none or given or compiled.records is not None)
+                      request.tls != none or given or compiled.records is not None or
+                      compiled.live is not None or request.live != NULL)
     cdef Decision d = SignalDecision.__new__(SignalDecision) if wide else Decision.__new__(Decision)
     cdef uint32_t klass
     if address is None and leaf == GBF_NONE:
@@ -99,6 +107,8 @@ cdef Decision decide_leaf(CompiledRules compiled, uint32_t leaf, str address, co
         (<SignalDecision>d).and_connection(<str>request.sni, <object>request.tls)
         if compiled.requests is not None or given:
             (<SignalDecision>d).and_request(request, given)
+        if not given and (compiled.live is not None or request.live != NULL):
+            (<SignalDecision>d).and_live(request, NULL)
     d._rule = gbf_rules_first(&compiled._rules, d._vector, compiled._rules.enforced, 0, compiled._rules.ends[GBF_ADMIT])
     if wide and (<SignalDecision>d)._preflight:  # it is no visit: only who is banned, or may always come in, counts
         d._unparsable = GBF_UNPARSABLE_NONE
@@ -403,6 +413,26 @@ cdef class Decision:
         return None
 
     @property
+    def labels(self):
+        """The labels that rules name and that a key of the request carried when it was decided, as words."""
+        return ()
+
+    @property
+    def session(self):
+        """The key of the request's session, a keyed hash of its value; None without one, or where no rule asks."""
+        return None
+
+    @property
+    def uid(self):
+        """Who is logged in, as the application says, or a header of a trusted peer; else None."""
+        return None
+
+    @property
+    def session_state(self):
+        """"present", "absent", "malformed" (several values, or a long one), or "unknown": nobody asked."""
+        return "unknown"
+
+    @property
     def compiled(self):
         """The CompiledRules that decided: a later swap does not change what this decision says."""
         return self._compiled
@@ -496,7 +526,8 @@ cdef class SignalDecision(Decision):
         if mount is not None and path == "":
             path = mount
         self._headers, self._method, self._path = <object>request.headers, <str>request.method, path
-        if requests is None and request.wanted == SLOTS and self._compiled.records is None:
+        if (requests is None and request.wanted == SLOTS and self._compiled.records is None and
+                self._compiled.live is None and request.live == NULL):
             return 0
         try:
             if scanned == NULL:
@@ -518,6 +549,8 @@ cdef class SignalDecision(Decision):
             self.note_hashes(scanned)
             if requests is not None:
                 unparsable = self.and_rows(vector, scratch, scanned)
+            if self._compiled.live is not None or request.live != NULL:
+                self.and_live(request, scanned)
         finally:
             if scanned == &own:
                 gbf_headers_free(&own)
@@ -579,12 +612,70 @@ cdef class SignalDecision(Decision):
         unparsable = self._compiled.requests.and_rows(vector, scratch, scanned, self._sni, self._tls, True)
         scanned.tally = tally
         scanned.slots[GBF_HEADER_METHOD] = method
+        if self._compiled.live is not None:
+            self._compiled.live.and_favour(vector)
         self._preflight = self.resource_flags() & OWNED
         if self._preflight:
             rule = self.share_rule_index()
             grant = None if rule == GBF_NONE else self._compiled.grants[rule - self._compiled._rules.ends[GBF_ADMIT]]
             self._answer = None if grant is None else (<CompiledGrant>grant).answer(origin, announced, names)
         return unparsable
+
+    cdef int note_user(self, const Live *live, const gbf_headers *scanned) except -1:
+        """Who is logged in, as the application says, or a header of a peer that may."""
+        cdef str uid = <str>live.uid
+        if uid is None and scanned != NULL and live.uid_slot != GBF_HEADER_NO_SLOT and is_readable(scanned):
+            text = slot_bytes(scanned, live.uid_slot)
+            uid = None if text is None else text.decode("utf-8", "surrogateescape")
+        if uid:
+            uid_of(uid, &self._user)
+            self._uid = uid
+        return 0
+
+    cdef int and_live(self, const Request *request, const gbf_headers *scanned) except -1:
+        """Takes in what live state knows: labels on the keys of the request, and its session."""
+        cdef LiveTable table = self._compiled.live
+        cdef const Live *live = request.live
+        cdef uint64_t *vector = self._words
+        cdef uint64_t masks[2 * GBF_SESSION_VALUES]
+        cdef uint64_t own, every
+        cdef Session session
+        cdef gbf_ban_who who
+        cdef uint32_t i, count
+        if self._spill is not None:
+            vector = <uint64_t *>PyBytes_AS_STRING(self._spill)
+        if live != NULL:
+            self.note_user(live, scanned)
+        if table is None:
+            return 0
+        if self._preflight:
+            return table.and_favour(vector)
+        if live == NULL:
+            return table.and_unknown(vector)
+        read_session(live, self._headers, scanned, &session)
+        self._session, self._keyed = session.state, session.values != 0 and session.asked != 0
+        if self._keyed:
+            self._session_key = session.key[0]
+        if session.state == SESSION_MALFORMED and table.of_admit and not self._unparsable:
+            self._unparsable = GBF_UNPARSABLE_SESSION
+        table.and_session(vector, session.state)
+        own = every = 0
+        count = session.values if session.values else 1
+        memset(masks, 0, sizeof(masks))
+        if live.labels != NULL:
+            who.address, who.uid = live.address, &self._user if self._uid is not None else NULL
+            who.fingerprint = self._fingerprint if self._has >= FINGERPRINT else NULL
+            who.asn = 0 if self._leaf == GBF_NONE else self._compiled._rules.leaves[self._leaf].asn
+            every = gbf_labels_find(live.labels, &who, live.words, live.now, &own)
+            if gbf_labels_present(live.labels) & GBF_BANS_SESSION:
+                for i in range(session.values * session.asked):
+                    masks[i // session.asked] |= gbf_labels_of(live.labels, &session.key[i], live.words, live.now)
+        self._carried = every
+        for i in range(count):
+            self._carried |= masks[i]
+            masks[count + i] = masks[i] | own
+            masks[i] |= every
+        return table.and_labels(vector, masks, count if every == own else 2 * count)
 
     cdef int resource_flags(self) noexcept:
         """What the conditions of share rules, but those on the page that asks, say of the resource."""
@@ -676,11 +767,31 @@ cdef class SignalDecision(Decision):
     @property
     def varies(self):
         cdef int flags = self.resource_flags()
-        return VARIES[flags >> 1] if flags & OWNED else ()
+        cdef tuple names = VARIES[flags >> 1 & 3] if flags & OWNED else ()
+        return (*names, *self._compiled.live.varies) if flags & BY_SESSION and flags & OWNED else names
 
     @property
     def preflight(self):
         return self._preflight
+
+    @property
+    def labels(self):
+        cdef LiveTable table = self._compiled.live
+        if table is None:
+            return ()
+        return tuple([word for i, word in enumerate(table.labels) if self._carried >> <uint32_t>i & 1])
+
+    @property
+    def session(self):
+        return key_text(&self._session_key) if self._keyed else None
+
+    @property
+    def uid(self):
+        return self._uid
+
+    @property
+    def session_state(self):
+        return STATES[self._session]
 
     @property
     def own_page(self):
@@ -840,6 +951,23 @@ cdef class SignalDecision(Decision):
         return (<ClientHello>self._tls).ja4 if type(self._tls) is ClientHello else self._tls
 
 
+cdef int read_session(const Live *live, object headers, const gbf_headers *scanned, Session *out) except -1:
+    """What is known of the session; keys only where the rules say how to make them."""
+    cdef SessionReader reader = <SessionReader><object>live.reader
+    cdef object said = <object>live.session, query = <object>live.query
+    out.state, out.values, out.asked = SESSION_UNKNOWN, 0, 0
+    if said is not None:
+        out.state = SESSION_PRESENT if said else SESSION_ABSENT
+        return 0 if reader is None or not said else reader.hash_value(said, out)
+    if reader is None or scanned == NULL:
+        return 0
+    if query is None and type(headers) is dict:
+        query = (<dict>headers).get("QUERY_STRING")
+        if type(query) is not str:
+            query = None
+    return reader.read(scanned, query, out)
+
+
 cdef inline int swap_words(uint64_t *a, uint64_t *b, uint32_t words) noexcept:
     cdef uint32_t w
     cdef uint64_t kept
@@ -959,6 +1087,9 @@ def detached(Decision decision not None, /):
     made._http, made._mount, made._scheme, made._host = given._http, given._mount, given._scheme, given._host
     made._preflight, made._from_page, made._own_page = given._preflight, given._from_page, given._own_page
     made._answer = given._answer
+    made._uid, made._user, made._session, made._session_key = (given._uid, given._user, given._session,
+                                                               given._session_key)
+    made._keyed, made._carried = given._keyed, given._carried
     made._record, made._state, made._baggage = given._record, given._state, given._baggage
     made._trace, made._link = given.trace, given._link  # ids once, whichever is asked
     made._has, made._spill = given._has, given._spill

@@ -2,17 +2,18 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from gobanfast._core.edge_headers cimport EdgeHeaders
 from gobanfast._core.ban_table cimport BanTable
-from gobanfast._core.decision cimport Decision, Request, SignalDecision
+from gobanfast._core.decision cimport Decision, Live, Request, SignalDecision
 from gobanfast._core.compiled_rules cimport CompiledRules
 from gobanfast._core.sampling cimport RateClasses
 from gobanfast._core.scorer cimport Scorer
+from gobanfast._core.session_reader cimport SessionReader
 from gobanfast._core.client_hello cimport ClientHello
 from gobanfast._core.crowd cimport Crowd
 from gobanfast._core.limits cimport Limits, LimitTable
 from gobanfast._core.trackers cimport Exemption, Trackers
 from gobanfast._core.native.address cimport gbf_addr
 from gobanfast._core.native.base cimport GBF_ACTIONS, GBF_CAUSES
-from gobanfast._core.native.state cimport gbf_ban_key, gbf_state, gbf_decide_request
+from gobanfast._core.native.state cimport gbf_ban_key, gbf_decide_request, gbf_label_words, gbf_state
 
 
 cdef class EngineState:
@@ -25,6 +26,11 @@ cdef class EngineState:
     cdef readonly Trackers trackers    # None: off
     cdef readonly Scorer scorer        # None: off
     cdef readonly Limits limits        # None: the rules have none
+    cdef readonly SessionReader reader  # where a session is; None: the rules do not say
+    cdef tuple secrets                 # of the reader
+    cdef gbf_label_words names         # the words that rules name
+    cdef uint32_t uid_slot             # of the header in which trusted peers say who is logged in
+    cdef bint asks_who                 # whether anything asks for labels, sessions or users
     cdef readonly EdgeHeaders edge     # request headers that only trusted peers may say; None: off
     cdef readonly RateClasses rates    # thresholds of the rate classes; None: record rules have none
     cdef object trusted                # what contains the addresses that the rules trust
@@ -42,6 +48,7 @@ cdef class EngineState:
 
     cdef int wanted(self, bint headers_known) noexcept
     cdef int number_classes(self) except -1
+    cdef int name_labels(self, EngineState before) except -1
     cdef int take_fixed(self) except -1
     cdef int judge(self, SignalDecision d, int outcome) noexcept
     cdef double added(self, Decision d) noexcept
@@ -65,7 +72,8 @@ cdef class EngineCore:
     cdef uint64_t time_of(self, object now) except? 0
     cdef int keep_hits(self, EngineState snapshot) except -1
     cdef bint may_learn(self, tuple who, double seconds) except -1
-    cdef Decision decide_request(self, EngineState snapshot, str address, Request *request, object now, bint peek)
+    cdef Decision decide_request(self, EngineState snapshot, str address, Request *request, Live *live, object now,
+                                 bint peek)
     cdef int apply_state(self, EngineState snapshot, Decision d, const gbf_addr *address, str sni, object tls,
                          object now, bint peek) except -1
     cdef int hold_limits(self, EngineState snapshot, Decision d, const gbf_decide_request *request,
@@ -79,3 +87,6 @@ cdef class EngineCore:
 # Shows a request to a candidate, if there is one.
 cdef int observe(object candidate, str address, str sni, ClientHello hello, str ja4, object headers, str method,
                  str path, str http, str mount, str scheme, str host) except -1
+
+# Borrows what says who is behind a request; what is known later goes into `live`.
+cdef int start_live(Live *live, EngineState snapshot, object session, str uid) noexcept

@@ -14,6 +14,7 @@ from gobanfast._core.headers import HeaderPairs
 from gobanfast._core.limits import Limits
 from gobanfast._core.sampling import RateClasses
 from gobanfast._core.scorer import Scorer
+from gobanfast._core.session_reader import SessionReader
 from gobanfast._core.trackers import Trackers
 from gobanfast.engine import Swap
 from gobanfast.rules import Rule, Ruleset
@@ -63,6 +64,9 @@ class EngineState:
     def rates(self) -> RateClasses | None: ...
     @property
     def edge(self) -> EdgeHeaders | None: ...
+    @property
+    def reader(self) -> SessionReader | None: ...
+    def session_key(self, value: str | bytes, /) -> str: ...
 
 class EngineCore:
     def __new__(
@@ -109,6 +113,8 @@ class EngineCore:
         mount: str = "",
         scheme: str | None = None,
         host: str | None = None,
+        session: str | bytes | None = None,
+        uid: str | None = None,
     ) -> Decision: ...
     def peek(
         self,
@@ -126,6 +132,8 @@ class EngineCore:
         mount: str = "",
         scheme: str | None = None,
         host: str | None = None,
+        session: str | bytes | None = None,
+        uid: str | None = None,
     ) -> Decision: ...
     def seconds(self, now: float | None = None, /) -> float: ...
     def pardon(self, decision: Decision, /, *, now: float | None = None) -> None: ...

@@ -1,5 +1,7 @@
 """EngineCore: hot-path calls over an immutable snapshot, and its swap. Long because snapshot and calls share fields."""
 
+from os import urandom
+
 cimport cython
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -9,12 +11,13 @@ from libc.string cimport memset
 from gobanfast._core.address cimport gbf_ascii, leaves_many
 from gobanfast._core.ban_table cimport BanTable
 from gobanfast._core.headers cimport FINGERPRINT, SHAPE, SLOTS
-from gobanfast._core.decision cimport Decision, Request, SignalDecision, decide_leaf, start_request, stored_ban
+from gobanfast._core.decision cimport Decision, Live, Request, SignalDecision, decide_leaf, start_request, stored_ban
 from gobanfast._core.made cimport bare, newfunc, only_whole
 from gobanfast._core.compiled_rules cimport CompiledRules
 from gobanfast._core.record_table cimport RecordTable, draw_id
 from gobanfast._core.sampling cimport RateClasses
 from gobanfast._core.scorer cimport Scorer
+from gobanfast._core.session_reader cimport SessionReader
 from gobanfast._core.client_hello cimport ClientHello
 from gobanfast._core.crowd cimport Crowd
 from gobanfast._core.limits cimport LimitState, LimitTable, Limits
@@ -27,20 +30,23 @@ from gobanfast._core.native.base cimport (
     GBF_BY_RULE, GBF_BY_TRACKER, GBF_CAUSE_NONE, GBF_CAUSE_TRACKER,
 )
 from gobanfast._core.native.hash cimport gbf_xxh3_64
+from gobanfast._core.native.http cimport GBF_HEADER_NO_SLOT, gbf_header_slot
 from gobanfast._core.native.name cimport gbf_name, gbf_name_fold_scalar, gbf_name_read
 from gobanfast._core.native.rules cimport gbf_rules, gbf_rules_next
 from gobanfast._core.native.state cimport (
-    GBF_BAN_EPOCH, GBF_BAN_EVERYONE, GBF_BAN_REFUSED, gbf_ban, gbf_ban_client, gbf_ban_fingerprint,
+    GBF_BANS_FINGERPRINT, GBF_BANS_FINGERPRINT_AT4, GBF_BAN_EPOCH, GBF_BAN_EVERYONE, GBF_BAN_REFUSED, gbf_ban,
+    gbf_ban_client, gbf_ban_fingerprint,
     gbf_ban_fingerprint_at, gbf_ban_key,
     gbf_ban_who, gbf_bans_find, gbf_crowd_note, gbf_exempt_covers, gbf_decide_answer, gbf_decide_apply, gbf_decide_idle,
     gbf_decide_request,
-    gbf_decide_uses_fingerprint, gbf_decide_vouch, gbf_rates_threshold, gbf_record_decide, gbf_record_needs_id,
+    gbf_decide_uses_fingerprint, gbf_decide_vouch, gbf_labels_present, gbf_rates_threshold, gbf_record_decide, gbf_record_needs_id,
 )
 from gobanfast._core.native.tls cimport GBF_HELLO_OK
 
 from gobanfast._core import enums
 from gobanfast._core.shared_file import shared_limits
 from gobanfast._errors import GobanError
+from gobanfast._values import read_secret
 
 cdef extern from *:
     """
@@ -115,6 +121,7 @@ cdef class EngineState:
             if made.rates is None:
                 made.rates = RateClasses()
             made.number_classes()
+        made.name_labels(before)
         made.stores = bytes([stored_key(rule) for rule in compiled.rules])
         made.any_stored = any(made.stores)
         made.hits = <uint64_t *>calloc(2 * len(compiled.rules) + 1, sizeof(uint64_t))
@@ -169,6 +176,40 @@ cdef class EngineState:
                 self.classes[<size_t>i] = numbers[name]
         return 0
 
+    cdef int name_labels(self, EngineState before) except -1:
+        """Holds the numbers of the words that rules name, and finds out where a session is."""
+        cdef const char *name
+        cdef bytes header
+        self.uid_slot = GBF_HEADER_NO_SLOT
+        self.names.count = 0
+        session = self.settings.session
+        if self.compiled.live is not None:
+            for word in self.compiled.live.labels:
+                number = self.bans.pin(word)
+                if not number:
+                    raise ValueError(f"label {word!r} has no room: 65,535 other texts are in use")
+                self.names.number[self.names.count] = number
+                self.names.count += 1
+        if session is not None and session.uid is not None:
+            header = session.uid.encode()
+            name = header
+            self.uid_slot = gbf_header_slot(&self.compiled.plan._plan, <const uint8_t *>name, <uint32_t>len(header))
+        if session is not None and session.sources:
+            if session.keys:
+                self.secrets = tuple([read_secret(place) for place in session.keys])
+            else:
+                kept = before is not None and before.secrets is not None and not before.settings.session.keys
+                self.secrets = before.secrets if kept else (urandom(32),)
+            self.reader = SessionReader(session.sources, self.secrets, self.compiled.plan)
+        self.asks_who = self.compiled.live is not None or session is not None
+        return 0
+
+    def session_key(self, value, /):
+        """The key of the session with this value; see `Engine.session_key`."""
+        if self.reader is None:
+            raise ValueError("the rules do not say where a session is; write session: {cookie: sid, keys: [...]}")
+        return self.reader.keys(value)[0]
+
     cdef int take_fixed(self) except -1:
         """Puts thresholds that the rules alone say in force."""
         if self.classes != NULL:
@@ -187,6 +228,9 @@ cdef class EngineState:
         if headers_known and (gbf_decide_uses_fingerprint(&self.state) or
                               (self.limits is not None and self.limits.by_fingerprint)):
             wanted = FINGERPRINT if self.state.score == NULL else SHAPE
+        elif headers_known and self.names.count != 0 and (
+                gbf_labels_present(self.bans._labels) & (GBF_BANS_FINGERPRINT | 15 * GBF_BANS_FINGERPRINT_AT4)):
+            wanted = FINGERPRINT
         if self.compiled.requests is not None and self.compiled.requests.asks > wanted:
             wanted = self.compiled.requests.asks
         return wanted
@@ -269,6 +313,15 @@ cdef inline int take(Request *request, str sni, ClientHello hello, str ja4, obje
     request.path, request.http, request.mount = <PyObject *>path, <PyObject *>http, <PyObject *>mount
     request.scheme, request.host = <PyObject *>scheme, <PyObject *>host
     request.scanned, request.trace, request.trusted, request.edge = NULL, NULL, NULL, False
+    request.live = NULL
+    return 0
+
+
+cdef int start_live(Live *live, EngineState snapshot, object session, str uid) noexcept:
+    """Borrows what says who is behind a request."""
+    live.labels, live.words, live.address, live.now = NULL, &snapshot.names, NULL, 0
+    live.reader, live.session, live.uid = <PyObject *>snapshot.reader, <PyObject *>session, <PyObject *>uid
+    live.query, live.uid_slot = <PyObject *>None, GBF_HEADER_NO_SLOT
     return 0
 
 
@@ -364,7 +417,8 @@ cdef class EngineCore:
         return found
 
     def decide(self, address, /, *, str sni=None, ClientHello hello=None, headers=None, str method=None,
-               str path=None, str http=None, str ja4=None, now=None, str mount="", str scheme=None, str host=None):
+               str path=None, str http=None, str ja4=None, now=None, str mount="", str scheme=None, str host=None,
+               session=None, str uid=None):
         """Decision about a client address (text, or an object of the module ipaddress); None: it is not known.
 
         Args:
@@ -384,6 +438,8 @@ cdef class EngineCore:
             scheme: "http" or "https" ("ws", "wss"), which says the port of a host that names none; None: `:scheme`, or
                 what the environ says.
             host: in place of the header, as a trusted proxy tells it.
+            session: the value of the session, in place of what `session:` of the rules finds; "" for none.
+            uid: who is logged in: labels and bans of `uid:<name>` are asked for.
         The first that decides: an `allow` rule, a stored ban or the closed flag of `ban_table`, another rule,
         a tracker, policy `unparsable`, the score.
         What cannot be read is no error. When nothing before it decides and a signal that some rule asks for cannot be
@@ -396,23 +452,32 @@ cdef class EngineCore:
         Source: csrc/DESIGN.md, "What decides".
         """
         cdef Request request
+        cdef Live live
+        cdef EngineState snapshot = self.snapshot
         if type(address) is not str and address is not None:
             return EngineCore.decide(self, address_text(address), sni=sni, hello=hello, headers=headers, method=method,
-                                     path=path, http=http, ja4=ja4, now=now, mount=mount, scheme=scheme, host=host)
+                                     path=path, http=http, ja4=ja4, now=now, mount=mount, scheme=scheme, host=host,
+                                     session=session, uid=uid)
         if self.candidate is not None:
             observe(self.candidate, <str>address, sni, hello, ja4, headers, method, path, http, mount, scheme, host)
         take(&request, sni, hello, ja4, headers, method, path, http, mount, scheme, host)
-        return self.decide_request(self.snapshot, <str>address, &request, now, False)
+        start_live(&live, snapshot, session, uid)
+        return self.decide_request(snapshot, <str>address, &request, &live, now, False)
 
     def peek(self, address, /, *, str sni=None, ClientHello hello=None, headers=None, str method=None,
-             str path=None, str http=None, str ja4=None, now=None, str mount="", str scheme=None, str host=None):
+             str path=None, str http=None, str ja4=None, now=None, str mount="", str scheme=None, str host=None,
+             session=None, str uid=None):
         """What `decide` would answer, changing nothing: no ban is made, and neither trackers nor score take note."""
         cdef Request request
+        cdef Live live
+        cdef EngineState snapshot = self.snapshot
         if type(address) is not str and address is not None:
             return EngineCore.peek(self, address_text(address), sni=sni, hello=hello, headers=headers, method=method,
-                                   path=path, http=http, ja4=ja4, now=now, mount=mount, scheme=scheme, host=host)
+                                   path=path, http=http, ja4=ja4, now=now, mount=mount, scheme=scheme, host=host,
+                                   session=session, uid=uid)
         take(&request, sni, hello, ja4, headers, method, path, http, mount, scheme, host)
-        return self.decide_request(self.snapshot, <str>address, &request, now, True)
+        start_live(&live, snapshot, session, uid)
+        return self.decide_request(snapshot, <str>address, &request, &live, now, True)
 
     def vouch(self, Decision decision not None, /, *, now=None):
         """Tells the score that the client of a challenged request has passed its challenge.
@@ -486,7 +551,8 @@ cdef class EngineCore:
                                      if seconds < at + TEACH_SECONDS}
         return last is not None or len(self._learned_clients) < MAX_LEARNED_CLIENTS
 
-    cdef Decision decide_request(self, EngineState snapshot, str address, Request *request, object now, bint peek):
+    cdef Decision decide_request(self, EngineState snapshot, str address, Request *request, Live *live, object now,
+                                 bint peek):
         """Decision by one snapshot; the candidate was told."""
         cdef CompiledRules compiled = snapshot.compiled
         cdef const char *text
@@ -498,6 +564,11 @@ cdef class EngineCore:
             leaf = compiled._rules.kernel.find_text(&compiled._rules.lpm, text, n, &parsed)
         if request.scanned == NULL:
             request.wanted = snapshot.wanted(request.headers != <PyObject *>None)
+        if snapshot.asks_who or live.uid != <PyObject *>None:
+            live.address = &parsed if leaf != GBF_NONE else NULL
+            if snapshot.names.count != 0 and gbf_labels_present(snapshot.bans._labels) != 0:
+                live.labels, live.now = snapshot.bans._labels, GBF_BAN_EPOCH + self.time_of(now)
+            request.live = live
         d = decide_leaf(compiled, leaf, address, request)
         if not gbf_decide_idle(&snapshot.state) or snapshot.timed or (snapshot.any_stored and d._rule != GBF_NONE and
                                                                      snapshot.stores[d._rule]):
@@ -544,6 +615,8 @@ cdef class EngineCore:
         cdef gbf_ban_who who
         request.address, request.fingerprint, request.shape = address, NULL, NULL
         request.uid = NULL
+        if type(d) is SignalDecision and (<SignalDecision>d)._uid is not None:
+            request.uid = &(<SignalDecision>d)._user
         if type(d) is SignalDecision and not (<SignalDecision>d)._preflight:
             hashes_of(&request, <SignalDecision>d)
         request.name = request.host = 0

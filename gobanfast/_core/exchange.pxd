@@ -39,6 +39,7 @@ cdef class Exchange:
     cdef object _headers                # pairs of bytes, or a WSGI environ
     cdef object _pairs                  # our own tuple of the pairs, where they outlive the scan; None: none
     cdef object _peer, _handshake, _scheme, _method
+    cdef object _query                  # as it was sent; None: not known, or in an environ
     cdef object _about, _refusal        # of a peer that asks about another request
     cdef list _cookies                  # Set-Cookie pairs of a challenge that was solved; None: none
     cdef PyObject *_kept[KEPT]          # HeaderWalk.kept

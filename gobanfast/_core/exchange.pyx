@@ -12,11 +12,11 @@ from cpython.unicode cimport PyUnicode_1BYTE_DATA, PyUnicode_New
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from gobanfast._core.compiled_rules cimport OWNED, CompiledRules
+from gobanfast._core.compiled_rules cimport BY_SESSION, OWNED, CompiledRules
 from gobanfast._core.grant cimport CompiledGrant
-from gobanfast._core.decision cimport Decision, Request, SignalDecision, complete_hashes, is_plain_allow
+from gobanfast._core.decision cimport Decision, Live, Request, SignalDecision, complete_hashes, is_plain_allow
 from gobanfast._core.edge_headers cimport EdgeHeaders
-from gobanfast._core.engine_core cimport EngineCore, EngineState, observe
+from gobanfast._core.engine_core cimport EngineCore, EngineState, observe, start_live
 from gobanfast._core.headers cimport (
     FINGERPRINT, KEPT, SHAPE, SLOTS, HeaderPlan, HeaderWalk, pick_from, scan_headers, set_authority, set_target,
     settle_picked,
@@ -162,6 +162,7 @@ cdef class Exchange:
         scheme: of the connection: "http", "https", "ws" or "wss".
         handshake: Handshake of the connection where TLS ends here; not used where a trusted proxy speaks.
         mode: what `guard.mode` says of the path: "enforce", or "observe": decide, and refuse nobody.
+        query: as it was sent, str or bytes, where rules look for a session in it; an environ has its own.
         about: where a trusted peer asks about another request, as `frontends.authz.Asked` reads it.
     Attributes:
         decision: the Decision; None before `begin`, and where deciding failed.
@@ -173,12 +174,12 @@ cdef class Exchange:
 
     @staticmethod
     def _make(GuardCore guard not None, headers, *, peer, method, path, str mount not None="", http=None,
-              scheme="http", handshake=None, mode="enforce", about=None):
+              scheme="http", handshake=None, mode="enforce", about=None, query=None):
         cdef Exchange made
         if not same(mode, "enforce") and not same(mode, "observe") and not same(mode, "off"):
             raise ValueError(f"mode={mode!r} is not one of enforce, observe, off")
         made = new_exchange(guard, headers, peer, method, path, mount, http, scheme, handshake, mode)
-        made._about = about
+        made._about, made._query = about, query
         return made
 
     def __dealloc__(self):
@@ -586,6 +587,7 @@ cdef class Exchange:
         cdef HeaderWalk walk
         cdef PyObject *held[2 * GBF_HEADERS_MOST]
         cdef Request request
+        cdef Live live
         cdef Decision d
         cdef ClientHello hello = None
         cdef str address, sni = None, ja4 = None, method, path, mount, http = self.http, scheme = self._scheme
@@ -604,6 +606,11 @@ cdef class Exchange:
         walk.shaped = guard._logs
         if guard._logs or guard._binds or core.candidate is not None:
             walk.held = held
+        start_live(&live, state, None, None)
+        live.query = <PyObject *>self._query
+        if trusted:
+            live.uid_slot = state.uid_slot
+        request.live = NULL
         request.wanted = state.wanted(True)
         if guard._logs and request.wanted == FINGERPRINT:
             request.wanted = SHAPE  # a line has both
@@ -611,7 +618,7 @@ cdef class Exchange:
             self.hold()
         try:
             if not self.open(trust, trusted, plan, request.wanted != SLOTS or records is not None or
-                             state.compiled.requests is not None, request.wanted, &scanned, &walk):
+                             state.asks_who or state.compiled.requests is not None, request.wanted, &scanned, &walk):
                 return None
             address, path, mount = self._peer, self.path, self.mount
             method = "GET" if self._method is None else self._method
@@ -646,7 +653,7 @@ cdef class Exchange:
                 request.trusted = <PyObject *>peers
                 request.edge = ((records.edge is not None and self._peer is not None and self._peer in records.edge) or
                                 (self.client is not None and self.client.status == "trusted"))  # all are, to the end
-            d = core.decide_request(state, address, &request, None, False)
+            d = core.decide_request(state, address, &request, &live, None, False)
             self.decision = d
             if records is not None:
                 self._state = state
@@ -778,7 +785,9 @@ cdef class Exchange:
         cdef bint credentials = False
         self._shared = d.shared()
         self._owned = flags & OWNED
-        self._varies = VARY[flags >> 1]
+        self._varies = VARY[flags >> 1 & 3]
+        if flags & BY_SESSION and flags & OWNED:
+            self._varies = self._varies + compiled.live._varies
         if d._preflight:
             self._fields = <tuple>d._answer if self._shared == GBF_SHARED_GRANTED and d._action == 0 else None
             return 0

@@ -160,6 +160,8 @@ def decide_columns(
         asked = Requests(compiled.requests, given, names, rows, mount, schemes, shares=shares)
         base = both(base, asked.unknown)
         columns += asked.columns()
+    if compiled.live is not None:  # nobody knows of labels and sessions
+        base = both(base, compiled.live.unknown)
     answers = core_columns.decide_rows(compiled, leaves, base, columns)
     if asked is None or not shares:
         return _made(compiled, answers, None, rows)

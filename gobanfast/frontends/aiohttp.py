@@ -101,6 +101,7 @@ def setup(
             scheme="https" if transport is not None and transport.get_extra_info("ssl_object") else "http",
             handshake=None if transport is None else handshake_of(transport.get_extra_info("ssl_object")),
             mode=mode,
+            query=request.raw_path.partition("?")[2],
         )
         denial = exchange.begin()
         if denial is not None:

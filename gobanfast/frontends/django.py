@@ -140,6 +140,7 @@ class GobanfastMiddleware:
             scheme="https" if secure else "http",
             handshake=CURRENT.get() if secure else None,  # under ASGI, where TLS ends here
             mode=mode,
+            query=environ.get("QUERY_STRING"),
         )
         response = exchange.begin()
         request.gobanfast_request_id = exchange.request_id

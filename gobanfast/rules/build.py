@@ -27,6 +27,7 @@ def build(tree: Tree, asn: AsnTable | None, kind: type[Ruleset]) -> Ruleset:
     from gobanfast.rules.check import lint
     from gobanfast.rules.compile.address import overlay
     from gobanfast.rules.compile.connection import connection_table
+    from gobanfast.rules.compile.live import live_table
     from gobanfast.rules.compile.record import record_table, trace_headers
     from gobanfast.rules.compile.request import header_plan, request_table
     from gobanfast.rules.compile.share import grants, resources
@@ -57,17 +58,23 @@ def build(tree: Tree, asn: AsnTable | None, kind: type[Ruleset]) -> Ruleset:
     except ValueError as error:
         raise RuleError(_misfits(rules, source, str(error))) from None
     try:
-        plan = header_plan(rules, found.settings.fingerprint)
+        plan = header_plan(rules, found.settings.fingerprint, found.settings.session)
     except ValueError as error:
         raise RuleError([Problem(source, 1, 1, str(error))]) from None
+    try:
+        live = live_table(bits, found.settings.session)
+    except ValueError as error:
+        raise RuleError([Problem(source, 1, 1, *str(error).split("; ", 1))]) from None
     warnings = found.unused + lint.lint(
-        tree.documents, rules, arrays, starter=starter, scored=found.settings.score is not None
+        tree.documents, rules, arrays, starter=starter, scored=found.settings.score is not None,
+        sessions=found.settings.session is not None and bool(found.settings.session.sources),
     )
     trace = found.settings.trace
     compiled = CompiledRules(rules, unparsable=found.unparsable, signals=signals, plan=plan,
                              requests=request_table(bits, plan), resources=flags,
                              grants=grants(rules, trace_headers(rules, trace)),
-                             records=record_table(rules, len(bits), trace), **arrays.arguments())  # fmt: skip
+                             records=record_table(rules, len(bits), trace), live=live,
+                             **arrays.arguments())  # fmt: skip
     compiled.complete(partial(facts, rules, found.unparsable, found.settings, found.trust), asn)
     return kind(
         rules, found.unparsable, found.settings, found.trust, tuple(found.cases),
@@ -95,6 +102,8 @@ def facts(rules: tuple[Rule, ...], unparsable: Unparsable, settings: Settings, t
             said += [repr(rule.rate), repr(rule.when.outcome)]
         if rule.limit is not None:
             said.append(repr(rule.limit))
+        if rule.when.on_live:
+            said += [repr(rule.when.live_tests)]
         digest.update(repr(tuple(said)).encode())
     return digest.digest()
 

@@ -20,6 +20,10 @@ SIGNALS = ("sni", "ja4", "headers", "method", "path", "mount", "scheme")
 """What a test may say of a request besides its address; keyword arguments of `Engine.peek`."""
 
 
+TESTED = "inline test"
+"""The value of a session that a test has, and who is logged in in one with labels."""
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One entry of `tests:`: a request and the expected answer. `rule` is an id, "" for "no rule decides", or None; of
@@ -41,12 +45,19 @@ class Case:
     share: Shared | None = None
     record: Recorded | None = None
     outcome: Outcome | None = None
+    session: Literal["present", "absent"] | None = None
+    labels: tuple[str, ...] = ()
+    uid: str | None = None
 
     def request(self) -> dict[str, Any]:
         """The signals that are given, as keyword arguments of `Engine.peek`."""
         given = {name: getattr(self, name) for name in SIGNALS if getattr(self, name) is not None}
         if self.headers is not None:
             given["headers"] = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers]
+        if self.session is not None:
+            given["session"] = TESTED if self.session == "present" else ""
+        if self.uid is not None or self.labels:
+            given["uid"] = self.uid or TESTED
         return given
 
 
@@ -54,7 +65,7 @@ def run(cases: Iterable[Case], engine: EngineCore) -> list[Problem]:
     """A problem for every test that the rules in `engine` fail."""
     problems = []
     for case in cases:
-        decision = engine.peek(case.address, **case.request())
+        decision = _decided(case, engine)
         if case.expect is not None:
             matched = ", ".join(decision.matched) or "none"
             wrong = _unlike(case.expect, decision.action, case.rule, decision.rule)
@@ -70,6 +81,22 @@ def run(cases: Iterable[Case], engine: EngineCore) -> list[Problem]:
         if case.record is not None:
             problems += _record_problems(case, decision)
     return problems
+
+
+def _decided(case: Case, engine: EngineCore) -> Decision:
+    """The decision about the request of a case, whose user carries its labels."""
+    from gobanfast.bans import uid_key
+
+    given = case.request()
+    if engine.compiled.live is not None:
+        given.setdefault("session", "")
+    labels, key = engine.ban_table.labels, uid_key(case.uid or TESTED)
+    for word in case.labels:
+        labels.add(key, word, duration=None)
+    decision = engine.peek(case.address, **given)
+    for word in case.labels:
+        labels.remove(key, word)
+    return decision
 
 
 def _record_problems(case: Case, decision: Decision) -> list[Problem]:

@@ -33,6 +33,8 @@ Operator = Literal[
     "sni_host",
     "origin",
     "host",
+    "label",
+    "session",
 ]
 WORDS = ("absent", "present", "malformed")
 """What a list of values may say of a header without a value to look at."""
@@ -120,7 +122,8 @@ class Conditions:
     "absent" and "malformed"; `tls_version_below` a version as on the wire (0x0303 is TLS 1.2). `names` are no
     condition, but the file's `names:` where `sni_host` is one. `origin` and `host` are patterns and the words "absent"
     and "malformed"; `negated` holds conditions none of which may hold. `outcome` is what became of the request,
-    which only record rules ask.
+    which only record rules ask. `label` holds words, any of which a key of the request must carry; `session` "absent",
+    "present" and "malformed".
     """
 
     prefix: PrefixList | None = None
@@ -152,6 +155,8 @@ class Conditions:
     cross_origin_write: bool | None = None
     negated: Conditions | None = None
     outcome: tuple[Outcome, ...] | None = None
+    label: tuple[str, ...] | None = None
+    session: tuple[str, ...] | None = None
 
     @property
     def prefix_lists(self) -> tuple[PrefixList, ...]:
@@ -246,6 +251,19 @@ class Conditions:
         return bool(self.request_tests)
 
     @property
+    def live_tests(self) -> tuple[Test, ...]:
+        """What the rule asks of labels and session, as tests that must all hold."""
+        tests: list[Test] = list(_live_tests(self))
+        if self.negated is not None:
+            tests += [Negation(test.name, (test,)) for test in _live_tests(self.negated)]
+        return tuple(tests)
+
+    @property
+    def on_live(self) -> bool:
+        """Whether the rule requires a label or a session."""
+        return bool(self.live_tests)
+
+    @property
     def on_names(self) -> bool:
         """Whether the rule requires the server name beside the host."""
         here = self.lookalike is not None or self.sni_host is not None
@@ -259,7 +277,14 @@ class Conditions:
     @property
     def on_signals(self) -> bool:
         """Whether the rule requires any signal besides the address."""
-        return self.on_connection or self.on_request
+        return self.on_connection or self.on_request or self.on_live
+
+
+def _live_tests(part: Conditions) -> Iterator[HeaderTest]:
+    if part.label is not None:
+        yield HeaderTest(":label", "label", part.label)
+    if part.session is not None:
+        yield HeaderTest(":session", "session", (), part.session)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,7 @@ def load(path: str | os.PathLike[str], kind: type[Ruleset], *, verify: bool = Tr
     from gobanfast._core.compiled_rules import CompiledRules
     from gobanfast.asn import AsnTable
     from gobanfast.rules.build import facts
+    from gobanfast.rules.compile.live import live_table
     from gobanfast.rules.compile.record import record_table, trace_headers
     from gobanfast.rules.compile.request import header_plan, request_table
     from gobanfast.rules.compile.share import grants, resources
@@ -95,12 +96,13 @@ def load(path: str | os.PathLike[str], kind: type[Ruleset], *, verify: bool = Tr
         rules = tuple(_value(Rule, rule, lists) for rule in meta["rules"])
         unparsable: Unparsable = _value(Unparsable, meta["unparsable"], lists)
         settings: Settings = _value(Settings, meta["settings"], lists)
-        plan = header_plan(rules, settings.fingerprint)
+        plan = header_plan(rules, settings.fingerprint, settings.session)
         of_resources, flags = resources(rules)
         compiled = CompiledRules.of_blocks(
             rules, blocks, unparsable=unparsable, plan=plan, requests=request_table((*rules, *of_resources), plan),
             resources=flags, grants=grants(rules, trace_headers(rules, settings.trace)),
-            records=record_table(rules, len(rules) + len(of_resources), settings.trace), verify=verify,
+            records=record_table(rules, len(rules) + len(of_resources), settings.trace),
+            live=live_table((*rules, *of_resources), settings.session), verify=verify,
         )  # fmt: skip
         trust: PrefixList = _value(PrefixList, meta["trust"], lists)
         asn = AsnTable.of_block(blocks["ASNN"], source=name, verify=verify)

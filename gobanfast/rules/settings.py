@@ -205,6 +205,21 @@ class LimitTableSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """Section `session:`. `sources` are where the value of a session may be, (kind, name) in the order of being asked:
+    "cookie", "header" or "query"; the first that there is counts.
+
+    `keys` name the secrets that values are hashed under, `env:NAME` or `file:PATH`: the first makes keys of stored
+    labels, which are asked for under all; none: one that each engine draws. `uid` is the header in which a trusted peer
+    says who is logged in.
+    """
+
+    sources: tuple[tuple[Literal["cookie", "header", "query"], str], ...] = ()
+    keys: tuple[str, ...] = ()
+    uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All sections; None where the file leaves one out that is off by default."""
 
@@ -218,3 +233,4 @@ class Settings:
     trace: TraceSettings | None = None
     labels: LabelSettings = LabelSettings()
     limit_table: LimitTableSettings = LimitTableSettings()
+    session: SessionSettings | None = None

@@ -100,6 +100,12 @@ def attach(engine: SyncedEngine, store: Store | str, *, on_outage: OnOutage = "l
         ValueError: a URI that names no store, or a policy that is none.
         StoreAddressError: what no waiting mends: a folder that is not there, a missing package, a Redis Cluster.
     """
+    settings: Any = getattr(getattr(engine, "ruleset", None), "settings", None)
+    if settings is not None and settings.session is not None and settings.session.sources and not settings.session.keys:
+        raise ValueError(
+            "session: has no keys, so what a store says of a session is about one of this process only; "
+            "write keys: [env:GOBANFAST_SESSION_KEY]"
+        )
     if isinstance(store, (str, os.PathLike)):
         store = open_store(store)  # which says how a path is written
     store.check()

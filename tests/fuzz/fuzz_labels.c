@@ -64,7 +64,7 @@ static void compare(gbf_labels *l, uint64_t now)
         gbf_ban_key key = key_at(k);
         for (uint32_t w = 0; w < WORDS; w += 60) {
             gbf_label_words words = {{0}, 0};
-            uint64_t expected = 0;
+            uint64_t expected = 0, own;
             for (; words.count < 60 && w + words.count < WORDS; words.count++) {
                 words.number[words.count] = (uint16_t)(w + words.count + 1);
                 expected |= (uint64_t)holds(&model[k][w + words.count], now) << words.count;
@@ -74,7 +74,7 @@ static void compare(gbf_labels *l, uint64_t now)
             gbf_ban_who who = {key.kind < GBF_BAN_ASN ? &address : NULL, NULL, key.kind == GBF_BAN_UID ? &key : NULL,
                                key.kind == GBF_BAN_ASN ? (uint32_t)key.word[0] : 0};
             if (key.kind != GBF_BAN_SESSION)
-                must((gbf_labels_find(l, &who, &words, now) & expected) == expected);
+                must((gbf_labels_find(l, &who, &words, now, &own) & expected) == expected);
             else
                 must(expected == 0 || gbf_labels_present(l) & GBF_BANS_SESSION);
         }

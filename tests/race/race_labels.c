@@ -67,7 +67,7 @@ static void *write_some(void *seed)
 static void *read_some(void *seed)
 {
     const gbf_label_words words = {{1, 2, 3, 4}, 4};
-    uint64_t state = (uintptr_t)seed;
+    uint64_t state = (uintptr_t)seed, own;
     for (uint32_t round = 0; round < 2 * ROUNDS; round++) {
         uint32_t i = draw(&state) % STEADY, k = STEADY + draw(&state) % CHURN;
         gbf_ban_key key = key_of(i);
@@ -75,7 +75,7 @@ static void *read_some(void *seed)
         const gbf_ban_who who = {&address, NULL, NULL, 0};
         if (gbf_labels_of(labels, &key, &words, GBF_BAN_EPOCH + round) != UINT64_C(1) << i % 4)
             fail("a label was not found", i);
-        if (i % 3 != 0 && gbf_labels_find(labels, &who, &words, GBF_BAN_EPOCH + round) != UINT64_C(1) << i % 4)
+        if (i % 3 != 0 && gbf_labels_find(labels, &who, &words, GBF_BAN_EPOCH + round, &own) != UINT64_C(1) << i % 4)
             fail("a label of a request was not found", i);
         key = key_of(k);
         if (gbf_labels_of(labels, &key, &words, 0) & ~(UINT64_C(1) << k % 4))

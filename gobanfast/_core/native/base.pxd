@@ -48,6 +48,7 @@ cdef extern from "base/gbf_enums.h" nogil:
         GBF_TRIPS
         GBF_UNPARSABLE_NONE
         GBF_UNPARSABLE_ADDRESS
+        GBF_UNPARSABLE_SESSION
         GBF_UNPARSABLE_HELLO
         GBF_UNPARSABLE_SNI
         GBF_UNPARSABLE_HEADERS

@@ -246,3 +246,22 @@ cdef extern from "http/gbf_trace.h" nogil:
 cdef extern from "http/gbf_sse.h" nogil:
     uint64_t gbf_sse_field(uint8_t *out, const char *name, uint64_t name_nbytes, const uint8_t *text, uint64_t n)
     int gbf_sse_one_line(const uint8_t *text, uint64_t n, int nul)
+
+cdef extern from "http/gbf_session.h" nogil:
+    enum:
+        GBF_SESSION_VALUES
+        GBF_SESSION_BYTES
+    ctypedef struct gbf_session_value:
+        const uint8_t *at
+        uint32_t nbytes
+        uint32_t plus
+    ctypedef struct gbf_session_values:
+        gbf_session_value *value
+        uint32_t count
+        uint32_t malformed
+    void gbf_session_add(gbf_session_values *v, const uint8_t *at, uint64_t nbytes, uint32_t plus)
+    void gbf_session_cookie(gbf_session_values *v, const uint8_t *text, uint64_t nbytes, const uint8_t *name,
+                            uint32_t name_bytes)
+    void gbf_session_query(gbf_session_values *v, const uint8_t *text, uint64_t nbytes, const uint8_t *name,
+                           uint32_t name_bytes)
+    gbf_hash128 gbf_session_hash(const uint8_t *key, const gbf_session_value *value)

@@ -17,6 +17,9 @@ cdef extern from "state/gbf_bans.h" nogil:
     const uint32_t GBF_BAN_UID_BYTES
     const uint32_t GBF_BAN_UID_HASHED
     const uint64_t GBF_BAN_EPOCH
+    const uint64_t GBF_BANS_FINGERPRINT
+    const uint64_t GBF_BANS_FINGERPRINT_AT4
+    const uint64_t GBF_BANS_SESSION
     const uint32_t GBF_BAN_EVERYONE
     const uint64_t GBF_BAN_FOREVER
     const int GBF_BANS_COPY
@@ -126,7 +129,8 @@ cdef extern from "state/gbf_labels.h" nogil:
     uint64_t gbf_labels_nbytes(gbf_labels *l)
     uint64_t gbf_labels_present(const gbf_labels *l)
     uint64_t gbf_labels_of(const gbf_labels *l, const gbf_ban_key *key, const gbf_label_words *words, uint64_t now)
-    uint64_t gbf_labels_find(const gbf_labels *l, const gbf_ban_who *who, const gbf_label_words *words, uint64_t now)
+    uint64_t gbf_labels_find(const gbf_labels *l, const gbf_ban_who *who, const gbf_label_words *words, uint64_t now,
+                             uint64_t *own)
 
 
 cdef extern from "state/gbf_exempt.h" nogil:

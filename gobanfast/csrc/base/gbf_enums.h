@@ -97,7 +97,8 @@ typedef enum { GBF_TRIP_LIST(GBF_ENUM_NUMBER) GBF_TRIPS } gbf_trip;
     X(GBF_UNPARSABLE_HEADERS, "headers")                                                                               \
     X(GBF_UNPARSABLE_METHOD, "method")                                                                                 \
     X(GBF_UNPARSABLE_PATH, "path")                                                                                     \
-    X(GBF_UNPARSABLE_JA4, "ja4")
+    X(GBF_UNPARSABLE_JA4, "ja4")                                                                                       \
+    X(GBF_UNPARSABLE_SESSION, "session")
 typedef enum { GBF_UNPARSABLE_LIST(GBF_ENUM_NUMBER) } gbf_unparsable;
 
 /* Who makes or changes a ban; at most 127. A record of a maker that is not listed is a store's. */

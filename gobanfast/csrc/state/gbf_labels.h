@@ -153,13 +153,16 @@ GBF_INLINE uint64_t gbf_labels_of(const gbf_labels *l, const gbf_ban_key *key, c
 typedef struct {
     const gbf_labels *table;
     const gbf_label_words *words;
-    uint64_t now, found;
+    uint64_t now, found, own;
 } gbf_labels_ask;
 
 GBF_INLINE void gbf_labels_take(void *to, gbf_ban_key key)
 {
     gbf_labels_ask *ask = to;
-    ask->found |= gbf_labels_of(ask->table, &key, ask->words, ask->now);
+    uint64_t words = gbf_labels_of(ask->table, &key, ask->words, ask->now);
+    ask->found |= words;
+    if (key.kind != GBF_BAN_ASN && key.kind != GBF_BAN_FINGERPRINT)
+        ask->own |= words;
 }
 
 GBF_INLINE uint64_t gbf_labels_present(const gbf_labels *l)
@@ -167,15 +170,17 @@ GBF_INLINE uint64_t gbf_labels_present(const gbf_labels *l)
     return atomic_load_explicit(&l->lengths4, memory_order_acquire);
 }
 
-/* Bits of the words that a request carries at `now` on any key but its session; at 0, as above. Any thread, no lock.
+/* Bits of the words that a request carries at `now` on any key but its session; at 0, as above. Into *own go those on keys that are
+ * the client's or the user's own: an AS has others, and a fingerprint can be copied. Any thread, no lock.
  * Cost: nothing labelled, one load; else a line of the index for each labelled kind of key, and one for each label found. */
 GBF_INLINE uint64_t gbf_labels_find(const gbf_labels *l, const gbf_ban_who *who, const gbf_label_words *words,
-                                    uint64_t now)
+                                    uint64_t now, uint64_t *own)
 {
     uint64_t present = gbf_labels_present(l);
-    gbf_labels_ask ask = {l, words, now, 0};
+    gbf_labels_ask ask = {l, words, now, 0, 0};
     if ((present & ~GBF_BANS_SESSION) != 0)
         gbf_ban_keys_each(present, l->lengths6, who, gbf_labels_take, &ask);
+    *own = ask.own;
     return ask.found;
 }
 

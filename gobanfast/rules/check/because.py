@@ -62,6 +62,23 @@ def because(rule: Rule, decision: Decision) -> Iterator[str]:
     yield from _because_sni(rule, decision)
     yield from _because_hello(rule, decision)
     yield from _because_request(rule, decision)
+    yield from _because_live(rule, decision)
+
+
+def _because_live(rule: Rule, decision: Decision) -> Iterator[str]:
+    """What live state knew of the request, then."""
+    for test in rule.when.live_tests:
+        label = test.name.removeprefix(":")
+        one = test.tests[0] if isinstance(test, Negation) else test
+        if decision.preflight and rule.effect == "share":
+            yield f"{label}: a preflight does not carry it; the request that follows is asked"
+        elif isinstance(test, Negation) and label == "label":
+            yield f"not label: none of {_listed(one)} is carried by a key of the request"
+        elif label == "label":
+            carried = [word for word in one.values if word in decision.labels]
+            yield f"label: {', '.join(map(repr, carried))} is carried by a key of the request"
+        else:
+            yield f"{'not ' * isinstance(test, Negation)}session: it is {decision.session_state}"
 
 
 def _because_elsewhere(negated: Conditions, decision: Decision) -> Iterator[str]:

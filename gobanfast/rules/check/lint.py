@@ -16,14 +16,18 @@ if TYPE_CHECKING:
 
 
 def lint(
-    documents: Sequence[Document], rules: Sequence[Rule], overlay: Overlay, *, starter: bool, scored: bool
+    documents: Sequence[Document], rules: Sequence[Rule], overlay: Overlay, *, starter: bool, scored: bool,
+    sessions: bool = True,
 ) -> list[Problem]:  # fmt: skip
-    """Warnings about loaded rules; `rules` and `overlay` share their order. `scored`: there is a section `score`."""
+    """Warnings about loaded rules; `rules` and `overlay` share their order. `scored`: there is a section `score`;
+    `sessions`: there is one that says where a session is."""
     found = [*_legacy_traps(documents), *spelling(documents), *wide(rules, overlay), *_loose_limits(rules)]
     if starter:
         found += _starter(rules)
     if not scored:
         found += _unscored(rules)
+    if not sessions:
+        found += _sessionless(rules)
     return found
 
 
@@ -77,6 +81,16 @@ def _unscored(rules: Sequence[Rule]) -> Iterator[Problem]:
             message = f"rule '{rule.id}' weighs {rule.weigh:g}, and nothing is scored"
             hint = "write a section score:, or remove weigh"
             yield _warning(rule.source, rule.line, rule.column, "weigh-without-score", message, hint)
+
+
+def _sessionless(rules: Sequence[Rule]) -> Iterator[Problem]:
+    for rule in rules:
+        if any(part is not None and part.session is not None for part in (rule.when, rule.when.negated)):
+            message = (
+                f"rule '{rule.id}' asks for a session, and nothing says where one is"
+            )
+            hint = "write session: {cookie: sid, keys: [env:GOBANFAST_SESSION_KEY]}"
+            yield _warning(rule.source, rule.line, rule.column, "session-without-source", message, hint)
 
 
 def wide(rules: Sequence[Rule], overlay: Overlay, fraction: float = WIDE_FRACTION) -> list[Problem]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ORIGINS = ("https://a.invalid", "http://b.invalid:1", "https://x.y.z")  # no pattern of an owner covers one of these
 _UNSEEN = (
     "prefix", "prefix_file", "outside", "outside_file", "asn", "asn_name", "sni", "sni_file", "ja4", "ja4_prefix",
-    "alpn", "tls_version_below", "ech", "fingerprint", "shape",
+    "alpn", "tls_version_below", "ech", "fingerprint", "shape", "label",
 )  # fmt: skip
 """Conditions on what no header of a request says, so that Vary cannot name it."""
 

@@ -22,7 +22,7 @@ from gobanfast.wire.target import readings
 if TYPE_CHECKING:
     from gobanfast._core.headers import HeaderPlan
     from gobanfast._core.request_table import RequestTable
-    from gobanfast.rules.settings import FingerprintSettings
+    from gobanfast.rules.settings import FingerprintSettings, SessionSettings
 
 CASE_SENSITIVE = (":method", ":path", ":origin")
 COMPOSED = {
@@ -41,8 +41,10 @@ READINGS = b"readings 1"  # the meaning of a path, which is part of the content 
 Holds = Callable[[str], bool]
 
 
-def header_plan(rules: Iterable[Rule], settings: FingerprintSettings) -> HeaderPlan:
-    """What finds the headers that `rules` require, and makes fingerprints as `settings` say.
+def header_plan(
+    rules: Iterable[Rule], settings: FingerprintSettings, session: SessionSettings | None = None
+) -> HeaderPlan:
+    """What finds the headers that `rules` require, and where a session is, and makes fingerprints as `settings` say.
 
     Raises:
         ValueError: more names than there are slots.
@@ -52,6 +54,9 @@ def header_plan(rules: Iterable[Rule], settings: FingerprintSettings) -> HeaderP
     asked = {name: None for rule in rules for test in rule.when.request_tests for name in headers_of(test.name)}
     if any(rule.effect == "share" for rule in rules):
         asked |= dict.fromkeys(SHARE_HEADERS)
+    if session is not None:
+        sources = [name if kind == "header" else "cookie" for kind, name in session.sources if kind != "query"]
+        asked |= dict.fromkeys(sources if session.uid is None else [*sources, session.uid])
     key = None if settings.key is None else settings.key.encode()
     return HeaderPlan(asked, settings.fields, key=key)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from gobanfast._core.grant import CompiledGrant
 from gobanfast.rules.rule import Conditions, Grant, Rule
 
-OWNED, BY_ORIGIN, BY_FETCH_SITE = 1, 2, 4
+OWNED, BY_ORIGIN, BY_FETCH_SITE, BY_SESSION = 1, 2, 4, 8
 SAFE = ("GET", "HEAD", "OPTIONS")
 """Methods of requests that change nothing."""
 
@@ -68,6 +68,7 @@ def _varies(when: Conditions) -> int:
         if part is not None:
             flags |= BY_ORIGIN * (part.origin is not None or part.cross_origin_write is not None)
             flags |= BY_FETCH_SITE * (part.fetch_site is not None or part.cross_origin_write is not None)
+            flags |= BY_SESSION * (part.session is not None or part.label is not None)
     return flags
 
 
@@ -77,10 +78,14 @@ def _of_resource(when: Conditions) -> Conditions:
 
     negated = when.negated
     if negated is not None:
-        negated = replace(negated, origin=None, fetch_site=None, cross_origin_write=None)
+        negated = replace(
+            negated, origin=None, fetch_site=None, cross_origin_write=None, session=None, label=None
+        )  # fmt: skip
         if negated == Conditions():
             negated = None
-    return replace(when, origin=None, fetch_site=None, cross_origin_write=None, negated=negated)
+    return replace(
+        when, origin=None, fetch_site=None, cross_origin_write=None, session=None, label=None, negated=negated
+    )  # fmt: skip
 
 
 def _changing(when: Conditions) -> Conditions:

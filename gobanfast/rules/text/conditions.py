@@ -38,6 +38,7 @@ from gobanfast.rules.text.request_fields import (
     SniHosts,
     non_empty,
 )
+from gobanfast.rules.text.session_fields import LabelWords, SessionWords
 from gobanfast.rules.text.settings_schema import model_error
 from gobanfast.rules.text.share_fields import FetchDests, FetchModes, FetchSites, Hosts, Origins
 
@@ -114,6 +115,8 @@ class Tests(Model):
     cross_origin_write: bool | None = Field(
         default=None, description="a request that may change something, of a page of another origin"
     )
+    label: LabelWords = Field(default_factory=list)
+    session: SessionWords = Field(default_factory=list)
 
 
 class Not(Tests):
@@ -215,6 +218,8 @@ def conditions_of(text: When | Not, names: tuple[str, ...]) -> Conditions:
         fetch_mode=tuple(text.fetch_mode) or None,
         fetch_dest=tuple(text.fetch_dest) or None,
         cross_origin_write=text.cross_origin_write,
+        label=tuple(text.label) or None,
+        session=tuple(text.session) or None,
     )
 
 

@@ -75,6 +75,7 @@ from gobanfast.rules.text.request_fields import (
     PathModel,
     header_name,
 )
+from gobanfast.rules.text.session_fields import LabelWords
 from gobanfast.rules.text.settings_schema import SECTIONS, SettingsModel, empty_as_defaults, model_error
 from gobanfast.rules.text.share_fields import MaxAge, Tokens
 from gobanfast.rules.text.yaml_nodes import Node
@@ -279,6 +280,9 @@ class CaseModel(Model):
     outcome: Outcome | None = Field(
         default=None, description="what became of the request, where record: is expected; by default what is decided"
     )
+    session: Literal["present", "absent"] | None = Field(default=None, description="whether there is one; absent")
+    labels: LabelWords = Field(default_factory=list)
+    uid: str | None = Field(default=None, description="who is logged in, who has the labels of the test")
     rule: str | None = Field(
         default=None,
         description="id of the rule that must decide, of the share or record rule where only that is expected; null: "
@@ -305,7 +309,7 @@ class CaseModel(Model):
             headers = (*(headers or ()), ("origin", self.origin))
         return Case(
             source, line, column, self.expect, self.address, self.sni, headers, self.method, self.path, rule, self.ja4,
-            self.mount, self.scheme, self.share, self.record, self.outcome,
+            self.mount, self.scheme, self.share, self.record, self.outcome, self.session, tuple(self.labels), self.uid,
         )  # fmt: skip
 
 
@@ -378,6 +382,7 @@ class RulesFile(RulesPart, SettingsModel):
             None if self.trace is None else self.trace.settings(),
             sections.labels,
             LimitTableSettings(self.limit_table.capacity, self.limit_table.share),
+            sections.session,
         )  # fmt: skip
 
 

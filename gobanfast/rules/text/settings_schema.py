@@ -23,12 +23,14 @@ from gobanfast.rules.settings import (
     Ladder,
     Limit,
     ScoreSettings,
+    SessionSettings,
     Settings,
     Surge,
     TrackerSettings,
 )
 from gobanfast.rules.text.feeds_schema import FeedModel, Feeds, risks
 from gobanfast.rules.text.fields import AsnRanges, Model, Prefixes, validator
+from gobanfast.rules.text.session_fields import Cookies, Parameters, SecretPlaces, SessionHeaders, session_header
 
 MAX_CLIENTS = 10_000_000
 MAX_BANS = 100_000_000
@@ -383,6 +385,32 @@ class LabelsModel(Model):
         return LabelSettings(self.capacity)
 
 
+class SessionModel(Model):
+    """Section `session:`."""
+
+    cookie: Cookies = Field(default_factory=list)
+    header: SessionHeaders = Field(default_factory=list)
+    query: Parameters = Field(default_factory=list)
+    keys: SecretPlaces = ()
+    uid: Annotated[str | None, PlainValidator(validator(session_header))] = Field(
+        default=None, description="header in which peers under trust: say who is logged in"
+    )
+
+    @model_validator(mode="after")
+    def is_somewhere(self) -> Self:
+        if not self.sources() and self.uid is None:
+            raise model_error("session is nowhere; write cookie: sid, header: x-session, query: ticket or uid: x-user")
+        return self
+
+    def sources(self) -> tuple[tuple[Literal["cookie", "header", "query"], str], ...]:
+        """Where a session is looked for: in cookies, then in headers, then in the query."""
+        kinds: tuple[Literal["cookie", "header", "query"], ...] = ("cookie", "header", "query")
+        return tuple((kind, name) for kind in kinds for name in getattr(self, kind))
+
+    def settings(self) -> SessionSettings:
+        return SessionSettings(self.sources(), self.keys, self.uid)
+
+
 class SettingsModel(Model):
     """The sections, as keys of the whole file."""
 
@@ -393,6 +421,7 @@ class SettingsModel(Model):
     edge_headers: Annotated[EdgeHeadersModel | None, BeforeValidator(empty_as_defaults)] = None
     feeds: Feeds = Field(default_factory=dict)
     labels: Annotated[LabelsModel, BeforeValidator(empty_as_defaults)] = LabelsModel()
+    session: SessionModel | None = None
 
     def settings(self) -> Settings:
         return Settings(
@@ -403,6 +432,7 @@ class SettingsModel(Model):
             edge_headers=None if self.edge_headers is None else self.edge_headers.settings(),
             feeds=tuple(feed.settings(name) for name, feed in self.feeds.items()),
             labels=self.labels.settings(),
+            session=None if self.session is None else self.session.settings(),
         )
 
 
@@ -413,5 +443,6 @@ SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("trackers", "surge"): SurgeModel, ("trackers", "exempt"): ExemptModel, ("score",): ScoreModel,
     ("score", "weights"): WeightsModel, ("fingerprint",): FingerprintModel,
     ("edge_headers",): EdgeHeadersModel, ("feeds", "*"): FeedModel, ("labels",): LabelsModel,
+    ("session",): SessionModel,
 }  # fmt: skip
 """Where a model is in the file, for hints about unknown keys."""
