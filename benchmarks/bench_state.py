@@ -1,4 +1,4 @@
-"""Trackers and score: one request of one client noted or scored, in a C loop as the engine does it.
+"""Trackers, score, labels and session hashes: one request of one client, in a C loop as the engine does it.
 
 The rivals count requests in a sliding window, from Python, so ours is asked from Python too.
 """
@@ -70,6 +70,29 @@ def scored() -> Iterator[Case]:
         yield Case(SUITE, "score", name, "ours", COUNT, partial(bool, learn), run, "score, threshold")
 
 
+def labelled() -> Iterator[Case]:
+    """Whether a session carries a word, among so many labels, and what its hash costs."""
+    from benchmarks.state_loop import label_each, session_each
+    from gobanfast import BanTable
+
+    generator = np.random.default_rng(2)
+    for count in (20_000, 100_000):
+        table = BanTable(clock=lambda: 0.0)
+        drawn = np.unique(generator.integers(1, 2**63, count, dtype=np.uint64))
+        for upper in drawn.tolist():
+            table.labels.add(f"session:00000001:{upper:016x}{0:016x}", "revoked", duration=None)
+        asked_of = {
+            "hit": drawn[generator.integers(0, len(drawn), COUNT)],
+            "miss": generator.integers(2**63, 2**64 - 1, COUNT, dtype=np.uint64),
+        }
+        for kind, asked in asked_of.items():
+            run = partial(label_each, table, "revoked", asked)
+            yield Case(SUITE, "label", f"{count:,} labels, {kind}", "ours", COUNT, partial(float, 0), run, "words")
+    values = generator.integers(48, 58, 32 * COUNT).astype(np.uint8)
+    run_hash = partial(session_each, bytes(range(16)), values)
+    yield Case(SUITE, "label", "session hash, 32 bytes", "ours", COUNT, partial(int, 32), run_hash, "128 bits")
+
+
 def called(clients: list[str]) -> Iterator[tuple[str, Kind, Callable[[str], object]]]:
     ours = trackers(everything=True)
     yield "gobanfast Trackers.note", "ours", lambda client: ours.note(client, 1, now=1000.0)
@@ -98,7 +121,7 @@ def call_each(target: Callable[[str], object], items: list[str]) -> None:
 def cases(data: Data) -> Iterator[Case]:
     generator = np.random.default_rng(1)
     texts = [f"198.18.{i >> 8}.{i & 255}" for i in range(2000)] * (CALLS // 2000)
-    for group in ("tracker", "score", "request rate from Python"):
+    for group in ("tracker", "score", "label", "request rate from Python"):
         yield Case(
             SUITE, group, "no-op call", "yardstick", CALLS, partial(list, texts), partial(call_each, noop), "None"
         )
@@ -112,6 +135,7 @@ def cases(data: Data) -> Iterator[Case]:
     flood = generator.integers(0, 2**32, COUNT)
     yield noted("tracker", "flood, each request a new client", Notes(flood, flood | 1, everything=True))
     yield from scored()
+    yield from labelled()
     random.Random(1).shuffle(texts)
     try:
         for name, kind, target in called(texts):

@@ -16,6 +16,7 @@ CFLAGS = ["-std=c11", "-O3", "-fvisibility=hidden"]
 def main() -> int:
     os.chdir(HERE.parent)
     kernels = [f"gobanfast/csrc/state/{name}.c" for name in ("gbf_tracker", "gbf_score", "gbf_window")]
+    kernels.append("gobanfast/csrc/http/gbf_session.c")
     extensions = [
         Extension("benchmarks.floor", ["benchmarks/floor.pyx"], extra_compile_args=CFLAGS),
         Extension(

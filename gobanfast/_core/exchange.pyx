@@ -332,8 +332,10 @@ cdef class Exchange:
         """Text of User-Agent; "" for none."""
         return self.text_of(USER_AGENT, "HTTP_USER_AGENT")
 
-    def retarget(self, str method, str path not None, /):
+    def retarget(self, str method, str path not None, query=None, /):
         """Says what is asked for, where only the headers do: for `about`. A method None: a WebSocket."""
+        if query is not None:
+            self._query = query
         self._method, self.path, self.mode = method, path, (<object>self._guard).mode(path, self.mount)
 
     @property
@@ -607,7 +609,6 @@ cdef class Exchange:
         if guard._logs or guard._binds or core.candidate is not None:
             walk.held = held
         start_live(&live, state, None, None)
-        live.query = <PyObject *>self._query
         if trusted:
             live.uid_slot = state.uid_slot
         request.live = NULL
@@ -620,6 +621,7 @@ cdef class Exchange:
             if not self.open(trust, trusted, plan, request.wanted != SLOTS or records is not None or
                              state.asks_who or state.compiled.requests is not None, request.wanted, &scanned, &walk):
                 return None
+            live.query = <PyObject *>self._query
             address, path, mount = self._peer, self.path, self.mount
             method = "GET" if self._method is None else self._method
             if len(path) == 0:

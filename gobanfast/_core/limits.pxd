@@ -12,6 +12,8 @@ cdef enum LimitKey:  # what a limit counts by
     BY_HEADER
     BY_COOKIE
     BY_GIVEN  # the application says it
+    BY_SESSION
+    BY_UID
 
 
 cdef struct LimitPlace:  # a limit among the rules
@@ -48,7 +50,7 @@ cdef class Limits:
     # Counts a request against the limits that its rules name; the hardest action of those it is over, "allow" for none.
     cdef int hold(self, Decision d, const gbf_addr *client, const uint64_t *fingerprint, uint32_t asn, object headers,
                   uint64_t now_ms, bint peek) except -1
-    cdef gbf_limit_key key_of(self, uint32_t place, const gbf_addr *client, const uint64_t *fingerprint, uint32_t asn,
+    cdef gbf_limit_key key_of(self, uint32_t place, Decision d, const gbf_addr *client, const uint64_t *fingerprint, uint32_t asn,
                               object headers) except *
 
 

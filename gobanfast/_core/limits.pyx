@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from posix.unistd cimport getpid
 
-from gobanfast._core.decision cimport Decision
+from gobanfast._core.decision cimport Decision, SignalDecision
 from gobanfast._core.made cimport only_whole
 from gobanfast._core.native.address cimport gbf_addr
 from gobanfast._core.native.base cimport (
@@ -34,7 +34,7 @@ cdef enum:
 cdef dict STEPS = {"look": GBF_LIMIT_LOOK, "take": GBF_LIMIT_TAKE, "count": GBF_LIMIT_COUNT, "give": GBF_LIMIT_GIVE,
                    "clear": GBF_LIMIT_CLEAR}
 cdef dict KINDS = {"client": BY_CLIENT, "fingerprint": BY_FINGERPRINT, "asn": BY_ASN, "header": BY_HEADER,
-                   "cookie": BY_COOKIE, "given": BY_GIVEN}
+                   "cookie": BY_COOKIE, "given": BY_GIVEN, "session": BY_SESSION, "uid": BY_UID}
 
 
 @cython.final
@@ -166,8 +166,8 @@ cdef class Limits:
     def __len__(self):
         return self._count
 
-    cdef gbf_limit_key key_of(self, uint32_t place, const gbf_addr *client, const uint64_t *fingerprint, uint32_t asn,
-                              object headers) except *:
+    cdef gbf_limit_key key_of(self, uint32_t place, Decision d, const gbf_addr *client, const uint64_t *fingerprint,
+                              uint32_t asn, object headers) except *:
         """What a limit counts a request by; a key that is not there is the client."""
         cdef gbf_limit_key key
         cdef uint8_t by = self._places[place].by
@@ -182,6 +182,11 @@ cdef class Limits:
             value = value_of(headers, <str>self._fields[place], by == BY_COOKIE)
             if value is not None:
                 return hashed(self.table, value)
+        if by == BY_SESSION and type(d) is SignalDecision and (<SignalDecision>d)._keyed:
+            key.first, key.second = (<SignalDecision>d)._session_key.word[0], (<SignalDecision>d)._session_key.word[1]
+            return key
+        if by == BY_UID and type(d) is SignalDecision and (<SignalDecision>d)._uid is not None:
+            return hashed(self.table, (<SignalDecision>d)._uid.encode("utf-8", "surrogatepass"))
         key.first = key.second = 0  # who has no address is one client
         if client != NULL:
             key.first, key.second = client.high, client.low
@@ -203,7 +208,7 @@ cdef class Limits:
                 state = LimitState.__new__(LimitState)
                 state.limits = self
             state.matched_bits |= <uint64_t>1 << i
-            keys[i] = self.key_of(i, client, fingerprint, asn, headers)
+            keys[i] = self.key_of(i, d, client, fingerprint, asn, headers)
             gbf_limit_do(&self.table.table, &place.limit, keys[i],
                          GBF_LIMIT_LOOK if peek or place.on_answer else GBF_LIMIT_TAKE, place.cost, now_ms, &answer)
             if not peek and not place.on_answer and answer.admitted and answer.tracked:

@@ -164,6 +164,7 @@ class DecisionService:
             path=asked_path(scope, under),
             mount=self.guard.mount,
             about=ASKED,
+            query=scope.get("query_string"),
         )
 
     def refused(self, scope: Scope) -> HttpResponse:
@@ -306,9 +307,9 @@ class Asked:
         targets, methods = texts_of(picked, TARGETS), texts_of(picked, METHODS)
         if len(targets) > 1 or len(methods) > 1:  # the proxy sets one header; another came from the client
             return plain(403, "the request's path or method is told in two ways")
-        path = read_target(targets.pop().encode("latin-1")) if targets else "/"
+        target = targets.pop() if targets else "/"
         method = methods.pop() if methods else exchange.method
-        exchange.retarget(method_in(method, picked), path)
+        exchange.retarget(method_in(method, picked), read_target(target.encode("latin-1")), target.partition("?")[2])
         return None
 
 

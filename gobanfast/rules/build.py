@@ -66,7 +66,11 @@ def build(tree: Tree, asn: AsnTable | None, kind: type[Ruleset]) -> Ruleset:
     except ValueError as error:
         raise RuleError([Problem(source, 1, 1, *str(error).split("; ", 1))]) from None
     warnings = found.unused + lint.lint(
-        tree.documents, rules, arrays, starter=starter, scored=found.settings.score is not None,
+        tree.documents,
+        rules,
+        arrays,
+        starter=starter,
+        scored=found.settings.score is not None,
         sessions=found.settings.session is not None and bool(found.settings.session.sources),
     )
     trace = found.settings.trace

@@ -335,3 +335,23 @@ def test_changes_tell_of_engine_labels() -> None:
     assert ("add", "label", "revoked", made.session_key("a")) == (
         change.event, change.kind, label_of(change.ban).word, label_of(change.ban).key,
     )  # fmt: skip
+
+
+def test_limits_count_by_session_and_user() -> None:
+    """A key that a request does not have falls back to the client; lint says that a session can be dropped."""
+    text = (
+        "session: {{cookie: sid}}\nrules: []\n"
+        "limits: [{{id: slow, when: {{path: /slow}}, key: {0}, limit: 2, window: 1m, action: challenge}}]\n"
+    )
+
+    def actions(made: Engine, *asked: dict[str, object]) -> list[str]:
+        given = {"path": "/slow", "method": "GET", "headers": []}
+        return [made.decide(CLIENT, now=1.0, **(given | more)).action for more in asked]  # type: ignore[arg-type]
+
+    one, other = {"headers": [cookie("a")]}, {"headers": [cookie("b")]}
+    made = engine(text.format("session"))
+    assert ["allow", "allow", "challenge", "allow"] == actions(made, one, one, one, other)
+    assert ["allow", "allow", "challenge"] == actions(made, {}, {}, {})
+    assert ["loose-limit"] == [problem.code for problem in made.ruleset.problems]
+    made = engine(text.format("uid"))
+    assert ["allow", "allow", "challenge", "allow"] == actions(made, *[{"uid": "42"}] * 3, {"uid": "43"})

@@ -50,7 +50,7 @@ def _legacy_traps(documents: Sequence[Document]) -> list[Problem]:
 def _loose_limits(rules: Sequence[Rule]) -> Iterator[Problem]:
     for rule in rules:
         kind = "" if rule.limit is None else rule.limit.key.partition(":")[0]
-        if rule.limit is not None and kind in ("header", "cookie"):
+        if rule.limit is not None and kind in ("header", "cookie", "session"):
             message = f"limit '{rule.id}' counts by {rule.limit.key}, and a client that sends another one counts anew"
             hint = "have the application check it, or add a limit with key: client"
             others = (other.limit for other in rules if other.limit is not None and other is not rule)
@@ -86,9 +86,7 @@ def _unscored(rules: Sequence[Rule]) -> Iterator[Problem]:
 def _sessionless(rules: Sequence[Rule]) -> Iterator[Problem]:
     for rule in rules:
         if any(part is not None and part.session is not None for part in (rule.when, rule.when.negated)):
-            message = (
-                f"rule '{rule.id}' asks for a session, and nothing says where one is"
-            )
+            message = f"rule '{rule.id}' asks for a session, and nothing says where one is"
             hint = "write session: {cookie: sid, keys: [env:GOBANFAST_SESSION_KEY]}"
             yield _warning(rule.source, rule.line, rule.column, "session-without-source", message, hint)
 

@@ -17,7 +17,7 @@ GRAIN = 0.01  # seconds: the clock of decisions is a few milliseconds late
 MAX_KEYS = 100_000_000
 
 _KEY = re.compile(r"(header|cookie):([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64})", re.ASCII)
-_KEYS = ("client", "fingerprint", "asn", "given")
+_KEYS = ("client", "fingerprint", "asn", "session", "uid", "given")
 
 
 def limit_key(value: Any) -> str:
