@@ -1,10 +1,8 @@
 from collections.abc import Sequence
 from os import PathLike
-from typing import Any, Literal, Never, TypeAlias, final
+from typing import Any, Never, final
 
 from gobanfast._core.decision import Decision
-
-Step: TypeAlias = Literal["look", "take", "count", "give", "clear"]
 
 @final
 class LimitTable:

@@ -29,7 +29,8 @@ def json_schema() -> dict[str, Any]:
     definitions["When"]["minProperties"] = definitions["Not"]["minProperties"] = 1
     definitions["Not"]["properties"]["header"]["maxProperties"] = 1
     definitions["RecordWhen"]["minProperties"] = 1
-    for model, when in (("RuleModel", "When"), ("ShareRuleModel", "When"), ("RecordRuleModel", "RecordWhen")):
+    usual = ("RuleModel", "ShareRuleModel", "LimitModel")
+    for model, when in (*((model, "When") for model in usual), ("RecordRuleModel", "RecordWhen")):
         definitions[model]["properties"]["when"] = {
             "anyOf": [{"const": "any"}, {"$ref": f"#/$defs/{when}"}],
             "description": "the conditions, all of which must hold; any: always",
