@@ -146,7 +146,7 @@ class Cable:
             reader.join(WAIT)
             process.stderr.close()
 
-    def reaches(self, source: str, *, port: int = 80, seconds: float = 0.7) -> bool:
+    def reaches(self, source: str, *, port: int = 80, seconds: float = 0.4) -> bool:
         """Whether curl from an address of the client gets a page of the server."""
         target = f"http://{self.server_address if '.' in source else f'[{self.server6}]'}:{port}/"
         done = self.run(

@@ -73,7 +73,7 @@ def up(
     ] = None,
     attach: Annotated[str, typer.Option("--attach", help="XDP: auto, native (by the driver) or generic.")] = "auto",
     metrics: Annotated[
-        Path | None, typer.Option("--metrics", metavar="FILE", help="Write Prometheus metrics there, twice a second.")
+        Path | None, typer.Option("--metrics", metavar="FILE", help="Write Prometheus metrics there, every 5 s.")
     ] = None,
     down_at_exit: Annotated[
         bool, typer.Option("--down-at-exit", help="Take all of it down on the way out; else drops go on.")
@@ -85,8 +85,11 @@ def up(
     from gobanfast._values import parse_duration
     from gobanfast.engine import Engine
     from gobanfast.frontends.kernel.bpf import KernelError
-    from gobanfast.frontends.kernel.daemon import Follower, only_one
+    from gobanfast.frontends.kernel.daemon import Follower, RefusedError, only_one
     from gobanfast.frontends.kernel.guards import default_interfaces
+    from gobanfast.frontends.kernel.maps import Clock
+    from gobanfast.frontends.kernel.nft import NftDrops
+    from gobanfast.frontends.kernel.xdp import XdpDrops
     from gobanfast.rules import Ruleset
 
     if mode not in {"count", "drop", "reset"}:
@@ -112,22 +115,46 @@ def up(
         attach_store(engine, store)
     room = capacity or engine.ban_table.capacity
     names = tuple(interface or ())
-    drops = _made(xdp, nft, names or default_interfaces(), names, pins, nft_table, room, mode, syn_only, attach, engine)
-    follower = Follower(
-        engine,
-        drops,
-        capacity=room,
-        ignore_allow=frozenset(ignore_allow or ()),
-        ports=tuple(keep) if keep is not None else (22,),
-        direct=doctor is not None and _proved(doctor),
-        dropping=mode != "count",
-        metrics=metrics,
-    )
-    try:
-        follower.start(seconds)
-    except KernelError:
-        drops.close()
-        raise
+    options: dict[str, Any] = {
+        "capacity": room, "mode": mode, "syn_only": syn_only, "clock": Clock(engine.ban_table.offset)
+    }  # fmt: skip
+    direct = doctor is not None and _proved(doctor)
+
+    def started(made: DropSet) -> Follower:
+        """The follower of a set that is in force; one that cannot be is taken away."""
+        follower = Follower(
+            engine,
+            made,
+            capacity=room,
+            ignore_allow=frozenset(ignore_allow or ()),
+            ports=tuple(keep) if keep is not None else (22,),
+            direct=direct,
+            dropping=mode != "count",
+            metrics=metrics,
+        )
+        try:
+            follower.start(seconds)
+        except (KernelError, OSError):
+            made.discard()
+            raise
+        return follower
+
+    follower = None
+    if not nft and (xdp or mode != "reset"):
+        try:
+            where = names or default_interfaces()
+            if not where:
+                raise KernelError("there is no default route to tell the interface by; name it: --interface NAME")
+            follower = started(XdpDrops.make(where, attach=attach, pins=pins, **options))  # type: ignore[arg-type]
+        except RefusedError:
+            raise
+        except KernelError as error:
+            if xdp:
+                raise
+            typer.echo(f"gobanfast: no XDP ({error}); taking nftables", err=True)
+    if follower is None:
+        follower = started(NftDrops.make(names, table=nft_table, **options))
+    drops = follower.drops
     if rules is not None:
         engine.watch(rules, asn=asn)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -144,29 +171,6 @@ def up(
         drops.down()
     drops.close()
     held.close()
-
-
-def _made(
-    xdp: bool, nft: bool, interfaces: tuple[str, ...], named: tuple[str, ...], pins: Path, nft_table: str, room: int,
-    mode: str, syn_only: bool, attach: str, engine: Any,
-) -> DropSet:  # fmt: skip
-    from gobanfast.frontends.kernel.bpf import KernelError
-    from gobanfast.frontends.kernel.maps import Clock
-    from gobanfast.frontends.kernel.nft import NftDrops
-    from gobanfast.frontends.kernel.xdp import XdpDrops
-
-    clock = Clock(engine.ban_table.offset)
-    options: dict[str, Any] = {"capacity": room, "mode": mode, "syn_only": syn_only, "clock": clock}
-    if not nft and (xdp or mode != "reset"):
-        try:
-            if not interfaces:
-                raise KernelError("there is no default route to tell the interface by; name it: --interface NAME")
-            return XdpDrops.make(interfaces, attach=attach, pins=pins, **options)  # type: ignore[arg-type]
-        except KernelError as error:
-            if xdp:
-                raise
-            typer.echo(f"gobanfast: no XDP ({error}); taking nftables", err=True)
-    return NftDrops.make(named, table=nft_table, **options)
 
 
 def _proved(url: str) -> bool:
@@ -286,10 +290,10 @@ def _present(pins: Path, nft_table: str) -> list[DropSet]:
         found.append(xdp)
     try:
         nft = NftDrops.present_table(nft_table)
-    except KernelError:
-        if xdp is None:
+    except KernelError as error:
+        if xdp is None and "not on PATH" not in str(error):
             raise
-        nft = None  # no nft here, and it is XDP that runs
+        nft = None  # no nft here, so no table of ours
     if nft is not None:
         found.append(nft)
     return found

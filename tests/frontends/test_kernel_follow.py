@@ -14,7 +14,7 @@ from gobanfast import AsnTable, Engine, Ruleset
 from gobanfast.frontends.kernel import guards
 from gobanfast.frontends.kernel.bpf import KernelError
 from gobanfast.frontends.kernel.daemon import Follower, RefusedError
-from gobanfast.frontends.kernel.maps import GROUPS, key_text
+from gobanfast.frontends.kernel.maps import GROUPS, Entry, key_text
 from gobanfast.frontends.kernel.plan import prefixes_of, range_prefixes
 from gobanfast.frontends.kernel.report import exposition
 from gobanfast.frontends.kernel.xdp import VALUE
@@ -251,6 +251,29 @@ def test_restart_leaves_what_is_right(drops):
     follower(engine, drops)
     assert {"203.0.113.1", "203.0.113.3"} == set(held(drops))
     assert {key("203.0.113.1"): 1, key("203.0.113.3"): 0} == drops.hits([key("203.0.113.1"), key("203.0.113.3")])
+
+
+def test_unread_store_lifts_nothing(drops):
+    """While the store was not read since the start, what an earlier process put into the kernel stays."""
+
+    class Sync:
+        store = type("Store", (), {"uri": "sqlite:bans.db"})
+        read = False
+
+        def ready(self, timeout):
+            return self.read
+
+    drops.put({key("203.0.113.1"): Entry(float("inf"), 1)})
+    engine = engine_of()
+    engine.sync = Sync()
+    made = follower(engine, drops)
+    made.step(0)
+    assert {"203.0.113.1"} == set(held(drops))
+    Sync.read = True
+    end = time.monotonic() + 30
+    while held(drops) and time.monotonic() < end:
+        made.step(0.1)
+    assert {} == held(drops)
 
 
 def test_full_set_keeps_the_longest():

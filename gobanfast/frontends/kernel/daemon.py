@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gobanfast.kernel")
 
-TICK = 0.5  # seconds between looks at anything but bans
+TICK = 1.0  # seconds between looks at anything but bans
 GUARDS = 5.0  # between looks at addresses, gateways, resolvers and sessions
 QUIET = 1.0  # after the last change, before the whole is worked out anew; at most
 LATEST = 5.0  # after it became due
 WHOLE = 300.0  # between looks at the whole: what is over gives its room back
+METRICS = 5.0  # between writings of the metrics, which count a million entries in 0.3 s
 LIMIT = 4096  # changes at once
 
 
@@ -69,7 +70,9 @@ class Follower:
         self._allowed: Allowed | None = None
         self._rules: frozenset[Key] = frozenset()
         self._stop = False
-        self._stale_since = self._changed_at = self._guarded_at = self._whole_at = self._ticked_at = 0.0
+        self._stale_since = self._changed_at = self._guarded_at = self._whole_at = self._ticked_at = (
+            self._written_at
+        ) = 0.0
         self._told: set[str] = set()
 
     # ---- start
@@ -109,11 +112,15 @@ class Follower:
             self.check()
         was = self.drops.armed()
         self.engine.on_swap.append(self._on_swap)
-        self._guard(time.monotonic())
-        _, self._cursor = self.engine.ban_table.changes()
-        self._reconcile()
-        self.drops.attach()
-        self.drops.arm(None if confirm is None or was is None else boot_seconds() + confirm)
+        try:
+            self._guard(time.monotonic())
+            _, self._cursor = self.engine.ban_table.changes()
+            self._reconcile()
+            self.drops.attach()
+            self.drops.arm(None if confirm is None or was is None else boot_seconds() + confirm)
+        except (KernelError, OSError):
+            self.engine.on_swap.remove(self._on_swap)
+            raise
 
     def _on_swap(self, _: Any) -> None:
         self._swapped = True
@@ -146,14 +153,17 @@ class Follower:
                 return self._tick(now)
         except (KernelError, OSError) as error:
             self.counts["failures"] += 1
+            if not self.drops.present():
+                return self._ended()
             self._tell(f"{error}; trying again")
             self.plan.stale = True
-            self._stop_soon(now)
+            self._stale_since = self._stale_since or now
+            time.sleep(0.2)
         return True
 
-    def _stop_soon(self, now: float) -> None:
-        time.sleep(0.2)
-        self._stale_since = self._stale_since or now
+    def _ended(self) -> bool:
+        log.warning("taken down by somebody else; ending")
+        return False
 
     def _follow(self, now: float) -> None:
         while True:
@@ -182,6 +192,11 @@ class Follower:
 
     def _reconcile(self) -> None:
         """Makes the set what the table is, whatever it held before."""
+        sync = self.engine.sync
+        if sync is not None and not sync.ready(0):  # an empty table would lift what an earlier process put there
+            self.plan.stale = True
+            self._tell(f"{sync.store.uri} was not read yet; what is in the kernel stays")
+            return
         before = self.plan.left_out
         self.drops.replace(self.plan.whole())
         self.counts["whole"] += 1
@@ -217,8 +232,7 @@ class Follower:
     def _tick(self, now: float) -> bool:
         notify("WATCHDOG=1")
         if not self.drops.present():
-            log.warning("taken down by somebody else; ending")
-            return False
+            return self._ended()
         lost = self.drops.lost()
         if lost:
             self._tell(f"interface {', '.join(lost)} is gone, or lost the program")
@@ -228,9 +242,10 @@ class Follower:
                 self._told.clear()
         if now - self._whole_at > WHOLE:
             self._reconcile()
-        if self.metrics is not None:
+        if self.metrics is not None and now - self._written_at > METRICS:
+            self._written_at = now
             part = self.metrics.with_name(f"{self.metrics.name}.part")
-            part.write_text(exposition(self.drops.status(), self), encoding="utf-8")
+            part.write_text(exposition(self.drops.status(count=self.drops.kind == "xdp"), self), encoding="utf-8")
             part.replace(self.metrics)
         return True
 

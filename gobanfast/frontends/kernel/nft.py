@@ -83,7 +83,7 @@ class NftDrops:
         self._allowed: Allowed | None = None
         self._mode: Mode = "drop"
         self._syn_only = False
-        self._ready = False
+        self._fresh = False
 
     @classmethod
     def make(
@@ -106,6 +106,7 @@ class NftDrops:
         listed("list", "tables")
         found = made._listed()
         made._sets = {part["set"]["name"] for part in found if "set" in part and part["set"]["name"].startswith("ban")}
+        made._fresh = not found
         if not found:  # complete, but nothing leads there yet
             run(made._script(BASE).partition("add chain inet")[0] + f"add chain inet {table} banned\n"
                 f"add chain inet {table} lookups\n")  # fmt: skip
@@ -117,7 +118,6 @@ class NftDrops:
         made = cls((), 0, Clock(), table)
         found = made._listed()
         made._sets = {part["set"]["name"] for part in found if "set" in part and part["set"]["name"].startswith("ban")}
-        made._ready = any("chain" in part and part["chain"]["name"] == "packets" for part in found)
         return made if found else None
 
     # ---- entries
@@ -146,7 +146,7 @@ class NftDrops:
             first = self._additions(ends, now)
             self._send([*first, *self._commands("delete", ends), *self._additions(ends, now)], whole=True)
         except KernelError as error:
-            if "full" in str(error) or "No space" in str(error):
+            if "Too many open files in system" in str(error):  # ENFILE: a set has its size
                 return list(entries)
             raise
         return []
@@ -285,7 +285,7 @@ class NftDrops:
     def attach(self) -> None:
         """Makes the chain that packets go through; where it is, its rules are replaced in one transaction."""
         run(self._script(BASE))
-        self._ready = True
+        self._fresh = False
 
     def present(self) -> bool:
         """Whether nobody has taken it down."""
@@ -295,8 +295,8 @@ class NftDrops:
         """Nothing: rules name interfaces by name, and wait for those that are gone."""
         return []
 
-    def status(self) -> dict[str, Any]:
-        """What is in force, as JSON values."""
+    def status(self, *, count: bool = True) -> dict[str, Any]:
+        """What is in force, as JSON values; with `count` the number of entries, which lists them all."""
         until = self.armed()
         left = 0.0 if until is None else until - boot_seconds()
         parts = self._listed()
@@ -304,7 +304,7 @@ class NftDrops:
         counters = json.loads(listed("list", "counters", "table", "inet", self.table) or '{"nftables": []}')["nftables"]
         found = {part["counter"]["name"]: part["counter"] for part in counters if "counter" in part}
         entries: dict[str, int] = {}
-        for key, _ in self._held(time.time()):
+        for key, _ in self._held(time.time()) if count else ():
             name = _set_of(key)
             entries[name] = entries.get(name, 0) + 1
         iif = [part for part in parts if "rule" in part and part["rule"]["chain"] == "packets"]
@@ -326,6 +326,11 @@ class NftDrops:
     def down(self) -> None:
         """Deletes the table."""
         run(f"add table inet {self.table}\ndelete table inet {self.table}\n")
+
+    def discard(self) -> None:
+        """Deletes the table that `make` has made; one that was there before stays."""
+        if self._fresh:
+            self.down()
 
     def close(self) -> None:
         """Nothing is open. The table goes on dropping."""

@@ -1,4 +1,7 @@
-"""XDP drop set: pinned maps, and a pinned bpf_link for each interface, so that drops outlive the process."""
+"""XDP drop set: pinned maps, and a pinned bpf_link for each interface, so that drops outlive the process.
+
+Long because one class is all of one drop set; what it packs and unpacks is below it.
+"""
 
 from __future__ import annotations
 
@@ -321,8 +324,8 @@ class XdpDrops:
         held = {bpf.linked_interface(link) for link in self._links.values()}
         return [name for name in self.interfaces if _index(name) not in held]
 
-    def status(self) -> dict[str, Any]:
-        """What is in force, as JSON values."""
+    def status(self, *, count: bool = True) -> dict[str, Any]:
+        """What is in force, as JSON values; with `count` the number of entries, which reads them all."""
         until, mode, flags, *ports = self._config()
         left = until / 1e9 - boot_seconds()
         verdicts, reasons = self._counts()
@@ -335,7 +338,7 @@ class XdpDrops:
             "armed": "for good" if until == ALWAYS else round(left, 1) if left > 0 else "no",
             "ports": [port for port in ports if port],
             "entries": {name: sum(len(keys) for keys, _ in self.maps[name].items()) // self.maps[name].key_bytes
-                        for name in (*GROUPS, "allow4", "allow6")},
+                        for name in (*GROUPS, "allow4", "allow6") if count},
             "capacity": self.maps["host4"].entries,
             "memory": sum(each.memory() for each in self.maps.values()),
             "packets": verdicts,
@@ -366,6 +369,10 @@ class XdpDrops:
             with suppress(OSError):
                 bpf.detach(link)
         _unpin(self.pins)
+        self.close()
+
+    def discard(self) -> None:
+        """As `close`: nothing is pinned before `attach`."""
         self.close()
 
     def close(self) -> None:
