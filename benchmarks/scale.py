@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
+from gobanfast._core.enums import DECISIONS
 from gobanfast.asn import AsnTable
 from gobanfast.batch.coverage import required_headers
 from gobanfast.batch.engines import asking
@@ -28,6 +30,7 @@ from gobanfast.batch.scan import Scan
 from gobanfast.engine import Engine
 from gobanfast.rules import Ruleset
 
+BAN = DECISIONS.index("ban")
 RULES = """
 rules:
 - {id: net, when: {prefix: [10.0.0.0/12, 203.0.113.0/24]}, action: challenge}
@@ -69,12 +72,12 @@ def main() -> None:
 
     def by_function() -> int:
         asked = "gobanfast_action(ip, sni, user_agent, method, path) = 'ban'"
-        row = connection.sql(f"SELECT count(*) FILTER ({asked}) FROM ({query})").fetchone()  # noqa: S608
-        return 0 if row is None else int(row[0])
+        rows = connection.sql(f"SELECT count(*) FILTER ({asked}) FROM ({query})").fetchall()  # noqa: S608
+        return int(rows[0][0])
 
     def by_stream() -> int:
         reader = pa.RecordBatchReader.from_stream(decide(connection, query, engine))
-        return sum(batch.column("action").to_pylist().count("ban") for batch in reader)
+        return sum(int(np.count_nonzero(np.asarray(batch.column("action").indices) == BAN)) for batch in reader)
 
     rows: list[tuple[str, int, float, int]] = []
     nothing, _ = timed(lambda: stream(lambda batch: batch.num_rows))

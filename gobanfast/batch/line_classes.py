@@ -81,12 +81,12 @@ class LineClasses(Generic[Answer]):
 
     Args:
         decide: what the engine answers to an address and a request (None: the log is read for addresses alone).
-        counted: takes counts: (address, answer, lines), a client's answers in the order it first got them.
+        counted: takes counts: (address, number of the answer, lines), a client's in the order it first got them.
     """
 
     def __init__(
         self, log: LogFile, compiled: CompiledRules, mount: str, decide: Callable[[str, Request | None], Answer],
-        counted: Callable[[str, Answer, int], None], *, requests: bool,
+        counted: Callable[[str, int, int], None], *, requests: bool,
     ) -> None:  # fmt: skip
         self._log, self._compiled, self._requests = log, compiled, requests
         self.decide, self._counted = decide, counted
@@ -101,6 +101,7 @@ class LineClasses(Generic[Answer]):
         shares = any(rule.effect == "share" for rule in compiled.rules)
         self._meanings = Meanings(compiled.requests, mount, shares=shares)
         self._pairs = InternTable()
+        self._met: list[Numbers] = []  # client and answer of each pair, in order
         self._lines = np.zeros(1024, np.int64)
 
     def number(self, answer: Answer) -> int:
@@ -162,7 +163,8 @@ class LineClasses(Generic[Answer]):
 
     def _count(self, clients: Numbers, answers: Numbers) -> None:
         pairs = np.empty(len(clients), np.uint32)
-        self._pairs.fixed(np.column_stack([clients, answers]), 8, pairs)
+        both = np.column_stack([clients, answers])
+        self._met.append(both[np.frombuffer(self._pairs.fixed(both, 8, pairs), np.uint32)])
         if len(self._pairs) > len(self._lines):
             more = np.zeros(max(len(self._pairs) - len(self._lines), len(self._lines)), np.int64)
             self._lines = np.concatenate([self._lines, more])
@@ -171,16 +173,17 @@ class LineClasses(Generic[Answer]):
 
     def flush(self) -> None:
         """None; what was counted so far is handed over."""
-        for number in range(len(self._pairs)):
-            client, answer = np.frombuffer(self._pairs.text(number), np.uint32).tolist()
-            self._counted(self._texts[client], self.answers[answer], int(self._lines[number]))
+        met = np.concatenate(self._met).tolist() if self._met else []
+        for (client, answer), lines in zip(met, self._lines[: len(met)].tolist(), strict=True):
+            self._counted(self._texts[client], answer, lines)
+        self._met.clear()
         self._pairs.clear()
         self._lines[:] = 0
         self._addresses.clear()
         self._texts.clear()
 
     def _leaves(self, block: LineBlock, rows: list[int]) -> list[int]:
-        texts = [self._log.extract(block.line(row))[0] for row in rows]
+        texts = self._log.addresses(block.lines(rows))
         self._texts += texts
         return [*np.frombuffer(address_leaves(self._compiled, texts, len(texts)), np.uint32).tolist()]
 

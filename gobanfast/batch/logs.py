@@ -139,6 +139,10 @@ class LogFile:
         addresses, faults = _empty([line]) if self.found is None else self.found.extract([line])
         return addresses[0], faults.get(0)
 
+    def addresses(self, lines: list[str]) -> list[str]:
+        """Addresses of lines, "" where there is none."""
+        return (_empty(lines) if self.found is None else self.found.extract(lines))[0]
+
     def request(self, line: str) -> Request:
         """What one line says of its request."""
         return NOTHING if self._parser is None else self._parser(line)

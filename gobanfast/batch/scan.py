@@ -109,7 +109,8 @@ class ScanState(NamedTuple):
     """Counts of a scan that can be sent from process to process."""
 
     lines: Counter[Outcome]
-    pairs: Counter[tuple[str, Outcome]]
+    pairs: Counter[tuple[str, int]]
+    named: list[Outcome]
     held: Counter[tuple[str, frozenset[str]]]
     bad: int
     faults: list[Fault]
@@ -148,7 +149,9 @@ class Scan:
         self._mount = mount
         self._lines: Counter[Outcome] = Counter()
         self._tails: dict[Outcome, str] = {}
-        self._pairs: Counter[tuple[str, Outcome]] = Counter()  # lines by client and answer
+        self._pairs: Counter[tuple[str, int]] = Counter()  # lines by client and number of the answer
+        self._numbers: dict[Outcome, int] = {}
+        self._named: list[Outcome] = []  # by number
         self._stopped: dict[tuple[str, str], tuple[int, float, int | None]] = {}
         self._coverage = Coverage(engine.compiled.rules)
 
@@ -216,9 +219,14 @@ class Scan:
                 made = self._engine.peek(address, headers=request.headers, mount=self._mount)
             return outcome(made), None if request is None else request.held
 
-        def counted(address: str, answer: Answer, lines: int) -> None:
-            self._note(answer[0], address, lines)
-            self._coverage.hold(log.name, answer[1], lines)
+        numbers: list[int] = []  # of what the answers say
+        totals: Counter[int] = Counter()
+
+        def counted(address: str, answer: int, lines: int) -> None:
+            while len(numbers) < len(classes.answers):
+                numbers.append(self._number(classes.answers[len(numbers)][0]))
+            self._pairs[address, numbers[answer]] += lines
+            totals[answer] += lines
 
         classes = LineClasses(log, self._engine.compiled, self._mount, decide, counted, requests=requests)
         try:
@@ -233,12 +241,16 @@ class Scan:
                         if number != MALFORMED:
                             self._lines.setdefault(classes.answers[number][0], 0)
                 for address, answer in slow:
-                    counted(address, answer, 1)
+                    counted(address, classes.number(answer), 1)
                 if self._out is not None:
                     self._write(log, block, answers, classes)
                 progress()
         finally:
             classes.flush()
+            for number, lines in totals.items():
+                made, held = classes.answers[number]
+                self._lines[made] += lines
+                self._coverage.hold(log.name, held, lines)
             self._bound()
 
     def _slow(
@@ -272,14 +284,16 @@ class Scan:
     def state(self) -> ScanState:
         """What was counted, for another process."""
         return ScanState(
-            self._lines, self._pairs, self._coverage.counts, self.bad, self.faults, self.clients_exact,
+            self._lines, self._pairs, self._named, self._coverage.counts, self.bad, self.faults, self.clients_exact,
             self.seconds_deciding,
         )  # fmt: skip
 
     def absorb(self, other: ScanState) -> None:
         """Adds what a scan of other logs by the same rules counted."""
         self._lines.update(other.lines)
-        self._pairs.update(other.pairs)
+        numbers = list(map(self._number, other.named))
+        for (address, number), lines in other.pairs.items():
+            self._pairs[address, numbers[number]] += lines
         for (source, held), lines in other.held.items():
             self._coverage.hold(source, held, lines)
         self.bad += other.bad
@@ -344,13 +358,18 @@ class Scan:
         """Lines per shadow share rule that would have decided; `action` is what stood: what was shared, or "none"."""
         return self._tallies(lambda decision: decision.share_shadow, lambda decision: decision.share or "none")
 
+    def pairs(self) -> Iterator[tuple[tuple[str, Outcome], int]]:
+        """Lines by client and answer."""
+        for (address, number), lines in self._pairs.items():
+            yield (address, self._named[number]), lines
+
     def top_clients(self, most: int) -> Iterator[tuple[str, Outcome, int]]:
         """(address, answer, lines) of the `most` busiest clients of every action, most lines first.
 
         A client that met several actions has a row, and a count, for each; the answer is its usual one there.
         """
         met: dict[tuple[str, str], list[tuple[int, Outcome]]] = {}
-        for (address, made), lines in self._pairs.items():
+        for (address, made), lines in self.pairs():
             met.setdefault((made.action, address), []).append((lines, made))
         found: dict[str, list[tuple[int, int, str, Outcome]]] = {}
         for order, ((action, address), answers) in enumerate(met.items()):
@@ -416,7 +435,13 @@ class Scan:
     def _note(self, made: Outcome, address: str, lines: int = 1) -> None:
         """Counts lines of a client that got an answer."""
         self._lines[made] += lines
-        self._pairs[address, made] += lines
+        self._pairs[address, self._number(made)] += lines
+
+    def _number(self, made: Outcome) -> int:
+        found = self._numbers.setdefault(made, len(self._named))
+        if found == len(self._named):
+            self._named.append(made)
+        return found
 
     def _bound(self) -> None:
         """Drops the rarest clients where there are too many."""
