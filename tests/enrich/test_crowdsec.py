@@ -183,7 +183,9 @@ def test_what_cannot_be_enforced_is_counted_and_told_once(lapi, caplog):
 
 
 def test_captchas_and_throttles_are_labels(lapi):
-    """A captcha decision is a label on the key, beside a ban of it, and each ends alone."""
+    """A captcha decision is a label on the key, which a rule challenges, beside a ban of it; each ends alone."""
+    rules = "rules: [{id: captcha, when: {label: captcha}, action: challenge}]\n"
+    lapi.engine = Engine(Ruleset.from_text(rules))
     client = lapi.client()
     lapi.tell(
         decision(1, "198.51.100.1", type="captcha"), decision(2, "198.51.100.2", type="captcha"),
@@ -194,9 +196,13 @@ def test_captchas_and_throttles_are_labels(lapi):
         ("198.51.100.1", "captcha"), ("198.51.100.2", "captcha"), ("198.51.100.0/28", "throttle"),
     }  # fmt: skip
     assert lapi.bans() == {"198.51.100.2": "crowdsec"}
+    assert lapi.engine.decide("198.51.100.1").action == "challenge"
+    assert lapi.engine.decide("198.51.100.2").action == "ban"
     lapi.tell(deleted=[decision(3, "198.51.100.2"), decision(1, "198.51.100.1", type="captcha")])
     client.look()
     assert lapi.bans() == {}
+    assert lapi.engine.decide("198.51.100.1").action == "allow"
+    assert lapi.engine.decide("198.51.100.2").action == "challenge"
     assert {label.key for label in lapi.engine.labels()} == {"198.51.100.2", "198.51.100.0/28"}
     lapi.tell()
     lapi.client().look()  # another start: the LAPI knows of none any more
