@@ -6,7 +6,13 @@ from gobanfast.frontends.http.guard import HttpGuard
 
 @final
 class SendWrapper:
-    def __new__(cls, send: Callable[[MutableMapping[str, Any]], Awaitable[None]], exchange: Exchange) -> Self: ...
+    def __new__(
+        cls,
+        send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
+        exchange: Exchange,
+        *,
+        open_lease: Callable[..., Any],
+    ) -> Self: ...
     def __call__(self, message: MutableMapping[str, Any], /) -> Awaitable[None]: ...
 
 @final
@@ -19,6 +25,7 @@ class AsgiMiddleware:
         handshake: Callable[[], Any],
         head_app: Callable[..., Awaitable[None]],
         send_response: Callable[..., Awaitable[None]],
+        open_lease: Callable[..., Any],
         mount: str = "",
     ) -> Self: ...
     def handle(

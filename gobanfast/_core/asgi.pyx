@@ -19,19 +19,26 @@ cdef class SendWrapper:
     """An ASGI `send` that puts what an exchange adds on the application's response, and notes its end."""
 
     @staticmethod
-    def _make(send, Exchange exchange not None):
-        return wrap_send(send, exchange)
+    def _make(send, Exchange exchange not None, *, open_lease):
+        return wrap_send(send, exchange, open_lease)
 
     def __call__(self, message, /):
         cdef dict dressed
         kind = message["type"]
+        if self._lease is not None and (self._lease.ended or not self._exchange.holds_on()):
+            return self._lease.end()
         if same(kind, "http.response.body"):
             self._exchange.events += 1
+            if self._lease is not None and not message.get("more_body", False):
+                self._lease.ended = True
             if self._watched and not message.get("more_body", False):
                 return _finish_after(self._send(message), self._exchange)
         elif same(kind, "http.response.start") or kind == "websocket.accept" or kind == "websocket.http.response.start":
             dressed = PyDict_Copy(message) if type(message) is dict else dict(message)  # it may be sent again
             headers = dict_get(dressed, "headers")
+            if self._exchange.lease(101 if kind == "websocket.accept" else message["status"],
+                                    () if headers is None else headers):
+                self._lease = self._open_lease(self._send, self._exchange)
             if self._exchange._timed:
                 self._exchange.note_start(message["status"], () if headers is None else headers)
             dressed["headers"] = self._exchange.headers_for(() if headers is None else headers)
@@ -45,8 +52,9 @@ cdef class SendWrapper:
         return self._send(message)
 
 
-cdef SendWrapper wrap_send(object send, Exchange exchange):
+cdef SendWrapper wrap_send(object send, Exchange exchange, object open_lease):
     cdef SendWrapper made = SendWrapper.__new__(SendWrapper)
+    made._open_lease = open_lease
     made._send, made._exchange, made._watched = send, exchange, len(exchange._guard.finishers) != 0
     return made
 
@@ -66,12 +74,14 @@ cdef class AsgiMiddleware:
         handshake: returns the TLS handshake of the connection at hand, or None.
         mount: the mount, where the option or the application says one.
         head_app: what runs in its place for HEAD.
+        open_lease: makes the Lease of a stream that starts, of (send, exchange).
         send_response: makes the awaitable that answers for the application, of (scope, receive, send, response).
     """
 
     @staticmethod
-    def _make(app, GuardCore guard not None, *, handshake, head_app, send_response, str mount not None=""):
+    def _make(app, GuardCore guard not None, *, handshake, head_app, send_response, open_lease, str mount not None=""):
         cdef AsgiMiddleware made = AsgiMiddleware.__new__(AsgiMiddleware)
+        made._open_lease = open_lease
         made._app, made._guard, made._handshake, made._send_response = app, guard, handshake, send_response
         made._head_app = head_app
         made._mount, made._routed = mount, bool(guard.routes)
@@ -119,7 +129,7 @@ cdef class AsgiMiddleware:
         if exchange._state is not None:
             exchange.enter_trace()
         return watched, (self._head_app if same(method, "HEAD") else self._app)(
-            scope, receive, wrap_send(send, exchange)
+            scope, receive, wrap_send(send, exchange, self._open_lease)
         )
 
 

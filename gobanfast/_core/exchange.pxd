@@ -56,6 +56,11 @@ cdef class Exchange:
     cdef bint _timed                    # whether the time to the response's start is to be noted, for `_class`
     cdef uint32_t _class
     cdef uint64_t _began_at             # CLOCK_MONOTONIC, ns
+    cdef bint _peeks                    # a decision made again: nobody is told, nothing counts
+    cdef bint _leased                   # an open stream or WebSocket, which is decided again when something changes
+    cdef readonly str lost              # why the lease is lost: "banned", "refused", "withheld"; None: it holds
+    cdef uint64_t _seen                 # the change of bans up to which it is known to hold
+    cdef EngineState _seen_state        # and the snapshot
     cdef readonly uint64_t events       # messages that a stream or WebSocket has sent
     cdef bint _counts                   # limits wait for the answer's status
     cdef int _sent                      # status of the response that was begun; 0: none was
@@ -78,6 +83,10 @@ cdef class Exchange:
     cdef object handed(self, object headers)
     cdef list headers_for(self, object headers)
     cdef list texts_for(self, object headers)
+    cdef bint lease(self, int status, object headers) except -1
+    cdef bint holds_on(self) except -1
+    cdef str loses_to(self, Exchange again)
+    cdef object ask(self, bint *allowed)
     cdef int judged_as(self, int outcome) except -1
     cdef int settle(self) except -1
     cdef int enter_trace(self) except -1

@@ -25,14 +25,14 @@ from gobanfast._core.made cimport bare, only_whole
 from gobanfast._core.client_hello cimport ClientHello
 from gobanfast._core.limits cimport LimitState
 from gobanfast._core.native.base cimport (
-    GBF_ADMIT, GBF_OUTCOME_PASSED, GBF_OUTCOME_REFUSED, GBF_RECORDED_RATE, GBF_SHARE, GBF_SHARED_GRANTED,
-    GBF_SHARED_REFUSED,
+    GBF_ADMIT, GBF_BAN, GBF_CAUSE_TRACKER, GBF_OUTCOME_PASSED, GBF_OUTCOME_REFUSED, GBF_RECORDED_RATE, GBF_SHARE, GBF_SHARED_GRANTED,
+    GBF_SHARED_REFUSED, GBF_SHARED_WITHHELD,
 )
 from gobanfast._core.native.http cimport (
     GBF_HEADERS_FINE, GBF_HEADERS_MOST, gbf_headers, gbf_headers_free, gbf_trace_any, gbf_trace_headers,
     gbf_trace_start,
 )
-from gobanfast._core.native.state cimport gbf_latency_note
+from gobanfast._core.native.state cimport gbf_bans_follow, gbf_bans_head, gbf_latency_note
 from gobanfast._core.record_table cimport RecordTable
 from gobanfast._core.response_headers cimport (
     in_place_of_theirs, texts_in_place_of_theirs, texts_with_ours, with_ours,
@@ -430,9 +430,34 @@ cdef class Exchange:
     cdef object decide(self):
         """Decides; the response to refuse with, or None."""
         cdef GuardCore guard = self._guard
+        cdef bint allowed = False
+        decision = self.ask(&allowed)
+        response = None
+        if decision is None:
+            return self._refusal
+        if self._shared == GBF_SHARED_REFUSED or self._foreign_socket or (self._owned and decision.preflight):
+            response = (<object>guard).share(self)
+        elif not allowed:
+            response = (<object>guard).respond(self)
+        elif guard.has_observers and not (guard._skips and guard._core is not None and
+                                          is_plain_allow(<Decision>decision)):
+            (<object>guard).notify(self)
+        if response is None and self._owned and self._shared == GBF_SHARED_WITHHELD and not decision.own_page:
+            response = (<object>guard).withheld(self)
+        if response is None and self._handshake is not None and guard.names is not None:
+            response = (<object>guard).misdirected(self)
+        if self._state is not None:
+            self.settle()
+        if isinstance(decision, Decision) and (<Decision>decision)._limit is not None:
+            self.say_limits(<Decision>decision, response)
+        return response
+
+    cdef object ask(self, bint *allowed):
+        """The decision, and whether it is an allow; None: there is nothing to decide."""
+        cdef GuardCore guard = self._guard
         cdef EngineCore core = guard._core
         cdef EngineState state = None
-        cdef bint trusted, allowed
+        cdef bint trusted
         trust = guard.own_trust
         if core is not None:
             state = core.snapshot
@@ -456,26 +481,11 @@ cdef class Exchange:
             self._strips = self._edge is not None and self._edge.strips and not trusted
         if state is None:
             decision = self.decide_elsewhere(trust, trusted)
-            allowed = decision is not None and decision.action == "allow"
+            allowed[0] = decision is not None and decision.action == "allow"
         else:
             decision = self.decide_here(state, trust, trusted)
-            allowed = decision is not None and (<Decision>decision)._action == 0
-        response = None
-        if decision is None:
-            return self._refusal
-        if self._shared == GBF_SHARED_REFUSED or self._foreign_socket or (self._owned and decision.preflight):
-            response = (<object>guard).share(self)
-        elif not allowed:
-            response = (<object>guard).respond(self)
-        elif guard.has_observers and not (guard._skips and state is not None and is_plain_allow(<Decision>decision)):
-            (<object>guard).notify(self)
-        if response is None and self._handshake is not None and guard.names is not None:
-            response = (<object>guard).misdirected(self)
-        if self._state is not None:
-            self.settle()
-        if isinstance(decision, Decision) and (<Decision>decision)._limit is not None:
-            self.say_limits(<Decision>decision, response)
-        return response
+            allowed[0] = decision is not None and (<Decision>decision)._action == 0
+        return decision
 
     cdef int say_limits(self, Decision d, object response) except -1:
         """Notes what the response says of limits, and whether they wait for its status."""
@@ -647,7 +657,7 @@ cdef class Exchange:
                 set_authority(scheme, host, &scanned)
                 set_target(method, path, mount, &scanned)
                 request.scanned = &scanned
-            if core.candidate is not None:
+            if core.candidate is not None and not self._peeks:
                 observe(core.candidate, address, sni, hello, ja4, self._headers, method, path, http, mount, scheme,
                         host)
             if records is not None and gbf_trace_any(&trace):
@@ -655,13 +665,13 @@ cdef class Exchange:
                 request.trusted = <PyObject *>peers
                 request.edge = ((records.edge is not None and self._peer is not None and self._peer in records.edge) or
                                 (self.client is not None and self.client.status == "trusted"))  # all are, to the end
-            d = core.decide_request(state, address, &request, &live, None, False)
+            d = core.decide_request(state, address, &request, &live, None, self._peeks)
             self.decision = d
             if records is not None:
                 self._state = state
             if shares and same(self.mode, "enforce"):
                 self.share_out(<SignalDecision>d)
-            if guard._logs or (guard._binds and d._action != 0):
+            if (guard._logs or (guard._binds and d._action != 0)) and not self._peeks:
                 self.outlive(<SignalDecision>d, &scanned, &walk)
             return d
         finally:
@@ -718,6 +728,79 @@ cdef class Exchange:
         if foreign:
             self.count_foreign(foreign)
         return made
+
+    cdef bint lease(self, int status, object headers) except -1:
+        """Takes a lease on a response that starts now, where it is a stream or a WebSocket. True: it has one."""
+        cdef GuardCore guard = self._guard
+        cdef EngineState state
+        cdef bint stream = status == 101
+        if guard._core is None or self._about is not None or self.decision is None or not same(self.mode, "enforce"):
+            return False
+        for pair in headers if not stream else ():
+            name, value = pair[0], pair[1]
+            if len(name) == 12 and name.lower() in ("content-type", b"content-type"):
+                stream = value[:17].lower() in ("text/event-stream", b"text/event-stream")
+        if not stream:
+            return False
+        state = guard._core.snapshot
+        self._seen = gbf_bans_follow(state.bans._bans)
+        self._seen_state = None  # what changed since the decision is asked for with the first event
+        self.hold()
+        self._leased = True
+        return True
+
+    cdef bint holds_on(self) except -1:
+        """Whether the lease holds. One comparison, while nothing has changed."""
+        cdef EngineCore core = self._guard._core
+        cdef EngineState state = core.snapshot
+        cdef uint64_t head = gbf_bans_head(state.bans._bans)
+        cdef bint allowed
+        cdef Exchange again
+        if not self._leased or (head == self._seen and state is self._seen_state):
+            return self.lost is None
+        if self.lost is not None:
+            return False
+        self._seen, self._seen_state = head, state
+        again = new_exchange(self._guard, self._headers if self._pairs is None else self._pairs, self._peer,
+                             self._method, self.path, self.mount, self.http, self._scheme, self._handshake, self.mode)
+        again._peeks = True
+        try:
+            again.ask(&allowed)
+            self.lost = self.loses_to(again)
+        except Exception as error:
+            self.lost = (<object>self._guard).undecided(self, error)
+        if self.lost is not None:
+            (<object>self._guard).lease_lost(self)
+        return self.lost is None
+
+    cdef str loses_to(self, Exchange again):
+        """Why a stream ends by what its request would be told now. Trackers, limits, score and challenges end none."""
+        cdef Decision d = again.decision
+        if d is None:
+            return None
+        if d._action == GBF_BAN and d._cause != GBF_CAUSE_TRACKER:
+            return "banned"
+        if again._shared == GBF_SHARED_REFUSED or again._foreign_socket:
+            return "refused"
+        if self._shared == GBF_SHARED_GRANTED and again._shared != GBF_SHARED_GRANTED:
+            return "withheld"
+        return None
+
+    @property
+    def leased(self):
+        """Whether the response is a stream or a WebSocket that ends when it would not be let in any more."""
+        return self._leased
+
+    def begins(self, int status, headers, /):
+        """Says that a response starts: a stream gets a lease. For adapters; True: it has one."""
+        return self.lease(status, headers)
+
+    def holds(self):
+        """Whether the lease holds; False from the event on that would not be sent any more. True without one.
+
+        Cost: one comparison while bans, labels and rules are what they were; else that of a decision.
+        """
+        return self.holds_on()
 
     cdef int judged_as(self, int outcome) except -1:
         cdef SignalDecision d

@@ -22,6 +22,7 @@ cdef class StartResponse:
         return wrap_start(start_response, exchange)
 
     def __call__(self, status, headers, exc_info=None):
+        self._exchange.lease(int(status[:3]), headers)
         if self._exchange._timed:
             self._exchange.note_start(int(status[:3]), headers)
         headers = self._exchange.texts_for(headers)
@@ -97,9 +98,15 @@ cdef class WsgiMiddleware:
         app = self._head_app if same(method, "HEAD") else self._app
         if exchange._state is not None:
             exchange.enter_trace()
-        if guard.finishers or exchange._owned or exchange._state is not None:
+        if guard.finishers or exchange._owned or exchange._state is not None or asks_for_events(environ):
             return self._watch(app, environ, exchange, wrap_start(start_response, exchange))
         return app(environ, wrap_start(start_response, exchange))
+
+
+cdef bint asks_for_events(object environ) except -1:
+    """Whether an EventSource asks: what it gets has a lease."""
+    accept = environ_get(environ, "HTTP_ACCEPT")
+    return type(accept) is str and u"text/event-stream" in <str>accept
 
 
 cdef object environ_get(object environ, str key):

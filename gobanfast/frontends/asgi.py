@@ -18,6 +18,7 @@ from gobanfast._core.asgi import AsgiMiddleware
 from gobanfast.frontends.http.guard import HttpGuard, Mode
 from gobanfast.frontends.http.heads import asgi_head
 from gobanfast.frontends.http.layers import TracerLook, tracers
+from gobanfast.frontends.http.leases import open_lease
 from gobanfast.frontends.http.rate_limits import When
 from gobanfast.frontends.http.refusal import HttpResponse
 from gobanfast.frontends.tls import CURRENT
@@ -85,8 +86,9 @@ class Gobanfast:
         self.guard.tracer = TracerLook(self.guard, partial(tracers, app))
         own = self.guard.mount if mount is not None else mount_of(app)
         middleware = AsgiMiddleware(
-            app, self.guard, mount=own, handshake=CURRENT.get, head_app=asgi_head(app), send_response=send_response
-        )
+            app, self.guard, mount=own, handshake=CURRENT.get, head_app=asgi_head(app), send_response=send_response,
+            open_lease=open_lease,
+        )  # fmt: skip
         self._handle = middleware.handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -139,8 +139,17 @@ class Body:
             raise
 
     def __iter__(self) -> Iterator[bytes]:
-        """The parts of the body."""
-        return iter(self._parts)
+        """The parts of the body; of a stream those until its lease is lost."""
+        if isinstance(self._parts, (list, tuple)):
+            return iter(self._parts)
+        return self._held()
+
+    def _held(self) -> Iterator[bytes]:
+        exchange = self._exchange
+        for part in self._parts:
+            if exchange.leased and not exchange.holds():
+                return
+            yield part
 
     def _opened(self, app: Application, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start = HeldStart(start_response)

@@ -297,6 +297,7 @@ class Grant:
     expose: tuple[str, ...] = ()
     max_age: int | None = None
     trace_headers: bool = True
+    deny: Literal["stop", "later"] = "stop"
 
 
 @dataclass(frozen=True, slots=True)

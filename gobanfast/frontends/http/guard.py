@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 from gobanfast._core.enums import LIMITS
 from gobanfast._core.exchange import Exchange, GuardCore
 from gobanfast.frontends.challenge import Challenge
-from gobanfast.frontends.http.cors import preflight_response, refusal
+from gobanfast.frontends.http.cors import preflight_response, refusal, stream_end
 from gobanfast.frontends.http.rate_limits import WHEN, When, exposed, limit_fields, wait_of
 from gobanfast.frontends.http.refusal import HttpResponse, Kind, Refused, denial_response
 from gobanfast.frontends.trust import REQUEST_IDS, Trust, as_trust, trust_from_rules
@@ -186,6 +186,17 @@ class HttpGuard(GuardCore):
         elif self.on_decision is not None:
             self.on_decision(decision, request_id)
 
+    def undecided(self, exchange: Exchange, error: Exception) -> str | None:
+        """Logs what went wrong when a stream was decided again; why it ends, None: it goes on, by `on_error`."""
+        logger.error(
+            "stream %s: deciding again failed, on_error=%s", exchange.request_id, self.on_error, exc_info=error
+        )
+        return None if self.on_error == "allow" else "refused"
+
+    def lease_lost(self, exchange: Exchange) -> None:
+        """Tells the log that a stream ends."""
+        logger.info("stream %s ends: its request is %s now", exchange.request_id, exchange.lost)
+
     def control_rates(self) -> None:
         """Starts what controls the rate classes, with the first request that has one."""
         from gobanfast.telemetry.controllers import control_rates
@@ -206,7 +217,7 @@ class HttpGuard(GuardCore):
         outcome: Outcome | None = None
         response: HttpResponse | None = None
         if decision.action == "ban":
-            response = self.denial(exchange, "banned")
+            response = stream_end(exchange) or self.denial(exchange, "banned")
         elif decision.action == "limit":
             response = self.limited(exchange)
         elif self.challenge != "allow":
@@ -251,7 +262,13 @@ class HttpGuard(GuardCore):
             exchange.judged("refused")
         if self.has_observers:
             self.notify(exchange, "refused" if response is None else None)
-        return self.denial(exchange, refusal(decision), told=False) if response is None else response
+        if response is None:
+            response = stream_end(exchange) or self.denial(exchange, refusal(decision), told=False)
+        return response
+
+    def withheld(self, exchange: Exchange) -> HttpResponse | None:
+        """The response to an EventSource of a page that may not read the stream; None: let the application answer."""
+        return stream_end(exchange)
 
     def _judge(self, exchange: Exchange) -> Outcome | None:
         """What a client shows that is to be challenged, None: nothing; a solution gains it a pass."""

@@ -118,7 +118,9 @@ def _of_rates(old: Rate | None, new: Rate | None) -> Iterator[str]:
             yield f"{'class' if field.name == 'name' else field.name} {' -> '.join(shown)}"
 
 
-def _granted(value: bool | int | None) -> str:
+def _granted(value: bool | int | str | None) -> str:
+    if isinstance(value, str):
+        return value
     if value is None:
         return "the browser's"
     return str(value).lower() if isinstance(value, bool) else duration_text(value)

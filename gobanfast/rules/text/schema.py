@@ -102,7 +102,7 @@ class RuleModel(Model):
 
 
 GRANTED = frozenset({
-    "credentials", "methods", "headers", "expose", "max_age", "trace_headers", "dangerously_allow_insecure",
+    "credentials", "methods", "headers", "expose", "max_age", "trace_headers", "deny", "dangerously_allow_insecure",
     "dangerously_allow_public_suffix",
 })  # fmt: skip
 """Keys of a share rule that say what is granted."""
@@ -123,6 +123,9 @@ class ShareRuleModel(Model):
     expose: Tokens = Field(default_factory=list)
     max_age: MaxAge = None
     trace_headers: bool = True
+    deny: Literal["stop", "later"] = Field(
+        default="stop", description="what an EventSource is told that may not read: to stop, or to come back later"
+    )
     dangerously_allow_insecure: bool = False
     dangerously_allow_public_suffix: bool = False
 
@@ -138,7 +141,7 @@ class ShareRuleModel(Model):
         if self.action == "grant":
             grant = Grant(
                 self.credentials, tuple(self.methods), tuple(self.headers), tuple(self.expose), self.max_age,
-                self.trace_headers,
+                self.trace_headers, self.deny,
             )  # fmt: skip
         return Rule(
             self.id, self.action, self.when.mode(self.mode), None, self.priority, self.reason, source, line, column,
