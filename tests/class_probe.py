@@ -143,9 +143,9 @@ def good() -> Iterator[Any]:
     guard = HttpGuard(engine)
     exchange = Exchange(guard, [(b"host", b"a")], peer="192.0.2.1", method="GET", path="/")
     exchange.begin()
-    yield from (core, guard, exchange, SendWrapper(print, exchange))
+    yield from (core, guard, exchange, SendWrapper(print, exchange, open_lease=print))
     yield Exchange(guard, {"HTTP_HOST": "a"}, peer=None, method="GET", path="/")
-    yield AsgiMiddleware(print, guard, handshake=lambda: None, head_app=print, send_response=print)
+    yield AsgiMiddleware(print, guard, handshake=lambda: None, head_app=print, send_response=print, open_lease=print)
     yield from (
         StartResponse(print, exchange),
         WsgiMiddleware(print, guard, head_app=print, handshake_of=print, send_response=print, watch=print),
