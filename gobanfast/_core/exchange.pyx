@@ -69,6 +69,12 @@ cdef enum:  # of Exchange._kept
 VARY = ((), (b"Origin",), (b"Sec-Fetch-Site",), (b"Origin", b"Sec-Fetch-Site"))
 """What varies by the flags of a resource, above OWNED."""
 
+RESTRICTIVE = ("ban", "challenge", "refuse", "withhold")
+"""Actions of rules whose labels end a stream."""
+
+REVOKED = "revoked"
+"""The label that `Engine.revoke_session` puts on a session: it ends streams whatever rules say."""
+
 cdef const char *HEX = "0123456789abcdef"
 cdef uint64_t STEP = 0x9E3779B97F4A7C15  # odd, so that all 2^64 numbers come before one comes again
 
@@ -763,7 +769,7 @@ cdef class Exchange:
         self._seen, self._seen_state = head, state
         again = new_exchange(self._guard, self._headers if self._pairs is None else self._pairs, self._peer,
                              self._method, self.path, self.mount, self.http, self._scheme, self._handshake, self.mode)
-        again._peeks = True
+        again._peeks, again._query = True, self._query
         try:
             again.ask(&allowed)
             self.lost = self.loses_to(again)
@@ -784,6 +790,10 @@ cdef class Exchange:
             return "refused"
         if self._shared == GBF_SHARED_GRANTED and again._shared != GBF_SHARED_GRANTED:
             return "withheld"
+        carried = (<Decision>self.decision).labels
+        for word in d.labels:
+            if word not in carried and (word == REVOKED or is_restrictive(d._compiled, word)):
+                return "labelled"
         return None
 
     @property
@@ -902,6 +912,14 @@ cdef class Exchange:
             return self._headers.get("HTTP_ORIGIN", "").encode("latin-1").strip(b" \t")
         self.look()
         return b"" if self._kept[ORIGIN] == NULL else bytes(<object>self._kept[ORIGIN]).strip(b" \t")
+
+
+cdef bint is_restrictive(CompiledRules compiled, str word) except -1:
+    """Whether a rule that keeps somebody out, or an answer back, asks for a label."""
+    for rule in compiled.rules:
+        if rule.mode == "enforce" and rule.action in RESTRICTIVE and rule.when.label and word in rule.when.label:
+            return True
+    return False
 
 
 cdef Exchange new_exchange(GuardCore guard, object headers, object peer, object method, object path, object mount,

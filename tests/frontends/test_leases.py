@@ -29,9 +29,12 @@ def engine(text: str = RULES) -> Engine:
 class Stream:
     """One open stream, or WebSocket, of an application that sends when the test says so."""
 
-    def __init__(self, guard: Asgi, client: str = "192.0.2.1", path: str = "/events/1", *, origin: str | None = PAGE,
-                 kind: str = "http", media: str = "text/event-stream") -> None:  # fmt: skip
+    def __init__(
+        self, guard: Asgi, client: str = "192.0.2.1", path: str = "/events/1", *, origin: str | None = PAGE,
+        cookie: str | None = None, kind: str = "http", media: str = "text/event-stream",
+    ) -> None:  # fmt: skip
         headers = [(b"host", b"api.example"), (b"accept", b"text/event-stream")]
+        headers += [(b"cookie", cookie.encode())] if cookie else []
         headers += [(b"origin", origin.encode())] if origin else []
         self.scope = {"type": kind, "path": path, "raw_path": path.encode(), "headers": headers, "client": (client, 1),
                       "scheme": "https" if kind == "http" else "wss", "http_version": "1.1"}  # fmt: skip
@@ -99,6 +102,7 @@ class Streams:
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEASE_TEST_KEY", "0123456789abcdef0123456789abcdef")
     monkeypatch.setattr(leases, "TICK", 0.05)
 
 
@@ -202,6 +206,49 @@ def test_rules_that_would_not_let_it_in(more: str) -> None:
         made.swap(Ruleset.from_text(more))
         await stream.say()
         assert ["start", "event", "end"] == stream.kinds
+        await stream.end()
+
+    asyncio.run(run())
+
+
+SESSIONS = (
+    RULES
+    + """
+session: {cookie: sid, keys: ["env:LEASE_TEST_KEY"]}
+rules:
+- {id: vip, when: {label: vip}, action: allow}
+- {id: watched, when: {label: watched}, action: challenge}
+- {id: seen, when: {label: seen}, action: log}
+"""
+)
+
+
+def test_a_revoked_session_ends_its_streams_alone() -> None:
+    async def run() -> None:
+        made = engine(SESSIONS)
+        app = Streams(made)
+        out, other, none = [await app.open(cookie=cookie) for cookie in ("sid=ann", "sid=bob", None)]
+        made.revoke_session("ann", duration=3600)
+        for stream in (out, other, none):
+            await stream.say()
+        assert ["start", "event", "end"] == out.kinds
+        assert ["start", "event", "event"] == other.kinds == none.kinds
+        await asyncio.gather(out.end(), other.end(), none.end())
+
+    asyncio.run(run())
+
+
+def test_a_label_that_a_restrictive_rule_names() -> None:
+    async def run() -> None:
+        made = engine(SESSIONS)
+        stream = await Streams(made).open("192.0.2.1")
+        for word in ("vip", "seen", "unheard"):
+            made.label("192.0.2.1", word, duration=60)
+            await stream.say()
+        assert ["start", *["event"] * 4] == stream.kinds
+        made.label("192.0.2.1", "watched", duration=60)
+        await stream.say()
+        assert "end" == stream.kinds[-1]
         await stream.end()
 
     asyncio.run(run())

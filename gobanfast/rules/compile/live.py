@@ -50,6 +50,8 @@ def live_table(rules: Sequence[Rule], session: SessionSettings | None) -> LiveTa
     full = (1 << 8 * nbytes) - 1
     asked = functools.reduce(operator.or_, masks.values(), 0)
     words = words_of(rules)
+    if session is not None and "revoked" not in words:
+        words = (*words, "revoked")  # it ends open streams, whatever the rules say of it
     if len(words) > 64:
         raise ValueError(f"rules name {len(words)} labels, 64 are the most; leave some out")
     matcher = LabelMatcher({test: mask for test, mask in masks.items() if test.name == ":label"}, words, nbytes, kinds)
