@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,6 +132,31 @@ def test_a_ban_ends_the_stream_with_the_next_event() -> None:
         await banned.say()
         assert ["start", "event", "end"] == banned.kinds
         await asyncio.gather(banned.end(), other.end())
+
+    asyncio.run(run())
+
+
+def test_a_ban_of_another_worker_ends_it(tmp_path: Path) -> None:
+    """Through the store: what one engine bans, and what it revokes, ends the streams of the other."""
+
+    async def run() -> None:
+        rules = tmp_path / "rules.yaml"
+        rules.write_text(SESSIONS)
+        here, there = (Engine.load(rules, store=f"sqlite:{tmp_path / 'bans.db'}") for _ in range(2))
+        try:
+            app = Streams(here)
+            banned, revoked = await app.open(), await app.open("192.0.2.2", cookie="sid=ann")
+            other = await app.open("192.0.2.3")
+            there.ban("192.0.2.1", duration=60)
+            there.revoke_session("ann", duration=60)
+            await gone(banned)
+            await gone(revoked)
+            assert ["start", "event"] == other.kinds
+            await asyncio.gather(banned.end(), revoked.end(), other.end())
+        finally:
+            for made in (here, there):
+                if made.sync is not None:
+                    made.sync.close()
 
     asyncio.run(run())
 
