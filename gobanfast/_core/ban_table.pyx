@@ -286,7 +286,7 @@ labels=100_000)\n--\n
 
     @property
     def labels(self):
-        """The LabelTable beside it: labels have entries of their own, and the clock, texts and change feed of the bans."""
+        """The LabelTable beside it: entries of its own, and the clock, texts and change feed of the bans."""
         from gobanfast._core.label_table import LabelTable
 
         return LabelTable(self)

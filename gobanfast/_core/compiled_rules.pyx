@@ -188,8 +188,8 @@ cdef int ends_of(tuple rules, bytes resources, uint32_t *ends) except -1:
 
 
 cdef CompiledRules compiled_of(Block block, tuple rules, str unparsable, ConnectionTable signals, RequestTable requests,
-                               HeaderPlan plan, bytes resources, tuple grants, RecordTable records, LiveTable live, bint verify,
-                               object kernel):
+                               HeaderPlan plan, bytes resources, tuple grants, RecordTable records, LiveTable live,
+                               bint verify, object kernel):
     cdef uint32_t ends[GBF_EFFECTS]
     cdef gbf_rules opened
     cdef gbf_fault fault

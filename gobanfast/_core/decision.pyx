@@ -31,7 +31,8 @@ from gobanfast._core.native.base cimport (
     GBF_STRANGER_LINK, GBF_TRACE_NOTHING, GBF_UNPARSABLE_ADDRESS, GBF_UNPARSABLE_NONE, GBF_UNPARSABLE_SESSION,
 )
 from gobanfast._core.native.http cimport (
-    GBF_HEADER_NO_SLOT, GBF_HEADERS_BAD_METHOD, GBF_HEADERS_FINE, GBF_HEADERS_SHAPED, GBF_HEADERS_UNKNOWN, GBF_HEADER_METHOD,
+    GBF_HEADER_NO_SLOT,
+    GBF_HEADERS_BAD_METHOD, GBF_HEADERS_FINE, GBF_HEADERS_SHAPED, GBF_HEADERS_UNKNOWN, GBF_HEADER_METHOD,
     GBF_HEADER_ORIGIN, GBF_HEADER_REQUEST_HEADERS, GBF_HEADER_REQUEST_METHOD, gbf_header_is_method, gbf_header_tally,
     gbf_header_own_page, gbf_header_text, gbf_headers, gbf_headers_free, gbf_headers_fingerprint,
     GBF_SESSION_VALUES, gbf_trace_headers, gbf_trace_start,

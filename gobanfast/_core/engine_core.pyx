@@ -39,7 +39,8 @@ from gobanfast._core.native.state cimport (
     gbf_ban_fingerprint_at, gbf_ban_key,
     gbf_ban_who, gbf_bans_find, gbf_crowd_note, gbf_exempt_covers, gbf_decide_answer, gbf_decide_apply, gbf_decide_idle,
     gbf_decide_request,
-    gbf_decide_uses_fingerprint, gbf_decide_vouch, gbf_labels_present, gbf_rates_threshold, gbf_record_decide, gbf_record_needs_id,
+    gbf_decide_uses_fingerprint, gbf_decide_vouch, gbf_labels_present, gbf_rates_threshold,
+    gbf_record_decide, gbf_record_needs_id,
 )
 from gobanfast._core.native.tls cimport GBF_HELLO_OK
 

@@ -10,7 +10,7 @@ cdef class LabelTable:
 
     cdef uint16_t known(self, str word) except? 0
     cdef gbf_labels_counts counts(self)
-    cdef object label_of(self, const gbf_ban *label)
+    cdef object made(self, const gbf_ban *label)
     cdef object store(self, str key, str word, uint64_t created, uint64_t expires, str reason, str by, str maker,
                       uint64_t now)
     cdef tuple chunk(self, uint64_t cursor, uint64_t now)

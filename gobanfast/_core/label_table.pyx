@@ -25,8 +25,8 @@ cdef class LabelTable:
     Labels by key: of an address, a prefix, an AS, a fingerprint, a fingerprint at a client, a user or a session.
 
     It has room for `BanTable(labels=)` of them, 72 bytes a label, taken as it fills; a full one refuses new labels
-    (counted in `stats`, seen in `saturated`) and never evicts a ban. A key carries 64 words at most. Of two labels of one
-    key and word the later end stays. What is over carries nothing, and makes room by and by.
+    (counted in `stats`, seen in `saturated`) and never evicts a ban. A key carries 64 words at most. Of two labels of
+    one key and word the later end stays. What is over carries nothing, and makes room by and by.
 
     Args:
         bans: the BanTable beside which the labels are; there is one table of labels for each.
@@ -43,7 +43,7 @@ cdef class LabelTable:
         """The number of a word that is stored; 0: none is."""
         return <uint16_t>self._table._numbers.get(word, 0)
 
-    cdef object label_of(self, const gbf_ban *label):
+    cdef object made(self, const gbf_ban *label):
         cdef BanTable table = self._table
         return Label(
             key_text(&label.key), table._texts[label.rule], table._texts[label.reason], table.to_unix(label.created),
@@ -69,7 +69,7 @@ cdef class LabelTable:
             if wanted.rule:
                 outcome = gbf_labels_put(table._labels, &wanted, number, now, &out)
             table.notify()
-            return None if outcome == GBF_BAN_REFUSED else self.label_of(&out)
+        return None if outcome == GBF_BAN_REFUSED else self.made(&out)
 
     def add(self, str key not None, str word not None, *, duration, str reason not None="", str by not None="manual",
             now=None):
@@ -104,10 +104,9 @@ cdef class LabelTable:
         by = by_number(maker, "maker")
         with table._lock:
             number = self.known(label_word(word))
-            if not number or not gbf_labels_lift(table._labels, &wanted, number, by, moment, &out):
-                return None
+            lifted = number and gbf_labels_lift(table._labels, &wanted, number, by, moment, &out)
             table.notify()
-            return self.label_of(&out)
+        return self.made(&out) if lifted else None
 
     def unban(self, str key not None, *, str maker not None="manual", now=None):
         """The same by the key of a record, `label:<word>:<key>`; its record."""
@@ -138,9 +137,8 @@ cdef class LabelTable:
         read_label_key(key, &wanted)
         with table._lock:
             number = self.known(label_word(word))
-            if not number or not gbf_labels_get(table._labels, &wanted, number, moment, &out):
-                return None
-            return self.label_of(&out)
+            found = number and gbf_labels_get(table._labels, &wanted, number, moment, &out)
+        return self.made(&out) if found else None
 
     def get(self, str key not None, *, now=None):
         """The record of a label by its key, `label:<word>:<key>`; None when there is none."""
@@ -190,8 +188,7 @@ cdef class LabelTable:
         try:
             with table._lock:
                 more = gbf_labels_copy(table._labels, &at, labels, &count, now)
-                found = [self.label_of(&labels[i]) for i in range(count)]
-            return found, at if more else None
+            return [self.made(&labels[i]) for i in range(count)], at if more else None
         finally:
             PyMem_Free(labels)
 

@@ -31,7 +31,8 @@ cdef class LiveTable:
 
     @staticmethod
     def _make(tuple labels not None, uint32_t words, matcher not None, bytes none not None, bytes sessions not None,
-              bytes unknown not None, bytes favour not None, bint of_admit, tuple varies not None, tuple queries not None):
+              bytes unknown not None, bytes favour not None, bint of_admit, tuple varies not None,
+              tuple queries not None):
         cdef LiveTable table = LiveTable.__new__(LiveTable)
         if len(labels) > GBF_LABELS_WORDS:
             raise ValueError(f"{len(labels)} words of labels in rules; {GBF_LABELS_WORDS} are the most")

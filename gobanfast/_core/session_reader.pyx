@@ -4,7 +4,7 @@ from hashlib import sha256
 
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from gobanfast._core.headers cimport SLOTS, HeaderPlan, scan_headers
 from gobanfast._core.ban_table cimport key_text
@@ -81,8 +81,8 @@ cdef class SessionReader:
         return tuple([key_text(&session.key[i]) for i in range(session.asked)])
 
     def session(self, headers, query=None, /):
-        """(state, keys) of a request: "absent", "present", "malformed" or "unknown" (headers None), and a tuple of the keys
-        of each of its values."""
+        """(state, keys) of a request: "absent", "present", "malformed" or "unknown" (headers None), and a tuple of the
+        keys of each of its values."""
         cdef gbf_headers scanned
         cdef Session session
         cdef uint32_t i, j

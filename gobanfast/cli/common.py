@@ -242,7 +242,7 @@ def load_engine(rules: Path, asn: AsnTable) -> Engine:
     from gobanfast.engine import Engine
     from gobanfast.rules import Ruleset
 
-    return Engine(Ruleset.load(rules, asn=asn))
+    return Engine(Ruleset.load(rules, asn=asn).without_secrets())
 
 
 @contextmanager

@@ -152,7 +152,7 @@ def _kept(folder: Path, networks: AsnTable, content_hash: str) -> Engine | None:
         except (GobanError, OSError):
             continue
         if ruleset.content_hash == content_hash:
-            return Engine(ruleset)
+            return Engine(ruleset.without_secrets())
     return None
 
 

@@ -233,7 +233,7 @@ def explain(
 
     ruleset = _load(file, load_asn(asn, file))
     if address is not None or sni is not None:
-        engine = Engine(ruleset)
+        engine = Engine(ruleset.without_secrets())
         typer.echo(engine.explain(engine.peek(address, sni=sni)))
         typer.echo(f"{listed(not_asked(engine, None))} were not asked; gobanfast explain --store URI")
         return

@@ -531,7 +531,7 @@ def _is_ours(ban: Ban) -> bool:
 
 def alert_of(ban: Ban, now: float) -> dict[str, Any] | None:
     """The alert that tells of a ban; None for one of a fingerprint, which no scope can say, or that is over."""
-    if ban.key.startswith("gh2:"):
+    if ban.key.startswith(("gh2:", "uid:")):
         return None
     scope, value = ("Range" if "/" in ban.key else "Ip"), ban.key
     if ban.key.startswith("AS"):

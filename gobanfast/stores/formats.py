@@ -329,7 +329,7 @@ READERS: dict[str, Callable[[Path, Imported, float], Iterator[Ban]]] = {
 
 
 def _write_crowdsec(ban: Ban, now: float) -> str | None:
-    if ban.key.startswith("gh2:"):
+    if ban.key.startswith(("gh2:", "uid:")):
         return None
     scope, value = ("range" if "/" in ban.key else "ip"), ban.key
     if ban.key.startswith("AS"):

@@ -95,10 +95,20 @@ def replay(line: dict[str, Any], ruleset: Ruleset) -> Replay:
         given["headers"] = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in signals["headers"]]
     if signals.get("cut"):
         notes.append(f"the log has {', '.join(signals['cut'])} cut short; decided is by what is left")
-    engine = Engine(ruleset)
+    engine = Engine(ruleset.without_secrets())
+    if line.get("session") is not None:
+        given["session"] = "as logged"  # its value is in no log
+    if line.get("labels"):
+        notes.append(f"that it carried {', '.join(line['labels'])} is taken from the log")
+        given["uid"] = "as logged"
+        for word in line["labels"]:
+            engine.label("uid:as logged", word, duration=None)
     if cause == "ban":
         notes.append(f"the ban of {line['ban']} is taken from the log")
         engine.ban_table.put(Ban(line["ban"], line["reason"] or "", line["rule"], 0.0, None))
+        if line["ban"].startswith("uid:"):
+            engine.ban_table.put(Ban("uid:as logged", line["reason"] or "", line["rule"], 0.0, None))
+            given["uid"] = "as logged"
     if cause == "outage":
         notes.append("that the store did not answer, and policy 'closed', is taken from the log")
         engine.ban_table.closed = True

@@ -71,3 +71,18 @@ def test_wrong_usage(tmp_path, arguments, said):
 
     assert 2 == status
     assert said in errors
+
+
+def test_rules_are_looked_at_without_their_secrets(tmp_path, monkeypatch):
+    """Who tests, explains or scans has no key of sessions, and needs none."""
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(
+        "session: {cookie: sid, keys: [env:NO_SUCH_KEY]}\n"
+        "rules: [{id: x, when: {label: revoked}, action: ban}]\n"
+        "tests: [{address: 203.0.113.7, labels: [revoked], expect: ban}]\n"
+    )
+
+    assert 0 == run("rules", "test", str(rules))[0]
+    assert 0 == run("rules", "explain", str(rules), "--address", "203.0.113.7")[0]
+    assert 0 == run("explain", "203.0.113.7", "-r", str(rules))[0]

@@ -15,6 +15,7 @@ from gobanfast.frontends.authz import DecisionService
 from gobanfast.frontends.http import Exchange, HttpGuard
 from gobanfast.frontends.trust import Trust
 from gobanfast.telemetry.log import DecisionLog
+from gobanfast.telemetry.replay import replay
 
 RULES = """
 trust: [10.0.0.1]
@@ -209,4 +210,7 @@ def test_the_value_reaches_no_log(where: str) -> None:
     assert ["revoked"] == json.loads(told)["labels"]
     (line,) = map(json.loads, kept.lines)
     assert (["revoked"], decision.session) == (line["labels"], line["session"])
+    again = replay(line, made.ruleset)
+    assert ({}, "ban", "out") == (again.differences, again.decision.action, again.decision.rule)
+    assert ("that it carried revoked is taken from the log",) == again.notes
     assert "s3cr3t" not in told + str(line) + made.explain(decision) + repr(decision) + denial.body.decode()
