@@ -133,7 +133,7 @@ class Climber:
             if self._uncounted(network):
                 columns = columns or _Columns(engine, now)
                 self._complete(engine, ladder, network, now, columns)
-        for network, needed in sorted(touched.items(), key=lambda item: item[0].prefixlen):  # the widest first
+        for network, needed in sorted(touched.items(), key=lambda item: -item[0].prefixlen):  # the narrowest first
             step = self._judge(engine, ladder, network, needed, now)
             if step is not None:
                 steps.append(step)
@@ -232,15 +232,20 @@ class Climber:
         if engine.spares(name) or too_wide(name, trusted=trusted):
             return self._told(Step(name, "spared", len(clients), rule, others), network)
         if others is None or others > ladder.collateral:
+            steps = ladder.ipv4 if network.version == 4 else ladder.ipv6
+            if network.prefixlen != steps[0][0]:
+                return None  # those who live in a wider one are not challenged for a corner of it
             engine.label(name, LABEL, duration=ladder.duration, reason="bans of clients", now=now)
             return self._told(Step(name, "crowded", len(clients), rule, others), network)
         reason = f"{len(clients)} banned clients"
         made = engine.ban_table.ban(name, duration=ladder.duration, reason=reason, rule=rule, by="tracker", now=now)
         if made is None:
             return None
+        count = len(clients)
         for key in tuple(clients):
-            engine.ban_table.unban(key, maker="tracker", now=now)
-        return self._told(Step(name, "banned", len(clients), rule, others), network)
+            if (lifted := engine.ban_table.unban(key, maker="tracker", now=now)) is not None:
+                self._forget(ladder, lifted)  # in wider ones, too, which are looked at next
+        return self._told(Step(name, "banned", count, rule, others), network)
 
     def _told(self, step: Step, network: Network) -> Step:
         self._total -= len(self._networks.pop(network, {}))

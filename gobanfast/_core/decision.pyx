@@ -1015,7 +1015,8 @@ cdef bint is_plain_allow(Decision decision) noexcept:
     cdef const gbf_rules *rules = &decision._compiled._rules
     return (decision._action == GBF_ALLOW and gbf_rules_next(rules, decision._vector, rules.logged, 0) == GBF_NONE and
             gbf_rules_next(rules, decision._vector, rules.shadow, 0) >= min(decision._rule, rules.ends[GBF_ADMIT]) and
-            (rules.ends[GBF_SHARE] == rules.ends[GBF_ADMIT] or is_plain_share(<SignalDecision>decision)))
+            (rules.ends[GBF_SHARE] == rules.ends[GBF_ADMIT] or is_plain_share(<SignalDecision>decision)) and
+            (decision._limit is None or not decision._limit.shadow))
 
 
 cdef bint is_plain_share(SignalDecision decision) noexcept:

@@ -13,6 +13,7 @@ from gobanfast.ladder import LABEL
 
 TEXT = """
 bans: {ladder: {ipv4: {24: 16, 20: 64}, ipv6: {48: 4}, for: 2h, collateral: 3}}
+rules: [{id: crowded, when: {label: ladder}, action: challenge}]
 limits: [{id: flood, when: any, limit: 2, window: 1m, action: ban, for: 1h}]
 """
 
@@ -62,7 +63,9 @@ def test_two_hundred_attackers_of_one_network_end_as_one_ban_of_it(engine, caplo
     }
     assert ["45.66.7.0/24", *sorted(f"45.66.8.{i}" for i in range(40))] == keys(engine)
     assert engine.decide("45.66.7.250").action == "ban"
-    assert engine.decide("45.66.8.100").action == "allow"
+    neighbour = engine.decide("45.66.8.100")
+    assert ("challenge", "crowded") == (neighbour.action, neighbour.rule)
+    assert engine.decide("45.66.9.100").action == "allow"
     assert ("45.66.8.0/24", LABEL) in {(label.key, label.word) for label in engine.labels()}
     assert "45.66.7.0/24 is banned: " in caplog.text
     assert [] == engine.climb()

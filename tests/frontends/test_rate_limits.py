@@ -194,6 +194,21 @@ def test_a_shadow_limit_is_told_and_lets_in():
     assert ("allow", (), "allow", ("a",)) == (first.action, first.shadow, second.action, second.shadow)
 
 
+def test_a_shadow_limit_is_logged(tmp_path):
+    """An allow that an enforced limit would not have been is no plain one, of which no line is made."""
+    from gobanfast.telemetry.log import DecisionLog
+
+    log = DecisionLog(f"file:{tmp_path / 'log.jsonl'}", sample_allow=0)
+    engine = Engine(Ruleset.from_text("limits: [{id: a, when: any, limit: 1, mode: shadow}]"))
+    guard = HttpGuard(engine, log=log)
+    for _ in range(2):
+        Exchange(guard, [], peer="203.0.113.7", method="GET", path="/").begin()
+    log.close()
+    (line,) = (tmp_path / "log.jsonl").read_text().splitlines()
+
+    assert '"a"' in line
+
+
 def test_a_limit_beats_a_challenge_and_not_a_ban_or_an_allow():
     text = """
 rules:
