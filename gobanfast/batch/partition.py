@@ -26,11 +26,19 @@ def not_partitioned(ruleset: Ruleset) -> list[str]:
     """Parts of a ruleset whose state is shared by clients, in words: no replay in partitions is exact for them."""
     from gobanfast._core.engine_core import stored_key
 
-    settings = ruleset.settings
-    odd = []
-    if settings.score is not None:
-        odd.append("score")
-    if settings.bans.escalate is not None:
-        odd.append("escalate (its jitter is random)")
-    shared = [rule for rule in ruleset.compiled.rules if stored_key(rule) and rule.key != "client"]
-    return [*odd, *(f"rule {rule.id} (bans by {rule.key})" for rule in shared)]
+    bans, rules = ruleset.settings.bans, ruleset.compiled.rules
+    shared = {
+        "score": ruleset.settings.score is not None,
+        "escalate (its jitter is random)": bans.escalate is not None,
+        "ladder": bans.ladder is not None,
+    }
+    odd = [name for name, there in shared.items() if there]
+    odd += [f"rule {rule.id} (bans by {rule.key})" for rule in rules if stored_key(rule) and rule.key != "client"]
+    return [
+        *odd,
+        *(
+            f"limit {rule.id} (counts by {rule.limit.key})"
+            for rule in rules
+            if rule.limit and rule.limit.key != "client"
+        ),
+    ]
