@@ -15,7 +15,8 @@ from setuptools.command.build_ext import build_ext
 
 CSRC = Path("gobanfast/csrc")
 SOURCES = {path.stem: path for path in CSRC.glob("*/*.c")}
-FOLDERS = ("batch", "state", "rules", "tls", "http", "name", "address", "base", "hash")  # as linked: each needs later ones
+# As linked: each needs later ones
+FOLDERS = ("batch", "state", "rules", "tls", "http", "name", "address", "base", "hash")
 # -DNDEBUG and -fwrapv are among Python's own flags, which a CFLAGS variable (as of a wheel's build) replaces.
 CFLAGS = [
     "-std=c11",

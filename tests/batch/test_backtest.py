@@ -98,6 +98,20 @@ def test_what_clients_share_is_not_partitioned() -> None:
     assert isinstance(backtest(rules, []), Backtest)
 
 
+def test_limits_by_client() -> None:
+    """A limit that counts by client is the same in partitions; one that counts by AS is named."""
+    limits = "limits: [{id: flood, when: any, limit: 3, window: 1m, KEYaction: limit}]\n"
+    rows = [(1_700_000_000.0 + n, f"192.0.2.{n % 9}", "/", "a") for n in range(400)]
+    rules = ruleset(limits.replace("KEY", "") + RULES)
+    one, four = backtest(rules, events(rows)), backtest(rules, events(rows), partitions=4)
+    four.partitions = 1
+
+    assert one == four
+    assert one.actions["limit"] > 0
+    with pytest.raises(ValueError, match=r"limit flood \(counts by asn\)"):
+        backtest(ruleset(limits.replace("KEY", "key: asn, ") + RULES), [], partitions=2)
+
+
 def test_client_keys() -> None:
     """A client is an IPv4 address, mapped or not, or an IPv6 network."""
     assert client_key("192.0.2.1") == client_key("::ffff:192.0.2.1") == "192.0.2.1"
