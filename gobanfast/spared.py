@@ -6,7 +6,6 @@ proxies under `trust:` and the prefixes under `bans: protect:`. Addresses for do
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -24,7 +23,6 @@ TOLD_LIMIT = 1000  # clients that are told of
 DOCUMENTATION = tuple(
     map(ip_network, ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20"))
 )
-log = logging.getLogger("gobanfast.rules")
 
 
 class _Host:
@@ -101,7 +99,9 @@ class Spared:
         why = None if key is None else self._why(key, HOST.lately())
         if why is not None and key not in self._told and len(self._told) < TOLD_LIMIT:
             self._told.add(str(key))
-            log.warning("%s; %s banned it not", why, rule)
+            import logging  # here: most processes never ban themselves
+
+            logging.getLogger("gobanfast.rules").warning("%s; %s banned it not", why, rule)
         return why is not None
 
 

@@ -32,9 +32,9 @@ from gobanfast._core.native.base cimport (
 )
 from gobanfast._core.native.http cimport (
     GBF_HEADER_NO_SLOT,
-    GBF_HEADERS_BAD_METHOD, GBF_HEADERS_FINE, GBF_HEADERS_SHAPED, GBF_HEADERS_UNKNOWN, GBF_HEADER_METHOD,
-    GBF_HEADER_ORIGIN, GBF_HEADER_REQUEST_HEADERS, GBF_HEADER_REQUEST_METHOD, gbf_header_is_method, gbf_header_tally,
-    gbf_header_own_page, gbf_header_text, gbf_headers, gbf_headers_free, gbf_headers_fingerprint,
+    GBF_HEADERS_BAD_METHOD, GBF_HEADERS_FINE, GBF_HEADERS_SHAPED, GBF_HEADERS_UNKNOWN,
+    GBF_HEADER_METHOD, GBF_HEADER_ORIGIN, GBF_HEADER_REQUEST_HEADERS, GBF_HEADER_REQUEST_METHOD, gbf_header_is_method,
+    gbf_header_tally, gbf_header_own_page, gbf_header_text, gbf_headers, gbf_headers_free, gbf_headers_fingerprint,
     GBF_SESSION_VALUES, gbf_trace_headers, gbf_trace_start,
 )
 from gobanfast._core.native.rules cimport (
@@ -44,7 +44,6 @@ from gobanfast._core.native.state cimport (
     GBF_BANS_SESSION, GBF_SAMPLING_UNKNOWN, gbf_ban, gbf_ban_who, gbf_labels_find, gbf_labels_of, gbf_labels_present,
     gbf_record_start, gbf_sampling_probability,
 )
-from gobanfast._core.trace_context cimport TraceContext
 
 from gobanfast._core import enums
 from gobanfast._core.session_reader import STATES as SESSION_STATES
@@ -355,8 +354,8 @@ cdef class Decision:
 
     @property
     def outcome(self):
-        """What became of the request, as record rules ask for it: "admitted", "passed" (a challenge), "withheld" (from the
-        page that asked), "challenged", "limited", "refused" (a page of another origin) or "banned"."""
+        """What became of the request, as record rules ask for it: "admitted", "passed" (a challenge), "withheld" (from
+        the page that asked), "challenged", "limited", "refused" (a page of another origin) or "banned"."""
         return OUTCOMES[GBF_OUTCOME_ADMITTED] if self._action == GBF_ALLOW else (
             OUTCOMES[GBF_OUTCOME_BANNED if self._action == GBF_BAN else
                      GBF_OUTCOME_LIMITED if self._action == GBF_LIMIT else GBF_OUTCOME_CHALLENGED])

@@ -246,7 +246,8 @@ cdef class EngineState:
         if rule != GBF_NONE:
             kind = (<const uint8_t *><const char *>records._kinds)[rule - compiled._rules.ends[GBF_SHARE]]
             if kind == GBF_RECORDED_RATE:
-                threshold = gbf_rates_threshold(self.rates.classes, self.classes[rule - compiled._rules.ends[GBF_SHARE]])
+                threshold = gbf_rates_threshold(self.rates.classes,
+                                                self.classes[rule - compiled._rules.ends[GBF_SHARE]])
                 if gbf_record_needs_id(&d._record, kind):
                     draw_id(&d._record)
         gbf_record_decide(&d._record, rule, kind, threshold)
@@ -571,8 +572,8 @@ cdef class EngineCore:
                 live.labels, live.now = snapshot.bans._labels, GBF_BAN_EPOCH + self.time_of(now)
             request.live = live
         d = decide_leaf(compiled, leaf, address, request)
-        if not gbf_decide_idle(&snapshot.state) or snapshot.timed or (snapshot.any_stored and d._rule != GBF_NONE and
-                                                                     snapshot.stores[d._rule]):
+        if not gbf_decide_idle(&snapshot.state) or snapshot.timed or (
+                snapshot.any_stored and d._rule != GBF_NONE and snapshot.stores[d._rule]):
             self.apply_state(snapshot, d, &parsed if leaf != GBF_NONE else NULL, <str>request.sni,
                              <object>request.tls, now, peek)
         if compiled.records is not None:

@@ -25,8 +25,8 @@ from gobanfast._core.made cimport bare, only_whole
 from gobanfast._core.client_hello cimport ClientHello
 from gobanfast._core.limits cimport LimitState
 from gobanfast._core.native.base cimport (
-    GBF_ADMIT, GBF_BAN, GBF_CAUSE_TRACKER, GBF_OUTCOME_PASSED, GBF_OUTCOME_REFUSED, GBF_RECORDED_RATE, GBF_SHARE, GBF_SHARED_GRANTED,
-    GBF_SHARED_REFUSED, GBF_SHARED_WITHHELD,
+    GBF_ADMIT, GBF_BAN, GBF_CAUSE_TRACKER, GBF_OUTCOME_PASSED, GBF_OUTCOME_REFUSED, GBF_RECORDED_RATE, GBF_SHARE,
+    GBF_SHARED_GRANTED, GBF_SHARED_REFUSED, GBF_SHARED_WITHHELD,
 )
 from gobanfast._core.native.http cimport (
     GBF_HEADERS_FINE, GBF_HEADERS_MOST, gbf_headers, gbf_headers_free, gbf_trace_any, gbf_trace_headers,

@@ -34,7 +34,7 @@ cdef struct HeaderWalk:
     PyObject *names        # dict: bytes -> str, of headers whose texts are picked; NULL: none
     uint64_t lengths       # of those names, a bit each: most others need no look at the dict; see pick_from()
     PyObject *picked       # dict that gets them: a str, or a list of them for settle_picked()
-    PyObject **kept        # NULL, or gets KEPT strong references: bytes, or a bytearray of all values of a repeated header
+    PyObject **kept        # NULL, or gets KEPT strong references: bytes, or a bytearray of all values of a repeated one
     PyObject *hop          # frozenset of names that are of the last hop alone: picked, not scanned; NULL: none
     PyObject *rest         # list that gets the pairs of all others
     gbf_trace_headers *trace  # gets what propagators read; NULL: nobody does

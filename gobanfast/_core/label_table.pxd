@@ -4,7 +4,7 @@ from gobanfast._core.ban_table cimport BanTable
 from gobanfast._core.native.state cimport gbf_ban, gbf_labels_counts
 
 
-# The hot path asks `gbf_labels_find(table._labels, &who, &words, 0)`, then again at `ban_time(now)` where that found any.
+# The hot path asks `gbf_labels_find(table._labels, &who, &words, 0)`, then again at `ban_time(now)` where it found any.
 cdef class LabelTable:
     cdef BanTable _table
 

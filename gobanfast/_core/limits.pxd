@@ -50,8 +50,8 @@ cdef class Limits:
     # Counts a request against the limits that its rules name; the hardest action of those it is over, "allow" for none.
     cdef int hold(self, Decision d, const gbf_addr *client, const uint64_t *fingerprint, uint32_t asn, object headers,
                   uint64_t now_ms, bint peek) except -1
-    cdef gbf_limit_key key_of(self, uint32_t place, Decision d, const gbf_addr *client, const uint64_t *fingerprint, uint32_t asn,
-                              object headers) except *
+    cdef gbf_limit_key key_of(self, uint32_t place, Decision d, const gbf_addr *client, const uint64_t *fingerprint,
+                              uint32_t asn, object headers) except *
 
 
 # What limits said of one request.

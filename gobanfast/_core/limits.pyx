@@ -1,4 +1,4 @@
-"""Limits: counts of requests and answers per key in a table that the workers of a host share, and what rules say of it."""
+"""Limits: counts of requests and answers per key in a table that workers of a host share, and what rules say of it."""
 
 import os
 
@@ -7,7 +7,6 @@ from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
 from posix.unistd cimport getpid
 
 from gobanfast._core.decision cimport Decision, SignalDecision
@@ -19,12 +18,11 @@ from gobanfast._core.native.base cimport (
 from gobanfast._core.native.hash cimport gbf_hash128, gbf_siphash128, gbf_xxh3_64
 from gobanfast._core.native.state cimport (
     GBF_LIMIT_CLEAR, GBF_LIMIT_COUNT, GBF_LIMIT_GIVE, GBF_LIMIT_LOOK, GBF_LIMIT_TAKE, gbf_limit, gbf_limit_answer,
-    gbf_limit_do, gbf_limit_key, gbf_limit_set, gbf_limit_step, gbf_limits, gbf_limits_nbytes, gbf_limits_open,
+    gbf_limit_do, gbf_limit_key, gbf_limit_set, gbf_limit_step, gbf_limits_nbytes, gbf_limits_open,
 )
 
 from gobanfast._core import enums
 from gobanfast._core.shared_file import join_file, leave_file
-from gobanfast._errors import GobanError
 
 cdef enum:
     MOST = 64  # limits of a ruleset, a bit each
@@ -135,7 +133,7 @@ cdef class Limits:
     def _make(rules not None, LimitTable table not None):
         cdef Limits made
         cdef LimitPlace place
-        cdef list places = [], names = [], settings = [], fields = []
+        cdef list names = [], settings = [], fields = []
         cdef uint32_t i
         found = [(bit, rule) for bit, rule in enumerate(rules) if rule.limit is not None and rule.mode != "off"]
         if len(found) > MOST:

@@ -26,8 +26,8 @@ cdef class RecordTable:
         return <const uint64_t *><const char *>self._rows + <uint32_t>outcome * self.words
 
 
-# Reads what came with a request: the tracestate, and the baggage, as a TraceContext has them; None: nothing came. Makes no
-# object that is collected.
+# Reads what came with a request: the tracestate, and the baggage, as a TraceContext has them; None: nothing came.
+# Makes no object that is collected.
 cdef str read_record(RecordTable table, gbf_record *record, const gbf_trace_headers *headers)
 cdef bytes read_baggage(RecordTable table, const gbf_trace_headers *headers)
 

@@ -1,6 +1,7 @@
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Any, Self, final
 
+@final
 class RecordTable:
     def __new__(
         cls,

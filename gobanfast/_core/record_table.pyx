@@ -50,7 +50,8 @@ cdef class RecordTable:
             raise ValueError("a threshold is out of range")
         for name in propagators:
             if name == "tracecontext" or name.startswith("b3"):
-                speaks = <uint32_t>(GBF_TRACE_SPEAKS_W3C if name == "tracecontext" else GBF_TRACE_SPEAKS_B3)  # which reads both
+                # both headers of B3 are read, whichever is named
+                speaks = <uint32_t>(GBF_TRACE_SPEAKS_W3C if name == "tracecontext" else GBF_TRACE_SPEAKS_B3)
                 if first == 0:
                     first = speaks
                 elif first != speaks:

@@ -54,13 +54,15 @@ GBF_INLINE void gbf_record_read(gbf_record *r, const gbf_trace_headers *h, uint3
 /* 1 when the decision needs a trace id that nobody has sent. */
 GBF_INLINE int gbf_record_needs_id(const gbf_record *r, uint32_t kind)
 {
-    return kind == GBF_RECORDED_RATE && !r->parent && r->random == GBF_SAMPLING_UNKNOWN && !gbf_trace_has_ids(&r->trace);
+    return kind == GBF_RECORDED_RATE && !r->parent && r->random == GBF_SAMPLING_UNKNOWN &&
+           !gbf_trace_has_ids(&r->trace);
 }
 
 /* Decides, again if need be. `threshold` is that of the rate class; without ids nothing is kept by a rate. */
 GBF_INLINE void gbf_record_decide(gbf_record *r, uint32_t rule, uint32_t kind, uint64_t threshold)
 {
-    gbf_sampling_in in = {.random = r->random != GBF_SAMPLING_UNKNOWN ? r->random : gbf_sampling_random(r->trace.trace_id),
+    gbf_sampling_in in = {.random =
+                              r->random != GBF_SAMPLING_UNKNOWN ? r->random : gbf_sampling_random(r->trace.trace_id),
                           .threshold = r->before,
                           .parent = r->parent,
                           .sampled = r->was_sampled};
@@ -89,7 +91,7 @@ GBF_INLINE uint8_t gbf_record_flags(const gbf_record *r)
     uint8_t flags = r->trace.flags;
     if (r->kind == GBF_RECORDED_NONE)
         return r->source == GBF_TRACE_NOTHING ? flags & GBF_TRACE_RANDOM : flags;
-    flags &= (uint8_t) ~(GBF_TRACE_DEFER | GBF_TRACE_SAMPLED);
+    flags &= (uint8_t)~(GBF_TRACE_DEFER | GBF_TRACE_SAMPLED);
     return r->sampled ? flags | GBF_TRACE_SAMPLED : flags & (uint8_t)~GBF_TRACE_DEBUG;
 }
 
