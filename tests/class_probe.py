@@ -99,6 +99,7 @@ def good() -> Iterator[Any]:
     from gobanfast._core.edge_headers import EdgeHeaders
     from gobanfast._core.exchange import Exchange, GuardCore, RequestIds
     from gobanfast._core.headers import HeaderPlan, PartialHeaders
+    from gobanfast._core.limits import Limits, LimitTable
     from gobanfast._core.log_lines import InternTable, LineReader
     from gobanfast._core.log_queue import Budget
     from gobanfast._core.origin_set import OriginMatcher
@@ -122,6 +123,9 @@ def good() -> Iterator[Any]:
     yield from (compiled_rules, compiled_rules.signals, compiled_rules.requests, compiled_rules.plan)
     yield from (compiled_rules.blocks()["RULE"], PrefixSet(["192.0.2.0/24"]), BanTable(capacity=10), AsnTable.starter())
     yield BanTable(capacity=10).labels
+    limited = Engine(Ruleset.from_text("limits: [{id: some, when: any, limit: 1, window: 1m}]"))
+    counts = LimitTable(capacity=8)
+    yield from (counts, Limits(limited.ruleset.rules, counts), limited.decide("192.0.2.1").limit)
     yield NameTable([("*.a.example", 1), ("c[0-9]+.example", 2), ("re:a+", 3)])
     yield from (OriginSet(["https://**.a.example:*", "re:https://b+"]), OriginMatcher([["*.a.example"]], True))
     yield LineReader("json")
