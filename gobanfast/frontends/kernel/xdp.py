@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import resource
 import socket
 import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -97,6 +98,8 @@ class XdpDrops:
         check_bpffs(pins.parent)
         found = BpfObject()
         kept = pins.is_dir()
+        with suppress(ValueError, OSError):  # before Linux 5.11 maps count as locked memory
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         try:
             maps = _pinned_maps(pins, found) if kept else {
                 name: Map.make(name, layout.kind, layout.key_bytes, layout.value_bytes, layout.entries or capacity,
