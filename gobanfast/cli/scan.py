@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
+from os import urandom
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
@@ -102,7 +103,7 @@ def scan(
     if follow:
         follow_log(engine, logs, layout=layout.value, field=field, mount=mount, store=store)
     if replay:
-        engine = Engine(engine.ruleset, clock=lambda: 0.0)
+        engine = Engine(engine.ruleset, clock=lambda: 0.0, seed=urandom(16))  # whose limits count here alone
     start = perf_counter()
     interrupted = False
     opened: list[LogFile | ScannedFile] = []
