@@ -418,3 +418,31 @@ def test_mode_reset_is_of_nftables():
 
     with pytest.raises(KernelError, match=r"reset.*--nft"):
         XdpDrops.make(("lo",), capacity=16, mode="reset")
+
+
+@pytest.mark.parametrize(
+    ("findings", "counts", "problem"),
+    [
+        ([], {"requests": 20}, None),
+        ([("no-trust", "note")], {"requests": 500, "chains": 3}, None),
+        ([], {"requests": 19}, "19 requests, and needs 20"),
+        ([], {}, "0 requests"),
+        ([], {"requests": 500, "believed": 1}, "1 of 500 requests came through proxies"),
+        ([("one-peer", "warning")], {"requests": 500}, "one-peer: what; advice"),
+        ([("asn-stale", "warning")], {"requests": 500}, None),
+    ],
+)
+def test_doctor_proves_that_clients_connect_directly(monkeypatch, findings, counts, problem):
+    """Only a Doctor that has seen enough requests, none through proxies, and nothing that hides clients."""
+    pytest.importorskip("typer")
+    from gobanfast.cli.kernel import _proved
+    from gobanfast.frontends.doctor import Finding
+
+    found = [Finding(code, severity, "what", "advice") for code, severity in findings]
+    monkeypatch.setattr("gobanfast.frontends.doctor.consult", lambda *_: found)
+    monkeypatch.setattr("gobanfast.frontends.doctor.consulted", lambda *_: counts)
+    if problem is None:
+        assert _proved("http://127.0.0.1/")
+    else:
+        with pytest.raises(RefusedError, match=problem):
+            _proved("http://127.0.0.1/")
