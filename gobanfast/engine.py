@@ -476,8 +476,8 @@ class Engine(EngineCore):
     ) -> Label:  # fmt: skip
         """Puts the label `revoked` on the session with this value, in every process and host that shares the store.
 
-        It is no ban: rules decide what a revoked session may do, such as to reach the login page. Let `duration` be as
-        long as a session can last.
+        It is no ban: its open streams end, and rules decide what it may do, such as to reach the login page. Let
+        `duration` be as long as a session can last.
         """
         return self.label(self.session_key(value), "revoked", duration=duration, reason=reason, now=now)
 

@@ -7,6 +7,8 @@ from gobanfast._core.limits import LimitState
 from gobanfast._core.trace_context import TraceContext
 from gobanfast.rules import Rule
 
+SESSION_STATES: tuple[str, ...]
+
 @final
 class StoredBan:
     @property
