@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/limits_load.py [--seconds 3.99]
 
 Each worker is a process of its own, over one shared file, and offers its share of the load evenly in time. What may be
-let in is what the limit says: of windows, `limit` for each that began (the last one has its time); of a bucket, `burst +
-seconds * rate`.
+let in is what the limit says: of windows, `limit` for each that began (the last one has its time); of a
+bucket, `burst + seconds * rate`.
 """
 
 from __future__ import annotations

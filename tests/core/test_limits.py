@@ -99,6 +99,19 @@ def test_a_clock_that_goes_back_locks_nobody_out_for_longer_than_a_window(burst)
     assert table.step("take", b"k", 3, 60, burst=burst, now=71.0)[0]
 
 
+@pytest.mark.parametrize("burst", [0, 100])
+def test_a_worker_that_was_slow_between_clock_and_count_lets_no_more_in(burst):
+    """Its time is before that of others; what it is refused at ends no window sooner, and fills no bucket."""
+    table, admitted = LimitTable(None, capacity=8), 0
+    for i in range(3000):
+        now = 100.0 + i / 1000
+        admitted += table.step("take", b"k", 100, 1.0, burst=burst, now=now)[0]
+        for late in (0.003, 0.2):
+            admitted += table.step("take", b"k", 100, 1.0, burst=burst, now=now - late)[0]
+
+    assert admitted <= 3 * 100 + (burst or 0)
+
+
 def test_a_flood_of_keys_forgets_no_key_that_used_up_half():
     """Every key of a flood is new; a client near its limit stays counted, and what was given away is told."""
     table = LimitTable(None, capacity=512, seed=b"12345678")

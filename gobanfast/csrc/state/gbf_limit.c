@@ -5,6 +5,7 @@
 #define TIME_MASK ((UINT64_C(1) << GBF_LIMIT_TIME_BITS) - 1)
 #define COUNT_MASK ((UINT64_C(1) << GBF_LIMIT_SHARE_BITS) - 1)
 #define USED_MASK UINT64_C(7)
+#define JUMP_MS 1000u
 #define HALF 4u /* a way with so much used up is not given away */
 
 /* Both halves of the 128-bit product of two words, one of them keyed. */
@@ -55,7 +56,7 @@ static counted count_window(const gbf_limit *l, uint64_t word, gbf_limit_step st
 {
     uint32_t left_ms = remaining(word, now_ms);
     uint64_t used = left_ms == 0 ? 0 : word & COUNT_MASK;
-    if (left_ms > l->window_ms) /* the clock went back */
+    if (left_ms > l->window_ms + JUMP_MS) /* the clock went back; by less a worker was slow between clock and count */
         left_ms = l->window_ms;
     out->admitted = used + cost <= l->limit;
     out->wait_ms = out->admitted ? 0 : left_ms;
@@ -88,7 +89,7 @@ static counted count_bucket(const gbf_limit *l, uint64_t word, gbf_limit_step st
     uint64_t ahead = word - now, more = cost * l->interval; /* ahead: modulo 2^64, as the time is modulo 2^34 */
     if (word == 0 || ahead > (uint64_t)GBF_LIMIT_MAX_MS << GBF_LIMIT_SHARE_BITS)
         ahead = 0;
-    if (ahead > room) /* the clock went back */
+    if (ahead > room + ((uint64_t)JUMP_MS << GBF_LIMIT_SHARE_BITS)) /* the clock went back */
         ahead = room;
     out->admitted = ahead + more <= room;
     out->wait_ms = out->admitted ? 0 : whole_ms(ahead + more - room);
@@ -97,8 +98,8 @@ static counted count_bucket(const gbf_limit *l, uint64_t word, gbf_limit_step st
     else if (step == GBF_LIMIT_CLEAR)
         ahead = 0;
     else if (step == GBF_LIMIT_COUNT || (step == GBF_LIMIT_TAKE && out->admitted))
-        ahead = ahead + more < room ? ahead + more : room;
-    out->left = (uint32_t)((room - ahead) / l->interval);
+        ahead = ahead + more < room ? ahead + more : ahead > room ? ahead : room;
+    out->left = ahead < room ? (uint32_t)((room - ahead) / l->interval) : 0;
     out->reset_ms = whole_ms(ahead);
     counted made = {0, eighths(ahead, room)};
     if (ahead != 0)
