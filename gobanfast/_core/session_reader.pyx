@@ -1,6 +1,5 @@
 """SessionReader: the session of a request, as keyed hashes of its cookie, header or query parameter."""
 
-from hashlib import sha256
 
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -59,6 +58,8 @@ cdef class SessionReader:
                     raise ValueError(f"header {wanted.decode()!r} is not in the plan")
             names.append(packed)
         for i, secret in enumerate(secrets):
+            from hashlib import sha256  # with the first key: it takes longer than loading compiled rules
+
             digest = sha256(b"gobanfast session\0" + secret).digest()
             memcpy(made._secret[<int>i], <const char *>digest, 16)
             made._id[<int>i] = <uint32_t>int.from_bytes(digest[16:20], "big")
