@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextvars import Context
 from types import FrameType
 from typing import Any
 
@@ -27,7 +28,7 @@ def close_on(number: int = signal.SIGTERM, *, retry: float = 5.0) -> None:
         task.add_done_callback(closing.discard)
 
     def handle(received: int, frame: FrameType | None) -> Any:
-        loop.call_soon_threadsafe(close)
+        loop.call_soon_threadsafe(close, context=Context())  # not that of the request which the signal interrupts
         if callable(before):
             before(received, frame)
 

@@ -7,6 +7,9 @@ cdef class SendWrapper:
     cdef object _open_lease, _lease  # None: it is no stream
     cdef bint _watched       # whether somebody wants to know of the end
 
+    cdef int note_part(self, object message) except -1
+    cdef int let_go(self) except -1
+
 
 cdef class AsgiMiddleware:
     cdef object _app, _handshake, _head_app, _send_response, _open_lease

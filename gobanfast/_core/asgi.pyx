@@ -6,7 +6,7 @@ from cpython.ref cimport PyObject
 from cpython.unicode cimport PyUnicode_1BYTE_DATA, PyUnicode_1BYTE_KIND, PyUnicode_KIND
 from libc.stdint cimport uint8_t
 
-from cpython.bytes cimport PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 from gobanfast._core.exchange cimport Exchange, GuardCore, new_exchange, same
 from gobanfast._core.made cimport only_whole
@@ -29,27 +29,54 @@ cdef class SendWrapper:
             return self._lease.end()
         if same(kind, "http.response.body"):
             self._exchange.events += 1
-            if self._lease is not None and not message.get("more_body", False):
-                self._lease.ended = True
+            if self._lease is not None:
+                self.note_part(message)
             if self._watched and not message.get("more_body", False):
                 return _finish_after(self._send(message), self._exchange)
         elif same(kind, "http.response.start") or kind == "websocket.accept" or kind == "websocket.http.response.start":
             dressed = PyDict_Copy(message) if type(message) is dict else dict(message)  # it may be sent again
             headers = dict_get(dressed, "headers")
-            if self._exchange.lease(101 if kind == "websocket.accept" else message["status"],
-                                    () if headers is None else headers):
+            headers = self._exchange.headers_for(() if headers is None else headers)  # theirs may be there only once
+            dressed["headers"] = headers
+            self._exchange._sent = 101 if kind == "websocket.accept" else message["status"]
+            if self._exchange.lease(self._exchange._sent, headers):
                 self._lease = self._open_lease(self._send, self._exchange)
             if self._exchange._timed:
-                self._exchange.note_start(message["status"], () if headers is None else headers)
-            dressed["headers"] = self._exchange.headers_for(() if headers is None else headers)
-            if self._watched or self._exchange._owned or self._exchange._counts:
-                self._exchange._sent = 101 if kind == "websocket.accept" else message["status"]
-                if self._exchange._counts:
-                    self._exchange.count_answer(self._exchange._sent)
+                self._exchange.note_start(self._exchange._sent, headers)
+            if self._exchange._counts:
+                self._exchange.count_answer(self._exchange._sent)
             message = dressed
         elif same(kind, "websocket.send"):
             self._exchange.events += 1
+        elif self._lease is not None and kind == "websocket.close":
+            self.let_go()
         return self._send(message)
+
+    cdef int note_part(self, object message) except -1:
+        """Notes whether a part of a stream is its last, or else where it leaves the client."""
+        if not message.get("more_body", False):
+            return self.let_go()
+        body = message.get("body")
+        if type(body) is bytes and PyBytes_GET_SIZE(body) != 0:
+            self._lease.between = ends_event(<bytes>body)
+        return 0
+
+    cdef int let_go(self) except -1:
+        """The application ends its stream itself."""
+        self._lease.ended = True
+        self._lease = None
+        return 0
+
+
+cdef bint ends_event(bytes body) noexcept:
+    """Whether an empty line is the last of a part, so that no event is cut in two behind it."""
+    cdef Py_ssize_t n = PyBytes_GET_SIZE(body)
+    cdef const char *text = PyBytes_AS_STRING(body)
+    if n < 2 or (text[n - 1] != c"\n" and text[n - 1] != c"\r"):
+        return False
+    if text[n - 2] == c"\r" and text[n - 1] == c"\n":
+        return n > 3 and (text[n - 3] == c"\n" or text[n - 3] == c"\r")
+    return text[n - 2] == c"\n" or text[n - 2] == c"\r"
 
 
 cdef SendWrapper wrap_send(object send, Exchange exchange, object open_lease):
@@ -126,11 +153,15 @@ cdef class AsgiMiddleware:
             if headers is not None:  # others have the scope that came
                 scope = dict(scope)
                 scope["headers"] = headers
-        if exchange._state is not None:
-            exchange.enter_trace()
-        return watched, (self._head_app if same(method, "HEAD") else self._app)(
-            scope, receive, wrap_send(send, exchange, self._open_lease)
-        )
+        app = self._head_app if same(method, "HEAD") else self._app
+        if exchange._state is None:
+            return watched, app(scope, receive, wrap_send(send, exchange, self._open_lease))
+        exchange.enter_trace()
+        try:
+            return watched, app(scope, receive, wrap_send(send, exchange, self._open_lease))
+        except BaseException:  # it is no coroutine function: nobody else puts back what was current
+            exchange.leave()
+            raise
 
 
 cdef object scope_get(object scope, str key):

@@ -578,7 +578,7 @@ cdef class SignalDecision(Decision):
         memcpy(before, vector, 8 * rules.words)
         unparsable = self.and_announced(vector, scratch, scanned)
         if self._preflight:
-            if not requests.admit_asks_method:
+            if not requests.admit_asks_method and rules.ends[GBF_RECORD] == rules.ends[GBF_SHARE]:
                 return unparsable
             swap_words(vector, before, rules.words)
         else:
@@ -591,7 +591,8 @@ cdef class SignalDecision(Decision):
         finally:
             gbf_headers_free(&again)
         if self._preflight:
-            put_behind(vector, before, rules.ends[GBF_ADMIT], rules.words)
+            put_between(vector, before, rules.ends[GBF_ADMIT], rules.ends[GBF_SHARE])
+            put_between(vector, before, rules.ends[GBF_RECORD], 64 * rules.words)
         return unparsable
 
     cdef int and_announced(self, uint64_t *vector, uint64_t *scratch, gbf_headers *scanned) except -1:
@@ -978,13 +979,17 @@ cdef inline int swap_words(uint64_t *a, uint64_t *b, uint32_t words) noexcept:
     return 0
 
 
-cdef inline int put_behind(uint64_t *to, const uint64_t *bits, uint32_t first, uint32_t words) noexcept:
-    """Puts the bits from `first` on in place of those there."""
-    cdef uint32_t w = first // 64
-    cdef uint64_t below = (<uint64_t>1 << first % 64) - 1
-    to[w] = (to[w] & below) | (bits[w] & ~below)
-    for w in range(w + 1, words):
-        to[w] = bits[w]
+cdef inline int put_between(uint64_t *to, const uint64_t *bits, uint32_t first, uint32_t end) noexcept:
+    """Puts the bits from `first` on, up to `end`, in place of those there."""
+    cdef uint32_t w
+    cdef uint64_t mask
+    for w in range(first // 64, (end + 63) // 64):
+        mask = ~<uint64_t>0
+        if w == first // 64:
+            mask <<= first % 64
+        if w == end // 64:
+            mask &= (<uint64_t>1 << end % 64) - 1
+        to[w] = (to[w] & ~mask) | (bits[w] & mask)
     return 0
 
 

@@ -593,6 +593,7 @@ cdef class EngineCore:
         cdef uint32_t rule = d._record.rule
         snapshot.judge(d, outcome)
         if d._record.rule != rule:
+            d._trace = None  # made anew, with the same ids
             if rule != GBF_NONE:
                 snapshot.hits[rule] -= 1
             if d._record.rule != GBF_NONE:

@@ -208,9 +208,10 @@ cdef class Exchange:
             text: whether pairs are str, as WSGI has them, or bytes.
             status: of the response, which starts now: how long it took is noted for the rate class. 0: not known.
         """
+        made = self.texts_for(headers) if text else self.headers_for(headers)
         if status != 0 and self._timed:
-            self.note_start(status, headers)
-        return self.texts_for(headers) if text else self.headers_for(headers)
+            self.note_start(status, made)
+        return made
 
     def request_headers(self, headers, /):
         """New headers for the application in place of these, the ones that the exchange was made of: without those that
@@ -743,9 +744,9 @@ cdef class Exchange:
         if guard._core is None or self._about is not None or self.decision is None or not same(self.mode, "enforce"):
             return False
         for pair in headers if not stream else ():
-            name, value = pair[0], pair[1]
-            if len(name) == 12 and name.lower() in ("content-type", b"content-type"):
-                stream = value[:17].lower() in ("text/event-stream", b"text/event-stream")
+            name = pair[0]
+            if len(name) == 12 and is_event_stream(name, pair[1]):
+                stream = True
         if not stream:
             return False
         state = guard._core.snapshot
@@ -853,12 +854,9 @@ cdef class Exchange:
         cdef SignalDecision d = <SignalDecision>self.decision
         self._timed = False
         for pair in headers:
-            name, value = pair[0], pair[1]
-            if len(value) < 17 or len(name) != 12:
-                continue
-            if name.lower() in ("content-type", b"content-type"):
-                if value[:17].lower() in ("text/event-stream", b"text/event-stream"):
-                    return 0
+            name = pair[0]
+            if len(name) == 12 and is_event_stream(name, pair[1]):
+                return 0
         gbf_latency_note(self._state.rates.classes, self._class, gbf_now_ns() - self._began_at, status >= 500,
                          d._record.root)
         return 0
@@ -964,6 +962,13 @@ cdef tuple held_pairs(object headers):
 
 cdef bint same(object text, str known) except -1:
     return text is known or (type(text) is str and len(<str>text) == len(known) and <str>text == known)
+
+
+cdef bint is_event_stream(object name, object value) except -1:
+    """Whether a header of a response, a pair of str or of bytes, says that it is an event stream."""
+    if isinstance(name, str):
+        return name.lower() == "content-type" and value[:17].lower() == "text/event-stream"
+    return bytes(name).lower() == b"content-type" and bytes(value)[:17].lower() == b"text/event-stream"
 
 
 cdef bint begins_address(object peer) noexcept:

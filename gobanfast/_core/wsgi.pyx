@@ -22,14 +22,13 @@ cdef class StartResponse:
         return wrap_start(start_response, exchange)
 
     def __call__(self, status, headers, exc_info=None):
-        self._exchange.lease(int(status[:3]), headers)
-        if self._exchange._timed:
-            self._exchange.note_start(int(status[:3]), headers)
         headers = self._exchange.texts_for(headers)
-        if self._exchange._guard.finishers or self._exchange._owned or self._exchange._counts:
-            self._exchange._sent = int(status[:3])
-            if self._exchange._counts:
-                self._exchange.count_answer(self._exchange._sent)
+        self._exchange._sent = int(status[:3])
+        self._exchange.lease(self._exchange._sent, headers)
+        if self._exchange._timed:
+            self._exchange.note_start(self._exchange._sent, headers)
+        if self._exchange._counts:
+            self._exchange.count_answer(self._exchange._sent)
         if exc_info is None:
             return self._start_response(status, headers)
         return self._start_response(status, headers, exc_info)
@@ -67,6 +66,7 @@ cdef class WsgiMiddleware:
         """The body."""
         cdef Exchange exchange
         cdef GuardCore guard = self._guard
+        cdef bint streams
         path, mount, mode = environ_get(environ, "PATH_INFO"), "", "enforce"
         if len(self._mount) != 0 or not is_plain(path) or environ_get(environ, "SCRIPT_NAME"):
             path, mount = environ_target(environ, self._mount)
@@ -98,7 +98,10 @@ cdef class WsgiMiddleware:
         app = self._head_app if same(method, "HEAD") else self._app
         if exchange._state is not None:
             exchange.enter_trace()
-        if guard.finishers or exchange._owned or exchange._state is not None or asks_for_events(environ):
+        streams = asks_for_events(environ)
+        if streams and type(environ) is dict and exchange._headers is environ:
+            exchange._headers = dict(environ)  # applications write into theirs, and a stream is decided by it again
+        if guard.finishers or exchange._owned or exchange._state is not None or streams:
             return self._watch(app, environ, exchange, wrap_start(start_response, exchange))
         return app(environ, wrap_start(start_response, exchange))
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
+import weakref
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -407,3 +410,157 @@ def test_wsgi_ends_it_at_the_next_part() -> None:
 
     assert 2 == len(got("192.0.2.1", HTTP_ACCEPT="text/event-stream"))
     assert 4 == len(got("192.0.2.2", HTTP_ACCEPT="text/event-stream"))
+
+
+async def silent(_: Any) -> None: ...
+
+
+def test_headers_of_a_response_may_be_there_only_once() -> None:
+    """ASGI allows any iterable: looking for an event stream must not use it up."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = (pair for pair in [(b"content-type", b"text/event-stream"), (b"x-own", b"1")])
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        assert 1 == leases.open_streams()
+
+    async def run() -> None:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("192.0.2.1", 1),
+                 "scheme": "http", "http_version": "1.1"}  # fmt: skip
+        await Asgi(app, engine())(scope, None, send)  # type: ignore[arg-type]
+        assert {(b"content-type", b"text/event-stream"), (b"x-own", b"1")} < set(sent[0]["headers"])
+
+    asyncio.run(run())
+
+
+def test_a_goodbye_is_no_part_of_an_event_that_is_cut_short() -> None:
+    async def run(text: bytes) -> bytes:
+        streams = Streams(engine())
+        stream = await streams.open()
+        await stream.say(text)
+        await leases.close_all(retry=1)
+        last: bytes = stream.sent[-1]["body"]
+        await stream.end()
+        return last
+
+    for text in (b"data: x\n\n", b"data: x\r\n\r\n", b"data: x\r\r", b": \n\n"):
+        assert asyncio.run(run(text)).startswith(b"retry: "), text
+    for text in (b"data: x", b"data: x\n", b"data: x\r\n", b"\r\n"):
+        assert b"" == asyncio.run(run(text)), text
+
+
+def test_an_application_that_sends_and_sends_lets_others_run() -> None:
+    """What it sends behind the end goes nowhere, and waits for nobody."""
+
+    async def run() -> None:
+        running = True
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            headers = [(b"content-type", b"text/event-stream")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await leases.close_all()
+            for _ in range(1000):
+                if not running:
+                    return
+                await send({"type": "http.response.body", "body": b"data: x\n\n", "more_body": True})
+            pytest.fail("nobody else has run")
+
+        async def stop() -> None:
+            nonlocal running
+            running = False
+
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("192.0.2.1", 1),
+                 "scheme": "http", "http_version": "1.1"}  # fmt: skip
+        task = asyncio.ensure_future(Asgi(app, engine())(scope, None, silent))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0, lambda: asyncio.ensure_future(stop()))
+        await task
+
+    asyncio.run(run())
+
+
+def test_what_follows_the_last_part_is_sent_and_a_closed_socket_is_not_open() -> None:
+    async def run() -> None:
+        sent: list[str] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message["type"])
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.accept"})
+                await send({"type": "websocket.close"})
+            else:
+                headers = [(b"content-type", b"text/event-stream")]
+                await send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": True})
+                await send({"type": "http.response.body", "body": b""})
+                await send({"type": "http.response.trailers", "headers": []})
+            assert 0 == leases.open_streams()
+            assert 0 == await leases.close_all()
+
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("192.0.2.1", 1),
+                 "scheme": "http", "http_version": "1.1"}  # fmt: skip
+        guard = Asgi(app, engine())
+        await guard(scope, None, send)  # type: ignore[arg-type]
+        assert "http.response.trailers" == sent[-1]
+        await guard({**scope, "type": "websocket", "scheme": "ws"}, None, send)  # type: ignore[arg-type]
+        assert ["websocket.accept", "websocket.close"] == sent[-2:]
+
+    asyncio.run(run())
+
+
+def test_the_timer_is_of_no_request() -> None:
+    """The context of the first stream would be that of all, and there as long as any is open."""
+    word: ContextVar[str] = ContextVar("word", default="none")
+    seen: list[str] = []
+
+    class Noting(leases.Leases):
+        def look(self, left: list[leases.Lease] | None = None) -> None:
+            seen.append(word.get())
+            super().look(left)
+
+    async def run() -> None:
+        leases._by_loop[asyncio.get_running_loop()] = Noting()
+        streams = Streams(engine())
+        word.set("of the first")
+        stream = await streams.open()
+        for _ in range(3000):
+            if len(seen) > 1:
+                break
+            await asyncio.sleep(0.01)
+        await stream.end()
+
+    asyncio.run(run())
+    assert ["none", "none"] == seen[:2]
+
+
+def test_a_loop_that_is_over_is_forgotten() -> None:
+    async def run() -> Any:
+        stream = await Streams(engine()).open()
+        await stream.end()
+        return weakref.ref(asyncio.get_running_loop())
+
+    loop = asyncio.run(run())
+    gc.collect()
+    assert None is loop()
+
+
+def test_wsgi_decides_by_the_environ_that_came() -> None:
+    """Werkzeug's ProxyFix, for one, writes another host into it."""
+    made = engine('rules: []\nshare: [{id: host, when: {not: {host: "inside:8000"}}, action: refuse}]\n')
+
+    def app(environ: Any, start_response: Any) -> Any:
+        environ["HTTP_HOST"] = "outside.example"
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        yield b"data: 1\n\n"
+        yield b"data: 2\n\n"
+
+    environ = {
+        "REQUEST_METHOD": "GET", "PATH_INFO": "/", "REMOTE_ADDR": "192.0.2.1", "wsgi.url_scheme": "http",
+        "SERVER_PROTOCOL": "HTTP/1.1", "HTTP_HOST": "inside:8000", "HTTP_ACCEPT": "text/event-stream",
+    }  # fmt: skip
+    assert 2 == len(list(Wsgi(app, made)(environ, lambda *_: None)))

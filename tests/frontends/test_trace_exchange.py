@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -10,8 +12,10 @@ from typing import Any
 import pytest
 
 from gobanfast import Engine, Ruleset, trace
+from gobanfast._core.exchange import Exchange
 from gobanfast.frontends.asgi import Gobanfast as Asgi
 from gobanfast.frontends.challenge import Challenge
+from gobanfast.frontends.http.guard import HttpGuard
 from gobanfast.frontends.wsgi import Gobanfast as Wsgi
 from gobanfast.trace import TraceContext
 
@@ -315,3 +319,94 @@ def test_what_goes_out_is_what_the_rules_say() -> None:
     asgi(Asgi(app, engine(text)), b3=f"{TRACE}-{SPAN}-1", baggage="k=v")
     assert [{"b3", "baggage"}, {"b3", "baggage"}, {"b3"}, {"traceparent"}] == [set(each) for each in sent]
     assert {TRACE} == {each["b3"][:32] for each in sent[:3]}
+
+
+def test_headers_of_a_response_may_be_there_only_once() -> None:
+    """ASGI allows any iterable: looking for an event stream must not use it up."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = (pair for pair in [(b"content-type", b"text/html"), (b"x-own", b"1")])
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body"})
+
+    made = engine()
+    start = asgi(Asgi(app, made))[0]
+    assert {(b"content-type", b"text/html"), (b"x-own", b"1")} < set(start["headers"])
+    assert (1, 0, 1) == counts(made)
+
+
+def test_an_exchange_knows_its_status_though_nobody_is_told() -> None:
+    made, seen = engine(), []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["gobanfast.exchange"])
+        await App(204)(scope, receive, send)
+
+    asgi(Asgi(app, made))
+
+    def plain(environ: Any, start_response: Any) -> Iterator[bytes]:
+        seen.append(environ["gobanfast.exchange"])
+        return App(204).wsgi(environ, start_response)
+
+    wsgi(Wsgi(plain, made))
+    assert [204, 204] == [exchange.status for exchange in seen]
+
+
+def test_an_application_that_raises_at_once_leaves_no_trace_behind() -> None:
+    """One that is no coroutine function; the next request of the same task would be in its trace."""
+
+    def app(scope: Any, receive: Any, send: Any) -> Any:
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError):
+        asgi(Asgi(app, engine()), traceparent=PARENT)  # which looks whether one is current
+
+
+def test_a_trace_that_was_asked_for_is_made_anew_when_the_outcome_decides() -> None:
+    """Such as by a log: the flag is that of the rule which decides in the end, the ids are the same."""
+    made = engine()
+    exchange = Exchange(HttpGuard(made), [(b"traceparent", PARENT.encode())], peer="10.0.0.1", method="GET", path="/")
+    exchange.begin()
+    decision = exchange.decision
+    before = decision.trace
+    exchange.judged("passed")
+    after = decision.trace
+    assert before is not None and after is not None
+    assert (True, False, False) == (before.sampled, decision.record, after.sampled)
+    assert (before.trace_id, before.span_id) == (after.trace_id, after.span_id)
+
+
+@pytest.mark.parametrize("admit", ["", "rules: [{id: odd, when: {method: TRACE}, action: ban}]"])
+def test_record_rules_see_a_preflight_as_what_it_is(admit: str) -> None:
+    """Share rules are asked with the method that it announces; the request that came is the OPTIONS."""
+    made = engine(
+        admit
+        + """
+share: [{id: pages, when: {path: /shared, origin: "https://a.example"}, action: grant, methods: [PUT]}]
+record:
+- {id: preflights, when: {method: OPTIONS}, action: never}
+- {id: writes, when: {method: PUT}, action: always}
+"""
+    )
+    headers = [(b"origin", b"https://a.example"), (b"access-control-request-method", b"PUT"), (b"host", b"x")]
+    decision = made.decide("192.0.2.1", method="OPTIONS", path="/shared", headers=headers)
+    assert (True, "granted", "pages") == (decision.preflight, decision.share, decision.share_rule)
+    assert ("preflights", ("preflights",)) == (decision.record_rule, decision.record_matched)
+
+
+def test_headers_are_compared_with_their_own_kind() -> None:
+    """Under -bb bytes against str is an error."""
+    code = """
+import asyncio
+from gobanfast import Engine, Ruleset
+from gobanfast.frontends.asgi import Gobanfast
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+async def send(message): print(len(message["headers"]))
+rules = "record: [{id: all, when: any, action: rate, class: all, probability: 1}]"
+scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("192.0.2.1", 1), "scheme": "http",
+         "http_version": "1.1"}
+asyncio.run(Gobanfast(app, Engine(Ruleset.from_text(rules)))(scope, None, send))
+"""
+    ran = subprocess.run([sys.executable, "-bb", "-c", code], capture_output=True, check=False, text=True, timeout=60)
+    assert ("2\n", "") == (ran.stdout, ran.stderr)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -28,12 +29,13 @@ class Lease:
     Attributes:
         exchange: its Exchange, whose `holds` says whether it may go on.
         ended: whether its end was sent: what the application sends from then on goes nowhere.
+        between: whether the client is between two events, not in the middle of one.
     """
 
-    __slots__ = ("__weakref__", "_send", "ended", "exchange")
+    __slots__ = ("__weakref__", "_send", "between", "ended", "exchange")
 
     def __init__(self, send: Send, exchange: Exchange) -> None:
-        self._send, self.exchange, self.ended = send, exchange, False
+        self._send, self.exchange, self.ended, self.between = send, exchange, False, True
 
     async def end(self, *, last: bytes = b"", code: int = POLICY) -> None:
         """Ends the stream, once, with `last` in front of its end, or a WebSocket with `code`.
@@ -41,34 +43,40 @@ class Lease:
         ASGI cannot abort a connection: the server tells the application that the client is gone.
         """
         if self.ended:
+            await asyncio.sleep(0)  # an application that sends and sends must not keep others from running
             return
         self.ended = True
         try:
             if self.exchange.is_websocket:
                 await self._send({"type": "websocket.close", "code": code, "reason": ""})
             else:
+                last = last if self.between else b""  # it would become part of the event that is cut short
                 await self._send({"type": "http.response.body", "body": last, "more_body": False})
         finally:
             self.exchange.finish()
 
 
 class Leases:
-    """The leases of one event loop, and its timer."""
+    """The leases of one event loop, the one that runs, and its timer."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop, self.open = loop, WeakSet[Lease]()
+    def __init__(self) -> None:
+        self.open = WeakSet[Lease]()
         self._ending: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._ticks = False
 
     def add(self, lease: Lease) -> None:
         """Looks after a lease from now on."""
         self.open.add(lease)
-        if self._timer is None:
-            self._timer = self.loop.call_later(TICK, self.look)
+        if not self._ticks:
+            self._ticks = True
+            self._tick(asyncio.get_running_loop())
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(TICK, self.look, context=Context())  # the first stream's would be there for good
 
     def end(self, lease: Lease, *, last: bytes = b"", code: int = POLICY) -> asyncio.Task[None]:
         """Ends a stream whose application is not sending."""
-        task = self.loop.create_task(lease.end(last=last, code=code))
+        task = asyncio.get_running_loop().create_task(lease.end(last=last, code=code))
         self._ending.add(task)
         task.add_done_callback(self._ended)
         return task
@@ -80,14 +88,17 @@ class Leases:
 
     def look(self, left: list[Lease] | None = None) -> None:
         """Decides streams again, some at a time, so that others run between."""
+        loop = asyncio.get_running_loop()
         left = [lease for lease in self.open if not lease.ended] if left is None else left
         for lease in left[:BATCH]:
             if not lease.ended and not lease.exchange.holds():
                 self.end(lease)
         if len(left) > BATCH:
-            self.loop.call_soon(self.look, left[BATCH:])
-        else:
-            self._timer = self.loop.call_later(TICK, self.look) if left else None
+            loop.call_soon(self.look, left[BATCH:])
+            return
+        self._ticks = bool(left)
+        if left:
+            self._tick(loop)
 
 
 _by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Leases] = WeakKeyDictionary()
@@ -97,7 +108,7 @@ def leases_of(loop: asyncio.AbstractEventLoop) -> Leases:
     """The leases of a loop."""
     found = _by_loop.get(loop)
     if found is None:
-        found = _by_loop[loop] = Leases(loop)
+        found = _by_loop[loop] = Leases()
     return found
 
 
