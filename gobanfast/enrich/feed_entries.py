@@ -174,7 +174,10 @@ def _rows(feed: FeedSettings, data: bytes, *, risk: bool | None = None) -> Itera
         yield from _json_rows(feed, text)
         return
     as_csv = feed.format == "csv" or risk
-    for row in csv.reader(io.StringIO(text), delimiter=feed.delimiter if as_csv else "\n"):
+    lines = (
+        csv.reader(io.StringIO(text), delimiter=feed.delimiter) if as_csv else ([line] for line in text.splitlines())
+    )
+    for row in lines:
         if not row or not row[0].strip() or row[0].lstrip().startswith(("#", ";")):
             continue
         columns = [feed.column, feed.risk_column] if risk else [feed.column if as_csv else 1]
