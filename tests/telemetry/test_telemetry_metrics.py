@@ -60,6 +60,9 @@ class Counted:
     def decided(self):
         return dict(self.by_cause)
 
+    def recorded(self):
+        return {}
+
     def hits(self):
         return dict(self.by_rule)
 
