@@ -61,7 +61,7 @@ class Counted:
         return dict(self.by_cause)
 
     def recorded(self):
-        return {}
+        return {("always", "kept"): 4}
 
     def hits(self):
         return dict(self.by_rule)
@@ -108,6 +108,7 @@ def test_counts_of_the_engine_are_exposed():
         'gobanfast_rule_decisions_total{mode="enforce",rule="spam"}': 3,
         'gobanfast_rule_decisions_total{mode="shadow",rule="google"}': 1,
         'gobanfast_rule_decisions_total{mode="log",rule="noted"}': 1,
+        'gobanfast_record_total{action="always",rule="kept"}': 4,
         'gobanfast_share_total{rule="app",share="granted"}': 2,
         'gobanfast_share_total{rule="",share="withheld"}': 3,
         'gobanfast_ban_changes_total{change="added"}': 1,
