@@ -96,6 +96,7 @@ def good() -> Iterator[Any]:
     from gobanfast._core.allowed_headers import AllowedHeaders
     from gobanfast._core.asgi import AsgiMiddleware, SendWrapper
     from gobanfast._core.asn_table import AsnRows
+    from gobanfast._core.crowd import Crowd
     from gobanfast._core.edge_headers import EdgeHeaders
     from gobanfast._core.exchange import Exchange, GuardCore, RequestIds
     from gobanfast._core.headers import HeaderPlan, PartialHeaders
@@ -125,7 +126,10 @@ def good() -> Iterator[Any]:
     yield BanTable(capacity=10).labels
     limited = Engine(Ruleset.from_text("limits: [{id: some, when: any, limit: 1, window: 1m}]"))
     counts = LimitTable(capacity=8)
-    yield from (counts, Limits(limited.ruleset.rules, counts), limited.decide("192.0.2.1").limit)
+    yield from (counts, Limits(limited.ruleset.rules, counts), limited.decide("192.0.2.1").limit, Crowd(seed=bytes(8)))
+    session = "{session: {cookie: sid}, rules: [{id: in, when: {session: present}, action: log}]}"
+    live = Engine(Ruleset.from_text(session))
+    yield from (live.ruleset.compiled.live, live.snapshot.reader)
     yield NameTable([("*.a.example", 1), ("c[0-9]+.example", 2), ("re:a+", 3)])
     yield from (OriginSet(["https://**.a.example:*", "re:https://b+"]), OriginMatcher([["*.a.example"]], True))
     yield LineReader("json")

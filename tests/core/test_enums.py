@@ -82,7 +82,9 @@ def test_every_unparsable_signal_has_its_reason() -> None:
     - {id: a, when: {sni: a.example, ja4: t13d1516h2_8daaf6152771_b0da82dd1658}, action: challenge}
     - {id: b, when: {header: {x-a: {equals: a}}, method: PUT, path: /a}, action: challenge}
     """
+    session = "{unparsable: ban, session: {cookie: sid}, rules: [{id: c, when: {session: present}, action: log}]}"
     engine = Engine(Ruleset.from_text(rules))
+    sessions = Engine(Ruleset.from_text(session))
     hello = gobanfast.parse_client_hello(b"\x16\x03\x01\x00\x04\x01\x00\x00\x00")
     given = {
         "address": engine.peek("?"),
@@ -92,6 +94,7 @@ def test_every_unparsable_signal_has_its_reason() -> None:
         "method": engine.peek("192.0.2.1", headers=[], method="?{}", path="/"),
         "path": engine.peek("192.0.2.1", headers=[], method="GET", path="/\0"),
         "ja4": engine.peek("192.0.2.1", ja4="?"),
+        "session": sessions.peek("192.0.2.1", headers=[(b"cookie", b"sid=" + 5000 * b"x")]),
     }
 
     assert UNPARSABLE == ("", *given)
