@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -102,8 +103,9 @@ class Controllers:
         """Starts the thread, once. Its first step comes at once: a new worker takes the thresholds of the host."""
         if self._thread is None:
             self._stop.clear()
-            self._thread = threading.Thread(target=self._run, name="gobanfast-rates", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="gobanfast-rates", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def stop(self) -> None:
         """Ends the thread and leaves the slot; thresholds stay as they are."""
@@ -114,6 +116,10 @@ class Controllers:
         if self._slots is not None:
             self._slots.close()
             self._slots = None
+
+    def let_go(self) -> None:
+        """Has the thread end soon, without waiting: nobody is left who samples."""
+        self._stop.set()
 
     def before_fork(self) -> None:
         """See `ForkAware`."""
@@ -177,10 +183,18 @@ class RateControl:
         fixed = {name: records.thresholds[name] for name in records.fixed}
         if self.controllers is not None:
             self.controllers.replace(given, fixed)
+            self._start(self.controllers)  # if it could not before
             return
         name = service_name(snapshot.ruleset)
         self.controllers = Controllers(snapshot.rates, given, fixed=fixed, name=name)
-        self.controllers.start()
+        weakref.finalize(self._engine, self.controllers.let_go).atexit = False
+        self._start(self.controllers)
+
+    def _start(self, controllers: Controllers) -> None:
+        try:
+            controllers.start()
+        except RuntimeError:  # no room for a thread: no request and no swap fails by what it is sampled with
+            log.exception("sampling rates are not controlled, and stay as they are until the next swap of rules")
 
 
 def control_rates(engine: Engine) -> None:

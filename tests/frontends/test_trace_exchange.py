@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -371,7 +373,8 @@ def test_a_trace_that_was_asked_for_is_made_anew_when_the_outcome_decides() -> N
     before = decision.trace
     exchange.judged("passed")
     after = decision.trace
-    assert before is not None and after is not None
+    assert before is not None
+    assert after is not None
     assert (True, False, False) == (before.sampled, decision.record, after.sampled)
     assert (before.trace_id, before.span_id) == (after.trace_id, after.span_id)
 
@@ -410,3 +413,35 @@ asyncio.run(Gobanfast(app, Engine(Ruleset.from_text(rules)))(scope, None, send))
 """
     ran = subprocess.run([sys.executable, "-bb", "-c", code], capture_output=True, check=False, text=True, timeout=60)
     assert ("2\n", "") == (ran.stdout, ran.stderr)
+
+
+CONTROLLED = "record: [{id: all, when: any, action: rate, class: all, controller: target}]"
+
+
+def test_no_request_fails_because_rates_cannot_be_controlled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container with no room for another thread; the next rules try again."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    made = engine(CONTROLLED)
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", start)
+        guard = Asgi(App(), made)
+        assert [200, 200] == [asgi(guard)[0]["status"] for _ in range(2)]
+    control = made.rate_control.controllers  # type: ignore[attr-defined]
+    assert None is control._thread
+    made.swap(Ruleset.from_text(CONTROLLED.replace("target", "target, per_second: 2")))
+    assert control._thread.is_alive()
+    control.stop()
+
+
+def test_an_engine_that_is_gone_leaves_no_thread() -> None:
+    made = engine(CONTROLLED)
+    asgi(Asgi(App(), made))
+    thread = made.rate_control.controllers._thread  # type: ignore[attr-defined]
+    assert thread.is_alive()
+    del made
+    gc.collect()
+    thread.join(30)
+    assert not thread.is_alive()
