@@ -36,6 +36,7 @@ def test_top_shows_makers_and_networks(tmp_path):
 
 def test_oneself_needs_force(tmp_path, monkeypatch):
     monkeypatch.setattr(spared, "protected_addresses", lambda: {"45.66.7.1": "the gateway of this host"})
+    monkeypatch.setattr(spared, "HOST", spared._Host())
     store = f"sqlite:{tmp_path / 'bans.db'}"
     status, _, said = run("bans", "add", "45.66.7.0/24", "-s", store)
 
