@@ -241,6 +241,8 @@ def set_headers(response: Any, pairs: list[tuple[str, str]]) -> None:
     for name, value in pairs:
         if name.lower() == "set-cookie":
             add_cookie(response, value)
+        elif name.lower() == "server-timing" and name in response.headers:  # the view's own; there is one line a header
+            response.headers[name] += f", {value}"
         else:
             response.headers[name] = value
 

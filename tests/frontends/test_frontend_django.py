@@ -38,7 +38,7 @@ if not settings.configured:
 
 from django.core import checks  # noqa: E402
 from django.core.asgi import get_asgi_application  # noqa: E402
-from django.http import JsonResponse  # noqa: E402
+from django.http import HttpResponse, JsonResponse  # noqa: E402
 from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory, override_settings  # noqa: E402
 from django.urls import path  # noqa: E402
 
@@ -70,6 +70,7 @@ urlpatterns = [
     path("headers", headed),
     path("", view),
     path("async", async_view),
+    path("timed", lambda request: HttpResponse("", headers={"Server-Timing": "db;dur=1"})),
     path("health", lambda request: JsonResponse({})),
 ]
 
@@ -369,3 +370,13 @@ def test_head_of_a_stream_ends(configured, form, method):
 
     assert (200, "text/event-stream") == (answered.status_code, answered["Content-Type"])
     assert (None if method == "HEAD" else b": x\n\n") == first
+
+
+def timing_engine():
+    return gobanfast.Engine(gobanfast.Ruleset.from_text("trace: {server_timing: true}"))
+
+
+@pytest.mark.parametrize("configured", [{"engine": timing_engine}], indirect=True)
+def test_what_a_view_times_is_told_beside_its_trace(configured):
+    told = Client().get("/timed").headers["Server-Timing"]
+    assert told.startswith('db;dur=1, traceparent;desc="00-')
