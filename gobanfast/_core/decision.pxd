@@ -37,8 +37,9 @@ cdef struct Request:
     PyObject *scheme
     PyObject *host         # as a trusted proxy says, in place of the header
     gbf_trace_headers *trace  # what propagators read of them, beside `scanned`; NULL: nothing
-    PyObject *trusted      # what contains the clients whose trace contexts go on; NULL: those that the rules trust
-    bint edge              # whether the peer is one whose trace contexts are its own
+    PyObject *trust        # a Trust, whose `peers` are the clients whose trace contexts go on; NULL: those of the rules
+    PyObject *peer         # the address of the other end, or None
+    bint inside            # whether a chain of proxies is trusted to its end
     gbf_headers *scanned   # headers, method, path and mount, by the plan of the rules that decide; NULL: to be scanned
     int wanted             # Wanted: of the scan
     const Live *live       # NULL: nobody knows

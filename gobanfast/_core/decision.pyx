@@ -10,7 +10,8 @@ from libc.string cimport memcmp, memcpy, memset
 
 from gobanfast._core.ban_table cimport BanTable, key_text, uid_of
 from gobanfast._core.headers cimport (
-    FINGERPRINT, SHAPE, SLOTS, HeaderWalk, scan_headers, set_authority, set_target, slot_bytes,
+    FINGERPRINT, SHAPE, SLOTS, HeaderWalk, scan_headers, scan_traces, set_authority, set_target,
+    slot_bytes,
 )
 from gobanfast._core.live_table cimport LiveTable
 from gobanfast._core.made cimport only_whole
@@ -78,7 +79,7 @@ cdef int start_request(Request *request) noexcept:
     cdef PyObject *none = <PyObject *>None
     request.sni = request.tls = request.headers = request.method = request.path = request.http = request.mount = none
     request.scheme = request.host = none
-    request.scanned, request.trace, request.trusted, request.edge = NULL, NULL, NULL, False
+    request.scanned, request.trace, request.trust, request.peer, request.inside = NULL, NULL, NULL, none, False
     request.wanted, request.live = SLOTS, NULL
     return 0
 
@@ -528,6 +529,13 @@ cdef class SignalDecision(Decision):
         self._headers, self._method, self._path = <object>request.headers, <str>request.method, path
         if (requests is None and request.wanted == SLOTS and self._compiled.records is None and
                 self._compiled.live is None and request.live == NULL):
+            return 0
+        if (scanned == NULL and requests is None and request.wanted == SLOTS and self._compiled.live is None and
+                request.live == NULL):  # record rules ask for nothing else
+            gbf_trace_start(&own_trace)
+            scan_traces(self._headers, &own_trace)
+            self._state = read_record(self._compiled.records, &self._record, &own_trace)
+            self._baggage = read_baggage(self._compiled.records, &own_trace)
             return 0
         try:
             if scanned == NULL:

@@ -314,7 +314,8 @@ cdef inline int take(Request *request, str sni, ClientHello hello, str ja4, obje
     request.tls = <PyObject *>ja4 if hello is None else <PyObject *>hello
     request.path, request.http, request.mount = <PyObject *>path, <PyObject *>http, <PyObject *>mount
     request.scheme, request.host = <PyObject *>scheme, <PyObject *>host
-    request.scanned, request.trace, request.trusted, request.edge = NULL, NULL, NULL, False
+    request.scanned, request.trace, request.trust, request.inside = NULL, NULL, NULL, False
+    request.peer = <PyObject *>None
     request.live = NULL
     return 0
 
@@ -775,7 +776,11 @@ cdef class EngineCore:
 cdef int record_first(EngineState snapshot, SignalDecision d, const Request *request) except -1:
     """Whether the trace is kept, as far as is known before anything became of the request."""
     if d._record.source != GBF_TRACE_NOTHING or d._baggage is not None:
-        d.trust_trace(snapshot.trusted if request.trusted == NULL else <object>request.trusted, request.edge)
+        records = d._compiled.records
+        trusted = snapshot.trusted if request.trust == NULL else (<object>request.trust).peers
+        peer = <object>request.peer
+        d.trust_trace(trusted, request.inside or (records.edge is not None and peer is not None and
+                                                  peer in records.edge))
     return snapshot.judge(d, d.outcome_now())
 
 

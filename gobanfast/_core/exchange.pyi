@@ -10,6 +10,8 @@ from gobanfast.frontends.tls import Handshake
 from gobanfast.frontends.trust import ClientInfo, Trust
 
 VARY: tuple[tuple[bytes, ...], ...]
+RESTRICTIVE: tuple[str, ...]
+REVOKED: str
 
 @final
 class RequestIds:

@@ -29,7 +29,7 @@ from gobanfast._core.native.base cimport (
     GBF_SHARED_GRANTED, GBF_SHARED_REFUSED, GBF_SHARED_WITHHELD,
 )
 from gobanfast._core.native.http cimport (
-    GBF_HEADERS_FINE, GBF_HEADERS_MOST, gbf_headers, gbf_headers_free, gbf_trace_any, gbf_trace_headers,
+    GBF_HEADERS_FINE, GBF_HEADERS_MOST, gbf_headers, gbf_headers_free, gbf_trace_headers,
     gbf_trace_start,
 )
 from gobanfast._core.native.state cimport gbf_bans_follow, gbf_bans_head, gbf_latency_note
@@ -616,10 +616,10 @@ cdef class Exchange:
         cdef gbf_trace_headers trace
         cdef Py_ssize_t i
         memset(&walk, 0, sizeof(walk))
-        request.trace, request.trusted, request.edge = NULL, NULL, False
+        request.trace, request.trust, request.inside = NULL, <PyObject *>trust, False
         if records is not None:
             gbf_trace_start(&trace)
-            request.trace = walk.trace = &trace
+            walk.trace = &trace
             if state.classes != NULL:
                 self._began_at = gbf_now_ns()
         walk.shaped = guard._logs
@@ -635,7 +635,7 @@ cdef class Exchange:
         if walk.held != NULL and (request.wanted == SLOTS or core.candidate is not None):
             self.hold()
         try:
-            if not self.open(trust, trusted, plan, request.wanted != SLOTS or records is not None or
+            if not self.open(trust, trusted, plan, request.wanted != SLOTS or
                              state.asks_who or state.compiled.requests is not None, request.wanted, &scanned, &walk):
                 return None
             live.query = <PyObject *>self._query
@@ -664,14 +664,12 @@ cdef class Exchange:
                 set_authority(scheme, host, &scanned)
                 set_target(method, path, mount, &scanned)
                 request.scanned = &scanned
+                request.trace = walk.trace
             if core.candidate is not None and not self._peeks:
                 observe(core.candidate, address, sni, hello, ja4, self._headers, method, path, http, mount, scheme,
                         host)
-            if records is not None and gbf_trace_any(&trace):
-                peers = trust.peers
-                request.trusted = <PyObject *>peers
-                request.edge = ((records.edge is not None and self._peer is not None and self._peer in records.edge) or
-                                (self.client is not None and self.client.status == "trusted"))  # all are, to the end
+            request.peer = <PyObject *>self._peer
+            request.inside = self.client is not None and self.client.status == "trusted"
             d = core.decide_request(state, address, &request, &live, None, self._peeks)
             self.decision = d
             if records is not None:

@@ -70,6 +70,9 @@ cdef int set_authority(str scheme, str host, gbf_headers *out) except -1
 cdef int scan_request(object headers, str method, str path, str http, const gbf_header_plan *plan, gbf_headers *out,
                       int wanted) except -1
 
+# Reads what propagators read, and nothing else, of headers as `scan` takes them; texts are borrowed as there.
+cdef int scan_traces(object headers, gbf_trace_headers *out) except -1
+
 # Has the texts of the headers that `names` lists picked into `picked`; both are borrowed.
 cdef int pick_from(HeaderWalk *walk, dict names, dict picked) noexcept
 

@@ -2,6 +2,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, TypeAlias, final
 
 UA_FAMILIES: tuple[str, ...]
+NO_ENVIRON: str
 PROBLEMS: tuple[str | None, ...]
 
 HeaderPairs: TypeAlias = Sequence[Sequence[bytes]] | Mapping[str, Any] | PartialHeaders

@@ -85,6 +85,8 @@ UA_FAMILIES = (
 )
 """What a user agent may claim to be; where it claims several, the first of these counts."""
 
+NO_ENVIRON = "headers is a dict and no WSGI environ; write pairs of bytes: [(b'user-agent', b'curl/8.5.0')]"
+
 PROBLEMS = (
     None, "more than 256 headers", "more than 65536 bytes of names and values", "a name that is no token",
     "a control byte in a value", "a pseudo header out of place", "upper case in an HTTP/2 name",
@@ -360,6 +362,35 @@ cdef int scan_headers(object headers, str http, const gbf_header_plan *plan, gbf
     return 0
 
 
+cdef int scan_traces(object headers, gbf_trace_headers *out) except -1:
+    cdef PyObject *name = NULL
+    cdef PyObject *value = NULL
+    cdef PyObject **rows
+    cdef const uint8_t *key = NULL
+    cdef const uint8_t *text = NULL
+    cdef Py_ssize_t i, at = 0, key_bytes = 0, text_bytes = 0
+    if isinstance(headers, PartialHeaders):
+        headers = (<PartialHeaders>headers).pairs
+    if isinstance(headers, (list, tuple)):
+        rows = gbf_rows_of(headers)
+        for i in range(min(gbf_row_count(headers), <Py_ssize_t>GBF_HEADERS_MOST)):
+            if not gbf_pair(rows[i], &name, &value):
+                raise TypeError(f"header {i} is {repr(<object>rows[i])[:80]}, not a pair of bytes (name, value)")
+            if TRACE_LENGTHS >> (bytes_length(name) & 63) & 1:
+                take_trace(out, <const uint8_t *>bytes_at(name), bytes_length(name), False,
+                           <const uint8_t *>bytes_at(value), bytes_length(value))
+    elif isinstance(headers, dict):
+        if "REQUEST_METHOD" not in headers and "wsgi.version" not in headers and headers:
+            raise TypeError(NO_ENVIRON)
+        while PyDict_Next(headers, &at, &name, &value):
+            if (gbf_latin1(name, &key, &key_bytes) and key_bytes > 5 and TRACE_LENGTHS >> ((key_bytes - 5) & 63) & 1
+                    and memcmp(key, b"HTTP_", 5) == 0 and gbf_latin1(value, &text, &text_bytes)):
+                take_trace(out, key, key_bytes, True, text, text_bytes)
+    elif headers is not None:
+        raise TypeError(f"headers is {type(headers).__name__}, not a list of (name, value) bytes or a WSGI environ")
+    return 0
+
+
 cdef int set_target(str method, str path, str mount, gbf_headers *out) except -1:
     if method is not None:
         set_text(method, GBF_HEADER_METHOD, out)
@@ -595,7 +626,7 @@ cdef gbf_status scan_environ(dict environ, const gbf_header_plan *plan, gbf_head
         walk.edged = walk.edge != NULL  # the rest was not looked at
     if (count == 0 and tally.seen == 0 and out.problem == GBF_HEADERS_FINE and environ and
             environ.keys().isdisjoint(("REQUEST_METHOD", "wsgi.version"))):
-        raise TypeError("headers is a dict and no WSGI environ; write pairs of bytes: [(b'user-agent', b'curl/8.5.0')]")
+        raise TypeError(NO_ENVIRON)
     out.tally = tally
     return status
 

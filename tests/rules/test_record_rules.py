@@ -324,3 +324,44 @@ def test_lint_sees_what_never_decides() -> None:
     assert ["rule 'late' can never decide: 'rest' before it match everything that it matches"] == [
         problem.message for problem in found if problem.code == "shadowed-rule"
     ]
+
+
+LINES = st.lists(
+    st.tuples(
+        st.sampled_from(["traceparent", "Traceparent", "tracestate", "baggage", "b3", "x-b3-traceid", "X-B3-Sampled",
+                         "user-agent", "x-other"]),
+        st.sampled_from([parent(), parent(False), "00-bad", "a=1,ot=th:8", "b=2", "k=v", f"{'a' * 32}-{'b' * 16}-1",
+                         "0", "", "é"]),
+    ),
+    max_size=6,
+)  # fmt: skip
+ALONE = "trust: [10.0.0.0/8]\ntrace: {propagators: [tracecontext, baggage, b3]}\n"
+
+
+@given(lines=LINES)
+def test_records_alone_read_what_is_read_beside_other_rules(lines: list[tuple[str, str]]) -> None:
+    """Where nothing else is asked of the headers, a shorter walk reads the same of lists and environs."""
+    asked = "rules: [{id: h, when: {header: {user-agent: {contains: nothing}}}, action: log}]\n"
+    pairs = [(name.encode(), value.encode("latin-1")) for name, value in lines]
+    environ = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in lines}
+    for headers in (pairs, {"REQUEST_METHOD": "GET", "PATH_INFO": "/", **environ}):
+        alone, beside = (
+            engine(ALONE + more).decide(TRUSTED, headers=headers, method="GET", path="/") for more in ("", asked)
+        )
+        came = alone.trace.parent_id is not None
+        assert came == (beside.trace.parent_id is not None)
+        assert (alone.trace.tracestate, alone.trace.baggage) == (beside.trace.tracestate, beside.trace.baggage)
+        if came:
+            assert (alone.trace_id, alone.trace.parent_id, alone.trace.sampled) == (
+                beside.trace_id, beside.trace.parent_id, beside.trace.sampled)  # fmt: skip
+
+
+def test_headers_of_another_kind_are_told_as_ever() -> None:
+    alone = engine(ALONE)
+    for headers, said in (
+        ({"user-agent": "x"}, "headers is a dict and no WSGI environ"),
+        ([("a", "b")], "header 0 is .* not a pair of bytes"),
+        ("text", "headers is str, not a list"),
+    ):
+        with pytest.raises(TypeError, match=said):
+            alone.decide(TRUSTED, headers=headers, method="GET", path="/")

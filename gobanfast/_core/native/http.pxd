@@ -218,7 +218,6 @@ cdef extern from "http/gbf_trace.h" nogil:
         gbf_header_text properties
     gbf_trace_field gbf_trace_field_of(const uint8_t *name, uint64_t nbytes, int cgi)
     void gbf_trace_start(gbf_trace_headers *h)
-    int gbf_trace_any(const gbf_trace_headers *h)
     void gbf_trace_add(gbf_trace_headers *h, gbf_trace_field field, const uint8_t *text, uint64_t nbytes)
     gbf_trace_source gbf_trace_read(const gbf_trace_headers *h, uint32_t speaks, gbf_trace *trace,
                                     gbf_tracestate *state)

@@ -93,15 +93,6 @@ GBF_INLINE void gbf_trace_start(gbf_trace_headers *h)
     memset(h, 0, offsetof(gbf_trace_headers, state));
 }
 
-/* Whether anything came. */
-GBF_INLINE int gbf_trace_any(const gbf_trace_headers *h)
-{
-    uint64_t any = h->state_lines | h->baggage_lines;
-    for (int i = 0; i < GBF_TRACE_STATE; i++)
-        any |= (uint64_t)(uintptr_t)h->one[i].at;
-    return any != 0;
-}
-
 /* Takes a line in. Of a B3 field the first one counts; of tracestate and baggage all do, in order. */
 void gbf_trace_add(gbf_trace_headers *h, gbf_trace_field field, const uint8_t *text, uint64_t nbytes);
 
