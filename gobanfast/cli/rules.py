@@ -268,9 +268,9 @@ class Tool(StrEnum):
     STARLETTE = "starlette"
     DJANGO_CORS = "django-cors"
     MCP = "mcp"
-    JAEGER = "jaeger"
     SLOWAPI = "slowapi"
     DRF = "drf"
+    JAEGER = "jaeger"
 
 
 @app.command("import")

@@ -265,12 +265,12 @@ def test_problems_in_lists_and_rules_come_together(tmp_path: Path) -> None:
     with pytest.raises(RuleError) as caught:
         Ruleset.from_text(text, source=source, **ANY)
 
-    hint = "paths are relative to the rules file"
+    hint, feed = "paths are relative to the rules file", "a feed of kind: name passes over the rest"
     assert [
         "rules.yaml:2:44: pattern 'a..b' is not a name: it has an empty label; write single dots",
         "rules.yaml:3:28: list file 'gone.txt' cannot be read: no such file or directory; " + hint,
         "names.txt:2:1: pattern 'bad..example' is not a name: it has an empty label; write single dots",
-        "names.txt:4:1: AdBlock rule '||x' does not block whole domains; only ||name^ is read",
+        "names.txt:4:1: AdBlock rule '||x' does not block whole domains; only ||name^ is read, " + feed,
     ] == [str(problem).removeprefix(f"{tmp_path}/") for problem in caught.value.problems]
 
 
