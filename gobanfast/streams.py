@@ -22,10 +22,16 @@ def close_on(number: int = signal.SIGTERM, *, retry: float = 5.0) -> None:
     loop, before = asyncio.get_running_loop(), signal.getsignal(number)
     closing: set[asyncio.Task[int]] = set()
 
+    def closed(task: asyncio.Task[int]) -> None:
+        closing.discard(task)
+        if before is signal.SIG_DFL:  # nobody has a handler: the process ends, as it would without ours
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
     def close() -> None:
         task = loop.create_task(close_all(retry=retry))
         closing.add(task)
-        task.add_done_callback(closing.discard)
+        task.add_done_callback(closed)
 
     def handle(received: int, frame: FrameType | None) -> Any:
         loop.call_soon_threadsafe(close, context=Context())  # not that of the request which the signal interrupts

@@ -101,6 +101,7 @@ cdef class SignalDecision(Decision):
     cdef str _state               # tracestate that came; None: none
     cdef bytes _baggage           # the same of baggage
     cdef TraceContext _trace, _link  # made when asked for; of a client that is not trusted
+    cdef bint _left                # the exchange that it was current in is over
     cdef bytes _spill             # the combined vector and its scratch, when they do not fit below
     cdef uint64_t _words[INLINE_WORDS]
 

@@ -4,7 +4,7 @@ Over 500 lines, because the path of a request is one: parted, each half would ne
 """
 
 cimport cython
-from cpython.contextvars cimport PyContextVar_Reset, PyContextVar_Set
+from cpython.contextvars cimport PyContextVar_Reset, PyContextVar_Set, get_value
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport newfunc
 from cpython.ref cimport Py_DECREF, Py_XDECREF, PyObject
@@ -273,13 +273,23 @@ cdef class Exchange:
         self.enter_trace()
 
     def leave(self):
-        """Puts back what was current before."""
+        """Puts back what was current before, unless that is over. Exchanges of one thread may end in any order: parts of
+        several WSGI bodies are asked for in turn."""
         token, self._token = self._token, None
-        if token is not None:
-            try:
-                PyContextVar_Reset(CURRENT, token)
-            except ValueError:  # another context, which ends by itself
-                pass
+        if token is None:
+            return
+        if type(self.decision) is SignalDecision:
+            (<SignalDecision>self.decision)._left = True
+        current = get_value(CURRENT)
+        if type(current) is SignalDecision and not (<SignalDecision>current)._left:
+            return  # of one that began later, which finds ours to be over
+        try:
+            PyContextVar_Reset(CURRENT, token)
+        except ValueError:  # another context, which ends by itself
+            return
+        before = get_value(CURRENT)
+        if type(before) is SignalDecision and (<SignalDecision>before)._left:
+            PyContextVar_Set(CURRENT, None)
 
     def judged(self, str outcome not None, /):
         """Says what became of the request where the decision does not: "passed" or "refused". Record rules decide anew.

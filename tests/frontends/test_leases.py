@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
+import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
@@ -564,3 +566,17 @@ def test_wsgi_decides_by_the_environ_that_came() -> None:
         "SERVER_PROTOCOL": "HTTP/1.1", "HTTP_HOST": "inside:8000", "HTTP_ACCEPT": "text/event-stream",
     }  # fmt: skip
     assert 2 == len(list(Wsgi(app, made)(environ, lambda *_: None)))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_process_without_a_handler_of_its_own_ends_by_the_signal() -> None:
+    code = """
+import asyncio, signal
+from gobanfast import streams
+async def run():
+    streams.close_on()
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.sleep(30)
+asyncio.run(run())
+"""
+    assert -signal.SIGTERM == subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode
