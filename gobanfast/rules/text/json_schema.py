@@ -8,7 +8,8 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from gobanfast.rules.text.conditions import SetModel
-from gobanfast.rules.text.schema import GRANTED, NO_REQUEST, RATED, RulesFile
+from gobanfast.rules.text.record_schema import RATED
+from gobanfast.rules.text.schema import GRANTED, NO_REQUEST, RulesFile
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
