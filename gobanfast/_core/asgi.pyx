@@ -48,8 +48,13 @@ cdef class SendWrapper:
             message = dressed
         elif same(kind, "websocket.send"):
             self._exchange.events += 1
-        elif self._lease is not None and kind == "websocket.close":
-            self.let_go()
+        elif kind == "websocket.close":
+            if self._exchange._sent == 0:  # not accepted: servers answer 403
+                self._exchange._sent = 403
+                if self._exchange._counts:
+                    self._exchange.count_answer(403)
+            if self._lease is not None:
+                self.let_go()
         return self._send(message)
 
     cdef int note_part(self, object message) except -1:

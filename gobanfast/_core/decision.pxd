@@ -96,6 +96,7 @@ cdef class SignalDecision(Decision):
     cdef int _session             # SessionState; unknown where no rule asks
     cdef gbf_ban_key _session_key  # of its first value under the first secret, where it is present
     cdef bint _keyed              # whether there is one
+    cdef bint _alone              # whether it has one value, so that a client cannot choose by which it is counted
     cdef uint64_t _carried        # the words that any key of it carries, bits of LiveTable.labels
     cdef gbf_record _record       # nothing where the rules have no records
     cdef str _state               # tracestate that came; None: none

@@ -663,6 +663,7 @@ cdef class SignalDecision(Decision):
             return table.and_unknown(vector)
         read_session(live, self._headers, scanned, &session)
         self._session, self._keyed = session.state, session.values != 0 and session.asked != 0
+        self._alone = self._keyed and session.values == 1
         if self._keyed:
             self._session_key = session.key[0]
         if session.state == SESSION_MALFORMED and table.of_admit and not self._unparsable:
@@ -1103,7 +1104,7 @@ def detached(Decision decision not None, /):
     made._answer = given._answer
     made._uid, made._user, made._session, made._session_key = (given._uid, given._user, given._session,
                                                                given._session_key)
-    made._keyed, made._carried = given._keyed, given._carried
+    made._keyed, made._alone, made._carried = given._keyed, given._alone, given._carried
     made._record, made._state, made._baggage = given._record, given._state, given._baggage
     made._trace, made._link = given.trace, given._link  # ids once, whichever is asked
     made._has, made._spill = given._has, given._spill

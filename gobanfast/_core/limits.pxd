@@ -41,6 +41,7 @@ cdef class LimitTable:
 cdef class Limits:
     cdef readonly LimitTable table
     cdef readonly tuple names
+    cdef tuple _rules           # those that they are
     cdef tuple _settings        # RateLimit of each
     cdef tuple _fields          # of each the header or cookie that it counts by, or None
     cdef uint32_t _count
@@ -48,6 +49,7 @@ cdef class Limits:
     cdef readonly bint by_fingerprint
 
     # Counts a request against the limits that its rules name; the hardest action of those it is over, "allow" for none.
+    cdef bint clears(self, uint32_t place, Decision decision, int status) except -1
     cdef int hold(self, Decision d, const gbf_addr *client, const uint64_t *fingerprint, uint32_t asn, object headers,
                   uint64_t now_ms, bint peek) except -1
     cdef gbf_limit_key key_of(self, uint32_t place, Decision d, const gbf_addr *client, const uint64_t *fingerprint,

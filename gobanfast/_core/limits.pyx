@@ -29,6 +29,8 @@ cdef enum:
     NO_PLACE = 0xFFFFFFFF
     MAX_KEY = 4096  # bytes of a header that a limit counts by
 
+cdef tuple ELSEWHERE = (301, 307, 308)  # statuses that send a request to another spelling of its path: no success
+
 cdef dict STEPS = {"look": GBF_LIMIT_LOOK, "take": GBF_LIMIT_TAKE, "count": GBF_LIMIT_COUNT, "give": GBF_LIMIT_GIVE,
                    "clear": GBF_LIMIT_CLEAR}
 cdef dict KINDS = {"client": BY_CLIENT, "fingerprint": BY_FINGERPRINT, "asn": BY_ASN, "header": BY_HEADER,
@@ -133,7 +135,7 @@ cdef class Limits:
     def _make(rules not None, LimitTable table not None):
         cdef Limits made
         cdef LimitPlace place
-        cdef list names = [], settings = [], fields = []
+        cdef list names = [], settings = [], fields = [], about = []
         cdef uint32_t i
         found = [(bit, rule) for bit, rule in enumerate(rules) if rule.limit is not None and rule.mode != "off"]
         if len(found) > MOST:
@@ -155,7 +157,9 @@ cdef class Limits:
             names.append(rule.id)
             settings.append(said)
             fields.append(field or None)
+            about.append(rule)
         made.names, made._settings, made._fields = tuple(names), tuple(settings), tuple(fields)
+        made._rules = tuple(about)
         return made
 
     def __dealloc__(self):
@@ -180,7 +184,7 @@ cdef class Limits:
             value = value_of(headers, <str>self._fields[place], by == BY_COOKIE)
             if value is not None:
                 return hashed(self.table, value)
-        if by == BY_SESSION and type(d) is SignalDecision and (<SignalDecision>d)._keyed:
+        if by == BY_SESSION and type(d) is SignalDecision and (<SignalDecision>d)._alone:
             key.first, key.second = (<SignalDecision>d)._session_key.word[0], (<SignalDecision>d)._session_key.word[1]
             return key
         if by == BY_UID and type(d) is SignalDecision and (<SignalDecision>d)._uid is not None:
@@ -263,12 +267,24 @@ cdef class Limits:
             said = self._settings[i]
             if any([low <= status <= high for low, high in said.on_status]):
                 step = GBF_LIMIT_COUNT
-            elif any([low <= status <= high for low, high in said.clear_on]):
+            elif any([low <= status <= high for low, high in said.clear_on]) and self.clears(i, decision, status):
                 step = GBF_LIMIT_CLEAR
             else:
                 continue
             gbf_limit_do(&self.table.table, &self._places[i].limit, state.keys[i], step, self._places[i].cost,
                          milliseconds(now), &answer)
+
+    cdef bint clears(self, uint32_t place, Decision decision, int status) except -1:
+        """Whether an answer may clear a limit: one to a path that the limit is about whatever a server makes of it, or
+        `/x/..%2flogin`, which the application may serve as another page, would forget failed logins."""
+        if status in ELSEWHERE:
+            return False
+        if type(decision) is not SignalDecision or decision.path is None:
+            return True
+        from gobanfast.rules.compile.request import always_holds  # seldom: who has failed before may succeed
+
+        return always_holds(self._rules[place], decision.path.encode("utf-8", "replace"),
+                            decision.mount.encode("utf-8", "replace"))
 
     def pardon(self, Decision decision not None, double now):
         """Forgets what the limit counted that challenged this request, whose client has passed."""

@@ -105,6 +105,77 @@ def test_five_failed_logins_lock_the_sixth_and_a_success_clears(client, clock):
     assert ask("/login", "POST")[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/login/", 307),
+        ("//login", 301),
+        ("/login/", 200),
+        ("/x/..%2flogin", 200),
+        ("/login;x", 204),
+        ("/./login", 200),
+    ],
+)
+def test_another_spelling_of_the_path_clears_nothing(clock, path, status):
+    """A server may answer it without looking at a password: with another page, or by a redirect to the plain path."""
+    text = LIMITS.replace("clear_on: 2xx", "clear_on: [2xx, 3xx]")
+    ask = asgi_client(
+        Engine(Ruleset.from_text(text), clock=clock), lambda scope: 401 if scope["path"] == "/login" else status
+    )
+    assert [401] * 4 == [ask("/login", "POST")[0] for _ in range(4)]
+    assert status == ask(path, "POST")[0]
+    assert [401, 429] == [ask("/login", "POST")[0] for _ in range(2)]
+
+
+def test_a_path_with_a_slash_at_its_end_is_cleared_by_its_own_spelling(clock):
+    text = LIMITS.replace("path: /login,", "path: /login/,")
+    status = iter([401] * 4 + [302] + [401] * 5)
+    ask = asgi_client(Engine(Ruleset.from_text(text.replace("2xx", "3xx")), clock=clock), lambda scope: next(status))
+    assert [401] * 4 + [302] + [401] * 5 + [429] == [ask("/login/", "POST")[0] for _ in range(11)]
+
+
+def test_a_websocket_that_is_not_accepted_is_a_403(clock):
+    """The server answers so (ASGI, "Close"), and log-ins over WebSockets fail so."""
+    engine = Engine(Ruleset.from_text(LIMITS.replace(", method: POST", "")), clock=clock)
+    asked = []
+
+    async def app(scope, receive, send):
+        asked.append(await receive())
+        await send({"type": "websocket.close", "code": 1008})
+
+    guarded = Gobanfast(app, engine)
+    scope = {
+        "type": "websocket", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "ws", "path": "/login",
+        "raw_path": b"/login", "query_string": b"", "root_path": "", "headers": [], "client": ("203.0.113.7", 1),
+        "server": ("t", 80), "subprotocols": [],
+    }  # fmt: skip
+
+    async def receive():
+        return {"type": "websocket.connect"}
+
+    async def send(message):
+        assert message["type"] == "websocket.close"
+
+    for _ in range(7):
+        asyncio.run(guarded(dict(scope), receive, send))
+    assert len(asked) == 5
+
+
+def test_several_sessions_at_once_are_counted_by_client(clock):
+    """Else who is logged in has a new allowance with each cookie that he sends beside his own."""
+    text = """
+session: {cookie: sid}
+limits: [{id: each, when: any, limit: 2, window: 1m, key: session}]
+"""
+    engine = Engine(Ruleset.from_text(text), clock=clock)
+
+    def ask(cookie, client="203.0.113.7"):
+        return engine.decide(client, headers=[(b"cookie", cookie)], path="/", method="GET").action
+
+    assert ["allow", "allow", "limit"] == [ask(b"sid=%d; sid=own" % i) for i in range(3)]
+    assert ["allow", "allow", "limit"] == [ask(b"sid=own", f"203.0.113.{i}") for i in range(10, 13)]
+
+
 def test_answers_of_other_statuses_count_nothing(client, clock):
     ask = client(Engine(Ruleset.from_text(LIMITS), clock=clock), lambda scope: 500)
 

@@ -327,6 +327,14 @@ def reading_of(rule: Rule, value: bytes, mount: bytes = b"") -> str | None:
     return None if found is None else next((text for text in found.every if all(test(text) for test in tests)), None)
 
 
+def always_holds(rule: Rule, value: bytes, mount: bytes = b"") -> bool:
+    """Whether the conditions of `rule` on a path hold under all its readings, with the mount or without it."""
+    tests = [holds(test) for test in rule.when.request_tests if test.name == ":path"]
+    found = readings(value, mount) if tests else None
+    return not tests or (found is not None and any(all(test(text) for test in tests for text in texts)
+                                                   for texts in (found.full, found.inner)))  # fmt: skip
+
+
 def alternation(patterns: Iterable[str]) -> str:
     """The regex that any of `patterns` matches."""
     return "|".join(f"(?:{text})" for text in patterns)
