@@ -134,7 +134,12 @@ def join_file(path: str, header: bytes, nbytes: int) -> tuple[mmap.mmap, int]:
     the descriptor says that it is in use, and the kernel lets go of it when a process is killed. Raises as `open_file`.
     """
     for _ in range(100):
-        mapped, identity = open_file(path, header, nbytes)
+        try:
+            mapped, identity = open_file(path, header, nbytes)
+        except FormatError:
+            if not _take_away(path):
+                raise
+            continue
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             try:
@@ -156,6 +161,23 @@ def join_file(path: str, header: bytes, nbytes: int) -> tuple[mmap.mmap, int]:
         os.close(file)
         mapped.close()
     raise GobanError(f"{path}: taken away again and again")
+
+
+def _take_away(path: str) -> bool:
+    """Takes a file away of another format that nobody has open: killed workers of an earlier release, or of other
+    settings, have left it. False: it is in use."""
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        leave_file(path, file)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(file)
+    return True
 
 
 def leave_file(path: str, file: int) -> None:

@@ -240,6 +240,18 @@ def test_what_a_killed_run_left_counts_no_more(tmp_path):
     assert LimitTable(path, capacity=64).step("take", b"k", 1, 3600, now=1.0)[0]
 
 
+@pytest.mark.parametrize("left", [b"", b"of another release", b"x" * 100_000])
+def test_a_file_of_another_format_that_nobody_uses_is_made_anew(tmp_path, left):
+    """Else one killed run with another capacity would keep all later workers from counting together."""
+    path = tmp_path / "limits"
+    path.write_bytes(left)
+    path.chmod(0o600)
+    first, second = LimitTable(path, capacity=64), LimitTable(path, capacity=64)
+
+    assert first.step("take", b"k", 1, 3600, now=1.0)[0]
+    assert not second.step("take", b"k", 1, 3600, now=1.0)[0]
+
+
 def test_a_file_of_another_size_is_refused(tmp_path):
     table = LimitTable(tmp_path / "limits", capacity=64)
 
