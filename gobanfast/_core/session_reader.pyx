@@ -11,7 +11,8 @@ from gobanfast._core.made cimport only_whole
 from gobanfast._core.native.hash cimport gbf_hash128
 from gobanfast._core.native.http cimport (
     GBF_HEADERS_FINE, GBF_HEADERS_UNKNOWN, GBF_HEADER_NO_SLOT, GBF_SESSION_BYTES, gbf_header_slot, gbf_headers,
-    gbf_headers_free, gbf_session_add, gbf_session_cookie, gbf_session_hash, gbf_session_query, gbf_session_values,
+    gbf_headers_free, gbf_session_add, gbf_session_cookie, gbf_session_hash, gbf_session_header,
+    gbf_session_query, gbf_session_values,
 )
 from gobanfast._core.native.state cimport gbf_ban_session
 
@@ -125,7 +126,8 @@ cdef class SessionReader:
                     gbf_session_cookie(&values, scanned.slots[slot].at, scanned.slots[slot].nbytes, name,
                                        <uint32_t>len(asked))
                 else:
-                    gbf_session_add(&values, scanned.slots[slot].at, scanned.slots[slot].nbytes, 0)
+                    gbf_session_header(&values, scanned.slots[slot].at, scanned.slots[slot].nbytes,
+                                       scanned.repeated >> slot & 1, asked == b"authorization")
             if values.count or values.malformed:
                 break
         if values.malformed:

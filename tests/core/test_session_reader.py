@@ -11,7 +11,7 @@ from gobanfast._core.session_reader import SessionReader
 from oracle import sessions as oracle
 
 OLD, NEW = b"0123456789abcdef", b"another secret of 26 bytes"
-PLAN = HeaderPlan(("cookie", "x-session"))
+PLAN = HeaderPlan(("cookie", "x-session", "authorization"))
 COOKIE = SessionReader((("cookie", "sid"),), (NEW,), PLAN)
 
 text = st.text(st.sampled_from('sidab=;" %41\\+&\t\x0b\x85'), max_size=40).map(lambda part: part.encode("latin-1"))
@@ -68,6 +68,26 @@ def test_the_first_source_that_there_is_counts() -> None:
     assert (reader.keys("c"),) == reader.session([], "ticket=c")[1]
     assert ("absent", ()) == reader.session([], "other=c")
     assert ("unknown", ()) == reader.session(None)
+
+
+@pytest.mark.parametrize("lines", [[b"a", b"b"], [b"b", b" a "], [b"b,a"], [b"b", b"", b"a"]])
+def test_every_line_of_a_repeated_header_is_a_value(lines: list[bytes]) -> None:
+    """Starlette takes the first, others the last: neither hides a revoked session behind another one."""
+    reader = SessionReader((("header", "x-session"),), (NEW,), PLAN)
+    state, found = reader.session([(b"x-session", line) for line in lines])
+    whole = len(lines) == 1  # what came as one value is one
+
+    assert state == "present"
+    assert set(found) == ({reader.keys(b"b,a")} if whole else {reader.keys("a"), reader.keys("b")})
+    assert reader.session([(b"x-session", b"%d" % i) for i in range(5)])[0] == "malformed"
+
+
+@pytest.mark.parametrize("value", [b"Bearer a", b"bearer a", b"BEARER   a", b"a"])
+def test_the_scheme_of_authorization_is_no_part_of_the_session(value: bytes) -> None:
+    """Servers compare it without case, so that `bearer` would be another session."""
+    reader = SessionReader((("header", "authorization"),), (NEW,), PLAN)
+
+    assert ("present", (reader.keys("a"),)) == reader.session([(b"authorization", value)])
 
 
 def test_several_cookie_headers_are_one() -> None:

@@ -31,6 +31,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
     check(&cookies, text, nbytes);
     gbf_session_query(&query, text, nbytes, name, 3);
     check(&query, text, nbytes);
+    for (int i = 0; i < 4; i++) {
+        gbf_session_values header;
+        header.count = header.malformed = 0;
+        gbf_session_header(&header, text, nbytes, i & 1, i >> 1);
+        check(&header, text, nbytes);
+    }
     free(text);
     return 0;
 }

@@ -261,6 +261,7 @@ cdef extern from "http/gbf_session.h" nogil:
     void gbf_session_add(gbf_session_values *v, const uint8_t *at, uint64_t nbytes, uint32_t plus)
     void gbf_session_cookie(gbf_session_values *v, const uint8_t *text, uint64_t nbytes, const uint8_t *name,
                             uint32_t name_bytes)
+    void gbf_session_header(gbf_session_values *v, const uint8_t *text, uint64_t nbytes, int repeated, int scheme)
     void gbf_session_query(gbf_session_values *v, const uint8_t *text, uint64_t nbytes, const uint8_t *name,
                            uint32_t name_bytes)
     gbf_hash128 gbf_session_hash(const uint8_t *key, const gbf_session_value *value)

@@ -81,6 +81,29 @@ void gbf_session_cookie(gbf_session_values *v, const uint8_t *text, uint64_t nby
     }
 }
 
+void gbf_session_header(gbf_session_values *v, const uint8_t *text, uint64_t nbytes, int repeated, int scheme)
+{
+    const uint8_t *end = text + nbytes;
+    while (text < end && !v->malformed) {
+        const uint8_t *comma = repeated ? memchr(text, ',', (size_t)(end - text)) : NULL;
+        const uint8_t *first = text, *last = comma == NULL ? end : comma;
+        text = comma == NULL ? end : comma + 1;
+        while (first < last && is_blank(*first))
+            first++;
+        while (last > first && is_blank(last[-1]))
+            last--;
+        const uint8_t *word = first;
+        while (scheme && word < last && !is_blank(*word))
+            word++;
+        if (word < last && scheme) {
+            while (is_blank(*word)) /* ends: the last byte is none */
+                word++;
+            first = word;
+        }
+        gbf_session_add(v, first, (uint64_t)(last - first), 0);
+    }
+}
+
 /* Whether a name as written is the name, its escapes decoded. */
 static int is_name(const uint8_t *at, uint64_t nbytes, const uint8_t *name, uint32_t name_bytes)
 {

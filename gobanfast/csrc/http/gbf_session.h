@@ -31,6 +31,9 @@ void gbf_session_add(gbf_session_values *v, const uint8_t *at, uint64_t nbytes, 
 /* Takes in the cookies of this name in a Cookie header: split at semicolons, blanks cut off, quotes around a value taken away. */
 void gbf_session_cookie(gbf_session_values *v, const uint8_t *text, uint64_t nbytes, const uint8_t *name,
                         uint32_t name_bytes);
+/* Takes in a header. `repeated`: lines of this name were joined by commas, and servers take one of them; each is a value.
+ * `scheme`: a scheme that no two servers compare alike stands before the value, as in Authorization; it is cut off. */
+void gbf_session_header(gbf_session_values *v, const uint8_t *text, uint64_t nbytes, int repeated, int scheme);
 /* Takes in the parameters of this name in a query, as application/x-www-form-urlencoded. */
 void gbf_session_query(gbf_session_values *v, const uint8_t *text, uint64_t nbytes, const uint8_t *name,
                        uint32_t name_bytes);
