@@ -273,8 +273,8 @@ cdef class Exchange:
         self.enter_trace()
 
     def leave(self):
-        """Puts back what was current before, unless that is over. Exchanges of one thread may end in any order: parts of
-        several WSGI bodies are asked for in turn."""
+        """Puts back what was current before, unless that is over. Exchanges of one thread may end in any order: servers
+        may ask several WSGI bodies for parts in turn."""
         token, self._token = self._token, None
         if token is None:
             return
