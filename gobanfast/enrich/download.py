@@ -96,6 +96,8 @@ def is_global(address: str) -> bool:
             inside = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
         if inside is not None:
             return is_global(str(inside))
+        if parsed not in ipaddress.ip_network("2000::/3"):  # all that is given out; site-local, translated and the like
+            return False
     return parsed.is_global and not parsed.is_multicast
 
 
@@ -139,10 +141,10 @@ def _follow(
     url: str, limits: Limits, headers: Mapping[str, str], secret: Mapping[str, str], method: str, body: bytes | None,
     call: Call, deadline: float, resolver: Resolve, context: ssl.SSLContext | None,
 ) -> Answer:  # fmt: skip
-    first = _origin(url)
+    first = origin(url)
     for _ in range(REDIRECTS + 1):
         sent = {"user-agent": AGENT, "accept": "*/*", "accept-encoding": "gzip", **headers}
-        if _origin(url) == first:
+        if origin(url) == first:
             sent |= secret
         with contextlib.ExitStack() as closing:
             connection = closing.enter_context(
@@ -275,7 +277,8 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{host}{parts.path}"[:200]
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
+def origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port, which a key is for."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port
 
@@ -294,6 +297,8 @@ def _retry_after(text: str | None) -> float | None:
 def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate is refused: {error.verify_message}"
+    if isinstance(error, http.client.InvalidURL):  # whose text has the query, which may hold a key
+        return "blanks or control characters in the address"
     if isinstance(error, http.client.IncompleteRead):
         return f"cut short after {len(error.partial):,} bytes"
     if isinstance(error, TimeoutError):

@@ -63,6 +63,7 @@ def until(holds, seconds=WAIT):
 @pytest.mark.parametrize("address", [
     "127.0.0.1", "10.1.2.3", "169.254.169.254", "100.64.0.1", "0.0.0.0", "::1", "fe80::1%eth0", "fd00::1",  # noqa: S104
     "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::1", "224.0.0.1", "255.255.255.255",
+    "fec0::1", "::127.0.0.1", "64:ff9b:1::a00:1", "::ffff:0:127.0.0.1", "5f00::1",
 ])  # fmt: skip
 def test_an_address_that_is_not_global_is_refused(address):
     """Whatever form a private address has, a feed is not fetched from it; one that resolves to both neither."""
@@ -272,6 +273,25 @@ def test_a_checksum_is_compared(source, tmp_path):
     assert fetched(one, tmp_path).result == "new"
     source.put("/sum", b"not found")
     assert "no SHA-256" in fetched(one, tmp_path, force=True).text
+
+
+def test_a_key_goes_to_no_other_host_for_the_checksum(source, tmp_path, monkeypatch):
+    """A checksum may be published elsewhere."""
+    monkeypatch.setenv("FEED_KEY", "k3y")
+    source.put("/list", LIST)
+    source.put("/sum", hashlib.sha256(LIST).hexdigest().encode())
+    for host, seen in ((source.url("/sum"), "Bearer k3y"), (source.url("/sum", "localhost"), None)):
+        assert fetched(feed(source, key="FEED_KEY", checksum=host), tmp_path, force=True).result == "new"
+        assert source.requests[-1][2].get("authorization") == seen
+
+
+def test_a_redirect_with_blanks_in_it_is_told_without_its_query(source, tmp_path):
+    """A signed address is a key, too."""
+    source.put("/list", status=302, location=source.url("/a b?signature=s3cret"))
+    told = fetched(feed(source), tmp_path).text + (tmp_path / "bad.json").read_text()
+
+    assert "blanks" in told
+    assert "s3cret" not in told
 
 
 def test_a_key_comes_from_the_environment_and_is_in_no_message(source, tmp_path, monkeypatch):
