@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gobanfast._core.address import format_address
 from gobanfast._core.enums import MAKERS
+from gobanfast._errors import GobanError
 from gobanfast.bans import ban_key, too_wide
 
 if TYPE_CHECKING:
@@ -94,7 +95,10 @@ class Climber:
             self._pid, self._running, self._lock = os.getpid(), False, threading.Lock()
         if not self._running:
             self._running = True
-            threading.Thread(target=self._run, args=(now,), name="gobanfast-ladder", daemon=True).start()
+            try:
+                threading.Thread(target=self._run, args=(now,), name="gobanfast-ladder", daemon=True).start()
+            except RuntimeError:  # no thread to be had, or the interpreter ends: the next ban asks again
+                self._running = False
 
     def _run(self, now: float) -> None:
         time.sleep(PAUSE)  # an attack bans many at once
@@ -235,7 +239,10 @@ class Climber:
             steps = ladder.ipv4 if network.version == 4 else ladder.ipv6
             if network.prefixlen != steps[0][0]:
                 return None  # those who live in a wider one are not challenged for a corner of it
-            engine.label(name, LABEL, duration=ladder.duration, reason="bans of clients", now=now)
+            try:
+                engine.label(name, LABEL, duration=ladder.duration, reason="bans of clients", now=now)
+            except GobanError as error:  # a full table: other networks are still to be judged
+                log.warning("ladder: %s", error)
             return self._told(Step(name, "crowded", len(clients), rule, others), network)
         reason = f"{len(clients)} banned clients"
         made = engine.ban_table.ban(name, duration=ladder.duration, reason=reason, rule=rule, by="tracker", now=now)

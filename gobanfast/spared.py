@@ -6,6 +6,7 @@ proxies under `trust:` and the prefixes under `bans: protect:`. Addresses for do
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -46,7 +47,10 @@ class _Host:
                 near |= dict.fromkeys(map(str, own_addresses()), "an address of this host")
                 self.known = _without_documentation(near)
             self.until = time.monotonic() + KEEP_SECONDS
-            threading.Thread(target=self._renew, name="gobanfast-spared", daemon=True).start()
+            try:
+                threading.Thread(target=self._renew, name="gobanfast-spared", daemon=True).start()
+            except RuntimeError:  # no thread to be had, or the interpreter ends: what is known stays
+                self._busy.release()
         return self.known
 
     def _renew(self) -> None:
@@ -57,6 +61,14 @@ class _Host:
 
 
 HOST = _Host()
+
+
+def _forked() -> None:
+    """A child has not the thread that may be asking, and which would hold the lock for good."""
+    HOST._busy = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def _without_documentation(found: dict[str, str]) -> dict[str, str]:

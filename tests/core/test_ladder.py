@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 
 import pytest
 
-from gobanfast import Engine, Ruleset
+from gobanfast import Engine, Ruleset, spared
 from gobanfast._core.crowd import Crowd
 from gobanfast.ladder import LABEL
 
@@ -135,6 +136,38 @@ def test_a_decision_has_a_thread_climb(clock):
         time.sleep(0.02)
 
     assert ["45.66.7.0/24"] == keys(engine)
+
+
+def test_a_full_table_of_labels_stops_no_other_network(clock, monkeypatch):
+    """A crowded network goes without its label, and the one that is judged after it is banned all the same."""
+    monkeypatch.setattr(Engine, "_climb", lambda self, now: None)
+    engine = Engine(Ruleset.from_text(TEXT + "labels: {capacity: 1}\n"), clock=clock)
+    engine.label("192.0.2.1", "other")
+    for i in range(100, 110):
+        engine.decide(f"45.66.7.{i}")
+    attack(engine, *(f"45.66.7.{i}" for i in range(16)), *(f"45.99.7.{i}" for i in range(16)))
+
+    assert {("45.66.7.0/24", "crowded"), ("45.99.7.0/24", "banned")} == {step[:2] for step in engine.climb()}
+    assert "45.99.7.0/24" in keys(engine)
+
+
+def test_a_decision_stands_where_no_thread_can_be_had(clock, monkeypatch):
+    """As in an interpreter that ends, or at the limit of threads; the next ban tries again."""
+    engine = Engine(Ruleset.from_text(TEXT), clock=clock)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_to_be_had)
+        patched.setattr("gobanfast.spared.HOST", spared._Host())
+        attack(engine, *(f"45.66.7.{i}" for i in range(15)))
+    attack(engine, "45.66.7.15")
+    until = time.monotonic() + 30
+    while keys(engine) != ["45.66.7.0/24"] and time.monotonic() < until:
+        time.sleep(0.02)
+
+    assert ["45.66.7.0/24"] == keys(engine)
+
+
+def none_to_be_had(_):
+    raise RuntimeError("can't start new thread")
 
 
 def test_without_a_ladder_nothing_grows(clock):
