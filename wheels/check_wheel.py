@@ -14,7 +14,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
 
 ROOT = Path(__file__).parents[1]
-MOST_BYTES = 2_400_000  # of a whole wheel
+MOST_BYTES = 3_000_000  # of a whole wheel: 43 extensions, each with the C that it uses, are three quarters of it
 GLIBC = (2, 17)  # the newest symbol version of manylinux2014
 LIBRARIES = re.compile(r"lib(c|m|pthread|dl|rt)\.so\.\d|ld-linux.*|libc\.musl-.*\.so\.1")
 OBJECT = "gobanfast/frontends/kernel/gbf_xdp.bpf.o"  # which users cannot compile
