@@ -253,11 +253,12 @@ cdef class Exchange:
         """Notes that the response is over; later calls do nothing.
 
         Args:
-            status: of the response, 500 for an exception, 101 for a WebSocket; 0: of the response that `begin` gave.
+            status: of the response, 500 for an exception, 499 where the client went before an answer, 101 for a
+                WebSocket; 0: of the response that `begin` gave.
         """
         if self.status == 0:
             self.status = status or self._sent or 500
-            if self._timed and self.status >= 500:  # it ended before it began
+            if self._timed and status >= 500:  # it ended before it began; an end without a word is none of the server's
                 self.note_start(self.status, ())
             if self._counts:
                 self.count_answer(self.status)
@@ -975,8 +976,9 @@ cdef bint same(object text, str known) except -1:
 cdef bint is_event_stream(object name, object value) except -1:
     """Whether a header of a response, a pair of str or of bytes, says that it is an event stream."""
     if isinstance(name, str):
-        return name.lower() == "content-type" and value[:17].lower() == "text/event-stream"
-    return bytes(name).lower() == b"content-type" and bytes(value)[:17].lower() == b"text/event-stream"
+        return name.lower() == "content-type" and value.partition(";")[0].strip(" \t").lower() == "text/event-stream"
+    return (bytes(name).lower() == b"content-type" and
+            bytes(value).partition(b";")[0].strip(b" \t").lower() == b"text/event-stream")
 
 
 cdef bint begins_address(object peer) noexcept:

@@ -37,6 +37,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+GONE = 499  # as nginx has it: the client went, or the server stops, before an answer
 WRAPPERS = 32  # middlewares that are looked through
 
 
@@ -109,7 +110,7 @@ class Gobanfast:
                         with suppress(Exception):  # the client may be gone: the error is what the server has to see
                             await send_response(scope, receive, send, response)
             finally:
-                exchange.finish(500)
+                exchange.finish(500 if isinstance(error, Exception) else GONE)
                 exchange.leave()
             raise
         exchange.finish()

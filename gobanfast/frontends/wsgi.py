@@ -146,10 +146,14 @@ class Body:
 
     def _held(self) -> Iterator[bytes]:
         exchange = self._exchange
-        for part in self._parts:
-            if exchange.leased and not exchange.holds():
-                return
-            yield part
+        try:
+            for part in self._parts:
+                if exchange.leased and not exchange.holds():
+                    return
+                yield part
+        except Exception:
+            exchange.finish(500)
+            raise
 
     def _opened(self, app: Application, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start = HeldStart(start_response)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gobanfast.telemetry")
 
+_starting = threading.Lock()  # two frontends of one engine may have their first requests at once
 CONTENT = b"gbf rates 1"
 INTERVAL = 1.0
 
@@ -199,8 +200,9 @@ class RateControl:
 
 def control_rates(engine: Engine) -> None:
     """Has the rate classes of an engine controlled from now on, in a thread of its own where that takes one; once."""
-    if engine.rate_control is None:
-        engine.rate_control = RateControl(engine)
+    with _starting:
+        if engine.rate_control is None:
+            engine.rate_control = RateControl(engine)
 
 
 def service_name(ruleset: Ruleset) -> str:

@@ -463,3 +463,34 @@ def test_bodies_of_one_thread_may_end_in_any_order(order: tuple[int, ...]) -> No
         if 2 not in order[: order.index(place) + 1]:
             assert trace.current() is last
     assert trace.current() is None
+
+
+def test_who_goes_before_an_answer_makes_no_error() -> None:
+    """A client that leaves, or a server that stops, says nothing of the application; an exception does."""
+    made = engine()
+
+    async def gone(scope: Any, receive: Any, send: Any) -> None:
+        raise asyncio.CancelledError
+
+    async def silent(scope: Any, receive: Any, send: Any) -> None:
+        return
+
+    with pytest.raises(asyncio.CancelledError):
+        asgi(Asgi(gone, made))
+    asgi(Asgi(silent, made))
+    assert (0, 0, 0) == counts(made)
+
+    def broken(environ: Any, start_response: Any) -> Iterator[bytes]:
+        raise RuntimeError("broken")
+        yield b""
+
+    with pytest.raises(RuntimeError):
+        wsgi(Wsgi(broken, made))
+    assert (1, 1, 1) == counts(made)
+
+
+@pytest.mark.parametrize(("kind", "noted"), [(" text/event-stream ;charset=utf-8", 0), ("text/event-streaming", 1)])
+def test_what_an_event_stream_is(kind: str, noted: int) -> None:
+    made = engine()
+    asgi(Asgi(App(kind=kind), made))
+    assert noted == counts(made)[0]

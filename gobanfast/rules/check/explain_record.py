@@ -47,7 +47,7 @@ def _answer(decision: Decision, by_id: Mapping[str, Rule]) -> str:
     if probability is None:
         return f"{kept}, as the parent says: {place(rule)}"
     controlled = "" if rule.rate.controller == "fixed" else f" now, by controller {rule.rate.controller}"
-    return f"{kept}: class {rule.rate.name}, of which {probability:.4g} are{controlled}; {place(rule)}"
+    return f"{kept}: class {rule.rate.name}, of which {100 * probability:.4g} % are kept{controlled}; {place(rule)}"
 
 
 def _origin(decision: Decision) -> str:
