@@ -104,7 +104,9 @@ class LogFile:
                 if self.found is None and samples:
                     parser = self._begin(samples)
                 addresses, faults = _empty(lines) if self.found is None else self.found.extract(lines)
-                requests = None if parser is None else [parser(line) for line in lines]
+                requests = None
+                if self._requests:  # blank lines alone make no parser
+                    requests = [NOTHING if parser is None else parser(line) for line in lines]
                 yield Chunk(first, addresses, {first + index: why for index, why in faults.items()}, requests, lines)
                 first += len(lines)
         except DamagedError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import gobanfast
@@ -208,6 +208,8 @@ def assert_same(engine: Engine, data: bytes, layout: str = "auto", mount: str = 
 
 @settings(deadline=None)
 @given(st.lists(combined, min_size=1, max_size=40), st.sampled_from(["", "/api"]))
+@example([""], "")
+@example([" ", ""], "")
 def test_combined_lines(engine: Engine, lines: list[str], mount: str) -> None:
     """Lines of combined logs and what resembles them, well-formed or not."""
     assert_same(engine, "\n".join(lines).encode("latin-1"), "combined", mount)

@@ -90,6 +90,7 @@ def test_tracer_in_a_setting_of_django() -> None:
     from django.core.handlers.wsgi import WSGIHandler
     from django.test import override_settings
 
+    pytest.importorskip("opentelemetry.instrumentation.django")
     name = "opentelemetry.instrumentation.django.middleware.otel_middleware._DjangoMiddleware"
     with override_settings(MIDDLEWARE=[name]):
         assert [name] == tracers(WSGIHandler())
