@@ -38,6 +38,11 @@ CASES: dict[str, tuple[str, list[tuple[str, str]]]] = {
         ),
         [("shadowed-rule", "rule 'narrow' can never decide: 'wide' before it match everything that it matches")],
     ),
+    "limits before a rule and each other": (
+        "limits:\n- {id: scan, when: any, limit: 20, on_status: 404, action: ban}\n- {id: all, when: any, limit: 600}\n"
+        + rules("id: asked, when: {prefix: 192.0.2.0/24}, action: challenge"),
+        [],
+    ),
     "a rule weighs and nothing is scored": (
         rules("id: a, when: any, action: log, weigh: 0.3", "id: b, when: any, action: log, mode: shadow, weigh: 1"),
         [

@@ -36,7 +36,8 @@ def unreachable(rules: Sequence[Rule], overlay: Overlay, *, starter: bool) -> It
     is true, and some shadowing is not found. Cost: rules x classes, in numpy; compiles nothing.
     """
     vectors = overlay.vectors.reshape(-1, overlay.words)
-    wins = [rule.mode == "enforce" and rule.action != "log" for rule in rules]
+    # A limit decides what is over it, and lets the rest on to what comes after: it shadows nothing.
+    wins = [rule.mode == "enforce" and rule.action != "log" and rule.limit is None for rule in rules]
     pairs = len(rules) * sum(rule.when.on_signals for rule in rules)
     for bit, rule in enumerate(rules):
         rows = vectors[held(vectors, bit)]
