@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _ASN = r"[aA][sS]([1-9][0-9]{0,9})"  # texts: to compile them takes a part of a first decision
 _FINGERPRINT = r"gh2:[0-9a-fA-F]{32}"
-_FORMS = "write an address, a prefix, AS64500, gh2:<32 hex> or gh2:<32 hex>@<client>"
+_FORMS = "write an address, a prefix, AS64500, gh2:<32 hex>, gh2:<32 hex>@<client> or uid:<name>"
 _SESSION = r"session:[0-9a-f]{8}:[0-9a-f]{32}"
 _WORD = r"[a-z0-9][a-z0-9._-]{0,31}"
 UID_BYTES = 23

@@ -78,7 +78,7 @@ def test_other_keys_are_canonical(text: str, key: str) -> None:
     assert key == ban_key(text)
 
 
-FORMS = "write an address, a prefix, AS64500, gh2:<32 hex> or gh2:<32 hex>@<client>"
+FORMS = "write an address, a prefix, AS64500, gh2:<32 hex>, gh2:<32 hex>@<client> or uid:<name>"
 BAD_KEYS = [
     ("", f"ban key '' is not valid; {FORMS}"),
     ("AS0", f"ban key 'AS0' is not valid; {FORMS}"),
