@@ -29,5 +29,6 @@ cdef class CompiledRules:
     cdef readonly RequestTable requests  # None when no rule requires headers, method or path
     cdef readonly HeaderPlan plan        # never None
     cdef readonly object asn             # AsnTable that names its AS numbers; None: not said
+    cdef readonly object always_holds    # of (rule, path, mount): whether it holds under all readings; None: not said
     cdef object _facts                   # makes the bytes that `content_hash` covers besides the arrays
     cdef str _hash                       # None: not asked for yet

@@ -152,10 +152,11 @@ cdef class CompiledRules:
             self._facts = None
         return self._hash
 
-    def complete(self, facts, asn=None, /):
+    def complete(self, facts, asn=None, /, *, always_holds=None):
         """Adds what the arrays do not hold: `facts` returns what else `content_hash` covers, as bytes, and is called at
-        most once; `asn` is the table that names the AS numbers of decisions."""
-        self._facts, self._hash, self.asn = facts, None, asn
+        most once; `asn` is the table that names the AS numbers of decisions; `always_holds` says of a rule, a path and a
+        mount whether its conditions on the path hold under all readings."""
+        self._facts, self._hash, self.asn, self.always_holds = facts, None, asn, always_holds
 
     @property
     def leaf_count(self):

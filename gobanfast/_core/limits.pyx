@@ -279,10 +279,9 @@ cdef class Limits:
         `/x/..%2flogin`, which the application may serve as another page, would forget failed logins."""
         if status in ELSEWHERE:
             return False
-        if type(decision) is not SignalDecision or decision.path is None:
+        always_holds = decision._compiled.always_holds  # seldom asked: who has failed before may succeed
+        if type(decision) is not SignalDecision or decision.path is None or always_holds is None:
             return True
-        from gobanfast.rules.compile.request import always_holds  # seldom: who has failed before may succeed
-
         return always_holds(self._rules[place], decision.path.encode("utf-8", "replace"),
                             decision.mount.encode("utf-8", "replace"))
 

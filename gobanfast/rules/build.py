@@ -29,7 +29,7 @@ def build(tree: Tree, asn: AsnTable | None, kind: type[Ruleset]) -> Ruleset:
     from gobanfast.rules.compile.connection import connection_table
     from gobanfast.rules.compile.live import live_table
     from gobanfast.rules.compile.record import record_table, trace_headers
-    from gobanfast.rules.compile.request import header_plan, request_table
+    from gobanfast.rules.compile.request import always_holds, header_plan, request_table
     from gobanfast.rules.compile.share import grants, resources
     from gobanfast.rules.text import schema
 
@@ -79,7 +79,8 @@ def build(tree: Tree, asn: AsnTable | None, kind: type[Ruleset]) -> Ruleset:
                              grants=grants(rules, trace_headers(rules, trace)),
                              records=record_table(rules, len(bits), trace), live=live,
                              **arrays.arguments())  # fmt: skip
-    compiled.complete(partial(facts, rules, found.unparsable, found.settings, found.trust), asn)
+    compiled.complete(partial(facts, rules, found.unparsable, found.settings, found.trust), asn,
+                      always_holds=always_holds)  # fmt: skip
     return kind(
         rules, found.unparsable, found.settings, found.trust, tuple(found.cases),
         tuple(_by_place(warnings, tree)), compiled, arrays, source, asn, tree.inputs, asn.content_hash,

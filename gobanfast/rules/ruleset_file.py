@@ -77,7 +77,7 @@ def load(path: str | os.PathLike[str], kind: type[Ruleset], *, verify: bool = Tr
     from gobanfast.rules.build import facts
     from gobanfast.rules.compile.live import live_table
     from gobanfast.rules.compile.record import record_table, trace_headers
-    from gobanfast.rules.compile.request import header_plan, request_table
+    from gobanfast.rules.compile.request import always_holds, header_plan, request_table
     from gobanfast.rules.compile.share import grants, resources
 
     name = os.fspath(path)
@@ -106,7 +106,7 @@ def load(path: str | os.PathLike[str], kind: type[Ruleset], *, verify: bool = Tr
         )  # fmt: skip
         trust: PrefixList = _value(PrefixList, meta["trust"], lists)
         asn = AsnTable.of_block(blocks["ASNN"], source=name, verify=verify)
-        compiled.complete(partial(facts, rules, unparsable, settings, trust), asn)
+        compiled.complete(partial(facts, rules, unparsable, settings, trust), asn, always_holds=always_holds)
         inputs = Inputs(
             {str(file): digest for file, digest in meta["inputs"]["files"].items()},
             {(directory, pattern): tuple(found) for directory, pattern, found in meta["inputs"]["globs"]},
