@@ -263,7 +263,7 @@ class HttpGuard(GuardCore):
         if self.has_observers:
             self.notify(exchange, "refused" if response is None else None)
         if response is None:
-            response = stream_end(exchange) or self.denial(exchange, refusal(decision), told=False)
+            response = self.denial(exchange, refusal(decision), told=False)
         return response
 
     def withheld(self, exchange: Exchange) -> HttpResponse | None:
