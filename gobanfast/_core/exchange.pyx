@@ -249,16 +249,16 @@ cdef class Exchange:
             state.limits.answered(self.decision, status, core.time_of(None) / 1000.0)
         return 0
 
-    def finish(self, int status=0, /):
+    def finish(self, int status=0, /, *, bint aborted=False):
         """Notes that the response is over; later calls do nothing.
 
         Args:
-            status: of the response, 500 for an exception, 499 where the client went before an answer, 101 for a
-                WebSocket; 0: of the response that `begin` gave.
+            status: of the response, 500 for an exception, 101 for a WebSocket; 0: of the response that `begin` gave.
+            aborted: the client went, or the server stops: what it was on says nothing of the application.
         """
         if self.status == 0:
             self.status = status or self._sent or 500
-            if self._timed and status >= 500:  # it ended before it began; an end without a word is none of the server's
+            if self._timed and status >= 500 and not aborted:  # it ended before it began; an end without a word is none of the server's
                 self.note_start(self.status, ())
             if self._counts:
                 self.count_answer(self.status)

@@ -37,7 +37,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-GONE = 499  # as nginx has it: the client went, or the server stops, before an answer
 WRAPPERS = 32  # middlewares that are looked through
 
 
@@ -110,7 +109,7 @@ class Gobanfast:
                         with suppress(Exception):  # the client may be gone: the error is what the server has to see
                             await send_response(scope, receive, send, response)
             finally:
-                exchange.finish(500 if isinstance(error, Exception) else GONE)
+                exchange.finish(500, aborted=not isinstance(error, Exception))
                 exchange.leave()
             raise
         exchange.finish()
