@@ -154,8 +154,8 @@ cdef class CompiledRules:
 
     def complete(self, facts, asn=None, /, *, always_holds=None):
         """Adds what the arrays do not hold: `facts` returns what else `content_hash` covers, as bytes, and is called at
-        most once; `asn` is the table that names the AS numbers of decisions; `always_holds` says of a rule, a path and a
-        mount whether its conditions on the path hold under all readings."""
+        most once; `asn` is the table that names the AS numbers of decisions; `always_holds` says of a rule, a path and
+        a mount whether its conditions on the path hold under all readings."""
         self._facts, self._hash, self.asn, self.always_holds = facts, None, asn, always_holds
 
     @property

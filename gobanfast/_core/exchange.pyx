@@ -258,7 +258,7 @@ cdef class Exchange:
         """
         if self.status == 0:
             self.status = status or self._sent or 500
-            if self._timed and status >= 500 and not aborted:  # it ended before it began; an end without a word is none of the server's
+            if self._timed and status >= 500 and not aborted:  # it ended before it began
                 self.note_start(self.status, ())
             if self._counts:
                 self.count_answer(self.status)
