@@ -622,7 +622,7 @@ cdef class Exchange:
         cdef ClientHello hello = None
         cdef str address, sni = None, ja4 = None, method, path, mount, http = self.http, scheme = self._scheme
         cdef str host = None
-        cdef bint shares = has_shares(state)
+        cdef bint needed, shares = has_shares(state)
         cdef RecordTable records = state.compiled.records
         cdef gbf_trace_headers trace
         cdef Py_ssize_t i
@@ -646,8 +646,9 @@ cdef class Exchange:
         if walk.held != NULL and (request.wanted == SLOTS or core.candidate is not None):
             self.hold()
         try:
-            if not self.open(trust, trusted, plan, request.wanted != SLOTS or
-                             state.asks_who or state.compiled.requests is not None, request.wanted, &scanned, &walk):
+            needed = (request.wanted != SLOTS or state.asks_who or state.compiled.requests is not None or
+                      (records is not None and (guard._logs or guard._binds)))  # they read all headers, later
+            if not self.open(trust, trusted, plan, needed, request.wanted, &scanned, &walk):
                 return None
             live.query = <PyObject *>self._query
             address, path, mount = self._peer, self.path, self.mount
@@ -810,10 +811,6 @@ cdef class Exchange:
     def leased(self):
         """Whether the response is a stream or a WebSocket that ends when it would not be let in any more."""
         return self._leased
-
-    def begins(self, int status, headers, /):
-        """Says that a response starts: a stream gets a lease. For adapters; True: it has one."""
-        return self.lease(status, headers)
 
     def holds(self):
         """Whether the lease holds; False from the event on that would not be sent any more. True without one.

@@ -9,7 +9,6 @@ cdef class RecordTable:
     cdef bytes _kinds                # gbf_recorded of each record rule
     cdef bytes _rows                 # for each outcome, and then those of shadow rules: the bits that may decide
     cdef readonly uint32_t words     # of a row
-    cdef readonly bint by_outcome    # whether a rule asks what became of the request
     cdef readonly tuple classes      # of each record rule; None: it has no rate
     cdef readonly dict thresholds    # of each class before anything is known of its traffic
     cdef readonly frozenset fixed    # classes whose threshold the rules alone say

@@ -12,7 +12,6 @@ class RecordTable:
         classes: tuple[str | None, ...],
         thresholds: dict[str, int],
         fixed: Iterable[str] = (),
-        by_outcome: bool = False,
         propagators: tuple[str, ...],
         stranger: str = "restart",
         edge: Any = None,
@@ -22,8 +21,6 @@ class RecordTable:
     ) -> Self: ...
     @property
     def words(self) -> int: ...
-    @property
-    def by_outcome(self) -> bool: ...
     @property
     def classes(self) -> tuple[str | None, ...]: ...
     @property

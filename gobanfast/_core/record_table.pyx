@@ -29,7 +29,6 @@ cdef class RecordTable:
         classes: of each record rule the name of its rate class, None without one.
         thresholds: by class, 0 to 2**56.
         fixed: classes whose threshold no controller changes.
-        by_outcome: whether a rule asks for the outcome.
         propagators: of PROPAGATORS, in the order in which they are read; the first that says anything counts.
         stranger: of STRANGERS.
         edge, internal: what contains a peer's address, and a host; None: nothing does.
@@ -37,7 +36,7 @@ cdef class RecordTable:
 
     @staticmethod
     def _make(*, bytes kinds not None, bytes rows not None, uint32_t words, tuple classes not None,
-              dict thresholds not None, fixed=(), bint by_outcome=False, tuple propagators not None,
+              dict thresholds not None, fixed=(), tuple propagators not None,
               str stranger not None="restart", edge=None, internal=None, bint traceresponse=False,
               bint server_timing=False):
         cdef RecordTable made
@@ -60,7 +59,7 @@ cdef class RecordTable:
                 raise ValueError(f"propagator {name!r} is not one of {', '.join(PROPAGATORS)}")
         made = RecordTable.__new__(RecordTable)
         made._kinds, made._rows, made.words, made.classes = kinds, rows, words, classes
-        made.thresholds, made.fixed, made.by_outcome = thresholds, frozenset(fixed), by_outcome
+        made.thresholds, made.fixed = thresholds, frozenset(fixed)
         made.propagators, made.first, made.then = propagators, first, then
         made.baggage, made.writes = "baggage" in propagators, spoken_by(propagators)
         made.stranger, made.edge, made.internal = <uint32_t>enums.STRANGERS.index(stranger), edge, internal

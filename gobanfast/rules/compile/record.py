@@ -41,7 +41,6 @@ def record_table(rules: Sequence[Rule], bits: int, trace: TraceSettings | None) 
         classes=tuple(None if rule.rate is None else rule.rate.name for _, rule in places),
         thresholds={name: _threshold(rate) for name, rate in rates.items()},
         fixed=[name for name, rate in rates.items() if rate.controller == "fixed"],
-        by_outcome=any(rule.when.outcome is not None for _, rule in places),
         propagators=settings.propagators,
         stranger=settings.from_untrusted,
         edge=_edge(settings),
