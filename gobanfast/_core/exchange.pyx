@@ -972,6 +972,13 @@ cdef bint same(object text, str known) except -1:
 
 cdef bint is_event_stream(object name, object value) except -1:
     """Whether a header of a response, a pair of str or of bytes, says that it is an event stream."""
+    cdef const uint8_t *text
+    if len(value) < 17:
+        return False
+    if type(value) is bytes:  # most other types differ at their first or sixth letter
+        text = <const uint8_t *><const char *><bytes>value
+        if text[0] != c" " and text[0] != c"\t" and (text[0] | 0x20 != c"t" or text[5] | 0x20 != c"e"):
+            return False
     if isinstance(name, str):
         return name.lower() == "content-type" and value.partition(";")[0].strip(" \t").lower() == "text/event-stream"
     return (bytes(name).lower() == b"content-type" and
